@@ -1,0 +1,69 @@
+# The menu: `make` alone prints it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint fix demo demo-text parity fuzz bench clean
+
+help: ## print this menu
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.core: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,demo]'
+	@touch $@
+
+# The exact version: a plain `torch` may pull gigabytes of GPU libraries.
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'transformers>=5,<6' 'peft>=0.18'
+	@touch $@
+
+setup: $(VENV)/.dev ## create the environment for development
+
+test: $(VENV)/.torch ## create the environment and run every test
+	$(BIN)/python -m pytest -q
+	$(MAKE) lint
+
+lint: $(VENV)/.dev ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev ## repair style, refresh generated docs
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python docs/generate.py
+
+demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
+	$(BIN)/python examples/digits/demo.py
+
+demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
+	$(BIN)/python examples/text/demo.py
+
+parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its own
+	$(PYTHON) -m venv $(VENV)-mergekit
+	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 pytest -e .
+	$(VENV)-mergekit/bin/python -m pytest -q tests/parity
+
+fuzz: $(VENV)/.dev ## feed damaged headers to the parsers for a minute
+	$(BIN)/python tests/fuzz_header.py 60
+
+bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
+	$(BIN)/python benchmarks/merge_speed.py
+
+clean: ## remove environments and outputs
+	rm -rf $(VENV) $(VENV)-mergekit demo-out demo-text-out benchmarks/.work

@@ -1,0 +1,5 @@
+"""`python -m polyak` is `polyak`."""
+
+from .cli import main
+
+main()

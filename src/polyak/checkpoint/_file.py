@@ -1,0 +1,73 @@
+"""Files that are read in ranges, from any number of threads.
+
+Ranges are read with `pread`, not mapped: a mapped file that shrinks kills the process, a short read is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import CheckpointError, InputChanged
+from ._api import Bytes
+
+
+class RangeFile:
+    """A file that is opened at the first read and given back by `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = -1
+        self._closed = False
+        self._path = path
+        self._lock = threading.Lock()
+
+    def read_into(self, out: Bytes, offset: int) -> None:
+        """Fill `out` with the bytes of the file from `offset` on.
+
+        Raises:
+            InputChanged: the file is gone, or ends before `out` is full.
+            CheckpointError: it was closed, or cannot be read.
+        """
+        if out.size:
+            _read_exactly(self._descriptor(), out, offset, self._path)
+
+    def _descriptor(self) -> int:
+        if self._fd < 0:
+            with self._lock:
+                if self._closed:
+                    raise CheckpointError(f"{self._path} is closed. Open it again to read from it.")
+                if self._fd < 0:
+                    try:
+                        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                    except OSError as error:
+                        raise InputChanged(f"{self._path} can no longer be opened: {error.strerror}.") from error
+        return self._fd
+
+    def close(self) -> None:
+        """Give the descriptor back; reading afterwards is an error."""
+        with self._lock:
+            self._closed = True
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def _read_exactly(fd: int, out: Bytes, offset: int, path: Path) -> None:
+    view = memoryview(cast(Any, out))
+    while view:
+        try:
+            got = os.preadv(fd, [view], offset)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read at byte {offset}: {error.strerror}.") from error
+        if got == 0:
+            raise InputChanged(
+                f"{path} ends at byte {os.fstat(fd).st_size}, but its header promises data up to byte "
+                f"{offset + len(view)}. It was cut while being read; restore it and run again."
+            )
+        view, offset = view[got:], offset + got

@@ -1,0 +1,200 @@
+"""Checkpoints in folders, as Hugging Face lays them out: one file, or shards with an index."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import CheckpointError, UnsupportedFormat
+from ._api import Bytes, Checkpoint
+from .pickled import open_pickled
+from .safetensors import SafetensorsFile
+
+# How quantisers name what they keep beside, or instead of, a weight.
+_QUANTISED = re.compile(
+    r"\.(qweight|qzeros|SCB|CB|weight_scale|weight_scale_inv|weight_packed|absmax|quant_map|nested_absmax)$"
+    r"|\.quant_state\.|\.experts\.\w+_(blocks|scales)$"
+)
+
+
+class Sharded(Checkpoint):
+    """Several files that together hold one model; every tensor is in exactly one of them."""
+
+    def __init__(self, folder: Path, shards: Mapping[str, Checkpoint]) -> None:
+        self.label, self.folder = str(folder), folder
+        self._shards = shards
+        self._holder = {name: shard for shard in shards.values() for name in shard.specs}
+        self.specs = {name: shard.specs[name] for name, shard in self._holder.items()}
+        self.ties = {alias: name for shard in shards.values() for alias, name in shard.ties.items()}
+        self.stamps = tuple(stamp for shard in shards.values() for stamp in shard.stamps)
+        self.metadata = {key: value for shard in shards.values() for key, value in shard.metadata.items()}
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        self._holder[name].read_into(name, start, stop, out)
+
+    def close(self) -> None:
+        for shard in self._shards.values():
+            shard.close()
+
+
+def open_folder(folder: Path) -> Checkpoint:
+    """Open the model in a Hugging Face folder, preferring what transformers would load.
+
+    Raises:
+        CheckpointError: there is no model, or its index does not match its files.
+        UnsupportedFormat: an adapter, a distributed checkpoint, a quantised model, or another format that is
+            no model by itself.
+    """
+    _refuse_quantised_config(folder)
+    opened = _open_model(folder)
+    opened.label, opened.folder = str(folder), folder
+    refuse_quantised(opened)
+    return opened
+
+
+def _open_model(folder: Path) -> Checkpoint:
+    readers: list[tuple[str, Callable[[Path], Checkpoint]]] = [
+        ("model.safetensors", SafetensorsFile),
+        ("model.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
+        ("pytorch_model.bin", open_pickled),
+        ("pytorch_model.bin.index.json", lambda path: _open_sharded(path, open_pickled)),
+    ]
+    held = _names_in(folder)
+    for name, reader in readers:
+        if name in held:
+            return reader(inside(folder, name))
+    _refuse_what_is_no_model(folder, held)
+    singles = [name for name in held if name.endswith(".safetensors")]
+    if len(singles) == 1:
+        return SafetensorsFile(inside(folder, singles[0]))
+    raise CheckpointError(
+        f"{folder} holds no model: expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
+        f"pytorch_model.bin.index.json; found {', '.join(held[:12]) or 'nothing'}."
+    )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
+
+
+def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
+    if "adapter_config.json" in held:
+        raise UnsupportedFormat(
+            f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`."
+        )
+    if ".metadata" in held or any(name.endswith(".distcp") for name in held):
+        raise UnsupportedFormat(
+            f"{folder} is a distributed checkpoint. Convert it first: "
+            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin"
+        )
+    for suffix, what in [(".gguf", "GGUF"), (".h5", "TensorFlow"), (".msgpack", "Flax")]:
+        if any(name.endswith(suffix) for name in held):
+            raise UnsupportedFormat(
+                f"{folder} holds a {what} model, which polyak cannot read. Convert it to safetensors first."
+            )
+
+
+def _refuse_quantised_config(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        return
+    config = read_json(inside(folder, "config.json"))
+    found: Any = config.get("quantization_config") or config.get("compression_config")
+    if found:
+        how = cast("dict[str, Any]", found).get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
+        raise UnsupportedFormat(
+            f"{folder} is a quantised model (config.json has a quantization_config, method {how!r:.40}). Its codes "
+            "cannot be averaged: dequantise it first, such as with `model.dequantize()` in transformers."
+        )
+
+
+def refuse_quantised(opened: Checkpoint) -> None:
+    """Refuse a model whose tensors are the codes, scales or tables of a quantiser.
+
+    Raises:
+        UnsupportedFormat: a tensor's name says so.
+    """
+    for name in opened.specs:
+        if _QUANTISED.search(name):
+            raise UnsupportedFormat(
+                f"{opened.label} is a quantised model: {name!r} belongs to a quantiser. Its codes cannot be averaged: "
+                "dequantise it first, such as with `model.dequantize()` in transformers."
+            )
+
+
+def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoint:
+    weight_map = _read_weight_map(index)
+    folder = index.parent
+    shards = {name: reader(inside(folder, name, index)) for name in dict.fromkeys(weight_map.values())}
+    for name, shard in weight_map.items():
+        if name not in shards[shard].specs and name not in shards[shard].ties:
+            raise CheckpointError(f"{index}: {name!r} should be in {shard}, which does not have it.")
+    for shard, opened in shards.items():
+        for name in [*opened.specs, *opened.ties]:
+            if weight_map.get(name) != shard:
+                raise CheckpointError(
+                    f"{folder / shard} holds {name!r}, which {index.name} places in {weight_map.get(name, 'no file')}. "
+                    "Two merges may be mixed in this folder."
+                )
+    return Sharded(folder, shards)
+
+
+def _read_weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(v, str) for v in cast("dict[str, object]", weight_map).values()
+    ):
+        raise CheckpointError(f"{index}: weight_map must map tensor names to file names.")
+    if not weight_map:
+        raise CheckpointError(f"{index}: weight_map is empty; the model has no tensors.")
+    return cast("dict[str, str]", weight_map)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or say what is wrong with the file.
+
+    Raises:
+        CheckpointError: it cannot be read, or is no JSON object.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error!s:.200}.") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object.")
+    return cast("dict[str, Any]", data)
+
+
+def inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
+    """The path of a file that must lie in `folder`: an index may not point anywhere else.
+
+    Links inside the folder are followed; the one link out of it that is allowed is the Hub cache's
+    own, from `snapshots/` to the `blobs/` beside it.
+
+    Raises:
+        CheckpointError: the file is missing, or lies elsewhere.
+    """
+    by = f" (named by {named_by.name})" if named_by else ""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise CheckpointError(f"{folder}: {name!r}{by} points out of the folder; refused.")
+    try:
+        real, home = path.resolve(strict=True), folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{str(path)!r}{by} is missing.") from error
+    if not real.is_relative_to(home) and not any(real.is_relative_to(blobs) for blobs in _blobs_beside(home)):
+        raise CheckpointError(f"{path}{by} is a link out of the folder, to {real}; refused. Copy the file instead.")
+    if not real.is_file():  # to open a pipe would wait for ever
+        raise CheckpointError(f"{path}{by} is no regular file.")
+    return path
+
+
+def _blobs_beside(home: Path) -> list[Path]:
+    return [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]

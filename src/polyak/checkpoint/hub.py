@@ -1,0 +1,73 @@
+"""Find a model by what a recipe calls it: a path, or a name on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ..errors import CheckpointError, UnsupportedFormat
+
+_HUB_NAME = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_WEIGHTS = ["*.safetensors", "*.json", "*.bin", "*.txt", "*.model", "*.jinja", "*.py"]
+
+
+def locate(path: str, folder: Path) -> Path:
+    """Turn a recipe's path into one on this machine.
+
+    Args:
+        path: A path, relative to `folder`; or `hf://org/name@revision`, looked up in the Hub's local cache and
+            downloaded if huggingface_hub is installed and the network is allowed.
+        folder: Where the recipe lies.
+
+    Raises:
+        CheckpointError: nothing is there.
+        UnsupportedFormat: another kind of address.
+    """
+    if path.startswith("hf://"):
+        return _from_hub(path.removeprefix("hf://"))
+    if "://" in path:
+        raise UnsupportedFormat(f"{path}: only local paths and hf://org/name@revision can be read. Download it first.")
+    local = folder / Path(path).expanduser()
+    if not local.exists() and _HUB_NAME.match(path) and (cached := _cached(path)):
+        return cached
+    if not local.exists():
+        hint = f" If it is a model on the Hub, write hf://{path}." if _HUB_NAME.match(path) else ""
+        raise CheckpointError(f"{local} does not exist.{hint}")
+    return local
+
+
+def _from_hub(name: str) -> Path:
+    if not _HUB_NAME.match(name):
+        raise CheckpointError(f"hf://{name} is not of the form hf://org/name@revision.")
+    if cached := _cached(name):
+        return cached
+    repo, _, revision = name.partition("@")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise CheckpointError(
+            f"hf://{name} is not in the local cache ({_cache()}), and huggingface_hub is not installed to download it: "
+            "pip install huggingface_hub"
+        ) from error
+    try:
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_WEIGHTS))
+    except Exception as error:  # the library raises a dozen kinds, from HTTP errors to OSError
+        raise CheckpointError(f"hf://{name} cannot be downloaded: {error}") from error
+
+
+def _cached(name: str) -> Path | None:
+    """The snapshot of a model in the Hub's cache, which records what a revision's name stands for."""
+    found = _HUB_NAME.match(name)
+    assert found is not None
+    home = _cache() / f"models--{found['repo'].replace('/', '--')}"
+    revision = found["revision"] or "main"
+    ref = home / "refs" / revision
+    commit = ref.read_text().strip() if ref.is_file() else revision
+    snapshot = home / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _cache() -> Path:
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()

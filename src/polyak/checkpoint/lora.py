@@ -1,0 +1,274 @@
+"""A LoRA adapter on its base, as a checkpoint: computed while it is read, never stored."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError, SettingError
+from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
+from ._peft import AdapterNames, Settings, read_settings, sort_names
+from .folder import inside
+from .pickled import open_pickled
+from .safetensors import SafetensorsFile
+
+F32 = DTYPES["F32"]
+Floats = NDArray[np.float32]
+_T = TypeVar("_T")
+
+
+def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> Checkpoint:
+    """A PEFT LoRA adapter on its base: W + scale * s * (B @ A), in float32 and unrounded.
+
+    s is alpha / r, or alpha / sqrt(r) with `use_rslora`; `rank_pattern` and `alpha_pattern` match the end of a
+    module's name as they do in PEFT.  Tensors that the adapter trained whole (`modules_to_save`, biases,
+    resized embeddings) replace the base's, whatever `scale` is; every other tensor is the base's.  A tensor
+    that shares its memory with another in the base, of which the adapter changes one, is no longer tied to it.
+
+    Args:
+        base: What the adapter was trained on.  Its names may have a prefix that the adapter's lack, or lack one.
+        adapter: A folder with adapter_config.json and adapter_model.safetensors or adapter_model.bin.
+        scale: Factor of the low-rank updates.
+
+    Raises:
+        CheckpointError: the adapter is damaged or does not fit the base.
+        UnsupportedFormat: it is of another kind than plain LoRA, or was initialised by changing the base.
+        SettingError: `scale` is not a finite number.
+
+    Source: Hu et al., 2021. LoRA: Low-Rank Adaptation of Large Language Models. arXiv:2106.09685
+    """
+    if not math.isfinite(scale):
+        raise SettingError(f"'scale' must be a finite number; got {scale}.")
+    folder = Path(adapter)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no adapter folder.")
+    settings = read_settings(folder)
+    factors = _open_factors(folder)
+    return _LoraView(base, factors, settings, sort_names([*factors.specs, *factors.ties], settings.path), scale)
+
+
+def _open_factors(folder: Path) -> Checkpoint:
+    for name, reader in [("adapter_model.safetensors", SafetensorsFile), ("adapter_model.bin", open_pickled)]:
+        if (folder / name).exists():
+            return reader(inside(folder, name))
+    raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """What is added to one tensor: scaling * left @ right, both as matrices.
+
+    Attributes:
+        left: The adapter's tensor whose rows are the rows of the update.
+        right: The other factor.
+        swapped: Whether the factors are A^T and B^T, since the weight is kept transposed.
+        scaling: `scale` * s.
+    """
+
+    left: str
+    right: str
+    swapped: bool
+    scaling: float
+
+
+class _LoraView(Checkpoint):
+    def __init__(
+        self, base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, scale: float
+    ) -> None:
+        self._base, self._factors = base, factors
+        self.label = f"{base.label} + {settings.path.parent}"
+        self.metadata, self.folder = base.metadata, base.folder
+        self.stamps = (*base.stamps, *factors.stamps, Stamp.of(settings.path, settings.path.read_bytes()))
+        self._loaded: dict[str, tuple[Floats, Floats]] = {}
+        self._lock = threading.Lock()
+        finder = _Finder([*base.specs, *base.ties], self.label)
+        self._updates = _unique(_updates(base, factors, settings, names, finder, scale), self.label)
+        self._replaced = _unique(_replacements(base, factors, settings, names, finder), self.label)
+        self.ties = {
+            alias: held for alias, held in base.ties.items() if not self._changed(alias) and not self._changed(held)
+        }
+        names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
+        self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
+
+    def _changed(self, name: str) -> bool:
+        return name in self._updates or name in self._replaced
+
+    def _spec_of(self, name: str) -> TensorSpec:
+        held = self._source(name)[1]
+        dtype = F32 if name in self._updates else held.dtype
+        in_base = name in self._base.specs or name in self._base.ties
+        rests = self._base.spec(name).stored if in_base else held.stored
+        return TensorSpec(name, dtype, held.shape, rests if rests != dtype else None)
+
+    def _source(self, name: str) -> tuple[Checkpoint, TensorSpec]:
+        """Where the values lie to which a low-rank update may be added."""
+        replacement = self._replaced.get(name)
+        if replacement is None:
+            return self._base, self._base.spec(name)
+        return self._factors, self._factors.spec(replacement)
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        source, spec = self._source(name)
+        update = self._updates.get(name)
+        if update is None:
+            source.read_into(spec.name, start, stop, out)
+            return
+        from ._low_rank import add_product
+
+        left, right = self._factors_of(name, update)
+        values = out.view(np.float32)
+        _read_floats(source, spec, start, stop, values)
+        add_product(values, start, left, right, np.float32(update.scaling))
+
+    def _factors_of(self, name: str, update: _Update) -> tuple[Floats, Floats]:
+        with self._lock:
+            if name not in self._loaded:
+                left, right = (self._as_matrix(factor) for factor in (update.left, update.right))
+                if update.swapped:
+                    left, right = left.T, right.T
+                self._loaded[name] = np.ascontiguousarray(left), np.ascontiguousarray(right)
+            return self._loaded[name]
+
+    def _as_matrix(self, factor: str) -> Floats:
+        spec = self._factors.spec(factor)
+        values = np.empty(spec.numel, np.float32)
+        _read_floats(self._factors, spec, 0, spec.numel, values)
+        return values.reshape(spec.shape[0], -1)
+
+    def close(self) -> None:
+        self._base.close()
+        self._factors.close()
+
+
+def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
+    found: dict[str, _T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise CheckpointError(f"{label}: two modules of the adapter are for {name!r}.")
+        found[name] = value
+    return found
+
+
+def _read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
+    if spec.dtype == F32:
+        source.read_into(spec.name, start, stop, out.view(np.uint8))
+        return
+    stored = np.empty((stop - start) * spec.dtype.itemsize, np.uint8)
+    source.read_into(spec.name, start, stop, stored)
+    if spec.dtype.name == "BF16":  # the upper half of a float32
+        np.left_shift(stored.view(np.uint16), 16, out=out.view(np.uint32), dtype=np.uint32)
+    else:
+        out[:] = stored.view(spec.dtype.numpy)
+
+
+def _updates(
+    base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, finder: _Finder, scale: float
+) -> Iterable[tuple[str, _Update]]:
+    fits: list[tuple[str, str, set[bool]]] = []
+    for module, (a, b) in names.factors.items():
+        target = finder.find(f"{module}.weight")
+        fits.append(
+            (
+                module,
+                target,
+                _orientations(module, base.spec(target), factors.spec(a), factors.spec(b), settings, names),
+            )
+        )
+    transposed = any(fit == {True} for module, _, fit in fits if module not in names.embeddings)
+    for module, target, fit in fits:
+        if len(fit) == 2 and transposed and not settings.fan_in_fan_out:
+            raise CheckpointError(
+                f"{settings.path}: {module!r} is square, and other modules of this adapter are kept transposed while "
+                "fan_in_fan_out is false. Set it to true if this module is a Conv1D (GPT-2)."
+            )
+        swapped = settings.fan_in_fan_out if len(fit) == 2 else fit == {True}
+        a, b = names.factors[module]
+        left, right = (a, b) if swapped else (b, a)
+        yield target, _Update(left, right, swapped, scale * settings.scaling_of(module))
+
+
+def _orientations(
+    module: str, weight: TensorSpec, a: TensorSpec, b: TensorSpec, settings: Settings, names: AdapterNames
+) -> set[bool]:
+    """Whether B @ A fits the weight as it is (False), transposed (True), or both.
+
+    Shapes: A (r, in), B (out, r), weight (out, in); of a convolution A (r, in, ...), B (out, r, 1, ...), weight
+    (out, in, ...); of an embedding A (r, vocabulary), B (size, r), weight (vocabulary, size).
+    """
+    if not weight.dtype.floating or not a.dtype.floating or not b.dtype.floating:
+        raise CheckpointError(
+            f"{settings.path}: {module!r} must be of floating point; it is {weight.dtype} in the base, "
+            f"A is {a.dtype} and B {b.dtype}."
+        )
+    rank = settings.rank_of(module)
+    fit: set[bool] = set()
+    if a.shape[:1] == (rank,) and b.shape[1:2] == (rank,) and len(a.shape) == len(b.shape) == len(weight.shape) >= 2:
+        if set(b.shape[2:]) <= {1} and weight.shape == (b.shape[0], *a.shape[1:]) and module not in names.embeddings:
+            fit.add(False)
+        if weight.shape == (*a.shape[1:], b.shape[0]) and len(weight.shape) == 2:
+            fit.add(True)
+    if not fit:
+        raise CheckpointError(
+            f"{settings.path}: {module!r} has A {list(a.shape)} and B {list(b.shape)}, which do not fit together, the "
+            f"rank {rank} of the configuration, or the base's weight {list(weight.shape)}."
+        )
+    return fit
+
+
+def _replacements(
+    base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, finder: _Finder
+) -> Iterable[tuple[str, str]]:
+    for wanted, held in names.replaced.items():
+        module = wanted.rpartition(".")[0]
+        # A task's head is often not in the base at all.
+        if finder.lacks(wanted) and any(module == m or module.endswith(f".{m}") for m in settings.modules_to_save):
+            yield wanted, held
+            continue
+        target = finder.find(wanted)
+        if factors.spec(held).shape != base.spec(target).shape:
+            raise CheckpointError(
+                f"{settings.path}: {held!r} is {list(factors.spec(held).shape)} and replaces {target!r}, which is "
+                f"{list(base.spec(target).shape)} in {base.label}. Resize the base first."
+            )
+        yield target, held
+
+
+class _Finder:
+    """Finds the tensor of the base that an adapter means, if one of the two names has a prefix more."""
+
+    def __init__(self, names: list[str], label: str) -> None:
+        self._names, self._label = dict.fromkeys(names), label
+        self._by_suffix: dict[str, list[str]] = {}
+
+    def lacks(self, wanted: str) -> bool:
+        return not self._candidates(wanted)
+
+    def find(self, wanted: str) -> str:
+        found = self._candidates(wanted)
+        if len(found) == 1:
+            return found[0]
+        few = ", ".join(map(repr, found[:5] or list(self._names)[:5]))
+        what = "could be any of" if found else "is not in the base, which has"
+        raise CheckpointError(f"{self._label}: the adapter's {wanted!r} {what} {few} ... Is this the adapter's base?")
+
+    def _candidates(self, wanted: str) -> list[str]:
+        if wanted in self._names:
+            return [wanted]
+        if not self._by_suffix:
+            for name in self._names:
+                for suffix in _suffixes(name):
+                    self._by_suffix.setdefault(suffix, []).append(name)
+        shorter = [suffix for suffix in _suffixes(wanted) if suffix in self._names and suffix.count(".")]
+        return [*shorter, *self._by_suffix.get(wanted, [])]
+
+
+def _suffixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[i:]) for i in range(1, len(parts))]

@@ -1,0 +1,99 @@
+"""Checkpoints made of another checkpoint: other names, or fewer tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from ..errors import CheckpointError, SettingError
+from ._api import Bytes, Checkpoint, TensorSpec
+
+
+class _View(Checkpoint):
+    """Some tensors of `inner` under other names.
+
+    A tie whose holder is left out keeps its values: the first of its aliases holds them.
+    """
+
+    def __init__(self, inner: Checkpoint, names: Mapping[str, str]) -> None:
+        self._inner = inner
+        self.label, self.metadata, self.folder, self.stamps = inner.label, inner.metadata, inner.folder, inner.stamps
+        self._names: dict[str, str] = {}
+        specs: dict[str, TensorSpec] = {}
+        ties: dict[str, str] = {}
+        holder: dict[str, str] = {held: new for new, held in names.items() if held in inner.specs}
+        for new, old in names.items():
+            held = inner.ties.get(old, old)
+            first = holder.setdefault(held, new)
+            if first != new:
+                ties[new] = first
+                continue
+            specs[new] = replace(inner.specs[held], name=new)
+            self._names[new] = held
+        self.specs, self.ties = specs, ties
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        self._inner.read_into(self._names[name], start, stop, out)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def renamed(inner: Checkpoint, names: Mapping[str, str] | Callable[[str], str]) -> Checkpoint:
+    """The same tensors under other names.
+
+    Args:
+        inner: Whose tensors.
+        names: Old name to new name; names that a mapping does not list stay. Or a function of the old name.
+
+    Raises:
+        CheckpointError: a name to change does not exist, or two tensors would get the same name.
+    """
+    if not callable(names):
+        for old in names:
+            inner.spec(old)
+    chosen: dict[str, str] = {}
+    for old in [*inner.specs, *inner.ties]:
+        new = names(old) if callable(names) else names.get(old, old)
+        if new in chosen:
+            raise CheckpointError(f"{inner.label}: {chosen[new]!r} and {old!r} would both be called {new!r}.")
+        chosen[new] = old
+    return _View(inner, chosen)
+
+
+def subset(inner: Checkpoint, keep: Iterable[str] | str | re.Pattern[str]) -> Checkpoint:
+    """Some of the tensors: those named, or those whose name a regular expression finds (`re.search`).
+
+    Raises:
+        CheckpointError: a name does not exist.
+        SettingError: `keep` is no regular expression.
+    """
+    if isinstance(keep, str | re.Pattern):
+        pattern = _compiled(keep)
+        wanted = [name for name in [*inner.specs, *inner.ties] if pattern.search(name)]
+    else:
+        wanted = list(keep)
+    for name in wanted:
+        inner.spec(name)
+    return _View(inner, {name: name for name in wanted})
+
+
+def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise SettingError(f"{pattern!r:.200} is not a regular expression: {error}.") from error
+
+
+def stripped(inner: Checkpoint, prefix: str) -> Checkpoint:
+    """The same tensors without a leading `prefix` (such as `module.`) in the names that have it.
+
+    Raises:
+        CheckpointError: no name begins with it, or a tensor of the shorter name exists already.
+    """
+    names = [*inner.specs, *inner.ties]
+    if not any(name.startswith(prefix) for name in names):
+        few = ", ".join(map(repr, names[:5])) or "there are no tensors"
+        raise CheckpointError(f"{inner.label}: no tensor's name begins with {prefix!r}; names are such as {few}.")
+    return renamed(inner, lambda name: name.removeprefix(prefix))

@@ -1,0 +1,59 @@
+"""polyak inspect"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import app
+from ._size import human
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model's folder or file.", show_default=False)],
+    key: Annotated[str, typer.Option(help="Where in a pickled file the state dict lies.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Show tensors, dtypes, sizes, ties and metadata, reading headers only."""
+    from .. import checkpoint
+
+    with checkpoint.open(model, key=key or None) as opened:
+        if as_json:
+            print(json.dumps(_as_data(opened)))
+        else:
+            _show(opened)
+
+
+def _as_data(model: Checkpoint) -> dict[str, Any]:
+    return {
+        "model": model.label,
+        "nbytes": sum(spec.nbytes for spec in model.specs.values()),
+        "parameters": sum(spec.numel for spec in model.specs.values()),
+        "tensors": {n: {"dtype": s.dtype.name, "shape": list(s.shape), "nbytes": s.nbytes} for n, s in model.specs.items()},
+        "ties": dict(model.ties),
+        "metadata": dict(model.metadata),
+        "files": [str(stamp.path) for stamp in model.stamps],
+    }
+
+
+def _show(model: Checkpoint) -> None:
+    specs = list(model.specs.values())
+    counts = Counter(spec.dtype.name for spec in specs)
+    print(f"{model.label}: {len(specs)} tensors, {sum(s.numel for s in specs):,} parameters, {human(sum(s.nbytes for s in specs))}")
+    print(f"dtypes: {', '.join(f'{n} x {name}' for name, n in counts.most_common())}")
+    print(f"files: {', '.join(stamp.path.name for stamp in model.stamps) or 'none'}")
+    for alias, name in model.ties.items():
+        print(f"tied: {alias} = {name}")
+    for name, text in model.metadata.items():
+        print(f"metadata: {name} = {text:.120}")
+    width = max((len(spec.name) for spec in specs), default=0)
+    for spec in specs:
+        print(f"  {spec.name:<{width}}  {spec.dtype.name:<8} {list(spec.shape)!s:<20} {human(spec.nbytes)}")

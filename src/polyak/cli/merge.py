@@ -1,0 +1,71 @@
+"""polyak merge"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app
+from ._size import parse_size
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, or a mergekit YAML file.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder for the merged model.", show_default=False)],
+    workers: Annotated[int, typer.Option(help="Threads; 0 is one a CPU.", min=0)] = 0,
+    memory: Annotated[str, typer.Option(help="Most memory to use, such as 400MB; fewer threads run if need be.")] = "",
+    shard_size: Annotated[str, typer.Option(help="Most bytes of tensors in a file.")] = "5GB",
+    digest: Annotated[str, typer.Option(help="xxh3-128 or sha256.")] = "xxh3-128",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished merge of the same recipe.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Merge the models of a recipe into a folder."""
+    from .. import api
+    from ..engine import run
+    from ._progress import Bar
+
+    planned = api.plan(recipe)
+    bar = Bar(quiet=quiet or as_json)
+    for note in planned.notes:
+        bar.say(f"note: {note}")
+    try:
+        with bar:
+            report = run(
+                planned,
+                out,
+                workers=workers or None,
+                memory=parse_size(memory, "--memory") if memory else None,
+                shard_nbytes=parse_size(shard_size, "--shard-size"),
+                digest=digest,
+                resume=resume,
+                force=force,
+                progress=bar,
+            )
+    except KeyboardInterrupt:
+        print(f"interrupted. Go on with: polyak merge {recipe} {out} --resume", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _tell(report, as_json=as_json, quiet=quiet)
+
+
+def _tell(report: object, *, as_json: bool, quiet: bool) -> None:
+    from ..engine import Report
+    from ._size import human
+
+    assert isinstance(report, Report)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(report) | {"out": str(report.out)}))
+    elif not quiet:
+        rate = human(report.nbytes_read / max(report.seconds, 1e-9))
+        print(
+            f"{report.out}: {report.tensors} tensors, {human(report.nbytes_written)} written in {report.seconds:.1f} s "
+            f"({human(report.nbytes_read)} of inputs, {rate}/s)"
+        )

@@ -1,0 +1,205 @@
+"""A result in the making: a locked folder beside the place where it will appear, whole or not at all.
+
+    .NAME.polyak/            beside OUT
+        lock                 held by the merge that writes here
+        journal.jsonl        what is done and safe on disk
+        model/               becomes OUT
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import CannotResume, OutputBusy, OutputError, OutputExists
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}
+
+
+class Draft:
+    """The folder beside `out`, locked while this object is open."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.home = out.parent / f".{out.name}.polyak"
+        self.model = self.home / "model"
+        self._lock = -1
+        self._journal: Any = None
+
+    def open(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
+        """Lock the draft and make it ready.
+
+        Args:
+            key: The digest of plan and inputs that the work belongs to.
+            resume: Go on with what is there.
+            force: Throw away what is there, and replace `out` when done.
+
+        Returns:
+            The journal's entries, when resuming.
+
+        Raises:
+            OutputExists: there is a result or an unfinished one, and neither was allowed for.
+            OutputBusy: another merge is writing there.
+            CannotResume: what is there belongs to another plan or to changed inputs.
+            OutputError: the folder cannot be made.
+        """
+        with writing(self.out):
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self._recover()
+            self._refuse_to_overwrite(force)
+            self.home.mkdir(exist_ok=True)
+            self._take_lock()
+            entries = self._continue(key, resume=resume, force=force)
+            self.model.mkdir(exist_ok=True)
+            self._journal = (self.home / "journal.jsonl").open("ab")
+            if not entries:
+                self.note([{"key": key}])
+            return entries
+
+    def _refuse_to_overwrite(self, force: bool) -> None:
+        if force:
+            _refuse_what_is_no_model(self.out)
+        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise OutputExists(f"{self.out} is not empty. Choose another place, or replace what is there with --force.")
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            self._lock = -1
+            raise OutputBusy(f"another merge is writing {self.out} now. Wait for it, or choose another place.") from error
+        if not (self.home / "lock").exists() or os.fstat(self._lock).st_ino != (self.home / "lock").stat().st_ino:
+            raise OutputBusy(f"another merge has just finished writing {self.out}. Run again.")
+
+    def _continue(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
+        entries = _read_journal(self.home / "journal.jsonl")
+        same = bool(entries) and entries[0].get("key") == key
+        if resume and same:
+            return entries[1:] or [{}]
+        if resume and entries:
+            raise CannotResume(
+                f"the unfinished work beside {self.out} belongs to another recipe, other settings or changed inputs. "
+                "Start over with --force."
+            )
+        if same and len(entries) > 1 and not force:
+            raise OutputExists(
+                f"an unfinished merge of this recipe lies beside {self.out}. Go on with --resume, or start over with --force."
+            )
+        shutil.rmtree(self.model, ignore_errors=True)
+        (self.home / "journal.jsonl").unlink(missing_ok=True)
+        return []
+
+    def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Append entries to the journal, safely: what they speak of must be on disk already."""
+        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
+        self._journal.write(text.encode())
+        self._journal.flush()
+        os.fdatasync(self._journal.fileno())
+
+    def publish(self) -> None:
+        """Put the result in its place, in one step; what was there is removed afterwards.
+
+        Raises:
+            OutputError: the file system refuses.
+        """
+        with writing(self.out):
+            sync_folder(self.model)
+            if self.out.exists() and not any(self.out.iterdir()):
+                self.out.rmdir()
+            if not self.out.exists():
+                os.rename(self.model, self.out)
+            elif not _exchange(self.model, self.out):
+                os.rename(self.out, self.home / "replaced")
+                os.rename(self.model, self.out)
+            sync_folder(self.out.parent)
+        self.discard()
+
+    def _recover(self) -> None:
+        """A merge that died between two renames has taken the old result away: bring it back."""
+        replaced = self.home / "replaced"
+        if replaced.exists() and not self.out.exists():
+            os.rename(replaced, self.out)
+
+    def discard(self) -> None:
+        """Remove the draft."""
+        self.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the draft and leave it for a resumption."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ours.
+
+    Raises:
+        OutputError: no space, no permission, or another refusal.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+            raise OutputError(f"the disk of {place} is full ({free} bytes free). Make room and run again with --resume.") from error
+        if isinstance(error, PermissionError):
+            raise OutputError(f"no permission to write {error.filename or place}.") from error
+        raise OutputError(f"{error.filename or place} cannot be written: {error.strerror}.") from error
+
+
+def _refuse_what_is_no_model(out: Path) -> None:
+    """--force replaces models, not home folders."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OutputExists(f"{out} is a file, not a folder; it is not replaced.")
+    models = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "polyak.json")
+    if any(out.iterdir()) and not any(list(out.glob(pattern)) for pattern in models):
+        raise OutputExists(f"{out} is a folder that holds no model; --force does not replace it. Choose another place.")
+
+
+def _read_journal(path: Path) -> list[dict[str, Any]]:
+    """The whole entries of a journal; a torn last line is what a kill leaves."""
+    entries: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break
+    return entries
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two paths in one step, where kernel and file system can."""
+    number = _SYS_RENAMEAT2.get(os.uname().machine)
+    if number is None or os.uname().sysname != "Linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.syscall(number, _AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0

@@ -1,0 +1,168 @@
+"""The tensor files of a result: laid out before the first byte is merged, written from any worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import TensorSpec
+from ..checkpoint.safetensors import layout
+from ..plan import Step
+from .draft import Draft, writing
+
+INDEX = "model.safetensors.index.json"
+SYNC_NBYTES = 64 * 2**20  # written bytes that are sent to the disk together, while the merge goes on
+
+
+def shards(steps: Iterable[Step], shard_nbytes: int) -> dict[str, list[Step]]:
+    """Which steps go to which file: the model in shards of at most `shard_nbytes`, heads in files of their own."""
+    parts: list[list[Step]] = []
+    room = 0
+    own: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.file is not None:
+            own.setdefault(step.file, []).append(step)
+            continue
+        if not parts or step.out.nbytes > room:
+            parts.append([])
+            room = max(shard_nbytes, step.out.nbytes)
+        parts[-1].append(step)
+        room -= step.out.nbytes
+    names = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
+    return dict(zip(["model.safetensors"] if len(parts) == 1 else names, parts, strict=True)) | own
+
+
+def index_of(files: Mapping[str, list[Step]]) -> dict[str, Any] | None:
+    """The index of a model in several shards; None for one file."""
+    parts = {name: steps for name, steps in files.items() if all(step.file is None for step in steps)}
+    if len(parts) == 1:
+        return None
+    weight_map = {step.out.name: name for name, steps in parts.items() for step in steps}
+    total = sum(step.out.nbytes for steps in parts.values() for step in steps)
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+
+
+@dataclass
+class _Place:
+    fd: int
+    offset: int
+
+
+class Files:
+    """The open files of a draft."""
+
+    def __init__(self, draft: Draft, files: Mapping[str, list[Step]], metadata: Mapping[str, str]) -> None:
+        self._draft = draft
+        self._places: dict[tuple[str | None, str], _Place] = {}
+        self._fds: list[int] = []
+        with writing(draft.out):
+            for name, steps in files.items():
+                self._create(draft.model / name, [step.out for step in steps], steps[0].file, metadata)
+        self._lock = threading.Condition()
+        self._pending: list[Mapping[str, Any]] = []
+        self._nbytes, self._closing, self._failure = 0, False, None
+        self._thread = threading.Thread(target=self._sync_often, name="polyak-sync", daemon=True)
+        self._thread.start()
+
+    def _create(self, path: Path, specs: list[TensorSpec], file: str | None, metadata: Mapping[str, str]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head, offsets = layout(specs, metadata)
+        end = max([len(head), *(offsets[s.name] + s.nbytes for s in specs)])
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fds.append(fd)
+        _reserve(fd, end)
+        os.pwrite(fd, head, 0)
+        for spec in specs:
+            self._places[file, spec.name] = _Place(fd, offsets[spec.name])
+
+    def write(self, step: Step, start: int, data: Any) -> None:
+        """Write bytes of a tensor, beginning with its entry `start`; from any thread."""
+        place = self._places[step.file, step.out.name]
+        offset = place.offset + start * step.out.dtype.itemsize
+        view = memoryview(data)
+        with writing(self._draft.out):
+            while view:
+                done = os.pwrite(place.fd, view, offset)
+                view, offset = view[done:], offset + done
+
+    def read(self, step: Step, start: int, nbytes: int) -> bytes:
+        """Read back what was written."""
+        place = self._places[step.file, step.out.name]
+        return os.pread(place.fd, nbytes, place.offset + start * step.out.dtype.itemsize)
+
+    def note(self, entry: Mapping[str, Any], nbytes: int) -> None:
+        """Have an entry journalled once the data written so far is on disk."""
+        with self._lock:
+            self._pending.append(entry)
+            self._nbytes += nbytes
+            if self._nbytes >= SYNC_NBYTES:
+                self._lock.notify()
+            if self._failure is not None:
+                raise self._failure
+
+    def _sync_often(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    self._lock.wait_for(lambda: self._closing or self._nbytes >= SYNC_NBYTES, timeout=2.0)
+                    entries, self._pending, self._nbytes = self._pending, [], 0
+                    closing = self._closing
+                self._sync(entries)
+                if closing:
+                    return
+        except BaseException as error:
+            self._failure = error
+
+    def _sync(self, entries: list[Mapping[str, Any]]) -> None:
+        if entries:
+            with writing(self._draft.out):
+                for fd in self._fds:
+                    os.fdatasync(fd)
+                self._draft.note(entries)
+
+    def close(self) -> None:
+        """Sync, journal what is pending, and close.
+
+        Raises:
+            OutputError: the disk refused.
+        """
+        with self._lock:
+            self._closing = True
+            self._lock.notify()
+        self._thread.join()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+        if self._failure is not None:
+            raise self._failure
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Take the space before the work, so that a full disk is known at once."""
+    if os.fstat(fd).st_size == size:
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno in (22, 95):  # EINVAL, EOPNOTSUPP: this file system cannot
+            os.ftruncate(fd, size)
+        else:
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file and make it durable."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def as_json(data: object) -> str:
+    """JSON as people read it and as Hugging Face writes it."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

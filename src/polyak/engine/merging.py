@@ -1,0 +1,120 @@
+"""Merge spans: the last stage of every group, into whatever takes the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from ..errors import Mismatch, NotFinite
+from ..kernels.convert import encode
+from ..plan import NestedMerge, Plan, Step
+from .digest import Leaves
+from .groups import grouped
+from .schedule import Scheduler
+from .spans import Span, tiles
+from .tiles import Prepared, Workspace, evaluate, tile_length
+
+
+class Sink(Protocol):
+    """What takes the merged bytes."""
+
+    def write(self, step: Step, start: int, data: Any) -> None:
+        """Take the bytes of a tensor that begin with its entry `start`; from any thread."""
+        ...
+
+    def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
+        """A span is complete; these are the digests of its leaves, written and read."""
+        ...
+
+
+class Merger:
+    """Merges spans of prepared steps into a sink."""
+
+    def __init__(self, sink: Sink, algorithm: str, tile: int | None = None) -> None:
+        self._sink, self._algorithm, self._tile = sink, algorithm, tile
+
+    def __call__(self, span: Span, space: Workspace) -> None:
+        step = span.prepared.step
+        written = Leaves(self._algorithm)
+        reads = [Leaves(self._algorithm) for _ in step.every_read]
+        length = (self._tile or tile_length(step)) if span.prepared.elementwise else max(step.out.numel, 1)
+        for start, stop in tiles(span, length):
+            if step.kind == "merge":
+                data = _merged(span.prepared, start, stop, space, reads)
+            else:
+                data = _copied(step, start, stop, space, reads)
+            self._sink.write(step, start, data)
+            written.update(data)
+        self._sink.done(span, written.digests(), [leaves.digests() for leaves in reads])
+
+
+def _merged(prepared: Prepared, start: int, stop: int, space: Workspace, reads: list[Leaves]) -> Any:
+    step = prepared.step
+    tile = evaluate(prepared, start, stop, space, lambda i, raw: reads[i].update(raw))
+    data = space.bytes("encoded", (stop - start) * step.out.dtype.itemsize)
+    if not encode(tile, step.out.dtype, data):
+        raise NotFinite(
+            f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} cannot hold. "
+            "Write a wider `dtype:`, or look at weights and scale."
+        )
+    return data
+
+
+def _copied(step: Step, start: int, stop: int, space: Workspace, reads: list[Leaves]) -> Any:
+    nbytes = (stop - start) * step.out.dtype.itemsize
+    data = space.bytes("encoded", nbytes)
+    for i, read in enumerate(step.reads):
+        into = data if i == 0 else space.bytes("raw", nbytes)
+        read.checkpoint.read_into(read.spec.name, start, stop, into)
+        reads[i].update(into)
+        space.nbytes_read += nbytes
+        if i and not (into == data).all():
+            first = step.reads[0].model
+            raise Mismatch(
+                f"{step.out.name!r} holds {step.out.dtype}, which is not averaged, and differs between {first} and {read.model}. "
+                "Say which to take, `buffers: first` or `buffers: last`, or give a `base:`."
+            )
+    return data
+
+
+def prepare(plan: Plan, workers: int) -> list[Prepared]:
+    """Prepare the steps of a plan, and whatever nested merges they read from."""
+    for nested in nested_merges(plan):
+        _attach(nested, workers)
+    return [Prepared(step, plan.recipe.seed) for step in plan.steps]
+
+
+def nested_merges(plan: Plan) -> Iterable[NestedMerge]:
+    """The nested merges among a plan's models, whatever views lie on them."""
+    for model in plan.models.values():
+        inner: Any = model
+        while inner is not None and not isinstance(inner, NestedMerge):
+            inner = getattr(inner, "inner", None)
+        if inner is not None:
+            yield inner
+
+
+def _attach(nested: NestedMerge, workers: int) -> None:
+    """Answer the first passes of a nested merge, then let its tensors be computed as they are read."""
+    import threading
+
+    prepared = {p.step.out.name: p for p in prepare(nested.plan, workers)}
+    merging = [p for p in prepared.values() if p.step.kind == "merge"]
+    Scheduler(grouped(merging, None, lambda span: True), workers).run()
+    local = threading.local()
+
+    def read_into(name: str, start: int, stop: int, out: Any) -> None:
+        if not hasattr(local, "space"):
+            local.space = Workspace()
+        one = prepared[name]
+        if one.step.kind == "merge" and one.elementwise:
+            for begin in range(start, stop, length := tile_length(one.step)):
+                end = min(begin + length, stop)
+                out[4 * (begin - start) : 4 * (end - start)] = evaluate(one, begin, end, local.space).view("u1")
+        elif one.step.kind == "merge":
+            whole = evaluate(one, 0, one.step.out.numel, local.space)
+            out[:] = whole[start:stop].view("u1")
+        else:
+            out[:] = _copied(one.step, start, stop, local.space, [Leaves("xxh3-128") for _ in one.step.reads])
+
+    nested.attach(read_into)

@@ -1,0 +1,76 @@
+"""What a result says of itself: where it comes from, digest by digest, and a model card for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import __version__
+from .. import recipe as recipes
+from ..plan import BASE, Plan
+from .digest import new_hash
+
+FILE = "polyak.json"
+
+
+def provenance(plan: Plan, algorithm: str, outputs: Mapping[str, str], inputs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The contents of polyak.json: no time, no machine, so the same merge writes the same bytes.
+
+    Args:
+        plan: What was done.
+        algorithm: How digests were made.
+        outputs: Digest of each tensor of the result, by `file:name` or name.
+        inputs: For each model, the digest of each tensor as it was read.
+    """
+    return {
+        "polyak": __version__,
+        "digest": algorithm,
+        "recipe": recipes.dump(plan.recipe),
+        "recipe_digest": recipes.digest(plan.recipe),
+        "models": {
+            name: {
+                "path": model.label,
+                "digest": of_model(inputs.get(name, {}), algorithm),
+                "tensors": dict(sorted(inputs.get(name, {}).items())),
+            }
+            for name, model in plan.models.items()
+        },
+        "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
+    }
+
+
+def of_model(tensors: Mapping[str, str], algorithm: str) -> str:
+    """The digest of a model from those of its tensors; the order of its file does not matter."""
+    top = new_hash(algorithm)
+    for name, digest in sorted(tensors.items()):
+        top.update(f"{name}\0{digest}\n".encode())
+    return top.digest().hex()
+
+
+def card(plan: Plan, methods: Sequence[str]) -> str:
+    """A model card in the Hub's format: YAML for machines, then words."""
+    recipe = recipes.dump(plan.recipe)
+    models = [name for name in plan.models if name != BASE]
+    head = ["---", "library_name: transformers", "tags:", "- merge", "- polyak", "---", ""]
+    rows = [f"| {name} | `{plan.models[name].label}` |" for name in plan.models]
+    return "\n".join(
+        [
+            *head,
+            f"# Merge of {', '.join(models)}",
+            "",
+            f"{len(models)} models merged with polyak {__version__} by {', '.join(methods)}.",
+            "",
+            "| model | read from |",
+            "|---|---|",
+            *rows,
+            "",
+            f"`{FILE}` holds the digests of every tensor read and written; `polyak verify` checks them.",
+            "",
+            "## Recipe",
+            "",
+            "```yaml",
+            recipe.rstrip(),
+            "```",
+            "",
+        ]
+    )

@@ -1,0 +1,281 @@
+"""Carry out a plan into a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from .. import recipe as recipes
+from ..errors import BudgetError, InputChanged, OutputError
+from ..plan import Plan, Step
+from ..plan.cost import peak_nbytes, workers_within
+from ..kernels._compile import say_when_compiling
+from .digest import LEAF_NBYTES, Leaves, root
+from .draft import Draft, writing
+from .files import INDEX, Files, as_json, index_of, shards, write_text
+from .groups import grouped
+from .merging import Merger, prepare
+from .provenance import FILE, card, of_model, provenance
+from .schedule import Scheduler
+from .spans import PIECE, Span
+
+SHARD_NBYTES = 5_000_000_000
+
+
+class Progress(Protocol):
+    """Who watches a merge."""
+
+    def start(self, nbytes: int) -> None:
+        """The merge begins; it reads about so many bytes."""
+        ...
+
+    def advance(self, nbytes: int) -> None:
+        """So many more bytes have been read."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something that the user should know."""
+        ...
+
+
+class Silent:
+    """Watches nothing."""
+
+    def start(self, nbytes: int) -> None: ...
+    def advance(self, nbytes: int) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a merge did.
+
+    Attributes:
+        out: Where the result is.
+        tensors: How many tensors it has.
+        nbytes_read: Bytes of the inputs.
+        nbytes_written: Bytes of tensors written.
+        resumed: Pieces that an earlier run had done.
+        seconds: Wall time.
+        digest: The result's digest.
+    """
+
+    out: Path
+    tensors: int
+    nbytes_read: int
+    nbytes_written: int
+    resumed: int
+    seconds: float
+    digest: str
+
+
+def run(
+    plan: Plan,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    shard_nbytes: int = SHARD_NBYTES,
+    tile: int | None = None,
+    digest: str = "xxh3-128",
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Merge, and write the result to a folder.
+
+    The bytes written depend on the plan only: not on workers, tiles, or on having been interrupted. The folder
+    appears whole or not at all.
+
+    Args:
+        plan: What to do.
+        out: Where the result goes.
+        workers: Threads (default: one a CPU that this process may use).
+        memory: The most anonymous memory to hold, bytes: fewer workers run if need be (default: no limit).
+        shard_nbytes: The most bytes of tensors in a file.
+        tile: Entries that are merged at a time (default: as many as fit the processor's cache).
+        digest: `xxh3-128` or `sha256`.
+        resume: Go on with an unfinished merge of the same plan.
+        force: Replace a model that is there, and throw away unfinished work.
+        progress: Who watches.
+
+    Raises:
+        BudgetError: not even one worker fits into `memory`.
+        OutputError: the place is taken, busy, full or not writable, or is one of the inputs.
+        NotFinite: an input or the result holds NaN or infinity.
+        InputChanged: an input changed under the merge.
+    """
+    began = time.perf_counter()
+    out = Path(os.path.abspath(out))
+    _refuse_inputs(plan, out)
+    merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent())
+    return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
+
+
+def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
+    wanted = workers or len(os.sched_getaffinity(0))
+    if memory is None:
+        return wanted
+    if not (allowed := workers_within(plan, wanted, memory)):
+        raise BudgetError(f"this merge needs about {peak_nbytes(plan, 1)} bytes of memory with one worker; --memory allows {memory}.")
+    return allowed
+
+
+def _refuse_inputs(plan: Plan, out: Path) -> None:
+    """A result may not replace, hold, or lie in what it is made of."""
+    for name, model in plan.models.items():
+        for stamp in model.stamps:
+            source = stamp.path.resolve()
+            if source.is_relative_to(out.resolve()) or out.resolve() == source.parent:
+                raise OutputError(f"{out} is where {name} lies ({stamp.path}); a merge does not write over its inputs.")
+    if out == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(out):
+        raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another place.")
+
+
+class _Merge:
+    def __init__(self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress) -> None:
+        self._plan, self._algorithm, self._progress = plan, algorithm, progress
+        self._draft = Draft(out)
+        self._layout = shards(plan.steps, shard_nbytes)
+        self._shard_nbytes = shard_nbytes
+        self._number = {(s.file, s.out.name): i for i, s in enumerate(plan.steps)}
+        self._leaves: dict[tuple[int, int], tuple[bytes, list[bytes]]] = {}
+        self._lock = threading.Lock()
+        self._files: Files | None = None
+        self._resumed = 0
+
+    def run(self, workers: int, tile: int | None, resume: bool, force: bool, began: float) -> Report:
+        key = f"{self._plan.digest}/{self._shard_nbytes}/{self._algorithm}"
+        entries = self._draft.open(key, resume=resume, force=force)
+        try:
+            self._files = Files(self._draft, self._layout, {"format": "pt"})
+            self._take_back(entries)
+            self._compute(workers, tile)
+            self._files.close()
+            self._check_inputs()
+            digest = self._write_sidecars()
+            self._draft.publish()
+        except BaseException:
+            self._abandon()
+            raise
+        plan = self._plan
+        return Report(
+            self._draft.out, len(plan.steps), plan.nbytes_read, plan.nbytes_written, self._resumed, time.perf_counter() - began, digest
+        )
+
+    def _compute(self, workers: int, tile: int | None) -> None:
+        say_when_compiling(self._progress.say)
+        groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._is_missing)
+        self._progress.start(sum(group.nbytes for group in groups))
+        Scheduler(groups, workers, self._progress.advance).run()
+
+    def _in_order(self, workers: int) -> list[Any]:
+        """Tensors that must be equal come first: if they are not, it is known at once."""
+        return sorted(prepare(self._plan, workers), key=lambda p: p.step.kind != "same")
+
+    def _is_missing(self, span: Span) -> bool:
+        return (self._index(span.prepared.step), span.number) not in self._leaves
+
+    def _index(self, step: Step) -> int:
+        return self._number[step.file, step.out.name]
+
+    def write(self, step: Step, start: int, data: Any) -> None:
+        assert self._files is not None
+        self._files.write(step, start, data)
+
+    def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
+        assert self._files is not None
+        step = span.prepared.step
+        index = self._index(step)
+        with self._lock:
+            self._leaves[index, span.number] = (out, list(reads))
+        entry = {"step": index, "piece": span.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
+        self._files.note(entry, (span.stop - span.start) * step.out.dtype.itemsize)
+
+    def _take_back(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Trust a journalled piece only if its bytes are still what the journal says."""
+        assert self._files is not None
+        for entry in entries:
+            if "step" not in entry:
+                continue
+            step = self._plan.steps[entry["step"]]
+            out = bytes.fromhex(entry["out"])
+            if self._digest_of_piece(step, entry["piece"]) == out:
+                self._leaves[entry["step"], entry["piece"]] = (out, [bytes.fromhex(r) for r in entry["reads"]])
+        self._resumed = len(self._leaves)
+        if self._resumed:
+            self._progress.say(f"resuming: {self._resumed} pieces were done and are intact")
+
+    def _digest_of_piece(self, step: Step, piece: int) -> bytes:
+        assert self._files is not None
+        leaves = Leaves(self._algorithm)
+        length = PIECE if step.method is None or _is_elementwise(step) else max(step.out.numel, 1)
+        entry_nbytes = step.out.dtype.itemsize
+        start, stop = piece * length, min((piece + 1) * length, step.out.numel)
+        for begin in range(start, stop, LEAF_NBYTES // entry_nbytes):
+            end = min(begin + LEAF_NBYTES // entry_nbytes, stop)
+            leaves.update(self._files.read(step, begin, (end - begin) * entry_nbytes))
+        return leaves.digests()
+
+    def _check_inputs(self) -> None:
+        for name, model in self._plan.models.items():
+            for stamp in model.stamps:
+                if problem := stamp.problem():
+                    raise InputChanged(f"an input of {name} changed during the merge: {problem}. Nothing was published; run again.")
+
+    def _write_sidecars(self) -> str:
+        """Everything beside the tensors; returns the result's digest."""
+        model, side = self._draft.model, self._plan.sidecars
+        outputs, inputs = self._digests()
+        used = sorted({s.method.name for s in self._plan.steps if s.method})
+        with writing(self._draft.out):
+            if side.config is not None:
+                write_text(model / "config.json", as_json(side.config))
+            for path in side.copied:
+                target = model / ("additional_chat_templates" if path.parent.name == "additional_chat_templates" else "") / path.name
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
+            if (index := index_of(self._layout)) is not None:
+                write_text(model / INDEX, as_json(index))
+            write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))
+            write_text(model / "README.md", card(self._plan, used))
+            write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs)))
+        return of_model(outputs, self._algorithm)
+
+    def _digests(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        pieces: dict[int, list[tuple[bytes, list[bytes]]]] = {}
+        for index, number in sorted(self._leaves):
+            pieces.setdefault(index, []).append(self._leaves[index, number])
+        outputs: dict[str, str] = {}
+        inputs: dict[str, dict[str, str]] = {}
+        for index, parts in pieces.items():
+            step = self._plan.steps[index]
+            name = step.out.name if step.file is None else f"{step.file}:{step.out.name}"
+            outputs[name] = root((out for out, _ in parts), self._algorithm)
+            for i, read in enumerate(step.every_read):
+                inputs.setdefault(read.model, {})[read.spec.name] = root((reads[i] for _, reads in parts), self._algorithm)
+        return outputs, inputs
+
+    def _abandon(self) -> None:
+        """Leave what is done for a resumption; if nothing is, leave nothing."""
+        if self._files is not None:
+            try:
+                self._files.close()
+            except BaseException:  # the first error is the one to report
+                pass
+        if self._leaves:
+            self._draft.close()
+        else:
+            self._draft.discard()
+
+
+def _is_elementwise(step: Step) -> bool:
+    from ..methods import Law
+
+    return step.method is not None and Law.ELEMENTWISE in step.method.laws

@@ -1,0 +1,106 @@
+"""Check a merged model, and what it was made of, against its provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from .. import checkpoint as checkpoints
+from ..checkpoint import Checkpoint
+from ..checkpoint.folder import read_json
+from ..errors import CheckpointError, PolyakError
+from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
+from .provenance import FILE
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked.
+
+    Attributes:
+        tensors: How many tensors of the result were read.
+        differing: What is not as the provenance says, in words; empty if all is well.
+        inputs: For each model, `unchanged`, `not found`, or what differs.
+    """
+
+    tensors: int
+    differing: tuple[str, ...]
+    inputs: Mapping[str, str]
+
+
+def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
+    """Recompute the digests of a merged model.
+
+    Args:
+        folder: The merged model.
+        inputs: Also read the models that it was made of again, where they still lie.
+
+    Raises:
+        CheckpointError: there is no provenance, or it is damaged.
+    """
+    folder = Path(folder)
+    stated = _provenance(folder)
+    algorithm = stated["digest"]
+    found = dict(_digests(folder, algorithm))
+    wanted: dict[str, str] = stated["result"]["tensors"]
+    differing = [f"{name} is missing" for name in wanted if name not in found]
+    differing += [f"{name} was added" for name in found if name not in wanted]
+    differing += [f"{name} was changed" for name in wanted if found.get(name, wanted[name]) != wanted[name]]
+    checked = {name: _check_input(model, algorithm) for name, model in stated["models"].items()} if inputs else {}
+    return Verification(len(found), tuple(differing), checked)
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    if not (folder / FILE).exists():
+        raise CheckpointError(f"{folder} has no {FILE}: it was not merged by polyak, or its provenance was removed.")
+    stated = read_json(folder / FILE)
+    match stated:
+        case {"digest": str(algorithm), "result": {"tensors": dict()}, "models": dict()} if algorithm in ALGORITHMS:
+            return stated
+        case _:
+            raise CheckpointError(f"{folder / FILE} is damaged: expected digest, models and result.tensors.")
+
+
+def _digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
+    """The digest of every tensor in the folder, heads under `heads/<model>.safetensors:<name>`."""
+    with checkpoints.open(folder) as model:
+        for name in model.specs:
+            yield name, digest_of(model, name, algorithm)
+    for path in sorted(folder.glob("heads/*.safetensors")):
+        with checkpoints.open(path) as head:
+            for name in head.specs:
+                yield f"heads/{path.name}:{name}", digest_of(head, name, algorithm)
+
+
+def digest_of(checkpoint: Checkpoint, name: str, algorithm: str) -> str:
+    """The digest of one tensor, read from its checkpoint."""
+    spec = checkpoint.spec(name)
+    leaves = Leaves(algorithm)
+    step = LEAF_NBYTES // spec.dtype.itemsize
+    buffer = np.empty(min(LEAF_NBYTES, max(spec.nbytes, 1)), np.uint8)
+    for start in range(0, spec.numel, step):
+        stop = min(start + step, spec.numel)
+        part = buffer[: (stop - start) * spec.dtype.itemsize]
+        checkpoint.read_into(spec.name, start, stop, part)
+        leaves.update(part)
+    return root([leaves.digests()], algorithm)
+
+
+def _check_input(model: object, algorithm: str) -> str:
+    match model:
+        case {"path": str(path), "tensors": dict(tensors)}:
+            stated = cast("dict[str, str]", tensors)
+        case _:
+            return "not described"
+    if not Path(path).exists():
+        return "not found"
+    try:
+        with checkpoints.open(path) as opened:
+            changed = [name for name, digest in stated.items() if digest_of(opened, name, algorithm) != digest]
+    except PolyakError as error:
+        return str(error)
+    return "unchanged" if not changed else f"changed: {', '.join(changed[:3])}" + (" ..." if len(changed) > 3 else "")

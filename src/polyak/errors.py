@@ -1,0 +1,113 @@
+"""Every exception that polyak raises on purpose.
+
+PolyakError                 (exit code)
+├── RecipeError             3   the recipe asks for something that cannot be
+│   ├── SettingError        3   a setting is missing, unknown, of the wrong kind or out of range
+│   └── UnknownMethod       3   no merge method has this name
+├── CheckpointError         4   an input is not what it says it is, or cannot be read
+│   ├── UnsupportedFormat   4   a format that polyak knows and refuses, by name
+│   ├── Mismatch            4   the models of a merge do not fit together
+│   ├── NotFinite           4   a tensor holds NaN or infinity
+│   └── InputChanged        4   an input changed while it was being read
+├── OutputError             5   the result cannot be written where it was asked for
+│   ├── OutputExists        5   something is there already
+│   ├── OutputBusy          5   another merge is writing there
+│   └── CannotResume        5   the partial work there belongs to another plan
+├── BudgetError             5   the work does not fit into the memory that was allowed
+├── VerificationFailed      6   a merged model is not what its provenance says
+└── DeclarationError        -   a method is declared wrongly (raised at import, for its author)
+
+Each message names the culprit, what was wanted, what was found, and the remedy where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PolyakError(Exception):
+    """Base class: catch this to catch everything that polyak raises on purpose."""
+
+    exit_code = 1
+
+
+class RecipeError(PolyakError, ValueError):
+    """The recipe asks for something that cannot be."""
+
+    exit_code = 3
+
+
+class SettingError(RecipeError):
+    """A setting is missing, unknown, of the wrong kind or out of range."""
+
+
+class UnknownMethod(RecipeError):
+    """No merge method has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"no merge method is called {name!r}. {suggestion(name, known)}")
+
+
+class CheckpointError(PolyakError):
+    """An input is not what it says it is, or cannot be read."""
+
+    exit_code = 4
+
+
+class UnsupportedFormat(CheckpointError):
+    """A format that polyak knows and refuses, by name."""
+
+
+class Mismatch(CheckpointError):
+    """The models of a merge do not fit together."""
+
+
+class NotFinite(CheckpointError):
+    """A tensor holds NaN or infinity."""
+
+
+class InputChanged(CheckpointError):
+    """An input changed while it was being read."""
+
+
+class OutputError(PolyakError):
+    """The result cannot be written where it was asked for."""
+
+    exit_code = 5
+
+
+class OutputExists(OutputError):
+    """Something is there already."""
+
+
+class OutputBusy(OutputError):
+    """Another merge is writing there."""
+
+
+class CannotResume(OutputError):
+    """The partial work there belongs to another plan."""
+
+
+class BudgetError(PolyakError):
+    """The work does not fit into the memory that was allowed."""
+
+    exit_code = 5
+
+
+class VerificationFailed(PolyakError):
+    """A merged model is not what its provenance says."""
+
+    exit_code = 6
+
+
+class DeclarationError(PolyakError, TypeError):
+    """A method is declared wrongly; raised when its module is imported."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Say which of `known` was probably meant by `name`, or list them all."""
+    names = sorted(known)
+    if close := get_close_matches(name, names, n=1):
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(names)}." if names else "There are none."

@@ -1,0 +1,41 @@
+"""How kernels are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit  # pyright: ignore[reportUnknownVariableType]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(fn: F) -> F:
+    """Compile on first call, into Numba's cache (beside the source, else the user's cache folder).
+
+    No fastmath: sums keep their order, so results do not depend on the compiler's mood.
+    """
+    return njit(nogil=True, cache=True, error_model="numpy")(fn)
+
+
+def inlined(fn: F) -> F:
+    """A function for use inside kernels."""
+    return njit(nogil=True, error_model="numpy", inline="always")(fn)
+
+
+def say_when_compiling(say: Callable[[str], None]) -> None:
+    """Have it said, once, if a kernel is not in the cache and must be compiled."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            if not Listener.said:
+                Listener.said = True
+                say("compiling kernels for this machine; this happens once ...")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Listener())

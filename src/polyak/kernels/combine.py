@@ -1,0 +1,132 @@
+"""Sums over the models of a tile.
+
+Rows are taken as views before the inner loops: an index that the compiler cannot prove positive costs the
+vector code, tenfold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+
+_BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
+
+
+@kernel
+def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
+    """out = scale * sum_i weight_i stack_i, summed in the order of the models.
+
+    Args:
+        out: (n,) float32.
+        stack: (k, n) float32.
+        weight: (k,) float32.
+        scale: A number.
+    """
+    factor = np.float32(scale)
+    for begin in range(0, out.size, _BLOCK):
+        part = out[begin : begin + _BLOCK]
+        row, w = stack[0, begin : begin + _BLOCK], weight[0]
+        for i in range(part.size):
+            part[i] = w * row[i]
+        for model in range(1, stack.shape[0]):
+            row, w = stack[model, begin : begin + _BLOCK], weight[model]
+            for i in range(part.size):
+                part[i] += w * row[i]
+        for i in range(part.size):
+            part[i] *= factor
+
+
+@kernel
+def subtract(stack: Any, base: Any) -> None:
+    """stack_i -= base, in place.
+
+    Args:
+        stack: (k, n) float32.
+        base: (n,) float32.
+    """
+    for model in range(stack.shape[0]):
+        row = stack[model]
+        for i in range(base.size):
+            row[i] -= base[i]
+
+
+@kernel
+def add(out: Any, base: Any) -> None:
+    """out += base, in place; both (n,) float32."""
+    for i in range(base.size):
+        out[i] += base[i]
+
+
+@kernel
+def scale_rows(out: Any, factor: Any, row: int, start: int) -> None:
+    """Multiply each row's entries by that row's factor, in place.
+
+    Args:
+        out: (n,) float32, changed.
+        factor: (rows,) float64, of the rows that the entries lie in.
+        row: Entries in a row of the tensor.
+        start: Index in the tensor of the first entry.
+    """
+    for r in range(factor.size):
+        begin = (start // row + r) * row - start
+        part, times = out[max(begin, 0) : min(begin + row, out.size)], np.float32(factor[r])
+        for i in range(part.size):
+            part[i] *= times
+
+
+@kernel
+def median(out: Any, stack: Any) -> None:
+    """The middle of the models at every entry, or the mean of the middle two.
+
+    Rows are sorted by exchanges of neighbours, odd and even in turn: a network, so vector code.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32, changed.
+    """
+    k, half = stack.shape[0], np.float32(0.5)
+    for begin in range(0, out.size, _BLOCK):
+        part = out[begin : begin + _BLOCK]
+        for turn in range(k):
+            for model in range(turn % 2, k - 1, 2):
+                a, b = stack[model, begin : begin + _BLOCK], stack[model + 1, begin : begin + _BLOCK]
+                for i in range(part.size):
+                    low, high = min(a[i], b[i]), max(a[i], b[i])
+                    a[i], b[i] = low, high
+        a, b = stack[(k - 1) // 2, begin : begin + _BLOCK], stack[k // 2, begin : begin + _BLOCK]
+        for i in range(part.size):
+            part[i] = a[i] * half + b[i] * half
+
+
+_HALVES = 1024  # products that are summed by halving
+
+
+@kernel
+def inner_products(stack: Any, out: Any) -> None:
+    """out_ij = sum_n stack_in stack_jn in float64, summed pairwise: in an order that vector code can keep.
+
+    Args:
+        stack: (k, n) float32.
+        out: (k, k) float64.
+    """
+    products = np.empty(_HALVES, np.float64)
+    for a in range(stack.shape[0]):
+        for b in range(a, stack.shape[0]):
+            total = 0.0
+            for begin in range(0, stack.shape[1], _HALVES):
+                x, y = stack[a, begin : begin + _HALVES], stack[b, begin : begin + _HALVES]
+                for i in range(x.size):
+                    products[i] = np.float64(x[i]) * np.float64(y[i])
+                products[x.size :] = 0.0
+                half = _HALVES // 2
+                while half >= 1:
+                    left, right = products[:half], products[half : 2 * half]
+                    for i in range(half):
+                        left[i] += right[i]
+                    half //= 2
+                total += products[0]
+            out[a, b] = total
+            out[b, a] = total

@@ -1,0 +1,198 @@
+"""Between stored dtypes and float32 tiles.
+
+`decode` widens exactly (float64 is rounded), `encode` rounds once, to nearest, ties to even. Both say whether
+every number was finite, because a NaN found at the load names the guilty model, and at the store is too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checkpoint import DTYPES, DType
+from ._compile import inlined, kernel
+
+Tile = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+_EXPONENT = np.uint32(0x7F800000)
+
+
+def decode(stored: Bytes, dtype: DType, out: Tile) -> bool:
+    """Widen stored elements to float32; False if one of them is NaN or infinite.
+
+    Args:
+        stored: The elements as bytes.
+        dtype: What they are.
+        out: As many float32 as there are elements.
+    """
+    view, convert, extra = _decoders()[dtype.name]
+    return bool(convert(stored.view(view), out, *extra))
+
+
+def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
+    """Round float32 to a stored dtype; False if a number is not finite there (float16 ends at 65504, F8_E4M3 at 448).
+
+    Args:
+        tile: The numbers.
+        dtype: What to store.
+        out: As many elements of it, as bytes.
+    """
+    view, convert, extra = _encoders()[dtype.name]
+    return bool(convert(tile, out.view(view), *extra))
+
+
+@cache
+def _decoders() -> Mapping[str, tuple[Any, Callable[..., bool], tuple[Any, ...]]]:
+    tables = {name: np.arange(256, dtype=np.uint8).view(DTYPES[name].numpy).astype(np.float32) for name in _EIGHT_BITS}
+    return {
+        "F64": (np.float64, _cast, ()),
+        "F32": (np.uint32, _from_f32, ()),
+        "F16": (np.uint16, _from_f16, ()),
+        "BF16": (np.uint16, _from_bf16, ()),
+        **{name: (np.uint8, _from_table, (table,)) for name, table in tables.items()},
+    }
+
+
+@cache
+def _encoders() -> Mapping[str, tuple[Any, Callable[..., bool], tuple[Any, ...]]]:
+    return {
+        "F64": (np.float64, _cast, ()),
+        "F32": (np.float32, _cast, ()),
+        "F16": (np.uint16, _to_f16, ()),
+        "BF16": (np.uint16, _to_bf16, ()),
+        **{name: (np.uint8, _to_eight_bits, numbers) for name, numbers in _EIGHT_BITS.items()},
+    }
+
+
+# Mantissa bits, exponent bias, largest finite pattern.
+_EIGHT_BITS = {
+    "F8_E4M3": (np.uint32(3), np.uint32(7), np.uint32(0x7E)),
+    "F8_E5M2": (np.uint32(2), np.uint32(15), np.uint32(0x7B)),
+}
+
+
+# Numba widens integer arithmetic to 64 bits, which halves the width of the vector code: hence the many uint32().
+# The largest exponent seen, rather than a flag an entry, is what the compiler turns into vector code.
+
+
+@inlined
+def _bits(number: Any) -> Any:
+    return np.float32(number).view(np.uint32)
+
+
+@inlined
+def _float(bits: Any) -> Any:
+    return np.uint32(bits).view(np.float32)
+
+
+@kernel
+def _from_bf16(bits: Any, out: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(bits.size):
+        wide = np.uint32(np.uint32(bits[i]) << np.uint32(16))
+        top = max(top, np.uint32(wide & _EXPONENT))
+        out[i] = _float(wide)
+    return top < _EXPONENT
+
+
+@kernel
+def _from_f16(bits: Any, out: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(bits.size):
+        half = np.uint32(bits[i])
+        sign = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
+        rest = np.uint32(half & np.uint32(0x7FFF))
+        top = max(top, rest)
+        # Exponent and mantissa moved to their float32 places; 2**112 repairs the bias, for subnormals too.
+        magnitude = _float(np.uint32(rest << np.uint32(13))) * np.float32(2.0**112)
+        out[i] = _float(_bits(magnitude) | sign)
+    return top < np.uint32(0x7C00)
+
+
+@kernel
+def _from_table(codes: Any, out: Any, table: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(codes.size):
+        wide = table[codes[i]]
+        top = max(top, np.uint32(_bits(wide) & _EXPONENT))
+        out[i] = wide
+    return top < _EXPONENT
+
+
+@kernel
+def _from_f32(bits: Any, out: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(bits.size):
+        one = np.uint32(bits[i])
+        top = max(top, np.uint32(one & _EXPONENT))
+        out[i] = _float(one)
+    return top < _EXPONENT
+
+
+@kernel
+def _cast(numbers: Any, out: Any) -> bool:
+    """Between float32 and float64, either way."""
+    top = np.uint32(0)
+    for i in range(numbers.size):
+        single = np.float32(numbers[i])
+        top = max(top, np.uint32(_bits(single) & _EXPONENT))
+        out[i] = single
+    return top < _EXPONENT
+
+
+@kernel
+def _to_bf16(tile: Any, out: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(tile.size):
+        bits = _bits(tile[i])
+        odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+        rounded = np.uint32(np.uint32(bits + np.uint32(0x7FFF)) + odd)
+        # A NaN can round out of its exponent, so look at both.
+        top = max(top, max(np.uint32(rounded & _EXPONENT), np.uint32(bits & _EXPONENT)))
+        out[i] = np.uint16(rounded >> np.uint32(16))
+    return top < _EXPONENT
+
+
+@inlined
+def _round_to_small(bits: Any, mantissa: Any, bias: Any) -> Any:
+    """Round the magnitude `bits` of a float32 to a small float's pattern, to nearest even.
+
+    Below the smallest normal number, adding a float whose unit in the last place is the small float's
+    smallest step makes the addition itself round.
+    """
+    drop = np.uint32(np.uint32(23) - mantissa)
+    magic = np.uint32(np.uint32(np.uint32(np.uint32(127) - bias) + np.uint32(drop + np.uint32(1))) << np.uint32(23))
+    smallest_normal = np.uint32(np.uint32(np.uint32(128) - bias) << np.uint32(23))
+    subnormal = np.uint32(_bits(_float(bits) + _float(magic)) - magic)
+    odd = np.uint32(np.uint32(bits >> drop) & np.uint32(1))
+    half = np.uint32(np.uint32(np.uint32(1) << np.uint32(drop - np.uint32(1))) - np.uint32(1))
+    rebiased = np.uint32(bits - np.uint32(np.uint32(np.uint32(127) - bias) << np.uint32(23)))
+    normal = np.uint32(np.uint32(np.uint32(rebiased + half) + odd) >> drop)
+    return subnormal if bits < smallest_normal else normal
+
+
+@kernel
+def _to_f16(tile: Any, out: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(tile.size):
+        bits = _bits(tile[i])
+        small = _round_to_small(np.uint32(bits & np.uint32(0x7FFFFFFF)), np.uint32(10), np.uint32(15))
+        top = max(top, small)
+        out[i] = np.uint16(small | np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(0x8000)))
+    return top <= np.uint32(0x7BFF)
+
+
+@kernel
+def _to_eight_bits(tile: Any, out: Any, mantissa: Any, bias: Any, largest: Any) -> bool:
+    top = np.uint32(0)
+    for i in range(tile.size):
+        bits = _bits(tile[i])
+        small = _round_to_small(np.uint32(bits & np.uint32(0x7FFFFFFF)), mantissa, bias)
+        top = max(top, small)
+        out[i] = np.uint8(small | np.uint32(np.uint32(bits >> np.uint32(24)) & np.uint32(0x80)))
+    return top <= largest

@@ -1,0 +1,68 @@
+"""Elect a sign for each entry and merge the models that have it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+
+_BLOCK = 1024
+MEAN, SUM, MAX = 0, 1, 2
+FUNCTIONS = {"mean": MEAN, "sum": SUM, "max": MAX}
+
+
+@kernel
+def elect(out: Any, stack: Any, weight: Any, function: int, tie: Any, scale: Any) -> None:
+    """The elected sign is that of the weighted sum; entries of that sign are averaged, summed, or the largest taken.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32.
+        weight: (k,) float32.
+        function: MEAN, SUM or MAX.
+        tie: The sign where the sum is zero: 1, -1, or 0 for none.
+        scale: What the result is multiplied by.
+    """
+    sign, share = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    zero, one = np.float32(0), np.float32(1)
+    tie_sign, factor = np.float32(tie), np.float32(scale)
+    for begin in range(0, out.size, _BLOCK):
+        part = out[begin : begin + _BLOCK]
+        part[:] = zero
+        for model in range(stack.shape[0]):
+            row, w = stack[model, begin : begin + _BLOCK], weight[model]
+            for i in range(part.size):
+                part[i] += w * row[i]
+        for i in range(part.size):
+            sign[i] = one if part[i] > zero else (-one if part[i] < zero else tie_sign)
+            part[i] = zero
+            share[i] = zero
+        for model in range(stack.shape[0]):
+            row, w = stack[model, begin : begin + _BLOCK], weight[model]
+            for i in range(part.size):
+                entry = w * row[i] * sign[i]
+                agrees = entry > zero
+                part[i] = max(part[i], entry) if function == MAX else part[i] + (entry if agrees else zero)
+                share[i] += w if agrees else zero
+        for i in range(part.size):
+            divisor = share[i] if function == MEAN and share[i] != zero else one
+            part[i] = part[i] * sign[i] / divisor * factor
+
+
+@kernel
+def sign_votes(stack: Any, weight: Any) -> float:
+    """Sum over entries of the sign of the weighted sum over models."""
+    votes = np.int64(0)
+    total = np.empty(_BLOCK, np.float32)
+    for begin in range(0, stack.shape[1], _BLOCK):
+        part = total[: min(_BLOCK, stack.shape[1] - begin)]
+        part[:] = np.float32(0)
+        for model in range(stack.shape[0]):
+            row, w = stack[model, begin : begin + _BLOCK], weight[model]
+            for i in range(part.size):
+                part[i] += w * row[i]
+        for i in range(part.size):
+            votes += np.int64(part[i] > np.float32(0)) - np.int64(part[i] < np.float32(0))
+    return float(votes)

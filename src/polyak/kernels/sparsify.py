@@ -1,0 +1,76 @@
+"""Drop entries of the deltas of a tile, in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+from .philox import Stream, uniform
+
+
+@kernel
+def trim(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
+    """Zero what a cut does not keep: entries below `value`, and equals of it behind `last`.
+
+    Args:
+        stack: (k, n) float32, changed.
+        value: (k, rows) float32.
+        last: (k, rows) int64, indices in the tensor.
+        row: Entries in a row of the tensor.
+        start: Index in the tensor of the first entry.
+    """
+    _cut(stack, value, last, row, start, True)
+
+
+@kernel
+def shave(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
+    """Zero what a cut keeps; arguments as for `trim`."""
+    _cut(stack, value, last, row, start, False)
+
+
+@kernel
+def _cut(stack: Any, value: Any, last: Any, row: int, start: int, keep: bool) -> None:
+    for model in range(stack.shape[0]):
+        for r in range(value.shape[1]):
+            begin = max((start // row + r) * row - start, 0)
+            part = stack[model, begin : min((start // row + r + 1) * row - start, stack.shape[1])]
+            smallest, behind = value[model, r], last[model, r] - start - begin
+            _cut_row(part, smallest, np.int32(min(max(behind, -1), part.size)), keep)
+
+
+@kernel
+def _cut_row(part: Any, smallest: Any, last: Any, keep: bool) -> None:
+    for i in range(part.size):
+        magnitude = abs(part[i])
+        inside = magnitude > smallest or (magnitude == smallest and np.int32(i) <= last)
+        part[i] = part[i] if inside == keep else np.float32(0)
+
+
+def drop(stack: Any, chance: Stream, density: Any, factor: Any) -> None:
+    """Keep each entry with its model's probability, times its model's factor; else zero it.
+
+    Args:
+        stack: (k, n) float32, changed.
+        chance: The random numbers.
+        density: (k,) float32.
+        factor: (k,) float32.
+    """
+    numbers = np.zeros(stack.shape[1], np.float32)
+    for row, key, keep, times in zip(stack, chance.keys, density, factor, strict=True):
+        if keep < 1:
+            uniform(numbers, key, chance.start)
+        _keep_below(row, numbers, np.float32(keep), np.float32(times))
+
+
+@kernel
+def _keep_below(row: Any, chance: Any, density: Any, factor: Any) -> None:
+    for i in range(row.size):
+        kept = row[i] * factor
+        row[i] = kept if chance[i] < density else np.float32(0)
+
+
+def magnitudes(stack: Any) -> Any:
+    """The L1 norm of each model's entries, in float64: (k,)."""
+    return np.abs(stack).sum(axis=1, dtype=np.float64)

@@ -1,0 +1,86 @@
+"""Run a method's definition on arrays that are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from array_api_compat import array_namespace
+
+from ..errors import DeclarationError, SettingError
+from ._passes import Array, answer, call
+
+if TYPE_CHECKING:
+    from ._api import Method
+
+
+def apply(
+    method: Method, tensors: Array, base: Array | None, chance: Array | None, seed: int, given: Mapping[str, Any]
+) -> Array:
+    """See `Method.__call__`."""
+    k, shape = tensors.shape[0], tuple(tensors.shape[1:])
+    method.check_count(k)
+    if method.needs_base and base is None:
+        raise SettingError(f"method {method.name!r} needs a base model.")
+    bound = method.bind(given, k)
+    xp = array_namespace(tensors)
+    if 0 in shape:
+        return xp.empty_like(tensors[0])
+    # No method meets a 0-d tensor: scalars travel as vectors of one entry.
+    stack = tensors if shape else xp.reshape(tensors, (k, 1))
+    ground = xp.reshape(base, stack.shape[1:]) if base is not None else None
+    if method.is_random:
+        chance = _draw(stack, seed) if chance is None else xp.reshape(chance, stack.shape)
+    result = evaluate(method, stack, ground, chance, bound)
+    if tuple(result.shape) != tuple(stack.shape[1:]):
+        raise DeclarationError(f"method {method.name!r} turned {shape} into {tuple(result.shape)}.")
+    return xp.reshape(result, shape)
+
+
+def evaluate(method: Method, stack: Array, base: Array | None, chance: Array | None, bound: Mapping[str, Any]) -> Array:
+    """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
+    from ._api import FirstPass, Role
+
+    supply = settings_as_arrays(method, bound, stack)
+    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.CHANCE: chance}
+    if base is not None:
+        arrays[Role.DELTAS] = stack - base
+        supply["deltas"] = arrays[Role.DELTAS]
+    supply |= {"tensors": stack, "base": base}
+    for name, kind in method.inputs.items():
+        if isinstance(kind, FirstPass):
+            request = call(kind.ask, bound)
+            supply[name] = None if request is None else answer(request, supply)
+        else:
+            supply[name] = arrays[kind]
+    return finish(method, call(method.fn, supply), base, stack)
+
+
+def finish(method: Method, result: Array, base: Array | None, stack: Array) -> Array:
+    """Bring a definition's result to the dtype of its inputs, and onto the base where it is a delta."""
+    from ._api import Role
+
+    xp = array_namespace(stack)
+    result = xp.astype(result, stack.dtype, copy=False)
+    return result + base if method.returns is Role.DELTA else xp.asarray(result, copy=True)
+
+
+def settings_as_arrays(method: Method, bound: Mapping[str, Any], stack: Array) -> dict[str, Any]:
+    """Bound settings, those with a number for each model shaped (k, 1, ..., 1) to multiply the stack."""
+    xp = array_namespace(stack)
+    column = (stack.shape[0], *[1] * (stack.ndim - 1))
+    device = {"device": stack.device} if hasattr(stack, "device") else {}
+    return {
+        name: xp.reshape(xp.asarray(value, dtype=stack.dtype, **device), column)
+        if method.settings[name].per_model
+        else value
+        for name, value in bound.items()
+    }
+
+
+def _draw(stack: Array, seed: int) -> Array:
+    import numpy as np
+
+    xp = array_namespace(stack)
+    drawn = np.random.Generator(np.random.Philox(seed)).random(tuple(stack.shape), dtype=np.float32)
+    return xp.astype(xp.asarray(drawn), stack.dtype)

@@ -1,0 +1,33 @@
+"""ExPO: go on in the direction of the tuning."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from ._api import Delta, Deltas, In, Law, method
+
+
+@method(
+    "expo",
+    source="Zheng et al., 2024. Model Extrapolation Expedites Alignment. arXiv:2404.16792",
+    models=(1, 1),
+    laws={Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def expo(deltas: Deltas, *, alpha: Annotated[float, In(0, math.inf)] = 0.3) -> Delta:
+    """Extrapolate from the base through a model.
+
+    theta_1 + alpha (theta_1 - theta_0) = theta_0 + (1 + alpha) tau.
+
+    Args:
+        deltas: (1, *shape).
+        alpha: How far beyond the model; the paper searches between 0.1 and 0.5.
+    """
+    return (1 + alpha) * deltas[0]
+
+
+@expo.fused
+def _fused(out: Any, deltas: Any, *, alpha: float) -> None:
+    import numpy as np
+
+    np.multiply(deltas[0], np.float32(1 + alpha), out=out)

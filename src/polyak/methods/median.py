@@ -1,0 +1,35 @@
+"""Coordinate-wise median."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from ._api import Law, Merged, Tensors, method
+
+
+@method(
+    "median",
+    source="Yin et al., 2018. Byzantine-Robust Distributed Learning. arXiv:1803.01498",
+    laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def median(tensors: Tensors) -> Merged:
+    """Take the median of the models, entry by entry: a few bad models cannot move it far.
+
+    The middle value; of an even number of models the mean of the two middle values.
+
+    Args:
+        tensors: (k, *shape).
+    """
+    xp = array_namespace(tensors)
+    k = tensors.shape[0]
+    ordered = xp.sort(tensors, axis=0)
+    return ordered[(k - 1) // 2] / 2 + ordered[k // 2] / 2
+
+
+@median.fused
+def _fused(out: Any, tensors: Any) -> None:
+    from ..kernels.combine import median as median_of_tile
+
+    median_of_tile(out, tensors)

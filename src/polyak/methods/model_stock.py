@@ -1,0 +1,83 @@
+"""Model stock: as far from the base as the models agree."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Delta, Deltas, FirstPass, Law, method
+from ._passes import Gram, Products
+
+Scope: TypeAlias = Literal["tensor", "row"]
+_SINGULAR = 1e-6
+
+
+def _products(granularity: Scope) -> Gram:
+    return Gram(of="deltas", scope=granularity)
+
+
+@method(
+    "model_stock",
+    source="Jang et al., 2024. Model Stock: All we need is just a few fine-tuned models. arXiv:2403.19522",
+    models=(2, None),
+    laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def model_stock(
+    deltas: Deltas,
+    products: Annotated[Products, FirstPass(_products)],
+    *,
+    clamp: bool = True,
+    granularity: Scope = "tensor",
+) -> Delta:
+    """Interpolate between the base and the models' mean, by the angle between the models' deltas.
+
+    t mean_i(theta_i) + (1 - t) theta_0, where t = k c / (1 + (k - 1) c) and c is the mean over pairs of models of
+    the cosine between their deltas.
+
+    Two deltas of no length have a cosine of 1, one of no length and another have 0. Where 1 + (k - 1) c is nearly
+    zero (1e-6) the base stays. mergekit, beyond not clamping, takes products of two norms to be at least 1e-6,
+    which draws tensors with tiny deltas towards the base.
+
+    Args:
+        deltas: (k, *shape).
+        products: Inner products of the deltas.
+        clamp: Take c to be at least 0: below, t is negative and the result leaves the base away from every model.
+        granularity: What has an angle of its own: each `tensor`, or each `row` (last dimension).
+    """
+    xp = array_namespace(deltas)
+    return products.spread(_ratio(products.value, clamp), deltas) * xp.mean(deltas, axis=0)
+
+
+def _ratio(products: Array, clamp: bool) -> Array:
+    """t of each row: (rows,)."""
+    xp = array_namespace(products)
+    k = products.shape[0]
+    cosine = _mean_cosine(products)
+    if clamp:
+        cosine = xp.clip(cosine, 0, 1)
+    divisor = 1 + (k - 1) * cosine
+    singular = xp.abs(divisor) < _SINGULAR
+    return xp.where(singular, xp.zeros_like(cosine), k * cosine / xp.where(singular, xp.ones_like(divisor), divisor))
+
+
+def _mean_cosine(products: Array) -> Array:
+    xp = array_namespace(products)
+    k = products.shape[0]
+    norms = xp.sqrt(xp.stack([products[i, i] for i in range(k)]))
+    lengths = norms[:, None] * norms[None, :]
+    both_zero = xp.astype(norms[:, None] + norms[None, :] == 0, products.dtype)
+    cosines = xp.where(lengths == 0, both_zero, products / xp.where(lengths == 0, xp.ones_like(lengths), lengths))
+    pairs = xp.stack([cosines[a, b] for a in range(k) for b in range(a)])
+    return xp.mean(pairs, axis=0)
+
+
+@model_stock.fused
+def _fused(out: Any, deltas: Any, products: Products, *, clamp: bool, granularity: Scope) -> None:
+    import numpy as np
+
+    from ..kernels.combine import scale_rows, weighted_sum
+
+    ratio = _ratio(products.value, clamp)
+    weighted_sum(out, deltas, np.ones(len(deltas), np.float32), 1 / len(deltas))
+    scale_rows(out, ratio, products.row, products.start)

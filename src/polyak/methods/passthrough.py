@@ -1,0 +1,32 @@
+"""One model's tensors as they are, or scaled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._api import Law, Merged, Tensors, method
+
+
+@method(
+    "passthrough",
+    source="Goddard et al., 2024. Arcee's MergeKit. arXiv:2403.13257",
+    models=(1, 1),
+    laws={Law.IDEMPOTENT, Law.ELEMENTWISE},
+)
+def passthrough(tensors: Tensors, *, scale: float = 1.0) -> Merged:
+    """Take the tensors of one model, times a number.
+
+    scale * theta_1.
+
+    Args:
+        tensors: (1, *shape).
+        scale: What they are multiplied by.
+    """
+    return scale * tensors[0]
+
+
+@passthrough.fused
+def _fused(out: Any, tensors: Any, *, scale: float) -> None:
+    import numpy as np
+
+    np.multiply(tensors[0], np.float32(scale), out=out)

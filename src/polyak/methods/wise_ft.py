@@ -1,0 +1,32 @@
+"""WiSE-FT: between a base and what was tuned from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._api import Delta, Deltas, Fraction, Law, method
+
+
+@method(
+    "wise_ft",
+    source="Wortsman et al., 2022. Robust fine-tuning of zero-shot models. arXiv:2109.01903",
+    models=(1, 1),
+    laws={Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def wise_ft(deltas: Deltas, *, alpha: Fraction = 0.5) -> Delta:
+    """Interpolate between the base and a model.
+
+    (1 - alpha) theta_0 + alpha theta_1 = theta_0 + alpha tau.
+
+    Args:
+        deltas: (1, *shape).
+        alpha: 0 gives the base, 1 the model; the paper takes 0.5 where there is no data to choose by.
+    """
+    return alpha * deltas[0]
+
+
+@wise_ft.fused
+def _fused(out: Any, deltas: Any, *, alpha: float) -> None:
+    import numpy as np
+
+    np.multiply(deltas[0], np.float32(alpha), out=out)

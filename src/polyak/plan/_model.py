@@ -1,0 +1,163 @@
+"""What a merge will do, tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import xxhash
+
+from .. import recipe as recipes
+from ..checkpoint import DTYPES, Checkpoint, TensorSpec
+from ..checkpoint._api import Bytes
+from ..errors import PolyakError
+from ..methods import Method
+
+Kind = Literal["merge", "copy", "same"]
+
+
+class Read(NamedTuple):
+    """One tensor of one model, as a step reads it.
+
+    Attributes:
+        model: The model's name; `base` for the base.
+        checkpoint: Where it is read.
+        spec: Its entry there; `spec.name` is the name to read, which for a tied tensor is its holder's.
+    """
+
+    model: str
+    checkpoint: Checkpoint
+    spec: TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tensor of the result.
+
+    Attributes:
+        out: What is written.
+        kind: `merge` by a method, `copy` of the only source, or copy of sources that must be the `same`.
+        reads: The models' tensors, in the order of the recipe; models that a law excuses are left out.
+        base: The base's tensor, where the method needs it.
+        method: The merge method.
+        settings: All its settings, with numbers resolved for this tensor.
+        rule: Which rule decided: its number, or None.
+        file: Which file of the result the tensor goes to when it is not a shard of the model.
+    """
+
+    out: TensorSpec
+    kind: Kind
+    reads: tuple[Read, ...]
+    base: Read | None = None
+    method: Method | None = None
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    rule: int | None = None
+    file: str | None = None
+
+    @property
+    def every_read(self) -> tuple[Read, ...]:
+        return (*self.reads, self.base) if self.base else self.reads
+
+    @property
+    def nbytes_read(self) -> int:
+        return sum(r.spec.nbytes for r in self.every_read)
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """Everything in the result's folder that is not a tensor.
+
+    Attributes:
+        config: Contents of config.json, already following the tensors; None if the donor has none.
+        copied: Files that are copied from the donor as they are.
+        donor: The model they come from.
+        code: Those of `copied` that are Python: never run by polyak, but perhaps by who loads the model.
+    """
+
+    config: Mapping[str, Any] | None = None
+    copied: tuple[Path, ...] = ()
+    donor: str = ""
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return tuple(path.name for path in self.copied if path.suffix == ".py")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a merge will do; made from headers alone.
+
+    Attributes:
+        recipe: What was asked for.
+        steps: One a tensor of the result, in the order of the first source's file.
+        models: The models by name, and the base under `base`.
+        sidecars: Config, tokenizer and the like.
+        notes: What the user should know before the merge.
+    """
+
+    recipe: recipes.Recipe
+    steps: tuple[Step, ...]
+    models: Mapping[str, Checkpoint]
+    sidecars: Sidecars = Sidecars()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def nbytes_read(self) -> int:
+        return sum(step.nbytes_read for step in self.steps)
+
+    @cached_property
+    def nbytes_written(self) -> int:
+        return sum(step.out.nbytes for step in self.steps)
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for this plan over these files, which changes when either does."""
+        from .. import __version__
+
+        stamps = {
+            name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps] for name, model in self.models.items()
+        }
+        text = json.dumps([__version__, recipes.digest(self.recipe), stamps], sort_keys=True)
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+    def explain(self) -> str:
+        """Say what the merge will do, without doing it."""
+        from .explain import explain
+
+        return explain(self)
+
+
+class NestedMerge(Checkpoint):
+    """The result of another plan, to be computed while it is read.
+
+    The engine attaches what computes it: plans know nothing of engines.
+    """
+
+    def __init__(self, plan: Plan, label: str) -> None:
+        self.plan, self.label = plan, label
+        self.folder = next((m.folder for m in plan.models.values() if m.folder), None)
+        self.specs = {s.out.name: _as_delivered(s) for s in plan.steps if s.file is None}
+        self.stamps = tuple(stamp for model in plan.models.values() for stamp in model.stamps)
+        self._reader: Callable[[str, int, int, Bytes], None] | None = None
+
+    def attach(self, reader: Callable[[str, int, int, Bytes], None]) -> None:
+        """Give it what computes elements [start, stop) of a tensor."""
+        self._reader = reader
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        if self._reader is None:
+            raise PolyakError(f"{self.label} is a planned merge; only a running merge can read it.")
+        self._reader(name, start, stop, out)
+
+
+def _as_delivered(step: Step) -> TensorSpec:
+    """Merged tensors are handed on in float32, unrounded; copies as they are."""
+    if step.kind != "merge":
+        return step.out
+    return TensorSpec(step.out.name, DTYPES["F32"], step.out.shape, rests_as=step.out.dtype)
+

@@ -1,0 +1,187 @@
+"""Make a plan of a recipe: open its models, fit their tensors together, resolve every number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import checkpoint as checkpoints
+from .. import methods
+from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec
+from ..errors import Mismatch, RecipeError, suggestion
+from ..methods import Law, Method
+from ..recipe import Recipe, Source
+from ._model import NestedMerge, Plan, Read, Sidecars, Step
+from .fit import Opened, check, opened
+from .resolve import Treatment
+from .sidecars import sidecars
+
+BASE = "base"
+
+
+def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
+    """Plan a merge: read headers, resolve names, shapes and numbers, and find every error that can be known.
+
+    Args:
+        recipe: What to merge.
+        given: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
+            of what their source says.
+
+    Raises:
+        RecipeError: a method, setting or base is missing, unknown or out of range.
+        CheckpointError: a model cannot be read, or the models do not fit together.
+    """
+    methods.load_all()
+    given = given or {}
+    models = [opened(m.name, given.get(m.name) or open_source(m.source, recipe.folder)) for m in recipe.models]
+    base = opened(BASE, given.get(BASE) or open_source(recipe.base, recipe.folder)) if _has_base(recipe, given) else None
+    return _Builder(recipe, models, base).build()
+
+
+def _has_base(recipe: Recipe, given: Mapping[str, Checkpoint]) -> bool:
+    return recipe.base is not None or BASE in given
+
+
+def open_source(source: Source | None, folder: Path) -> Checkpoint:
+    """Open what a recipe names.
+
+    Raises:
+        CheckpointError: it cannot be opened.
+        RecipeError: it names nothing.
+    """
+    if source is None or (source.path is None and source.recipe is None):
+        raise RecipeError("a model needs `path:` or `recipe:`.")
+    if source.recipe is not None:
+        found: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
+    else:
+        found = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+    if source.strip_prefix:
+        found = checkpoints.stripped(found, source.strip_prefix)
+    for lora in source.lora:
+        found = checkpoints.with_lora(found, checkpoints.locate(lora.path, folder), scale=lora.scale)
+    return found
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, models: list[Opened], base: Opened | None) -> None:
+        self._recipe, self._models, self._base = recipe, models, base
+        self._reference = base or models[0]
+        self._skip = re.compile(recipe.skip) if recipe.skip else None
+        self._heads = re.compile(recipe.heads) if recipe.heads else None
+        self._notes: list[str] = []
+
+    def build(self) -> Plan:
+        names = self._shared_names()
+        check(self._models, self._base, [n for n in names if not self._is_skipped(n)])
+        treatment = Treatment(self._recipe, names)
+        self._check_methods(treatment)
+        tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
+        steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
+        if not steps:
+            raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
+        steps += self._head_steps()
+        return Plan(self._recipe, tuple(steps), self._checkpoints(), self._sidecars(steps, tied), tuple(self._notes))
+
+    @property
+    def _everyone(self) -> list[Opened]:
+        return [*([self._base] if self._base else []), *self._models]
+
+    def _checkpoints(self) -> dict[str, Checkpoint]:
+        return {model.name: model.checkpoint for model in self._everyone}
+
+    def _shared_names(self) -> list[str]:
+        """All names but heads, in the order of the reference, then of the others."""
+        names: dict[str, None] = {}
+        for model in self._everyone:
+            names.update(dict.fromkeys([*model.checkpoint.specs, *model.checkpoint.ties]))
+        return [n for n in names if not (self._heads and self._heads.search(n))]
+
+    def _is_skipped(self, name: str) -> bool:
+        return self._skip is not None and self._skip.search(name) is not None
+
+    def _check_methods(self, treatment: Treatment) -> None:
+        for method in treatment.methods:
+            method.check_count(len(self._models))
+            if method.needs_base and self._base is None:
+                raise RecipeError(f"method {method.name!r} works on differences from a base model; give `base:`.")
+
+    def _step(self, name: str, treatment: Treatment) -> Step | None:
+        if self._is_skipped(name):
+            return self._kept(name)
+        spec = self._reference.find(name)
+        assert spec is not None
+        if not spec.dtype.floating:
+            return self._buffer(name)
+        number, method, settings = treatment.of(name)
+        out = TensorSpec(name, self._out_dtype(spec), spec.shape)
+        kept = self._needed(method, settings)
+        reads = tuple(self._read(self._models[i], name) for i in kept)
+        if len(kept) < len(self._models):
+            settings = {k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()}
+        base = self._read(self._base, name) if self._base and method.needs_base else None
+        return Step(out, "merge", reads, base, method, settings, number)
+
+    def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
+        """The models that must be read: the law excuses those of weight zero."""
+        everyone = list(range(len(self._models)))
+        weight = settings.get("weight")
+        if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple):
+            return everyone
+        needed = [i for i in everyone if weight[i] != 0]
+        return needed if len(needed) >= max(1, method.models[0]) else everyone
+
+    def _out_dtype(self, spec: TensorSpec) -> DType:
+        wanted = self._recipe.dtype
+        if wanted is None:
+            return spec.stored
+        if wanted not in DTYPE_NAMES:
+            raise RecipeError(f"dtype {wanted!r} is unknown. {suggestion(wanted, DTYPE_NAMES)}")
+        return DTYPE_NAMES[wanted]
+
+    @staticmethod
+    def _read(model: Opened, name: str) -> Read:
+        spec = model.find(name)
+        assert spec is not None
+        return Read(model.name, model.checkpoint, spec)
+
+    def _kept(self, name: str) -> Step | None:
+        """A skipped tensor keeps the base's values; without them it is left out."""
+        if self._base is None or self._base.find(name) is None or self._base.ties(name):
+            return None
+        read = self._read(self._base, name)
+        return Step(TensorSpec(name, read.spec.dtype, read.spec.shape), "copy", (read,))
+
+    def _buffer(self, name: str) -> Step:
+        """Integers and booleans are not averaged."""
+        donors = {"first": self._models[0], "last": self._models[-1], None: self._base}
+        donor = donors[self._recipe.buffers]
+        reads = tuple(self._read(m, name) for m in ([donor] if donor else self._models))
+        out = TensorSpec(name, reads[0].spec.dtype, reads[0].spec.shape)
+        return Step(out, "copy" if donor else "same", reads)
+
+    def _head_steps(self) -> list[Step]:
+        if self._heads is None:
+            return []
+        steps: list[Step] = []
+        for model in self._models:
+            for name, spec in model.checkpoint.specs.items():
+                if self._heads.search(name):
+                    out = TensorSpec(name, spec.dtype, spec.shape)
+                    steps.append(Step(out, "copy", (self._read(model, name),), file=f"heads/{model.name}.safetensors"))
+        if not steps:
+            raise RecipeError(f"`heads: {self._recipe.heads}` matches no tensor of any model.")
+        return steps
+
+    def _sidecars(self, steps: list[Step], tied: set[str]) -> Sidecars:
+        untied = [s.out.name for s in steps if s.file is None and any(m.ties(s.out.name) for m in self._everyone)]
+        for name in untied:
+            who = ", ".join(m.name for m in self._everyone if m.ties(name))
+            self._notes.append(f"{name!r} is tied to the embedding in {who} but not in all models: the result has its own.")
+        if tied:
+            self._notes.append(f"tied in every model, and tied in the result: {', '.join(sorted(tied))}.")
+        donor = self._reference
+        found = sidecars(donor.checkpoint, donor.name, [s.out for s in steps if s.file is None], untied=bool(untied))
+        if found.code:
+            self._notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
+        return found

@@ -1,0 +1,96 @@
+"""A plan in words, for people; and as data, for machines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ._model import Plan, Step
+from .cost import peak_nbytes
+
+_SHOWN = 3  # tensors named as examples of a treatment
+
+
+def explain(plan: Plan) -> str:
+    """Say what a merge will do: models, treatments with the tensors they match, bytes, memory and donors."""
+    lines = [f"{len(plan.steps)} tensors: read {_gb(plan.nbytes_read)}, write {_gb(plan.nbytes_written)}, "
+             f"hold about {_gb(peak_nbytes(plan, 2))} with 2 workers", ""]  # fmt: skip
+    lines += ["models"] + [f"  {name:<20} {m.label}  ({len(m.specs)} tensors)" for name, m in plan.models.items()]
+    lines += ["", "treatments"]
+    for treatment, steps in treatments(plan).items():
+        shown = ", ".join(s.out.name for s in steps[:_SHOWN]) + (", ..." if len(steps) > _SHOWN else "")
+        lines.append(f"  {treatment}")
+        lines.append(f"    {len(steps)} tensors, {_gb(sum(s.out.nbytes for s in steps))}: {shown}")
+    lines += _unmatched(plan)
+    dtypes = Counter(step.out.dtype.name for step in plan.steps)
+    lines += ["", f"dtypes: {', '.join(f'{n} x {name}' for name, n in dtypes.most_common())}"]
+    if plan.sidecars.donor:
+        files = ", ".join(path.name for path in plan.sidecars.copied) or "none"
+        has = "config.json" if plan.sidecars.config is not None else "no config.json"
+        lines.append(f"config and tokenizer from {plan.sidecars.donor}: {has}; copied: {files}")
+    return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
+
+
+def treatments(plan: Plan) -> dict[str, list[Step]]:
+    """Steps by what is done to them, in words."""
+    found: dict[str, list[Step]] = {}
+    for step in plan.steps:
+        found.setdefault(_treatment(plan, step), []).append(step)
+    return found
+
+
+def _treatment(plan: Plan, step: Step) -> str:
+    if step.method is None:
+        what = "copied from" if step.kind == "copy" else "copied, if equal in"
+        return f"{what} {', '.join(r.model for r in step.reads)}" + (f" into {step.file}" if step.file else "")
+    settings = ", ".join(f"{k}={_value(v)}" for k, v in step.settings.items())
+    rule = "" if step.rule is None else f"rule {step.rule + 1} ({plan.recipe.rules[step.rule].match!r}): "
+    return f"{rule}{step.method.name}({settings}) of {', '.join(r.model for r in step.reads)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(f'{v:g}' for v in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unmatched(plan: Plan) -> list[str]:
+    used = {step.rule for step in plan.steps}
+    return [
+        f"  rule {i + 1} ({rule.match!r}) matches no tensor, or an earlier rule takes all it matches"
+        for i, rule in enumerate(plan.recipe.rules)
+        if i not in used
+    ]
+
+
+def as_data(plan: Plan) -> dict[str, Any]:
+    """The plan for `--json`."""
+    return {
+        "tensors": len(plan.steps),
+        "nbytes_read": plan.nbytes_read,
+        "nbytes_written": plan.nbytes_written,
+        "nbytes_memory": peak_nbytes(plan, 2),
+        "models": {name: model.label for name, model in plan.models.items()},
+        "donor": plan.sidecars.donor,
+        "copied": [path.name for path in plan.sidecars.copied],
+        "notes": list(plan.notes),
+        "steps": [_step_data(step) for step in plan.steps],
+    }
+
+
+def _step_data(step: Step) -> dict[str, Any]:
+    return {
+        "name": step.out.name,
+        "dtype": step.out.dtype.name,
+        "shape": list(step.out.shape),
+        "kind": step.kind,
+        "method": step.method.name if step.method else None,
+        "settings": dict(step.settings),
+        "models": [r.model for r in step.reads],
+        "rule": step.rule,
+        "file": step.file,
+    }
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.3g} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.3g} MB"

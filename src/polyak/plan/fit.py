@@ -1,0 +1,130 @@
+"""How the models' tensors fit together: the same names and shapes, ties, and what to say when they do not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..checkpoint import Checkpoint, TensorSpec
+from ..checkpoint.folder import read_json
+from ..errors import CheckpointError, Mismatch, UnsupportedFormat
+
+_SHOWN = 8  # problems listed in one error; people fix patterns, not lists
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
+_EMBEDDING = re.compile(r"(?:embed_tokens|word_embeddings|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint with what its config says of ties.
+
+    Attributes:
+        name: What the recipe calls it.
+        checkpoint: Its tensors.
+        config: Its config.json; empty if there is none.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    config: Mapping[str, Any]
+
+    def find(self, name: str) -> TensorSpec | None:
+        """The entry that holds a tensor's values, following ties, or None."""
+        checkpoint = self.checkpoint
+        found = checkpoint.specs.get(name)
+        if found is not None:
+            return found
+        holder = checkpoint.ties.get(name) or self.tied_embedding(name)
+        return checkpoint.specs[holder] if holder else None
+
+    def ties(self, name: str) -> bool:
+        """Whether the tensor has no values of its own here."""
+        return name not in self.checkpoint.specs and self.find(name) is not None
+
+    def tied_embedding(self, name: str) -> str | None:
+        """The embedding that stands in for an output head which the config ties and the file leaves out."""
+        if not self.config.get("tie_word_embeddings", False) or not _HEAD.search(name):
+            return None
+        found = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
+        return max(found, key=lambda n: self.checkpoint.specs[n].numel) if found else None
+
+
+def opened(name: str, checkpoint: Checkpoint) -> Opened:
+    """Look at the config beside a checkpoint.
+
+    Raises:
+        UnsupportedFormat: the weights are quantised.
+    """
+    config: Mapping[str, Any] = {}
+    if checkpoint.folder is not None and (checkpoint.folder / "config.json").exists():
+        config = read_json(checkpoint.folder / "config.json")
+    if "quantization_config" in config:
+        raise UnsupportedFormat(
+            f"{checkpoint.label} is quantised (config.json has quantization_config). Dequantise it first: "
+            "load it in transformers, call .dequantize() and save it."
+        )
+    return Opened(name, checkpoint, config)
+
+
+def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
+    """Refuse models whose tensors differ in names, shapes or kind.
+
+    Args:
+        models: The models.
+        base: The base, if there is one.
+        names: The tensors that all of them must have.
+
+    Raises:
+        Mismatch: they do not fit; every kind of problem is named.
+    """
+    everyone = [*([base] if base else []), *models]
+    reference = everyone[0]
+    missing: list[str] = []
+    differing: list[str] = []
+    for name in names:
+        found = {model.name: model.find(name) for model in everyone}
+        lacking = [who for who, spec in found.items() if spec is None]
+        if lacking:
+            missing.append(f"{name!r} is not in {', '.join(lacking)}")
+            continue
+        first = found[reference.name]
+        for who, spec in found.items():
+            if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
+                differing.append(f"{name!r} is {_say(first)} in {reference.name} but {_say(spec)} in {who}")
+    if missing or differing:
+        raise Mismatch(_report(missing, differing))
+
+
+def _say(spec: TensorSpec) -> str:
+    return f"{spec.stored} {list(spec.shape)}"
+
+
+def _report(missing: list[str], differing: list[str]) -> str:
+    lines: list[str] = ["the models do not fit together."]
+    if differing:
+        lines += [f"  {line}" for line in differing[:_SHOWN]] + _rest(differing)
+        lines.append("  Different shapes usually mean different vocabularies or another architecture.")
+    if missing:
+        lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)
+        lines.append(
+            "  `heads: REGEX` keeps task heads with their model; `skip: REGEX` keeps the base's tensor or leaves it out; "
+            "`strip_prefix:` on a model removes a prefix from its names."
+        )
+    return "\n".join(lines)
+
+
+def _rest(problems: list[str]) -> list[str]:
+    more = len(problems) - _SHOWN
+    return [f"  ... and {more} more"] if more > 0 else []
+
+
+def read_config(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """config.json beside a checkpoint, or None."""
+    if checkpoint.folder is None or not (checkpoint.folder / "config.json").exists():
+        return None
+    try:
+        return read_json(checkpoint.folder / "config.json")
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} A merge needs the config of its base or first model.") from error

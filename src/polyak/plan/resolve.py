@@ -1,0 +1,162 @@
+"""Which method and which numbers each tensor gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..errors import RecipeError, SettingError, suggestion
+from ..methods import Method, Setting
+from ..methods import resolve as method_named
+from ..recipe import Cases, Gradient, Recipe, Rule, Value
+
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Where a tensor stands: in which layer, and how deep in its stack.
+
+    Attributes:
+        layer: The first number between dots in the name; None outside the stacks.
+        t: layer / (layers - 1), or 1 in a stack of one; None outside.
+    """
+
+    layer: int | None = None
+    t: float | None = None
+
+
+def depths(names: Iterable[str]) -> dict[str, Depth]:
+    """Find the stacks of layers by the names alone: `PREFIX.0.`, `PREFIX.1.`, ... is a stack."""
+    found = {name: (name[: m.start(1)], int(m[1])) for name in names if (m := _LAYER.search(name))}
+    last: dict[str, int] = {}
+    for stack, layer in found.values():
+        last[stack] = max(layer, last.get(stack, 0))
+    return {name: Depth(i, i / last[stack] if last[stack] else 1.0) for name, (stack, i) in found.items()}
+
+
+OUTSIDE = Depth()
+
+
+class Treatment:
+    """What a recipe does to each tensor."""
+
+    def __init__(self, recipe: Recipe, names: Iterable[str]) -> None:
+        self._recipe, self._depths = recipe, depths(names)
+        self._rules = [_Choice(recipe, rule, i) for i, rule in enumerate(recipe.rules)]
+        self._otherwise = _Choice(recipe, None, None)
+
+    def of(self, name: str) -> tuple[int | None, Method, dict[str, Any]]:
+        """The number of the rule that decided, the method, and all settings checked and in numbers.
+
+        Raises:
+            RecipeError: a gradient meets a tensor outside the layers, or a setting is wrong.
+        """
+        depth = self._depths.get(name, OUTSIDE)
+        choice = next((rule for rule in self._rules if rule.matches(name, depth)), self._otherwise)
+        return choice.number, choice.method, choice.settings(name, depth)
+
+    @property
+    def methods(self) -> list[Method]:
+        """Every method that may be used."""
+        return [choice.method for choice in (*self._rules, self._otherwise)]
+
+
+class _Choice:
+    """The recipe itself, or one of its rules: a method and its settings, before they meet a tensor."""
+
+    def __init__(self, recipe: Recipe, rule: Rule | None, number: int | None) -> None:
+        self.number, self._rule, self._recipe = number, rule, recipe
+        self.method = method_named((rule and rule.method) or recipe.method)
+        self._pattern = re.compile(rule.match) if rule else None
+        # A rule that changes the method starts from that method's defaults.
+        inherits = rule is None or rule.method in (None, recipe.method)
+        self._shared = {**(recipe.settings if inherits else {}), **(rule.settings if rule else {})}
+        self._own = [m.settings if inherits else {} for m in recipe.models]
+        self._check_names()
+        self._constant: dict[str, Any] | None = None
+
+    def matches(self, name: str, depth: Depth) -> bool:
+        assert self._rule and self._pattern
+        layers = self._rule.layers
+        if layers is not None and (depth.layer is None or not layers[0] <= depth.layer < layers[1]):
+            return False
+        return self._pattern.search(name) is not None
+
+    def settings(self, name: str, depth: Depth) -> dict[str, Any]:
+        if self._constant is not None:
+            return self._constant
+        given = {key: self._number(value, name, depth, key) for key, value in self._given.items()}
+        bound = self.method.bind(given, len(self._recipe.models))
+        if not self._varies:
+            self._constant = bound
+        return bound
+
+    @cached_property
+    def _given(self) -> dict[str, Any]:
+        """A value a setting, or a tuple of one a model, still with gradients and cases."""
+        given: dict[str, Any] = {k: v for k, v in self._shared.items() if not self._setting(k).per_model}
+        for setting in self.method.settings.values():
+            if setting.per_model:
+                each = [self._for_model(setting, i) for i in range(len(self._recipe.models))]
+                given[setting.name] = tuple(each)
+        return given
+
+    def _for_model(self, setting: Setting, index: int) -> Any:
+        """A rule's value for a model, the rule's, the model's, the recipe's, the default: the first there is."""
+        model, rule = self._recipe.models[index].name, self._rule
+        for place in (rule.models.get(model, {}) if rule else {}, rule.settings if rule else {}, self._own[index]):
+            if setting.name in place:
+                return _of_model(place[setting.name], index)
+        return _of_model(self._shared.get(setting.name, setting.default), index)
+
+    @cached_property
+    def _varies(self) -> bool:
+        values = [v for value in self._given.values() for v in (value if isinstance(value, tuple) else (value,))]
+        return any(isinstance(v, Gradient | Cases) for v in values)
+
+    def _number(self, value: Any, name: str, depth: Depth, key: str) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._number(one, name, depth, key) for one in value)
+        if isinstance(value, Cases):
+            hit = next((v for pattern, v in value.cases if re.search(pattern, name)), self._setting(key).default)
+            return self._number(hit, name, depth, key)
+        return _along(value, depth, name, key) if isinstance(value, Gradient) else value
+
+    def _setting(self, name: str) -> Setting:
+        found = self.method.settings.get(name)
+        if found is None:
+            raise SettingError(f"method {self.method.name!r} has no setting {name!r}. {suggestion(name, self.method.settings)}")
+        return found
+
+    def _check_names(self) -> None:
+        for name in self._shared:
+            self._setting(name)
+        places = [*self._own, *(self._rule.models.values() if self._rule else ())]
+        for name in {name for place in places for name in place}:
+            if not self._setting(name).per_model:
+                raise SettingError(f"{name!r} of method {self.method.name!r} is not a setting of a model; put it under `settings:`.")
+
+
+def _of_model(value: Value, index: int) -> Any:
+    return value[index] if isinstance(value, tuple | list) else value
+
+
+def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
+    """Interpolate a gradient at a tensor's depth."""
+    if depth.t is None:
+        if gradient.outside is None:
+            raise RecipeError(
+                f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule of its own, "
+                "or the gradient a value `outside:`."
+            )
+        return gradient.outside
+    values = gradient.values
+    place = depth.t * (len(values) - 1)
+    left = int(place)
+    right, share = min(left + 1, len(values) - 1), place - left
+    return (1 - share) * values[left] + share * values[right]  # exact at both ends
+

@@ -1,0 +1,65 @@
+"""Config, tokenizer and the other files that make a folder of tensors a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
+from ._model import Sidecars
+from .fit import read_config
+
+_COPIED = (
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "processor_config.json",
+    "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)  # fmt: skip
+_EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
+
+
+def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:
+    """Take config and tokenizer from one model and make the config follow the tensors.
+
+    Args:
+        donor: The model that gives them.
+        name: What the recipe calls it.
+        specs: The tensors of the result.
+        untied: Whether a head is written that the donor ties to its embedding.
+    """
+    config = read_config(donor)
+    if donor.folder is None or config is None:
+        return Sidecars(donor=name)
+    return Sidecars(follow(config, list(specs), untied=untied), tuple(_files(donor.folder)), name)
+
+
+def _files(folder: Path) -> list[Path]:
+    named = [folder / name for name in _COPIED if (folder / name).is_file()]
+    templates = folder / "additional_chat_templates"
+    code = sorted(folder.glob("*.py"))
+    return [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
+
+
+def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
+    """The config with its dtype, vocabulary size and tie as the tensors have them."""
+    followed = dict(config)
+    if dtype := _dtype_name(specs):
+        followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
+    if untied:
+        followed["tie_word_embeddings"] = False
+    rows = {spec.shape[0] for spec in specs if spec.name.endswith(_EMBEDDINGS) and len(spec.shape) == 2}
+    if "vocab_size" in config and len(rows) == 1:
+        followed["vocab_size"] = rows.pop()
+    return followed
+
+
+def _dtype_name(specs: list[TensorSpec]) -> str | None:
+    """The dtype that most of the result is in, as PyTorch calls it."""
+    nbytes: dict[str, int] = {}
+    for spec in specs:
+        if spec.dtype.floating:
+            nbytes[spec.dtype.name] = nbytes.get(spec.dtype.name, 0) + spec.nbytes
+    names = {dtype.name: name for name, dtype in DTYPE_NAMES.items()}
+    return names.get(max(nbytes, key=lambda k: nbytes[k])) if nbytes else None

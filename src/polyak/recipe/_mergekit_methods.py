@@ -1,0 +1,112 @@
+"""What mergekit 0.1.5 calls its methods and parameters, what it takes for the unsaid, and what polyak calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ._model import Scalar
+from ._reader import Place, number
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One of mergekit's parameters.
+
+    Attributes:
+        name: What mergekit calls it.
+        setting: What polyak calls it; None when it has no influence on the numbers there.
+        read: From what a file says to polyak's value.
+        default: mergekit's, as `read` gives it; None when the file must say it.
+        per_model: Whether models have their own.
+        neutral: The value that means that nothing is done; it needs no setting.
+    """
+
+    name: str
+    setting: str | None
+    read: Callable[[object, Place], Scalar] = number
+    default: Scalar | None = None
+    per_model: bool = False
+    neutral: Scalar | None = None
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One of mergekit's methods in polyak's terms.
+
+    Attributes:
+        parameters: Its parameters.
+        base: Whether the base is what differences are taken from (`ancestor`), the first of two models (`first`),
+            or a model like any other (`model`).
+        always: Settings without a counterpart there.
+    """
+
+    parameters: tuple[Parameter, ...]
+    base: Literal["ancestor", "first", "model"] = "ancestor"
+    always: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
+
+
+_YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
+
+
+def flag(value: object, place: Place) -> bool:
+    """A boolean in any spelling that mergekit takes for one."""
+    if isinstance(value, str) and value.lower() in (*_YES, *_NO):
+        return value.lower() in _YES
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    raise place.wanted("true or false", value)
+
+
+def _choice(yes: str, no: str) -> Callable[[object, Place], str]:
+    return lambda value, place: yes if flag(value, place) else no
+
+
+_WEIGHT = Parameter("weight", "weight", per_model=True)
+_DENSITY = Parameter("density", "density", default=1.0, per_model=True)
+_LAMBDA = Parameter("lambda", "scale", default=1.0)
+_INT8 = Parameter("int8_mask", None, flag, default=False)
+_NO_DENSITY = Parameter("density", None, per_model=True, default=1.0)
+_NO_RESCALE = Parameter("rescale", None, flag, default=False)
+_GAMMA = Parameter("gamma", "gamma", default=0.01, per_model=True)
+
+
+def _rescale(default: str) -> Parameter:
+    return Parameter("rescale", "rescale", _choice("l1", "none"), default, neutral="none")
+
+
+def _function(default: str) -> Parameter:
+    return Parameter("normalize", "function", _choice("mean", "sum"), default)
+
+
+def _normalize(*, default: bool) -> Parameter:
+    return Parameter("normalize", "normalize", flag, default)
+
+
+_SHARED = (_WEIGHT, _LAMBDA, _INT8)
+TRANSLATIONS: Mapping[str, Translation] = {
+    "linear": Translation((_WEIGHT, _normalize(default=True)), base="model"),
+    "slerp": Translation((Parameter("t", "t"),), base="first"),
+    "passthrough": Translation((Parameter("scale", "scale", default=1.0, per_model=True),), base="model"),
+    "task_arithmetic": Translation((*_SHARED, _NO_DENSITY, _NO_RESCALE, _normalize(default=False))),
+    "ties": Translation(
+        (*_SHARED, _DENSITY, _function("mean"), _rescale("none")),
+        always={"topk": "exact", "granularity": "tensor", "zero_sum": "positive"},
+    ),
+    "dare_linear": Translation((*_SHARED, _DENSITY, _normalize(default=False), _rescale("l1"))),
+    "dare_ties": Translation(
+        (*_SHARED, _DENSITY, _function("sum"), _rescale("l1")), always={"trim": 1.0, "zero_sum": "positive"}
+    ),
+    "breadcrumbs": Translation(
+        (*_SHARED, _DENSITY, _GAMMA, _normalize(default=False), _rescale("none")), always={"granularity": "tensor"}
+    ),
+    "model_stock": Translation(
+        (Parameter("filter_wise", "granularity", _choice("row", "tensor"), "tensor"),), always={"clamp": False}
+    ),
+}
+
+NOT_YET = (
+    "nuslerp", "multislerp", "karcher", "della", "della_linear", "breadcrumbs_ties", "sce", "arcee_fusion", "nearswap",
+    "ram", "ramplus_tl",
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""What a recipe says, as frozen data.  Equal recipes give equal checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+Scalar: TypeAlias = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A number that changes over the depth of a stack of layers, interpolated between `values`.
+
+    Layer i of L stands at depth i / (L - 1); the only layer of a stack stands at 1.
+
+    Attributes:
+        values: Numbers at equal distances, from the first layer to the last.
+        outside: The number for tensors outside the stacks (default: none; such tensors need a rule of their own).
+    """
+
+    values: tuple[float, ...]
+    outside: float | None = None
+
+
+@dataclass(frozen=True)
+class Cases:
+    """A value that depends on the tensor's name: the first pattern that is found in it decides.
+
+    Attributes:
+        cases: Regular expressions (`re.search`) with their values.
+    """
+
+    cases: tuple[tuple[str, Scalar | Gradient], ...]
+
+
+Value: TypeAlias = Scalar | Gradient | Cases
+Settings: TypeAlias = Mapping[str, Value]
+NOTHING: Settings = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter to apply on the fly.
+
+    Attributes:
+        path: Its folder.
+        scale: What its delta is multiplied by, beyond its own alpha / r.
+    """
+
+    path: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: a path or a nested recipe, and how to look at it.
+
+    Attributes:
+        path: A folder or file; relative to `Recipe.folder`.
+        recipe: A merge whose result is used without being written.
+        lora: Adapters, applied in order.
+        key: Where in a pickled file the state dict lies.
+        strip_prefix: What to remove from the beginning of tensor names.
+    """
+
+    path: str | None = None
+    recipe: Recipe | None = None
+    lora: tuple[Lora, ...] = ()
+    key: str | None = None
+    strip_prefix: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of the models to merge.
+
+    Attributes:
+        name: What rules, random bits and reports call it; unique in the recipe.
+        source: Where its weights come from.
+        settings: Its values of the method's per-model settings, such as `weight`.
+    """
+
+    name: str
+    source: Source
+    settings: Settings = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Another treatment for some tensors.
+
+    Attributes:
+        match: Regular expression (`re.search`) on the tensor's name.
+        layers: Half-open range of layers [first, stop) that it is limited to (default: no limit).
+        method: Another method; its settings start from its own defaults.
+        settings: Settings that replace the recipe's.
+        models: Per-model settings that replace those of models and rule, by model name.
+    """
+
+    match: str
+    layers: tuple[int, int] | None = None
+    method: str | None = None
+    settings: Settings = field(default_factory=lambda: NOTHING)
+    models: Mapping[str, Settings] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to merge, and how.
+
+    Precedence of a setting: a rule's value for a model, the rule's, the model's, the recipe's, the method's default.
+
+    Attributes:
+        method: The merge method's name.
+        models: The models, in the order in which the method sees them.
+        base: The common ancestor, for methods that work on differences.
+        settings: Settings of the method.
+        rules: Exceptions; the first that matches a tensor decides.
+        skip: Tensors whose name this finds keep the base's values (or are left out, without a base).
+        heads: Tensors whose name this finds stay with their model, in a file of their own.
+        buffers: Which model integer and boolean tensors come from when they differ and there is no base.
+        dtype: The dtype of the result (default: each tensor's, as the base or first model stores it).
+        seed: Seeds random methods.
+        provenance: For learned recipes: what was optimised, on which data; not interpreted.
+        folder: What relative paths are relative to; not part of what the recipe says.
+    """
+
+    method: str
+    models: tuple[Model, ...]
+    base: Source | None = None
+    settings: Settings = field(default_factory=lambda: NOTHING)
+    rules: tuple[Rule, ...] = ()
+    skip: str | None = None
+    heads: str | None = None
+    buffers: Literal["first", "last"] | None = None
+    dtype: str | None = None
+    seed: int = 0
+    provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    folder: Path = field(default=Path(), compare=False)

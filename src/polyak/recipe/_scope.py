@@ -1,0 +1,66 @@
+"""Where a recipe is being read: what its paths are relative to, and which recipes enclose it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from . import _yaml
+from ._model import Recipe
+from ._reader import Place, is_mapping, text
+
+DEEPEST = 16  # recipes inside one another
+MOST = 1000  # nested recipes in all: files that name others twice each double at every level
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What paths are relative to, and which recipes enclose the one that is being read.
+
+    Attributes:
+        document: Reads a recipe of either dialect.
+        folder: What paths are relative to once the recipe is read: the outermost recipe's folder.
+        prefix: From there to the folder of the file that is being read.
+        files: The files that enclose this place, outermost first.
+        depth: How many recipes do.
+        count: Numbers nested recipes.
+    """
+
+    document: Callable[[object, Place, Scope], Recipe]
+    folder: Path
+    prefix: str = ""
+    files: tuple[Path, ...] = ()
+    depth: int = 0
+    count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def rebased(self, path: str) -> str:
+        """A path written in the file that is being read, relative to `folder`."""
+        return str(PurePath(self.prefix, path)) if self.prefix and "://" not in path else path
+
+    def here(self, path: str) -> Path:
+        """Where a path written in the file that is being read lies."""
+        return self.folder / self.prefix / path
+
+    def nested(self, value: object, place: Place) -> Recipe:
+        """Read a recipe inside a recipe: a mapping, or the path of a file.
+
+        Raises:
+            RecipeError: it contains itself, or is nested too deeply, or cannot be read.
+        """
+        if self.depth == DEEPEST or next(self.count) > MOST:
+            raise place.error(f"goes too far: at most {DEEPEST} recipes inside one another, and {MOST} in all")
+        inner = replace(self, depth=self.depth + 1)
+        if is_mapping(value):
+            return self.document(value, place, inner)
+        return inner._file(text(value, place), place)
+
+    def _file(self, path: str, place: Place) -> Recipe:
+        if "://" in path:
+            raise place.wanted("the path of a recipe on this machine", path)
+        file = self.here(path)
+        if (real := file.resolve()) in self.files:
+            raise place.error(f"is a circle: {file} is being read already")
+        inner = replace(self, prefix=str(PurePath(self.prefix, path).parent), files=(*self.files, real))
+        return self.document(_yaml.read_file(file), Place(str(file)), inner)

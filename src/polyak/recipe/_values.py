@@ -1,0 +1,112 @@
+"""Values of settings: scalars, gradients over depth and cases by name, checked against the method's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeGuard, cast
+
+from ..errors import SettingError, suggestion
+from ._model import NOTHING, Cases, Gradient, Scalar, Settings, Value
+from ._reader import Place, Table, each, is_list, is_mapping, is_small, number, pattern
+
+if TYPE_CHECKING:
+    from ..methods import Method, Setting
+
+
+def frozen(settings: Mapping[str, Value]) -> Settings:
+    return MappingProxyType(dict(settings)) if settings else NOTHING
+
+
+def read_value(value: object, place: Place, setting: Setting) -> Value:
+    """Read one value of a setting in any form.
+
+    Raises:
+        SettingError: it is of the wrong kind or out of range.
+        RecipeError: its form is wrong.
+    """
+    if not is_mapping(value):
+        return check_scalar(value, place, setting)
+    table = Table(value, place)
+    if "gradient" in table:
+        return _read_gradient(table, setting)
+    if "cases" in table:
+        found = Cases(table.take("cases", each(lambda case, where: _read_case(case, where, setting))))
+        table.finish()
+        return found
+    raise place.wanted("a value, {gradient: [...]} or {cases: [...]}", value)
+
+
+def read_settings(table: Table, known: Mapping[str, Setting], owner: str) -> dict[str, Value]:
+    """Read what is left of a table as settings, each with one value.
+
+    Raises:
+        SettingError: `owner` (such as "method 'ties'") has no such setting, or cannot take this value.
+    """
+    found: dict[str, Value] = {}
+    for name in table.left():
+        if name not in known:
+            raise unknown(table.place / name, owner, known)
+        setting = known[name]
+        found[name] = table.take(name, lambda value, place, s=setting: read_value(value, place, s))
+    return found
+
+
+def unknown(place: Place, owner: str, known: Iterable[str]) -> SettingError:
+    name = place.path.rpartition(".")[2]
+    return SettingError(str(place.error(f"is unknown: {owner} has no such setting", suggestion(name, known))))
+
+
+def per_model(methods: Iterable[Method]) -> dict[str, Setting]:
+    """The settings of these methods that each model may have its own value of; the first method's where several do."""
+    found: dict[str, Setting] = {}
+    for method in methods:
+        for name, setting in method.settings.items():
+            if setting.per_model:
+                found.setdefault(name, setting)
+    return found
+
+
+def check_scalar(value: object, place: Place, setting: Setting) -> Scalar:
+    """Return a value as the setting wants it: floats are floats, however they were written.
+
+    Raises:
+        SettingError: it is of the wrong kind or out of range.
+    """
+    huge = isinstance(value, int | float) and not is_small(value)
+    if wanted := "a finite number of at most 64 bits" if huge else setting.problem_with(value):
+        words = setting.kind if isinstance(setting.kind, tuple) and isinstance(value, str) else ()
+        near = suggestion(str(value), words) if words else ""
+        raise SettingError(str(place.wanted(wanted, value, near if near.startswith("Did") else "")))
+    return float(cast("float", value)) if setting.kind is float else cast("Scalar", value)
+
+
+def _read_case(value: object, place: Place, setting: Setting) -> tuple[str, Scalar | Gradient]:
+    table = Table(value, place)
+    match = table.take("match", pattern)
+    found = table.take("value", lambda one, where: _read_scalar_or_gradient(one, where, setting))
+    table.finish()
+    return match, found
+
+
+def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> Scalar | Gradient:
+    if not is_mapping(value):
+        return check_scalar(value, place, setting)
+    return _read_gradient(Table(value, place), setting)
+
+
+def _read_gradient(table: Table, setting: Setting) -> Gradient:
+    if setting.kind is not float:
+        raise SettingError(str(table.place.error(f"is a gradient, but {setting.name!r} is not a continuous number")))
+
+    def read(value: object, place: Place) -> float:
+        return cast("float", check_scalar(number(value, place), place, setting))
+
+    found = Gradient(table.take("gradient", each(read)), table.take("outside", read, None))
+    table.finish()
+    return found
+
+
+def is_one_a_model(value: object, setting: Setting | None) -> TypeGuard[Sequence[object]]:
+    """Whether this is a list with one value a model."""
+    return setting is not None and setting.per_model and is_list(value)

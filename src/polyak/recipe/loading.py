@@ -1,0 +1,55 @@
+"""From files and data to recipes, in either dialect, with nested recipes read in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import _yaml, mergekit, native
+from ._model import Recipe
+from ._reader import Place, is_mapping
+from ._scope import Scope
+
+
+def load(path: str | Path) -> Recipe:
+    """Read a recipe from a YAML or JSON file, in polyak's form or as mergekit writes it.
+
+    Args:
+        path: The file; relative paths in it are relative to its folder.
+
+    Raises:
+        RecipeError: the file is missing or damaged, or says something that is not understood.
+    """
+    file = Path(path)
+    data = _yaml.read_file(file)
+    return _document(data, Place(str(file)), Scope(_document, file.parent, files=(file.resolve(),)))
+
+
+def loads(text: str, folder: str | Path = ".") -> Recipe:
+    """Read a recipe from YAML text.
+
+    Args:
+        text: YAML, in polyak's form or mergekit's.
+        folder: What relative paths in it are relative to.
+
+    Raises:
+        RecipeError: it says something that is not understood.
+    """
+    return read(_yaml.parse(text), folder)
+
+
+def read(data: object, folder: str | Path = ".") -> Recipe:
+    """Read a recipe from plain data: mappings, lists, text, numbers.
+
+    Args:
+        data: What a recipe file would hold.
+        folder: What relative paths in it are relative to.
+
+    Raises:
+        RecipeError: it says something that is not understood.
+    """
+    return _document(data, Place("recipe"), Scope(_document, Path(folder)))
+
+
+def _document(data: object, place: Place, scope: Scope) -> Recipe:
+    foreign = is_mapping(data) and mergekit.recognises(data)
+    return (mergekit if foreign else native).read(data, place, scope)

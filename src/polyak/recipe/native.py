@@ -1,0 +1,238 @@
+"""polyak's own form of recipes, read strictly at every level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import UnknownMethod, suggestion
+from ._model import NOTHING, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._reader import (
+    Place,
+    Table,
+    each,
+    integer,
+    is_list,
+    is_mapping,
+    is_small,
+    mapping,
+    number,
+    one_of,
+    pattern,
+    patterns,
+    text,
+)
+from ._scope import Scope
+from ._values import frozen, is_one_a_model, per_model, read_settings, read_value
+
+if TYPE_CHECKING:
+    from ..methods import Method
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: tuple[Settings, Mapping[str, Settings]] = NOTHING, MappingProxyType({})
+DEEPEST = 64  # mappings and lists inside one another in `provenance`
+
+
+def read(data: object, place: Place, scope: Scope) -> Recipe:
+    """Read a recipe in polyak's own form.
+
+    Raises:
+        RecipeError: with the place in the document, what it wants there and what it got.
+    """
+    table = Table(data, place)
+    method = table.take("method", resolve_method)
+    models = table.take("models", lambda value, where: _read_models(value, where, scope, per_model([method])))
+    names = [model.name for model in models]
+    shared, own = table.take("settings", lambda value, where: _read_settings(value, where, method, names), _NOTHING)
+    recipe = Recipe(
+        method=method.name,
+        models=tuple(replace(one, settings=frozen({**own.get(one.name, {}), **one.settings})) for one in models),
+        base=table.take("base", lambda value, where: _read_base(value, where, scope), None),
+        settings=frozen(shared),
+        rules=table.take("rules", lambda value, where: _read_rules(value, where, method, names), ()),
+        skip=table.take("skip", patterns, None),
+        heads=table.take("heads", patterns, None),
+        buffers=table.take("buffers", cast("Any", one_of(("first", "last"))), None),
+        dtype=table.take("dtype", dtype, None),
+        seed=table.take("seed", integer, 0),
+        provenance=table.take("provenance", _read_provenance, _EMPTY),
+        folder=scope.folder,
+    )
+    table.finish()
+    return recipe
+
+
+def resolve_method(value: object, place: Place) -> Method:
+    from ..methods import load_all, registry, resolve
+
+    load_all()
+    try:
+        return resolve(text(value, place))
+    except UnknownMethod:
+        raise no_method(cast("str", value), registry, place) from None
+
+
+def no_method(name: str, known: Iterable[str], place: Place) -> UnknownMethod:
+    """Say that there is no such method, and where it was wanted."""
+    found = UnknownMethod(name, known)
+    found.args = (f"{place.file}: {place.path}: {found}",)
+    return found
+
+
+def dtype(value: object, place: Place) -> str:
+    from ..checkpoint import DTYPE_NAMES
+
+    return one_of(list(DTYPE_NAMES))(value, place)
+
+
+def _read_models(value: object, place: Place, scope: Scope, settings: Mapping[str, Any]) -> tuple[Model, ...]:
+    models = each(lambda one, where: _read_model(one, where, scope, settings))(value, place)
+    first: dict[str, int] = {}
+    for i, model in enumerate(models):
+        if model.name in first:
+            raise place[i].error(
+                f"and {place[first[model.name]].path} are both called {model.name!r}", "Give one of them a `name:`."
+            )
+        first[model.name] = i
+    return models
+
+
+def _read_model(value: object, place: Place, scope: Scope, settings: Mapping[str, Any]) -> Model:
+    table = Table({"path": value} if isinstance(value, str) else value, place)
+    path = table.peek("path") or table.peek("recipe")
+    source = _read_source(table, scope)
+    default = default_name(path) if isinstance(path, str) else ""
+    if not default and "name" not in table:
+        raise place.error("has no name, and its path gives none", "Give it a `name:`.")
+    name = table.take("name", text, default)
+    found: dict[str, Value] = {}
+    for key, setting in settings.items():
+        if key in table:
+            found[key] = table.take(key, lambda one, where, s=setting: read_value(one, where, s))
+        table.known.append(key)
+    table.finish()
+    return Model(name, source, frozen(found))
+
+
+def default_name(path: str) -> str:
+    """What a model is called unless its recipe says otherwise: the last component of its path.
+
+    A revision (`hf://org/name@revision`) is no part of it, nor is the suffix of a recipe file.
+    """
+    last = PurePosixPath(path.partition("://")[2].partition("@")[0] if "://" in path else path)
+    name = last.stem if last.suffix in {".yaml", ".yml", ".json"} else last.name
+    return "" if name == ".." else name
+
+
+def _read_base(value: object, place: Place, scope: Scope) -> Source:
+    table = Table({"path": value} if isinstance(value, str) else value, place)
+    source = _read_source(table, scope)
+    table.finish()
+    return source
+
+
+def _read_source(table: Table, scope: Scope) -> Source:
+    def path(value: object, place: Place) -> str:
+        return scope.rebased(text(value, place))
+
+    def adapter(value: object, place: Place) -> Lora:
+        if isinstance(value, str):
+            return Lora(path(value, place))
+        inner = Table(value, place)
+        found = Lora(inner.take("path", path), inner.take("scale", number, 1.0))
+        inner.finish()
+        return found
+
+    def adapters(value: object, place: Place) -> tuple[Lora, ...]:
+        return each(adapter)(value, place) if is_list(value) else (adapter(value, place),)
+
+    if ("path" in table) is ("recipe" in table):
+        raise table.place.wanted("given either `path:` or `recipe:`", "both" if "path" in table else "neither")
+    return Source(
+        path=table.take("path", path, None),
+        recipe=table.take("recipe", scope.nested, None),
+        lora=table.take("lora", adapters, ()),
+        key=table.take("key", text, None),
+        strip_prefix=table.take("strip_prefix", text, None),
+    )
+
+
+def _read_settings(
+    value: object, place: Place, method: Method, names: Sequence[str]
+) -> tuple[Settings, Mapping[str, Settings]]:
+    """Read settings; lists of one value a model are dealt out to the models."""
+    data = mapping(value, place)
+    own: dict[str, dict[str, Value]] = {}
+    for name, setting in method.settings.items():
+        if is_one_a_model(data.get(name), setting):
+            many, where = data.pop(name), place / name
+            if len(many) != len(names):
+                raise where.wanted(f"one value for each of the {len(names)} models", many)
+            for i, model in enumerate(names):
+                own.setdefault(model, {})[name] = read_value(many[i], where[i], setting)
+    return read_settings(Table(data, place), method.settings, f"method {method.name!r}"), own
+
+
+def _read_rules(value: object, place: Place, method: Method, names: Sequence[str]) -> tuple[Rule, ...]:
+    if not is_list(value):
+        raise place.wanted("a list", value)
+    return tuple(_read_rule(one, place[i], method, names) for i, one in enumerate(value))
+
+
+def _read_rule(value: object, place: Place, outer: Method, names: Sequence[str]) -> Rule:
+    table = Table(value, place)
+    named = table.take("method", resolve_method, None)
+    method = named or outer
+    shared, dealt = table.take("settings", lambda one, where: _read_settings(one, where, method, names), _NOTHING)
+    own = table.take("models", lambda one, where: _read_rule_models(one, where, method, names), _NOTHING[1])
+    models = {name: {**dealt.get(name, {}), **own.get(name, {})} for name in names if name in dealt or name in own}
+    rule = Rule(
+        match=table.take("match", pattern),
+        layers=table.take("layers", _read_layers, None),
+        method=named.name if named else None,
+        settings=frozen(shared),
+        models=MappingProxyType({name: frozen(settings) for name, settings in models.items()}),
+    )
+    table.finish()
+    return rule
+
+
+def _read_rule_models(value: object, place: Place, method: Method, names: Sequence[str]) -> Mapping[str, Settings]:
+    known = per_model([method])
+    owner = f"method {method.name!r} (of those that each model may have its own value of)"
+    found: dict[str, Settings] = {}
+    for name, settings in mapping(value, place).items():
+        if name not in names:
+            raise (place / name).error("names no model of this recipe", suggestion(name, names))
+        found[name] = read_settings(Table(settings, place / name), known, owner)
+    return found
+
+
+def _read_layers(value: object, place: Place) -> tuple[int, int]:
+    bounds = each(integer)(value, place) if is_list(value) else ()
+    if len(bounds) != 2 or bounds[0] >= bounds[1]:
+        raise place.wanted("[first, stop), with first below stop", value)
+    return bounds[0], bounds[1]
+
+
+def _read_provenance(value: object, place: Place) -> Mapping[str, Any]:
+    return MappingProxyType(cast("dict[str, Any]", _copy(mapping(value, place), place, DEEPEST)))
+
+
+def _copy(value: object, place: Place, depth: int) -> object:
+    """A copy of plain data, so that nobody else can change a recipe."""
+    if depth == 0:
+        raise place.error(f"is nested more than {DEEPEST} levels deep")
+    if is_mapping(value):
+        items = mapping(value, place).items()
+        return {text(key, place): _copy(one, place / key, depth - 1) for key, one in items}
+    if is_list(value):
+        return [_copy(one, place[i], depth - 1) for i, one in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return value if isinstance(value, int) and is_small(value) else number(value, place)
+    return value if value == "" else text(value, place)

@@ -1,0 +1,145 @@
+"""From recipes to plain data, text and digests."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import RecipeError
+from ._model import Cases, Gradient, Lora, Model, Recipe, Rule, Settings, Source, Value
+from .native import default_name
+
+
+def dump(recipe: Recipe) -> str:
+    """Write a recipe as YAML in polyak's form, in a stable order: `loads(dump(r), r.folder) == r`.
+
+    Nested recipes are written in place; their relative paths become absolute where their folder is another.
+
+    Raises:
+        RecipeError: it holds something that no recipe file can, such as NaN.
+    """
+    from ._yaml import write
+
+    return write(plain(recipe, recipe.folder))
+
+
+def digest(recipe: Recipe) -> str:
+    """Name what a recipe says: XXH3-128 (hexadecimal) of it as canonical JSON.
+
+    Equal recipes have equal digests, however they were spelt and wherever they lie; provenance counts.
+
+    Raises:
+        RecipeError: it holds something that no recipe file can, such as NaN.
+    """
+    import xxhash
+
+    data = _canonical(plain(recipe, None))
+    return xxhash.xxh3_128_hexdigest(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
+    """The data that reads as this recipe in `folder` (None: with paths as they are)."""
+    data = {
+        "base": _source(recipe.base, recipe, folder) if recipe.base else None,
+        "models": [_model(model, recipe, folder) for model in recipe.models],
+        "method": recipe.method,
+        "settings": _settings(recipe.settings),
+        "rules": [_rule(rule) for rule in recipe.rules],
+        "skip": recipe.skip,
+        "heads": recipe.heads,
+        "buffers": recipe.buffers,
+        "dtype": recipe.dtype,
+        "seed": _copy(recipe.seed) or None,
+        "provenance": _copy(recipe.provenance),
+    }
+    return _without_defaults(data)
+
+
+def _without_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value not in (None, {}, [])}
+
+
+def _model(model: Model, recipe: Recipe, folder: Path | None) -> str | dict[str, Any]:
+    source = _source(model.source, recipe, folder)
+    where = source if isinstance(source, dict) else {"path": source}
+    path = where.get("path")
+    name = {} if path is not None and default_name(path) == model.name else {"name": model.name}
+    data = {**name, **where, **_settings(model.settings)}
+    return data["path"] if data.keys() == {"path"} else data
+
+
+def _source(source: Source, recipe: Recipe, folder: Path | None) -> str | dict[str, Any]:
+    data = _without_defaults(
+        {
+            "path": None if source.path is None else _path(source.path, recipe, folder),
+            "recipe": None if source.recipe is None else plain(source.recipe, folder),
+            "lora": [_lora(lora, recipe, folder) for lora in source.lora],
+            "key": source.key,
+            "strip_prefix": source.strip_prefix,
+        }
+    )
+    return data["path"] if data.keys() == {"path"} else data
+
+
+def _lora(lora: Lora, recipe: Recipe, folder: Path | None) -> str | dict[str, Any]:
+    path, scale = _path(lora.path, recipe, folder), _copy(lora.scale)
+    return path if scale == 1 else {"path": path, "scale": scale}
+
+
+def _path(path: str, recipe: Recipe, folder: Path | None) -> str:
+    if folder is None or recipe.folder == folder or "://" in path:
+        return path
+    return str((recipe.folder / path).absolute())
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return _without_defaults(
+        {
+            "match": rule.match,
+            "layers": None if rule.layers is None else list(rule.layers),
+            "method": rule.method,
+            "settings": _settings(rule.settings),
+            "models": {name: _settings(settings) for name, settings in rule.models.items()},
+        }
+    )
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    return {name: _value(settings[name]) for name in sorted(settings)}
+
+
+def _value(value: Value) -> object:
+    if isinstance(value, Cases):
+        return {"cases": [{"match": match, "value": _value(one)} for match, one in value.cases]}
+    if isinstance(value, Gradient):
+        outside = {} if value.outside is None else {"outside": _copy(value.outside)}
+        return {"gradient": _copy(value.values), **outside}
+    return _copy(value)
+
+
+def _copy(value: object) -> Any:
+    """Plain Python data; numbers of NumPy become Python's."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): _copy(one) for key, one in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_copy(one) for one in cast("Sequence[Any]", value)]
+    raise RecipeError(f"a recipe cannot hold {value!r}, only text, finite numbers, true, false, lists and mappings.")
+
+
+def _canonical(data: Any) -> Any:
+    """Write equal numbers alike: 1.0 as 1, -0.0 as 0."""
+    if isinstance(data, dict):
+        return {key: _canonical(value) for key, value in cast("dict[str, Any]", data).items()}
+    if isinstance(data, list):
+        return [_canonical(value) for value in cast("list[Any]", data)]
+    return int(data) if isinstance(data, float) and data.is_integer() else data

@@ -1,0 +1,59 @@
+"""A problem in pieces, as the engine meets it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..methods import FirstPass, Method, Role
+from ..methods._apply import settings_as_arrays
+from ..methods._passes import Sum, answer, call, moved
+from ._asserts import assert_close
+from ._problems import Problem
+
+
+class Answered:
+    """A problem with settings bound and first passes answered, to be evaluated in pieces as the engine does."""
+
+    def __init__(self, method: Method, problem: Problem, settings: Mapping[str, Any]) -> None:
+        self.method, self.bound = method, method.bind(settings, problem.k)
+        arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.CHANCE: problem.chance}
+        arrays[Role.DELTAS] = problem.tensors - problem.base
+        self.stacks = {n: arrays[role] for n, role in method.inputs.items() if isinstance(role, Role)}
+        self.stacks |= {"tensors": problem.tensors, "deltas": arrays[Role.DELTAS], "base": problem.base}
+        self.supply = self.stacks | settings_as_arrays(method, self.bound, problem.tensors)
+        self.requests: dict[str, Any] = {}
+        for name, kind in method.inputs.items():
+            if isinstance(kind, FirstPass):
+                request = self.requests[name] = call(kind.ask, self.bound)
+                self.supply[name] = None if request is None else answer(request, self.supply)
+
+    def slab(self, start: int, stop: int) -> dict[str, Any]:
+        """The definition's arguments for the entries [start, stop), as flat stacks."""
+        cut = {n: self._flat(stack)[..., start:stop].copy() for n, stack in self.stacks.items()}
+        settings = settings_as_arrays(self.method, self.bound, cut["tensors"])
+        return cut | settings | {n: moved(self.supply[n], start, stop) for n in self.requests}
+
+    def tile(self, start: int, stop: int, chance: Any) -> dict[str, Any]:
+        """The twin's arguments for them."""
+        kinds = self.method.settings
+        numbers = {n: np.array(v, np.float32) if kinds[n].per_model else v for n, v in self.bound.items()}
+        drawn = {n: chance for n, role in self.method.inputs.items() if role is Role.CHANCE}
+        return self.slab(start, stop) | numbers | drawn
+
+    def assert_sums_add_up(self, cuts: Sequence[int], keys: Any) -> None:
+        """Fused sums over tiles come to the answer."""
+        from ..kernels.philox import Stream
+
+        for name, request in self.requests.items():
+            if isinstance(request, Sum) and request.fused is not None:
+                tiles = [call(request.fused, self.tile(a, b, Stream(keys, a))) for a, b in pairwise(cuts)]
+                assert_close(np.sum(tiles, axis=0), self.supply[name], f"the fused sum {name!r} is not its term's")
+
+    def _flat(self, stack: Any) -> Any:
+        entries = math.prod(self.stacks["base"].shape)
+        return stack.reshape(*stack.shape[: stack.ndim - self.stacks["base"].ndim], entries)

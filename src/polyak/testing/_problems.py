@@ -1,0 +1,94 @@
+"""Problems and settings that any method can be given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SettingError
+from ..methods import REQUIRED, Method, Setting
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The inputs of one merge.
+
+    Attributes:
+        tensors: The models' tensors, (k, *shape).
+        base: The base's, (*shape).
+        chance: Numbers in [0, 1), (k, *shape).
+    """
+
+    tensors: Any
+    base: Any
+    chance: Any
+
+    @property
+    def k(self) -> int:
+        return int(self.tensors.shape[0])
+
+    def merge(self, method: Method, settings: Mapping[str, Any]) -> Any:
+        """Merge by the definition."""
+        base = self.base if method.needs_base else None
+        return method(self.tensors, base, chance=self.chance if method.is_random else None, **settings)
+
+    def pick(self, models: Sequence[int]) -> Problem:
+        """The problem of some of the models, in the order given."""
+        return replace(self, tensors=self.tensors[list(models)], chance=self.chance[list(models)])
+
+
+def sample(method: Method, shape: tuple[int, ...] = (6, 5), seed: int = 0) -> Problem:
+    """A small random problem that `method` accepts, float32.
+
+    The numbers are multiples of 2**-14, so that deltas, and twice them, are exact.
+    """
+    low, high = method.models
+    k = high or max(low, 3)
+    rng = np.random.default_rng([seed, *shape])
+
+    def draw(spread: float, *size: int) -> NDArray[np.float32]:
+        return (np.rint(rng.normal(0, spread, size) * 2**14) / 2**14).astype(np.float32)
+
+    base = draw(1, *shape)
+    return Problem(base + draw(0.25, k, *shape), base, rng.random((k, *shape), dtype=np.float32))
+
+
+def uneven(method: Method, k: int) -> dict[str, Any]:
+    """A value for every number among the settings: no two models alike, nothing neutral."""
+    return {name: _uneven(s, k) for name, s in method.settings.items() if s.kind in (float, int)}
+
+
+def _uneven(setting: Setting, k: int) -> Any:
+    if setting.per_model:
+        return [_between(setting, (i + 1) / (k + 1)) for i in range(k)]
+    return _between(setting, 0.3) if setting.kind is float or setting.default is REQUIRED else setting.default
+
+
+def _between(setting: Setting, share: float) -> float | int:
+    low, high = (setting.range.low, setting.range.high) if setting.range else (0.2, 1.2)
+    low, high = (max(low, -1.0), high) if math.isinf(low) else (low, high)
+    value = low + share * (1 if math.isinf(high) else high - low)
+    return math.ceil(value) if setting.kind is int else value
+
+
+def choices(method: Method, k: int) -> Iterator[dict[str, Any]]:
+    """Every combination of the words and switches among the settings that the method accepts, numbers uneven."""
+    kinds = {name: (True, False) if s.kind is bool else s.kind for name, s in method.settings.items()}
+    words = {name: kind for name, kind in kinds.items() if isinstance(kind, tuple)}
+    for combination in product(*words.values()):
+        settings = uneven(method, k) | dict(zip(words, combination, strict=True))
+        try:
+            method.bind(settings, k)
+        except SettingError:
+            continue  # these words do not go together
+        yield settings
+
+
+def of_models(method: Method, settings: Mapping[str, Any], models: Sequence[int]) -> dict[str, Any]:
+    return {n: [v[i] for i in models] if method.settings[n].per_model else v for n, v in settings.items()}

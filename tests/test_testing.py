@@ -1,0 +1,258 @@
+"""Each public check catches the mistake that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+
+from polyak import testing
+from polyak.methods import FirstPass, Law, Method, method, registry
+from polyak.methods._api import Chance, Coefficient, Delta, Deltas, Fraction, Merged, Tensors
+from polyak.methods._passes import Cut, Sum, Top
+
+ALL = frozenset(Law)
+BROKEN: list[tuple[str, dict[str, Any], Callable[..., Any], Callable[..., None] | None]] = []
+
+
+def broken(caught_by: str, twin: Callable[..., None] | None = None, **claims: Any):
+    """Note a wrong method, its wrong twin, and the check that must see it."""
+
+    def note(fn: Callable[..., Any]) -> Callable[..., Any]:
+        BROKEN.append((caught_by, claims, fn, twin))
+        return fn
+
+    return note
+
+
+def caught(found: Method) -> Iterator[str]:
+    for check in testing.checks_for(found):
+        try:
+            check(found)
+        except Exception:
+            yield check.__name__
+
+
+def failures(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> list[str]:
+    found = method("under_test", source="this file", **claims)(fn)
+    if twin is not None:
+        found.fused(twin)
+    del registry["under_test"]
+    return list(caught(found))
+
+
+@broken("check_inputs_are_untouched")
+def changes_its_input(tensors: Tensors, *, weight: Coefficient) -> Merged:
+    """Multiply in place."""
+    tensors *= weight
+    return array_namespace(tensors).sum(tensors, axis=0)
+
+
+@broken("check_shape_and_finiteness")
+def transposes(tensors: Tensors) -> Merged:
+    """Turn matrices over."""
+    xp = array_namespace(tensors)
+    mean = xp.mean(tensors, axis=0)
+    return xp.permute_dims(mean, tuple(range(mean.ndim))[::-1])
+
+
+@broken("check_shape_and_finiteness")
+def divides_by_zero(tensors: Tensors) -> Merged:
+    """Divide by a sum that can be zero."""
+    total = array_namespace(tensors).sum(tensors, axis=0)
+    with np.errstate(all="ignore"):
+        return total * (total / total) / tensors.shape[0]
+
+
+@broken("check_global_generators_are_untouched")
+def draws_globally(deltas: Deltas) -> Delta:
+    """Drop with NumPy's global generator."""
+    mask = array_namespace(deltas).asarray(np.random.rand(*deltas.shape) < 0.5)  # noqa: NPY002
+    return array_namespace(deltas).sum(deltas * mask, axis=0)
+
+
+@broken("check_same_seed_same_result")
+def draws_anew(deltas: Deltas) -> Delta:
+    """Drop with a generator that nobody seeds."""
+    xp = array_namespace(deltas)
+    mask = xp.asarray(np.random.default_rng().random(deltas.shape) < 0.5)
+    return xp.sum(deltas * mask, axis=0)
+
+
+@broken("check_base_is_fixed")
+def moves_the_base(deltas: Deltas) -> Delta:
+    """Add a little."""
+    return array_namespace(deltas).sum(deltas, axis=0) + 1e-3
+
+
+@broken("check_base_is_fixed")
+def adds_the_base_twice(tensors: Tensors) -> Delta:
+    """Return the merged tensor where a delta is due."""
+    return array_namespace(tensors).mean(tensors, axis=0)
+
+
+@broken("check_symmetric", laws=ALL)
+def mixes_up_coefficients(tensors: Tensors, *, weight: Coefficient) -> Merged:
+    """Give each model another's weight, by its place."""
+    xp = array_namespace(tensors)
+    place = xp.reshape(xp.arange(tensors.shape[0], dtype=tensors.dtype), weight.shape)
+    return xp.sum(weight * (1 + place) * tensors, axis=0) / xp.sum(weight * (1 + place))
+
+
+@broken("check_idempotent", laws={Law.IDEMPOTENT})
+def forgets_to_normalise(tensors: Tensors, *, weight: Coefficient) -> Merged:
+    """Add up."""
+    return array_namespace(tensors).sum(weight * tensors, axis=0)
+
+
+@broken("check_elementwise", laws={Law.ELEMENTWISE})
+def looks_at_the_whole(deltas: Deltas) -> Delta:
+    """Divide by the largest entry of what it is given."""
+    xp = array_namespace(deltas)
+    return xp.sum(deltas, axis=0) / (1 + xp.max(xp.abs(deltas)))
+
+
+@broken("check_homogeneous", laws={Law.HOMOGENEOUS})
+def squares(deltas: Deltas) -> Delta:
+    """Add up the squares."""
+    return array_namespace(deltas).sum(deltas**2, axis=0)
+
+
+@broken("check_zero_is_absent", laws={Law.ZERO_IS_ABSENT})
+def counts_the_silent(deltas: Deltas, *, weight: Coefficient) -> Delta:
+    """Divide by the number of models, silent ones included."""
+    return array_namespace(deltas).mean(weight * deltas, axis=0)
+
+
+@broken("check_numpy_equals_torch")
+def knows_numpy_only(tensors: Tensors) -> Merged:
+    """Use a function that torch tensors do not have."""
+    return np.average(np.asarray(tensors), axis=0)
+
+
+@broken("check_bad_settings_are_named")
+def swallows_settings(tensors: Tensors, *, t: Fraction = 0.5) -> Merged:
+    """Its condition below complains about everything without a name."""
+    return t * tensors[0]
+
+
+def _without_weights(out: Any, tensors: Any, *, weight: Any) -> None:
+    out[:] = tensors.mean(axis=0)
+
+
+def _first_block_only(out: Any, tensors: Any, *, weight: Any) -> None:
+    out[:1024] = (weight[:, None] * tensors).sum(axis=0)[:1024]
+
+
+@broken("check_twin_equals_definition", _first_block_only)
+@broken("check_twin_equals_definition", _without_weights)
+def weighs(tensors: Tensors, *, weight: Coefficient) -> Merged:
+    """Add up; the twin does not."""
+    return array_namespace(tensors).sum(weight * tensors, axis=0)
+
+
+def _draws_from_the_beginning(out: Any, deltas: Any, chance: Any) -> None:
+    from polyak.kernels.philox import Stream
+
+    out[:] = (deltas * (Stream(chance.keys, 0).numbers(out.size) < 0.5)).sum(axis=0)
+
+
+@broken("check_twin_equals_definition", _draws_from_the_beginning)
+def drops(deltas: Deltas, chance: Chance) -> Delta:
+    """Drop half; the twin draws the first numbers for every tile."""
+    xp = array_namespace(deltas)
+    return xp.sum(xp.where(chance < 0.5, deltas, xp.zeros_like(deltas)), axis=0)
+
+
+def _half() -> Top:
+    return Top(lambda entries: [entries // 2] * 3, scope="row")
+
+
+def _cut_of_the_first_row(out: Any, deltas: Any, kept: Cut) -> None:
+    out[:] = (deltas * (np.abs(deltas) >= kept.value[:, :1])).sum(axis=0)
+
+
+@broken("check_twin_equals_definition", _cut_of_the_first_row, models=(3, 3))
+def trims(deltas: Deltas, kept: Annotated[Cut, FirstPass(_half)]) -> Delta:
+    """Keep half of each row; the twin has one threshold for all rows."""
+    xp = array_namespace(deltas)
+    return xp.sum(xp.where(kept.keeps(deltas), deltas, xp.zeros_like(deltas)), axis=0)
+
+
+def _deaf_to_words(out: Any, deltas: Any, *, function: str) -> None:
+    out[:] = deltas.sum(axis=0)
+
+
+@broken("check_twin_equals_definition", _deaf_to_words)
+def listens(deltas: Deltas, *, function: Literal["sum", "max"] = "sum") -> Delta:
+    """Sum or take the largest; the twin only sums."""
+    xp = array_namespace(deltas)
+    return xp.sum(deltas, axis=0) if function == "sum" else xp.max(deltas, axis=0)
+
+
+def _magnitudes(deltas: Any) -> Any:
+    return abs(deltas)
+
+
+def _total() -> Sum:
+    return Sum(_magnitudes, fused=lambda deltas: deltas.sum(axis=1, dtype=np.float64))
+
+
+def _mean(out: Any, deltas: Any, norms: Any) -> None:
+    out[:] = deltas.sum(axis=0) * np.float32(norms.sum() > 0)
+
+
+@broken("check_twin_equals_definition", _mean)
+def sums_wrongly(deltas: Deltas, norms: Annotated[Any, FirstPass(_total)]) -> Delta:
+    """The twin's sum forgets the absolute value."""
+    return array_namespace(deltas).sum(deltas, axis=0) * float(sum(norms) > 0)
+
+
+BROKEN_CASES = [pytest.param(*case, id=f"{case[2].__name__}{case[3].__name__ if case[3] else ''}") for case in BROKEN]
+
+
+@pytest.mark.parametrize(("check", "claims", "fn", "twin"), [c for c in BROKEN_CASES if "swallows" not in str(c.id)])
+def test_a_wrong_method_is_caught_by_the_check_for_it(check: str, claims: dict[str, Any], fn: Any, twin: Any):
+    assert check in failures(fn, twin, **claims)
+
+
+def test_a_refusal_that_names_nothing_is_caught(monkeypatch: pytest.MonkeyPatch):
+    from polyak.errors import SettingError
+
+    def refuse(self: Method, given: Any, k: int) -> Any:
+        raise SettingError("something is wrong")
+
+    monkeypatch.setattr(Method, "bind", refuse)
+    assert "check_bad_settings_are_named" in failures(swallows_settings)
+
+
+def test_a_bad_value_that_is_accepted_is_caught(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Method, "bind", lambda self, given, k: {"t": 0.5})
+    assert "check_bad_settings_are_named" in failures(swallows_settings)
+
+
+def test_a_right_method_passes_every_check():
+    def right(tensors: Tensors, *, weight: Coefficient) -> Merged:
+        """Average."""
+        xp = array_namespace(tensors)
+        return xp.sum(weight * tensors, axis=0) / xp.sum(weight)
+
+    assert failures(right, laws=ALL) == []
+
+
+def test_uneven_settings_lie_in_their_ranges():
+    found = registry["breadcrumbs"]
+    settings = testing.uneven(found, 4)
+    assert len(set(settings["density"])) == 4
+    assert found.bind(settings, 4)
+
+
+def test_problems_are_exact_and_the_same_for_the_same_seed():
+    problem, again = testing.sample(registry["ties"], seed=3), testing.sample(registry["ties"], seed=3)
+    np.testing.assert_array_equal(problem.tensors, again.tensors)
+    deltas = problem.tensors - problem.base
+    np.testing.assert_array_equal((problem.base + 2 * deltas) - problem.base, 2 * deltas)
+    assert problem.tensors.dtype == np.float32

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .checkpoint import with_lora as with_lora
     from .engine import Report as Report
     from .errors import PolyakError as PolyakError
-    from .plan import Plan as Plan
+    from .planning import Plan as Plan
     from .recipe import Recipe as Recipe
     from .recipe import load as load_recipe
 
@@ -33,7 +33,7 @@ _HOMES = {
     "with_lora": ".checkpoint",
     "Report": ".engine",
     "PolyakError": ".errors",
-    "Plan": ".plan",
+    "Plan": ".planning",
     "Recipe": ".recipe",
     "load_recipe": ".recipe",
 }

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint as checkpoints
-from . import plan as plans
+from . import planning as plans
 from . import recipe as recipes
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from .engine import Report
-    from .plan import Plan
+    from .planning import Plan
 
 
 def plan(recipe: str | Path | Mapping[str, Any] | Recipe) -> Plan:

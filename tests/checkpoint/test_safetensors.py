@@ -89,6 +89,11 @@ def test_padding_after_the_header_is_allowed(tmp_path: Path):
     checkpoint.open(write(tmp_path / "a.safetensors", json.dumps({"w": entry(0, 1)}).encode() + b"   ", b"x"))
 
 
+def test_tensors_may_be_listed_in_another_order_than_they_lie(tmp_path: Path):
+    opened = checkpoint.open(write(tmp_path / "a.safetensors", {"b": entry(2, 5), "a": entry(0, 2)}, b"aabbb"))
+    assert [bytes(opened.read(name)) for name in opened.specs] == [b"bbb", b"aa"]
+
+
 def test_escapes_in_names_are_undone(tmp_path: Path):
     header = b'{"\\u0061\\u00e9\\ud83d\\ude00":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
     assert list(checkpoint.open(write(tmp_path / "a.safetensors", header, b"x")).specs) == ["aé😀"]
@@ -168,7 +173,8 @@ def test_duplicate_keys_are_refused(tmp_path: Path, header: bytes):
         5, None, [], "text", {}, {"dtype": "U8"}, {**entry(0, 1), "more": 1}, {**entry(0, 1), "shape": "1"},
         {**entry(0, 1), "data_offsets": [0]}, {**entry(0, 1), "data_offsets": [0, 1.0]},
         {**entry(0, 1), "dtype": ["U8"]},
-        {**entry(0, 1), "data_offsets": [False, 1]}, {**entry(0, 1), "data_offsets": [0, True]}, {**entry(0, 1), "data_offsets": "01"},
+        {**entry(0, 1), "data_offsets": [False, 1]},
+        {**entry(0, 1), "data_offsets": [0, True]}, {**entry(0, 1), "data_offsets": "01"},
     ],
 )  # fmt: skip
 def test_entries_of_another_form_are_refused(tmp_path: Path, wrong: Any):

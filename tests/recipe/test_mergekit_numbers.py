@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from polyak import methods
-from polyak.plan.resolve import Treatment
+from polyak.planning.resolve import Treatment
 from polyak.recipe import loads
 
 methods.load_all()

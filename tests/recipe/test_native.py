@@ -102,6 +102,12 @@ def test_a_list_in_settings_gives_one_value_a_model_and_the_models_own_value_win
     assert recipe.rules[0].models == {"a": {"weight": 1.0}, "b": {"weight": 5.0}}
 
 
+def test_numbers_are_floats_however_they_are_written():
+    recipe = loads("models: [{path: ./a, weight: 1}]\nmethod: ties\nsettings: {scale: 2}")
+    assert isinstance(recipe.models[0].settings["weight"], float)
+    assert isinstance(recipe.settings["scale"], float)
+
+
 def test_the_settings_of_a_rule_are_those_of_its_own_method(assert_refused):
     rule = "rules: [{match: x, method: linear, settings: {normalize: false}}]"
     assert loads(f"{TWO}method: ties\n{rule}").rules[0].settings == {"normalize": False}

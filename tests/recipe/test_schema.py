@@ -101,6 +101,12 @@ def test_what_the_reader_refuses_the_schema_refuses(wrong, validator):
     assert not validator.is_valid(recipe)
 
 
+def test_a_range_without_its_lower_end_excludes_it(validator):
+    recipe = {"models": ["a"], "method": "dare_linear", "settings": {"density": 0}}
+    assert not validator.is_valid(recipe)
+    assert validator.is_valid({**recipe, "settings": {"density": 0.01}})
+
+
 def test_every_method_has_its_settings_in_the_schema(validator):
     for method in methods.registry.values():
         found = validator.schema["$defs"][f"settings of {method.name}"]

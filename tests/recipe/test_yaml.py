@@ -174,6 +174,12 @@ def test_what_is_written_reads_the_same(data):
     assert repr(read) == repr(data)
 
 
+def test_small_numbers_are_numbers_for_every_reader():
+    written = _yaml.write([1e-05, 1e22, 1.5e-7])
+    assert yaml.safe_load(written) == [1e-05, 1e22, 1.5e-7]
+    assert "!!" not in written
+
+
 @given(st.text(st.characters(codec="utf-8")) | st.from_regex(_yaml._FLOAT) | st.from_regex(_yaml._INTEGER))
 def test_text_stays_text_for_every_reader(text):
     written = _yaml.write([text])

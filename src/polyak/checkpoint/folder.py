@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +13,8 @@ from .pickled import open_pickled
 from .safetensors import SafetensorsFile
 
 # How quantisers name what they keep beside, or instead of, a weight.
-_QUANTISED = re.compile(
-    r"\.(qweight|qzeros|SCB|CB|weight_scale|weight_scale_inv|weight_packed|absmax|quant_map|nested_absmax)$"
-    r"|\.quant_state\.|\.experts\.\w+_(blocks|scales)$"
+_QUANTISERS_OWN = frozenset(
+    ["qweight", "qzeros", "SCB", "CB", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "quant_map"]
 )
 
 
@@ -120,7 +118,9 @@ def refuse_quantised(opened: Checkpoint) -> None:
         UnsupportedFormat: a tensor's name says so.
     """
     for name in opened.specs:
-        if _QUANTISED.search(name):
+        leaf = name.rpartition(".")[2]
+        blocks = leaf.endswith(("_blocks", "_scales")) and ".experts." in name
+        if leaf in _QUANTISERS_OWN or blocks or ".quant_state." in name:
             raise UnsupportedFormat(
                 f"{opened.label} is a quantised model: {name!r} belongs to a quantiser. Its codes cannot be averaged: "
                 "dequantise it first, such as with `model.dequantize()` in transformers."

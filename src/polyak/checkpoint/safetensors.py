@@ -93,12 +93,19 @@ def parse_header(
         raise CheckpointError(f"{path}: __metadata__ must map strings to strings.")
     specs: dict[str, TensorSpec] = {}
     offsets: dict[str, int] = {}
-    spans: list[tuple[int, int, str]] = []
+    reached, in_order = 0, True
     for name, entry in entries.items():
         specs[name], begin, end = _parse_entry(name, entry, path)
         offsets[name] = begin
-        spans.append((begin, end, name))
-    _check_spans(spans, data_nbytes, path)
+        in_order = in_order and begin == reached
+        reached = end
+    if not in_order:
+        reached = _check_spans(
+            sorted((begin, begin + specs[name].nbytes, name) for name, begin in offsets.items()), path
+        )
+    if reached != data_nbytes:
+        state = "truncated" if data_nbytes < reached else "longer than its header says"
+        raise CheckpointError(f"{path} is {state}: the tensors need {reached} bytes, the file has {data_nbytes}.")
     return specs, offsets, cast("dict[str, str]", metadata)
 
 
@@ -161,10 +168,10 @@ def _parse_entry(name: str, entry: Any, path: Path) -> tuple[TensorSpec, int, in
     return TensorSpec(name, known, sizes), begin, end
 
 
-def _check_spans(spans: list[tuple[int, int, str]], data_nbytes: int, path: Path) -> None:
-    """The tensors must fill the data without gap, overlap or excess: nothing hides in a file."""
+def _check_spans(spans: list[tuple[int, int, str]], path: Path) -> int:
+    """The tensors must fill the data without gap or overlap: nothing hides in a file.  Returns where they end."""
     reached = 0
-    for begin, end, name in sorted(spans):
+    for begin, end, name in spans:
         if begin != reached:
             gap = f"leaves {begin - reached} bytes unused before it"
             what = "overlaps the tensor before it" if begin < reached else gap
@@ -172,9 +179,7 @@ def _check_spans(spans: list[tuple[int, int, str]], data_nbytes: int, path: Path
                 f"{path}: {name!r} {what} (offsets [{begin}, {end}], expected to begin at {reached})."
             )
         reached = end
-    if reached != data_nbytes:
-        state = "truncated" if data_nbytes < reached else "longer than its header says"
-        raise CheckpointError(f"{path} is {state}: the tensors need {reached} bytes, the file has {data_nbytes}.")
+    return reached
 
 
 def layout(specs: Iterable[TensorSpec], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:

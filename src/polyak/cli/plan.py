@@ -24,7 +24,7 @@ def plan(
     if as_json:
         import json
 
-        from ..plan.explain import as_data
+        from ..planning.explain import as_data
 
         print(json.dumps(as_data(planned) | {"warnings": warnings}))
         return
@@ -37,7 +37,7 @@ def plan(
 
 def _probe(planned: object) -> list[str]:
     from ..engine.probe import probe
-    from ..plan import Plan
+    from ..planning import Plan
 
     assert isinstance(planned, Plan)
     return probe(planned)

@@ -12,7 +12,7 @@ from ..checkpoint import Checkpoint
 from ..errors import Mismatch
 from ..kernels.combine import inner_products
 from ..kernels.convert import decode
-from ..plan.resolve import depths
+from ..planning.resolve import depths
 from .tiles import Workspace
 
 BLOCK = 64 * 1024

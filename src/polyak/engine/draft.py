@@ -52,18 +52,24 @@ class Draft:
             CannotResume: what is there belongs to another plan or to changed inputs.
             OutputError: the folder cannot be made.
         """
-        with writing(self.out):
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._recover()
-            self._refuse_to_overwrite(force)
-            self.home.mkdir(exist_ok=True)
-            self._take_lock()
-            entries = self._continue(key, resume=resume, force=force)
-            self.model.mkdir(exist_ok=True)
-            self._journal = (self.home / "journal.jsonl").open("ab")
-            if not entries:
-                self.note([{"key": key}])
-            return entries
+        try:
+            with writing(self.out):
+                self.out.parent.mkdir(parents=True, exist_ok=True)
+                self._recover()
+                self._refuse_to_overwrite(force)
+                self.home.mkdir(exist_ok=True)
+                self._take_lock()
+                return self._begin(key, self._continue(key, resume=resume, force=force))
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, key: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self.model.mkdir(exist_ok=True)
+        self._journal = (self.home / "journal.jsonl").open("ab")
+        if not entries:
+            self.note([{"key": key}])
+        return entries
 
     def _refuse_to_overwrite(self, force: bool) -> None:
         if force:

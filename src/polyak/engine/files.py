@@ -12,7 +12,7 @@ from typing import Any
 
 from ..checkpoint import TensorSpec
 from ..checkpoint.safetensors import layout
-from ..plan import Step
+from ..planning import Step
 from .draft import Draft, writing
 
 INDEX = "model.safetensors.index.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import Plan, Step
+from ..planning import Plan, Step
 from .groups import grouped
 from .merging import Merger, prepare
 from .schedule import Scheduler

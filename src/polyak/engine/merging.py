@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..errors import Mismatch, NotFinite
 from ..kernels.convert import encode
-from ..plan import NestedMerge, Plan, Step
+from ..planning import NestedMerge, Plan, Step
 from .digest import Leaves
 from .groups import grouped
 from .schedule import Scheduler

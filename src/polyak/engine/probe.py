@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import NotFinite
 from ..kernels.combine import inner_products
 from ..methods import Role
-from ..plan import Plan, Step
+from ..planning import Plan, Step
 from .tiles import Workspace, load
 
 SAMPLE = 16 * 1024  # entries of a tensor

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import __version__
 from .. import recipe as recipes
-from ..plan import BASE, Plan
+from ..planning import BASE, Plan
 from .digest import new_hash
 
 FILE = "polyak.json"

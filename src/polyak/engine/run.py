@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from .. import recipe as recipes
 from ..errors import BudgetError, InputChanged, OutputError
-from ..plan import Plan, Step
-from ..plan.cost import peak_nbytes, workers_within
+from ..planning import Plan, Step
+from ..planning.cost import peak_nbytes, workers_within
 from ..kernels._compile import say_when_compiling
 from .digest import LEAF_NBYTES, Leaves, root
 from .draft import Draft, writing
@@ -23,7 +23,7 @@ from .groups import grouped
 from .merging import Merger, prepare
 from .provenance import FILE, card, of_model, provenance
 from .schedule import Scheduler
-from .spans import PIECE, Span
+from .spans import Span, piece_length
 
 SHARD_NBYTES = 5_000_000_000
 
@@ -129,11 +129,11 @@ def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
 
 def _refuse_inputs(plan: Plan, out: Path) -> None:
     """A result may not replace, hold, or lie in what it is made of."""
+    place = out.resolve()
     for name, model in plan.models.items():
-        for stamp in model.stamps:
-            source = stamp.path.resolve()
-            if source.is_relative_to(out.resolve()) or out.resolve() == source.parent:
-                raise OutputError(f"{out} is where {name} lies ({stamp.path}); a merge does not write over its inputs.")
+        inside = Path(model.label).is_dir() and place.is_relative_to(Path(model.label).resolve())
+        if inside or any(stamp.path.resolve().is_relative_to(place) for stamp in model.stamps):
+            raise OutputError(f"{out} is where {name} lies ({model.label}); a merge does not write over its inputs.")
     if out == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(out):
         raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another place.")
 
@@ -215,8 +215,7 @@ class _Merge:
     def _digest_of_piece(self, step: Step, piece: int) -> bytes:
         assert self._files is not None
         leaves = Leaves(self._algorithm)
-        length = PIECE if step.method is None or _is_elementwise(step) else max(step.out.numel, 1)
-        entry_nbytes = step.out.dtype.itemsize
+        length, entry_nbytes = piece_length(step), step.out.dtype.itemsize
         start, stop = piece * length, min((piece + 1) * length, step.out.numel)
         for begin in range(start, stop, LEAF_NBYTES // entry_nbytes):
             end = min(begin + LEAF_NBYTES // entry_nbytes, stop)
@@ -274,8 +273,3 @@ class _Merge:
         else:
             self._draft.discard()
 
-
-def _is_elementwise(step: Step) -> bool:
-    from ..methods import Law
-
-    return step.method is not None and Law.ELEMENTWISE in step.method.laws

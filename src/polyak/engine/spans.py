@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .tiles import Prepared
+from ..planning import Step
+from .tiles import Prepared, is_elementwise
 
 PIECE = 4 * 2**20  # entries; a multiple of a digest's leaf for every dtype, so that pieces are hashed apart
 
@@ -25,9 +26,14 @@ def pieces(prepared: Prepared, unit: int = 1) -> Iterator[Span]:
     A tensor without entries has one piece, which is empty: it is written too.
     """
     numel = prepared.step.out.numel
-    length = max(PIECE // unit, 1) * unit if prepared.elementwise else max(numel, 1)
+    length = piece_length(prepared.step, unit)
     for number, start in enumerate(range(0, max(numel, 1), length)):
         yield Span(prepared, start, min(start + length, numel), number)
+
+
+def piece_length(step: Step, unit: int = 1) -> int:
+    """How many entries a piece of a step has, the last piece apart."""
+    return max(PIECE // unit, 1) * unit if is_elementwise(step) else max(step.out.numel, 1)
 
 
 def tiles(span: Span, length: int) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ from ..kernels.philox import Stream, stream
 from ..methods import Law, Method, Role
 from ..methods import _apply
 from ..methods._passes import Array, call, moved, parameters
-from ..plan import Read, Step
+from ..planning import Read, Step
 
 Tile = NDArray[np.float32]
 Tap = Callable[[int, Bytes], None]  # called with the number of a read and the bytes it delivered
@@ -30,6 +30,11 @@ TILE_NBYTES = 1_300_000  # the tiles of all models and the result share a second
 def tile_length(step: Step) -> int:
     """How many entries to merge at a time: as many as the cache holds for every source, within reason."""
     return max(8 * 1024, min(64 * 1024, TILE_NBYTES // (4 * (len(step.reads) + 2)) & ~1023))
+
+
+def is_elementwise(step: Step) -> bool:
+    """Whether ranges of entries can be merged apart; other methods get one whole tensor at a time."""
+    return step.method is None or Law.ELEMENTWISE in step.method.laws
 
 
 class Workspace:
@@ -85,8 +90,7 @@ class Prepared:
 
     @property
     def elementwise(self) -> bool:
-        """Whether ranges of entries can be merged apart; other methods get one whole tensor at a time."""
-        return self.step.method is None or Law.ELEMENTWISE in self.step.method.laws
+        return is_elementwise(self.step)
 
     def answers_for(self, start: int, stop: int) -> dict[str, Any]:
         """The first passes' answers as entries [start, stop) see them."""
@@ -145,12 +149,18 @@ def _read(read: Read, start: int, stop: int, out: Tile, space: Workspace, number
     if tap is not None:
         tap(number, raw)
     if not decode(raw, dtype, out):
-        at = start + int(np.flatnonzero(~np.isfinite(out))[0])
-        index = tuple(int(i) for i in np.unravel_index(at, read.spec.shape)) if read.spec.shape else ()
-        raise NotFinite(
-            f"{read.spec.name!r} of {read.model} ({read.checkpoint.label}) holds {float(out[at - start])!r} at {list(index)}. "
-            "Merging would spread it. Leave that model out, or `skip:` the tensor."
-        )
+        raise NotFinite(_what_is_not_finite(read, start, raw))
+
+
+def _what_is_not_finite(read: Read, start: int, raw: Bytes) -> str:
+    with np.errstate(over="ignore"):
+        values = raw.view(read.spec.dtype.numpy).astype(np.float32)
+    at = int(np.flatnonzero(~np.isfinite(values))[0])
+    index = [int(i) for i in np.unravel_index(start + at, read.spec.shape or (1,))]
+    return (
+        f"{read.spec.name!r} of {read.model} ({read.checkpoint.label}) holds {float(values[at])!r} at {index}. "
+        "Merging would spread it. Leave that model out, or `skip:` the tensor."
+    )
 
 
 _STACKS = frozenset({Role.TENSORS, Role.DELTAS, Role.BASE})

@@ -101,7 +101,11 @@ def _exists(path: str, scope: Scope) -> bool:
 def _local(path: str, scope: Scope) -> str | None:
     """Where a path leads that exists; the current directory comes first, as in mergekit."""
     beside = scope.here(path)
-    if os.path.exists(path):
-        same = os.path.exists(beside) and os.path.samefile(path, beside)
+    if _is_there(path):
+        same = _is_there(beside) and beside.samefile(path)
         return scope.rebased(path) if same else str(Path(path).absolute())
-    return scope.rebased(path) if os.path.exists(beside) else None
+    return scope.rebased(path) if _is_there(beside) else None
+
+
+def _is_there(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long

@@ -66,6 +66,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
 
 
 def resolve_method(value: object, place: Place) -> Method:
+    """Look a method up by what a recipe calls it."""
     from ..methods import load_all, registry, resolve
 
     load_all()
@@ -83,6 +84,7 @@ def no_method(name: str, known: Iterable[str], place: Place) -> UnknownMethod:
 
 
 def dtype(value: object, place: Place) -> str:
+    """Read the name of a dtype in which a result can be written."""
     from ..checkpoint import DTYPE_NAMES
 
     return one_of(list(DTYPE_NAMES))(value, place)

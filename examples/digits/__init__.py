@@ -1,0 +1,1 @@
+"""Experts on handwritten digits, merged through files and the command line."""

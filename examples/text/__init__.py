@@ -1,0 +1,1 @@
+"""Fine-tunes of a real sentence encoder, merged through files and the command line."""

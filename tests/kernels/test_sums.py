@@ -1,0 +1,104 @@
+"""Sums, medians, elections and masks over tiles, at sizes around the blocks that the kernels work in."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from polyak.kernels.combine import add, inner_products, median, scale_rows, subtract, weighted_sum
+from polyak.kernels.elect import sign_votes
+from polyak.kernels.philox import stream
+from polyak.kernels.sparsify import drop, magnitudes, shave, trim
+
+SIZES = [1, 1023, 1024, 1025, 3001]
+
+
+def tile(k: int, n: int) -> np.ndarray:
+    return np.random.default_rng([k, n]).normal(size=(k, n)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_weighted_sum_is_scaled_and_ordered(k: int, n: int):
+    stack, weight, out = tile(k, n), np.linspace(-0.5, 0.7, k, dtype=np.float32), np.empty(n, np.float32)
+    weighted_sum(out, stack, weight, 0.3)
+    wanted = weight[0] * stack[0]
+    for model in range(1, k):
+        wanted = wanted + weight[model] * stack[model]
+    np.testing.assert_array_equal(out, wanted * np.float32(0.3))
+
+
+def test_bases_are_subtracted_and_added():
+    stack, base = tile(3, 50), tile(1, 50)[0]
+    deltas = stack.copy()
+    subtract(deltas, base)
+    np.testing.assert_array_equal(deltas, stack - base)
+    out = stack[0].copy()
+    add(out, base)
+    np.testing.assert_array_equal(out, stack[0] + base)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("k", range(1, 8))
+def test_the_median_is_numpys(k: int, n: int):
+    stack, out = tile(k, n), np.empty(n, np.float32)
+    wanted = np.median(stack, axis=0)
+    median(out, stack)
+    np.testing.assert_allclose(out, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("row", "start", "n"), [(7, 0, 21), (7, 3, 20), (7, 12, 1), (100, 30, 50)])
+def test_rows_are_scaled_wherever_the_tile_starts(row: int, start: int, n: int):
+    rows = np.arange(start, start + n) // row
+    factor, out = np.arange(1.0, rows[-1] - rows[0] + 2), np.ones(n, np.float32)
+    scale_rows(out, factor, row, start)
+    np.testing.assert_array_equal(out, factor[rows - rows[0]])
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_inner_products_are_accurate(n: int):
+    stack, out = tile(3, n), np.empty((3, 3))
+    inner_products(stack, out)
+    for a in range(3):
+        for b in range(3):
+            terms = stack[a].astype(float) * stack[b]
+            assert abs(out[a, b] - math.fsum(terms)) <= 1e-14 * math.fsum(np.abs(terms))
+
+
+def test_votes_are_signs_of_weighted_sums():
+    stack, weight = tile(3, 3001), np.array([0.5, -1, 0.25], np.float32)
+    stack[:, 5:9] = 0
+    total = weight[0] * stack[0] + weight[1] * stack[1] + weight[2] * stack[2]
+    assert sign_votes(stack, weight) == np.sign(total).sum()
+
+
+@pytest.mark.parametrize(("row", "start"), [(3001, 0), (4000, 700), (100, 0), (100, 30), (7, 6)])
+def test_trim_and_shave_divide_a_tile_between_them(row: int, start: int):
+    stack = np.rint(4 * tile(2, 3001)).astype(np.float32)
+    index = np.arange(start, start + 3001)
+    rows = index // row - start // row
+    rng = np.random.default_rng(row)
+    value = rng.integers(0, 5, (2, rows[-1] + 1)).astype(np.float32)
+    last = start // row * row + np.arange(rows[-1] + 1) * row + rng.integers(-1, row, value.shape)
+    inside = (np.abs(stack) > value[:, rows]) | ((np.abs(stack) == value[:, rows]) & (index <= last[:, rows]))
+    for cut, wanted in ((trim, inside), (shave, ~inside)):
+        found = stack.copy()
+        cut(found, value, last, row, start)
+        np.testing.assert_array_equal(found, np.where(wanted, stack, 0))
+
+
+def test_drop_keeps_where_the_chance_is_below_and_rescales():
+    stack, drawn = tile(3, 2500), stream(4, ("a", "b", "c"), "t", start=6)
+    density, factor = np.array([0.3, 1, 0.8], np.float32), np.array([2, 1, 3], np.float32)
+    found = stack.copy()
+    drop(found, drawn, density, factor)
+    kept = drawn.numbers(2500) < density[:, None]
+    np.testing.assert_array_equal(found, np.where(kept, stack * factor[:, None], 0))
+    assert kept[1].all()
+
+
+def test_magnitudes_are_sums_in_double_precision():
+    stack = tile(2, 3001)
+    np.testing.assert_allclose(magnitudes(stack), [math.fsum(np.abs(row).tolist()) for row in stack], rtol=1e-13)

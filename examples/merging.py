@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from polyak import merge as merge_here
+
 
 @dataclass(frozen=True)
 class Merge:
@@ -28,6 +30,7 @@ class Merge:
     scales: tuple[float, ...] = ()
 
     def with_scale(self, scale: float) -> Merge:
+        """The same, with this scale fixed."""
         return Merge(self.method, {**self.settings, "scale": scale})
 
 
@@ -46,36 +49,46 @@ class Workshop:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def model(self, name: str) -> Path:
+        """Folder of the base or an expert."""
         return self.folder / "models" / name
 
     def recipe(self, name: str) -> Path:
+        """File of a recipe."""
         return self.folder / "recipes" / f"{name}.yaml"
 
-    def merge(self, merge: Merge, name: str = "") -> Path:
+    def merged(self, name: str) -> Path:
+        """Folder of a merged model."""
+        return self.folder / "merged" / name
+
+    def merge(self, merge: Merge) -> Path:
         """Write the recipe, run `polyak merge` on it and return the merged model's folder."""
-        name = name or merge.method
-        path, out = self.recipe(name), self.folder / "merged" / name
+        path, out = self.recipe(merge.method), self.merged(merge.method)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(self._data(merge, path.parent), sort_keys=False), encoding="utf-8")
         polyak("merge", path, out, "--force", "--quiet")
         return out
 
+    def choose_scale(self, merge: Merge, score: Callable[[Path], float]) -> Merge:
+        """The scale with the highest score, the smallest among equals; methods without one stay as they are.
+
+        Candidates are merged in this process: a command would import everything anew for each of them.
+        """
+        if not merge.scales:
+            return merge
+        return max((merge.with_scale(scale) for scale in merge.scales), key=lambda one: score(self._candidate(one)))
+
+    def _candidate(self, merge: Merge) -> Path:
+        out = self.folder / "candidate"
+        return merge_here(self._data(merge, Path()), out, force=True).out
+
     def _data(self, merge: Merge, beside: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        return {
             "base": os.path.relpath(self.model("base"), beside),
             "models": [os.path.relpath(self.model(name), beside) for name in self.experts],
             "method": merge.method,
-            "settings": dict(merge.settings),
+            **({"settings": dict(merge.settings)} if merge.settings else {}),
             **self.extra,
         }
-        return {key: value for key, value in found.items() if value != {}}
-
-    def choose_scale(self, merge: Merge, score: Callable[[Path], float]) -> Merge:
-        """The scale with the highest score, the smallest among equals; methods without one stay as they are."""
-        if not merge.scales:
-            return merge
-        candidates = [merge.with_scale(scale) for scale in merge.scales]
-        return max(candidates, key=lambda one: score(self.merge(one, f"search/{one.method}-{one.settings['scale']}")))
 
 
 def polyak(*arguments: str | Path) -> str:

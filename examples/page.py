@@ -76,15 +76,18 @@ _LEGEND = (
 
 def caption(results: Results) -> str:
     """What wins and what loses, from the numbers."""
-    best, base = results.best, results.normalised(results.base)
-    below = [row.name for row in results.merges if results.normalised(row) <= base]
+    best = results.best
+    below = [row.name for row in results.merges if results.normalised(row) <= results.normalised(results.base)]
     behind = [task for task in results.tasks if results.relative(best, task) < 1]
+    base, mean, expert, merge = (
+        _percent(results.normalised(row)) for row in (results.base, results.mean_expert, results.best_expert, best)
+    )
     return (
         f"Dots: accuracy on a task over that of its own expert; bars: their mean. The best merge is {best.name} with "
-        f"{_percent(results.normalised(best))}; the base reaches {_percent(base)}, the mean expert "
-        f"{_percent(results.normalised(results.mean_expert))}. It is the best of {len(results.merges)} on these same "
-        f"held-out examples, which flatters it a little. It is behind the task's own expert on "
-        f"{_listed(behind)}. Merges that do not beat the base: {_listed(below)}."
+        f"{merge}; the base reaches {base}, the mean expert {mean}, the best expert, {results.best_expert.name}, "
+        f"{expert}. It is the best of {len(results.merges)} on these same held-out examples, which flatters it a "
+        f"little. It is behind the task's own expert on: {_listed(behind)}. Merges that do not beat the base: "
+        f"{_listed(below)}."
     )
 
 

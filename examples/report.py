@@ -49,14 +49,17 @@ class Results:
 
     @property
     def base(self) -> Row:
+        """What the experts were tuned from."""
         return self._of("base")[0]
 
     @property
     def experts(self) -> tuple[Row, ...]:
+        """One for each task."""
         return self._of("expert")
 
     @property
     def merges(self) -> tuple[Row, ...]:
+        """In the order in which they were made."""
         return self._of("merge")
 
     @property
@@ -68,6 +71,11 @@ class Results:
     def best(self) -> Row:
         """The merge with the highest average normalised accuracy."""
         return max(self.merges, key=self.normalised)
+
+    @property
+    def best_expert(self) -> Row:
+        """The expert with the highest average normalised accuracy."""
+        return max(self.experts, key=self.normalised)
 
     def relative(self, row: Row, task: str) -> float:
         """Accuracy on a task over that of the task's own expert."""

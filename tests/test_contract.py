@@ -12,7 +12,11 @@ from polyak.methods import Law, Method, registry
 
 methods.load_all()
 
-CASES = [pytest.param(m, check, id=f"{m.name}-{check.__name__}") for m in registry.values() for check in testing.checks_for(m)]
+CASES = [
+    pytest.param(m, check, id=f"{m.name}-{check.__name__}")
+    for m in registry.values()
+    for check in testing.checks_for(m)
+]
 
 
 @pytest.mark.parametrize(("method", "check"), CASES)

@@ -70,7 +70,7 @@ def divides_by_zero(tensors: Tensors) -> Merged:
 @broken("check_global_generators_are_untouched")
 def draws_globally(deltas: Deltas) -> Delta:
     """Drop with NumPy's global generator."""
-    mask = array_namespace(deltas).asarray(np.random.rand(*deltas.shape) < 0.5)  # noqa: NPY002
+    mask = array_namespace(deltas).asarray(np.random.rand(*deltas.shape) < 0.5)
     return array_namespace(deltas).sum(deltas * mask, axis=0)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -62,12 +63,14 @@ KINDS = {
 }
 
 
+@cache
 def plain(part: slice) -> tuple[Images, Labels]:
     """Images of a part of the file as they are, and their digits."""
     images, labels = load_digits(return_X_y=True)
     return (images[part] / 16).astype(np.float32), labels[part].astype(np.int64)
 
 
+@cache
 def of_kind(name: str, part: slice) -> tuple[Images, Labels]:
     """Images of a part of the file as an expert sees them, and their digits."""
     kind = KINDS[name]

@@ -7,8 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ..merging import Merge, Workshop, polyak
-from ..report import Page, Results, Row, say, table, write
+from ..comparing import Part, compare, describe
+from ..merging import Merge, Workshop
+from ..report import Results, say, table, write
 from . import networks
 from .data import KINDS, PRETRAINING, TEST, TRAINING, VALIDATION, of_kind, plain
 
@@ -16,12 +17,13 @@ MERGES = (
     Merge("linear"),
     Merge("median"),
     Merge("model_stock"),
-    Merge("task_arithmetic", scales=(0.1, 0.2, 0.3, 0.4)),
-    Merge("ties", {"density": 0.2}, scales=(0.4, 0.7, 1.0, 1.5)),
-    Merge("dare_ties", {"density": 0.5}, scales=(0.2, 0.4, 0.7, 1.0)),
-    Merge("breadcrumbs", {"density": 0.2, "gamma": 0.1}, scales=(0.2, 0.4, 0.7, 1.0)),
+    Merge("task_arithmetic", scales=(0.1, 0.2, 0.3, 0.4, 0.5)),
+    Merge("ties", {"density": 0.2}, scales=(0.4, 0.7, 1.0, 1.4, 2.0)),
+    Merge("dare_ties", {"density": 0.5}, scales=(0.2, 0.4, 0.7, 1.0, 1.4)),
+    Merge("breadcrumbs", {"density": 0.2, "gamma": 0.1}, scales=(0.2, 0.4, 0.7, 1.0, 1.4)),
 )
 
+TITLE = "Five experts on handwritten digits, merged"
 INTRODUCTION = f"""
 A network of 64, {", ".join(map(str, networks.HIDDEN))} and 10 units learns the ten digits from {PRETRAINING.stop}
 images of scikit-learn's digits. Five copies of it go on training, each on one kind of image only, from the first
@@ -50,14 +52,15 @@ def run(out: Path, *, pretraining: int = 40, finetuning: int = 6, merges: tuple[
         merges: What to merge by.
     """
     began = time.monotonic()
-    for name in ("models", "recipes", "merged"):
+    for name in ("models", "recipes", "merged", "candidate"):
         shutil.rmtree(out / name, ignore_errors=True)
     workshop = Workshop(out, tuple(KINDS), {"seed": 7})
     say("training a base and five experts")
     _train(workshop, pretraining, finetuning)
-    results = _evaluate(workshop, merges)
+    results = compare(workshop, merges, _accuracies, workers=2)
     results = replace(results, seconds=time.monotonic() - began)
-    write(results, _page(workshop, results), out)
+    tasks = {name: kind.words for name, kind in KINDS.items()}
+    write(results, describe(workshop, results, TITLE, INTRODUCTION, tasks), out)
     return results
 
 
@@ -68,35 +71,9 @@ def _train(workshop: Workshop, pretraining: int, finetuning: int) -> None:
         networks.save(networks.finetune(base, *of_kind(name, TRAINING), finetuning), workshop.model(name))
 
 
-def _evaluate(workshop: Workshop, merges: tuple[Merge, ...]) -> Results:
-    own = {name: _accuracies(workshop.model(name), VALIDATION)[name] for name in KINDS}
-
-    def score(folder: Path) -> float:
-        return sum(found / own[name] for name, found in _accuracies(folder, VALIDATION).items())
-
-    rows = [Row("base", "base", _accuracies(workshop.model("base"), TEST))]
-    rows += [Row(name, "expert", _accuracies(workshop.model(name), TEST)) for name in KINDS]
-    for merge in merges:
-        say(f"merging by {merge.method}")
-        chosen = workshop.choose_scale(merge, score)
-        rows.append(Row(merge.method, "merge", _accuracies(workshop.merge(chosen), TEST), dict(chosen.settings)))
-    return Results(tuple(KINDS), tuple(rows))
-
-
-def _accuracies(folder: Path, part: slice) -> dict[str, float]:
-    return {name: networks.accuracy(folder, *of_kind(name, part)) for name in KINDS}
-
-
-def _page(workshop: Workshop, results: Results) -> Page:
-    best = results.best.name
-    merged = workshop.folder / "merged" / best
-    recipes = {row.name: workshop.recipe(row.name).read_text(encoding="utf-8") for row in results.merges}
-    outputs = {
-        f"polyak plan recipes/{best}.yaml": polyak("plan", workshop.recipe(best)),
-        f"polyak diff models/base merged/{best}": polyak("diff", workshop.model("base"), merged),
-    }
-    tasks = {name: kind.words for name, kind in KINDS.items()}
-    return Page("Five experts on handwritten digits, merged", INTRODUCTION, tasks, recipes, outputs)
+def _accuracies(folder: Path, part: Part) -> dict[str, float]:
+    images = VALIDATION if part == "validation" else TEST
+    return {name: networks.accuracy(folder, *of_kind(name, images)) for name in KINDS}
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ def row() -> np.ndarray:
     return numbers
 
 
-def test_what_lies_above_is_counted_and_what_lies_inside_collected(row: np.ndarray):
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.8), (0.2, 0.5)])  # 0.5 is there many times
+def test_what_lies_above_is_counted_and_what_lies_inside_collected(row: np.ndarray, low: float, high: float):
     inside = np.empty(row.size, np.uint32)
-    above, used = count_and_collect(row, pattern(0.5), pattern(0.8), inside, 0)
+    above, used = count_and_collect(row, pattern(low), pattern(high), inside, 0)
     magnitudes = np.abs(row)
-    wanted = magnitudes[(magnitudes >= 0.5) & (magnitudes <= np.float32(0.8))]
-    assert above == (magnitudes > np.float32(0.8)).sum()
+    wanted = magnitudes[(magnitudes >= np.float32(low)) & (magnitudes <= np.float32(high))]
+    assert above == (magnitudes > np.float32(high)).sum()
     np.testing.assert_array_equal(inside[:used].view(np.float32), wanted)
 
 

@@ -103,5 +103,5 @@ def test_wise_ft_lies_between_and_expo_beyond():
 
 
 def test_expo_refuses_to_go_back():
-    with pytest.raises(SettingError, match="'alpha' of method 'expo' must be at least 0; got -0.1"):
+    with pytest.raises(SettingError, match=r"'alpha' of method 'expo' must be at least 0; got -0\.1"):
         merge("expo", [[1]], [0], alpha=-0.1)

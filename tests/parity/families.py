@@ -38,11 +38,12 @@ def bert() -> transformers.PreTrainedConfig:
 
 
 def gpt2() -> transformers.PreTrainedConfig:
-    return transformers.GPT2Config(n_embd=HIDDEN, n_layer=LAYERS, n_head=4, vocab_size=VOCABULARY, n_positions=64)
+    shape = {"n_embd": HIDDEN, "n_layer": LAYERS, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 64}
+    return transformers.GPT2Config(**shape, bos_token_id=1, eos_token_id=1)
 
 
 CONFIGS = {"llama": llama, "bert": bert, "gpt2": gpt2}
-HEADS = {"llama": "LlamaForCausalLM", "bert": "BertForMaskedLM", "gpt2": "GPT2LMHeadModel"}
+HEADS = {"llama": "LlamaForCausalLM", "bert": "BertModel", "gpt2": "GPT2LMHeadModel"}
 
 
 def write_family(folder: Path, shape: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:

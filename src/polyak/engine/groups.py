@@ -43,6 +43,7 @@ class Group:
                 break
             if tasks := self._sweep():
                 return tasks
+            self._visits = []
             self._settle(list(self._current))
         self._merged = True
         return [self._merge_task(bundle) for bundle in bundles(self._wanted_spans())] if self._finish else []

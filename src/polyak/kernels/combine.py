@@ -17,7 +17,7 @@ _BLOCK = 1024  # entries that stay in the first-level cache while every model is
 
 @kernel
 def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
-    """out = scale * sum_i weight_i stack_i, summed in the order of the models.
+    """Write scale * sum_i weight_i stack_i, summed in the order of the models.
 
     Args:
         out: (n,) float32.
@@ -55,7 +55,7 @@ def subtract(stack: Any, base: Any) -> None:
 
 @kernel
 def add(out: Any, base: Any) -> None:
-    """out += base, in place; both (n,) float32."""
+    """Add the base to `out`, in place; both (n,) float32."""
     for i in range(base.size):
         out[i] += base[i]
 
@@ -106,7 +106,7 @@ _HALVES = 1024  # products that are summed by halving
 
 @kernel
 def inner_products(stack: Any, out: Any) -> None:
-    """out_ij = sum_n stack_in stack_jn in float64, summed pairwise: in an order that vector code can keep.
+    """Write sum_n stack_in stack_jn in float64, summed pairwise: in an order that vector code can keep.
 
     Args:
         stack: (k, n) float32.

@@ -17,7 +17,8 @@ from ._compile import inlined, kernel
 
 _ROUNDS = 10
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)  # words live in 64 bits; what a product or sum leaves above them is masked here
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,16 @@ def words(counter: int, key: Any, out: Any) -> None:
     """
     c0, c1, c2, c3 = out[0], out[1], out[2], out[3]
     for i in range(c0.size):
-        c0[i] = np.uint32(counter + i)
-        c1[i] = np.uint32((counter + i) >> 32)
-        c2[i] = np.uint32(0)
-        c3[i] = np.uint32(0)
-    key0, key1 = key[0], key[1]
-    for _ in range(_ROUNDS):
-        for i in range(c0.size):
-            p0, p1 = np.uint64(_M0 * np.uint64(c0[i])), np.uint64(_M1 * np.uint64(c2[i]))
-            c0[i] = np.uint32(np.uint32(np.uint32(p1 >> np.uint64(32)) ^ c1[i]) ^ key0)
-            c2[i] = np.uint32(np.uint32(np.uint32(p0 >> np.uint64(32)) ^ c3[i]) ^ key1)
-            c1[i], c3[i] = np.uint32(p1), np.uint32(p0)
-        key0, key1 = np.uint32(key0 + _W0), np.uint32(key1 + _W1)
+        x0, x2 = np.uint64(counter + i), np.uint64(0)
+        x1, x3 = np.uint64(x0 >> np.uint64(32)), np.uint64(0)
+        key0, key1 = np.uint64(key[0]), np.uint64(key[1])
+        for _ in range(_ROUNDS):
+            p0, p1 = np.uint64(_M0 * np.uint64(x0 & _LOW)), np.uint64(_M1 * np.uint64(x2 & _LOW))
+            x0 = np.uint64(np.uint64(np.uint64(p1 >> np.uint64(32)) ^ x1) ^ key0)
+            x2 = np.uint64(np.uint64(np.uint64(p0 >> np.uint64(32)) ^ x3) ^ key1)
+            x1, x3 = p1, p0
+            key0, key1 = np.uint64(key0 + _W0), np.uint64(key1 + _W1)
+        c0[i], c1[i], c2[i], c3[i] = np.uint32(x0), np.uint32(x1), np.uint32(x2), np.uint32(x3)
 
 
 _LANES = 256  # counters at once: their words stay in the first-level cache
@@ -89,16 +88,17 @@ def uniform(out: Any, key: Any, start: int) -> None:
         key: (2,) uint32.
         start: Index of the first entry.
     """
-    drawn = np.empty((4, _LANES), np.uint32)
-    skip = start % 4
-    for begin in range(-skip, out.size, 4 * _LANES):
+    drawn, units = np.empty((4, _LANES), np.uint32), np.empty(4 * _LANES, np.float32)
+    w0, w1, w2, w3 = drawn[0], drawn[1], drawn[2], drawn[3]
+    for begin in range(-(start % 4), out.size, 4 * _LANES):
         words((start + begin) // 4, key, drawn)
-        if begin >= 0 and begin + 4 * _LANES <= out.size:
-            part = out[begin : begin + 4 * _LANES]
-            for word in range(4):
-                row = drawn[word]
-                for i in range(_LANES):
-                    part[4 * i + word] = _unit(row[i])
-        else:
-            for i in range(max(begin, 0), min(begin + 4 * _LANES, out.size)):
-                out[i] = _unit(drawn[(i - begin) % 4, (i - begin) // 4])
+        for i in range(_LANES):
+            units[4 * i] = _unit(w0[i])
+            units[4 * i + 1] = _unit(w1[i])
+            units[4 * i + 2] = _unit(w2[i])
+            units[4 * i + 3] = _unit(w3[i])
+        first = max(begin, 0)
+        part = out[first : begin + 4 * _LANES]
+        new = units[first - begin :]
+        for i in range(part.size):
+            part[i] = new[i]

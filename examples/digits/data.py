@@ -20,10 +20,12 @@ from sklearn.datasets import load_digits
 Images: TypeAlias = npt.NDArray[np.float32]  # (images, 64)
 Labels: TypeAlias = npt.NDArray[np.int64]  # (images,)
 
-PRETRAINING = slice(0, 300)
-TRAINING = slice(0, 1100)
-VALIDATION = slice(1100, 1400)
-TEST = slice(1400, 1797)
+PARTS = {
+    "pretraining": slice(0, 300),
+    "training": slice(0, 1100),
+    "validation": slice(1100, 1400),
+    "test": slice(1400, 1797),
+}
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,14 @@ KINDS = {
 
 
 @cache
-def plain(part: slice) -> tuple[Images, Labels]:
+def plain(part: str) -> tuple[Images, Labels]:
     """Images of a part of the file as they are, and their digits."""
     images, labels = load_digits(return_X_y=True)
-    return (images[part] / 16).astype(np.float32), labels[part].astype(np.int64)
+    return (images[PARTS[part]] / 16).astype(np.float32), labels[PARTS[part]].astype(np.int64)
 
 
 @cache
-def of_kind(name: str, part: slice) -> tuple[Images, Labels]:
+def of_kind(name: str, part: str) -> tuple[Images, Labels]:
     """Images of a part of the file as an expert sees them, and their digits."""
     kind = KINDS[name]
     images, labels = plain(part)

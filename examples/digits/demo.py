@@ -11,7 +11,7 @@ from ..comparing import Part, compare, describe
 from ..merging import Merge, Workshop
 from ..report import Results, say, table, write
 from . import networks
-from .data import KINDS, PRETRAINING, TEST, TRAINING, VALIDATION, of_kind, plain
+from .data import KINDS, PARTS, of_kind, plain
 
 MERGES = (
     Merge("linear"),
@@ -25,13 +25,13 @@ MERGES = (
 
 TITLE = "Five experts on handwritten digits, merged"
 INTRODUCTION = f"""
-A network of 64, {", ".join(map(str, networks.HIDDEN))} and 10 units learns the ten digits from {PRETRAINING.stop}
-images of scikit-learn's digits. Five copies of it go on training, each on one kind of image only, from the first
-{TRAINING.stop:,} images of the file. Every model is a folder with a safetensors file; every merge is a recipe and one
-run of `polyak merge`. Accuracies are on the last {TEST.stop - TEST.start} images of the file, which nothing was
-trained or chosen on. Where a method has a scale, it is the one with the best average normalised accuracy on images
-{VALIDATION.start:,} to {VALIDATION.stop:,}; every other setting was fixed in advance. Who wrote which image is not
-recorded, so the same people may have written images on both sides of the split.
+A network of 64, {", ".join(map(str, networks.HIDDEN))} and 10 units learns the ten digits from the first
+{PARTS["pretraining"].stop} of scikit-learn's 1,797 digits. Five copies of it go on training, each on one kind of
+image only, from the first {PARTS["training"].stop:,}. Every model is a folder with a safetensors file; every merge is
+a recipe and one run of `polyak merge`. Accuracies are on the last {PARTS["test"].stop - PARTS["test"].start} images,
+which nothing was trained or chosen on. Where a method has a scale, it is the one with the best average normalised
+accuracy on the {PARTS["validation"].stop - PARTS["validation"].start} images in between; every other setting was fixed
+in advance. Who wrote which image is not recorded: the same people may have written images on both sides.
 """
 
 
@@ -65,15 +65,14 @@ def run(out: Path, *, pretraining: int = 40, finetuning: int = 6, merges: tuple[
 
 
 def _train(workshop: Workshop, pretraining: int, finetuning: int) -> None:
-    base = networks.pretrain(*plain(PRETRAINING), pretraining)
+    base = networks.pretrain(*plain("pretraining"), pretraining)
     networks.save(base, workshop.model("base"))
     for name in KINDS:
-        networks.save(networks.finetune(base, *of_kind(name, TRAINING), finetuning), workshop.model(name))
+        networks.save(networks.finetune(base, *of_kind(name, "training"), finetuning), workshop.model(name))
 
 
 def _accuracies(folder: Path, part: Part) -> dict[str, float]:
-    images = VALIDATION if part == "validation" else TEST
-    return {name: networks.accuracy(folder, *of_kind(name, images)) for name in KINDS}
+    return {name: networks.accuracy(folder, *of_kind(name, part)) for name in KINDS}
 
 
 if __name__ == "__main__":

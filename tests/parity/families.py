@@ -26,8 +26,10 @@ def llama(**changes: Any) -> transformers.PreTrainedConfig:
     )
 
 
-def bert() -> transformers.PreTrainedConfig:
+def bert(**changes: Any) -> transformers.PreTrainedConfig:
+    # Forty classes: in a bias of two, `breadcrumbs` and `model_stock` differ on purpose.
     return transformers.BertConfig(
+        **{"num_labels": 40, **changes},
         hidden_size=HIDDEN,
         intermediate_size=48,
         num_hidden_layers=LAYERS,
@@ -37,27 +39,27 @@ def bert() -> transformers.PreTrainedConfig:
     )
 
 
-def gpt2() -> transformers.PreTrainedConfig:
+def gpt2(**changes: Any) -> transformers.PreTrainedConfig:
     shape = {"n_embd": HIDDEN, "n_layer": LAYERS, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 64}
-    return transformers.GPT2Config(**shape, bos_token_id=1, eos_token_id=1)
+    return transformers.GPT2Config(**shape, bos_token_id=1, eos_token_id=1, **changes)
 
 
 CONFIGS = {"llama": llama, "bert": bert, "gpt2": gpt2}
-HEADS = {"llama": "LlamaForCausalLM", "bert": "BertModel", "gpt2": "GPT2LMHeadModel"}
+HEADS = {"llama": "LlamaForCausalLM", "bert": "BertForSequenceClassification", "gpt2": "GPT2LMHeadModel"}
 
 
 def write_family(folder: Path, shape: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
     """Write `base`, experts that moved away from it, and a `stranger` that shares nothing but the shapes."""
     config = CONFIGS[shape](**changes)
-    base = _initial(config, shape, seed=0)
+    base = initial(config, shape, seed=0)
     write_model(folder / "base", base, dtype)
     for seed, (name, step) in enumerate(STEPS.items(), start=1):
-        write_model(folder / name, _moved(base, step, seed), dtype)
-    write_model(folder / "stranger", _initial(config, shape, seed=99), dtype)
+        write_model(folder / name, moved(base, step, seed), dtype)
+    write_model(folder / "stranger", initial(config, shape, seed=99), dtype)
     return folder
 
 
-def _initial(config: transformers.PreTrainedConfig, shape: str, seed: int) -> transformers.PreTrainedModel:
+def initial(config: transformers.PreTrainedConfig, shape: str, seed: int) -> transformers.PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     model = getattr(transformers, HEADS[shape])(config)
     with torch.no_grad():
@@ -67,7 +69,7 @@ def _initial(config: transformers.PreTrainedConfig, shape: str, seed: int) -> tr
     return model
 
 
-def _moved(base: transformers.PreTrainedModel, step: float, seed: int) -> transformers.PreTrainedModel:
+def moved(base: transformers.PreTrainedModel, step: float, seed: int) -> transformers.PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     model = type(base)(base.config)
     model.load_state_dict(base.state_dict())

@@ -19,12 +19,14 @@ models:
   - model: ./stranger
 """
 WEIGHED = EXPERTS.replace(", density: 0.6", "").replace(", density: 0.35", "").replace(", density: 0.2", "")
+UNWEIGHED = EXPERTS.replace("parameters", "#")
 EVERY_DENSITY = WEIGHED + "parameters: {density: %s}\n"
+BASELESS = WEIGHED.replace("base_model: ./base", "")
 NEGATIVE = WEIGHED.replace("0.4", "-0.2")
 
 METHODS = {
-    "linear": "merge_method: linear" + WEIGHED.replace("base_model: ./base", ""),
-    "linear, not normalised": "merge_method: linear\nparameters: {normalize: false}" + WEIGHED.replace("base_model: ./base", ""),
+    "linear": "merge_method: linear" + BASELESS,
+    "linear, not normalised": "merge_method: linear\nparameters: {normalize: false}" + BASELESS,
     "linear, a negative weight": "merge_method: linear" + NEGATIVE.replace("base_model: ./base", ""),
     "linear, the base is one more model": "merge_method: linear\nparameters: {weight: 0.5}" + WEIGHED,
     "task_arithmetic": "merge_method: task_arithmetic" + WEIGHED,
@@ -38,8 +40,8 @@ METHODS = {
     "models: [{model: ./stranger}, {model: ./base}]\n",
     "slerp, the base is not listed": "merge_method: slerp\nparameters: {t: 0.8}\nbase_model: ./base\n"
     "models: [{model: ./stranger}]\n",
-    "slerp, both ends": "merge_method: slerp\nparameters: {t: [{filter: mlp, value: 0}, {filter: attn, value: 1}, {value: 0.5}]}"
-    + UNLIKE,
+    "slerp, both ends": "merge_method: slerp\n"
+    "parameters: {t: [{filter: mlp, value: 0}, {filter: attn, value: 1}, {value: 0.5}]}" + UNLIKE,
     "ties": "merge_method: ties" + EXPERTS,
     "ties, every density 1": "merge_method: ties" + WEIGHED,
     "ties, at least one entry": "merge_method: ties" + EVERY_DENSITY % 0.0001,
@@ -47,9 +49,11 @@ METHODS = {
     "ties, lambda": "merge_method: ties\nparameters: {lambda: 0.4}" + EXPERTS,
     "ties, a negative weight": "merge_method: ties" + NEGATIVE,
     "dare_linear, nothing dropped": "merge_method: dare_linear" + WEIGHED,
-    "dare_linear, nothing dropped, normalised": "merge_method: dare_linear\nparameters: {normalize: true, lambda: 0.3}" + WEIGHED,
+    "dare_linear, nothing dropped, normalised": "merge_method: dare_linear\n"
+    "parameters: {normalize: true, lambda: 0.3}" + WEIGHED,
     "dare_ties, nothing dropped": "merge_method: dare_ties" + WEIGHED,
-    "dare_ties, nothing dropped, normalised": "merge_method: dare_ties\nparameters: {normalize: true, rescale: false}" + WEIGHED,
+    "dare_ties, nothing dropped, normalised": "merge_method: dare_ties\n"
+    "parameters: {normalize: true, rescale: false}" + WEIGHED,
     "breadcrumbs": "merge_method: breadcrumbs" + EXPERTS,
     "breadcrumbs, gamma": "merge_method: breadcrumbs\nparameters: {gamma: 0.1}" + EXPERTS,
     "breadcrumbs, one density and a gamma of each": "merge_method: breadcrumbs"
@@ -59,54 +63,67 @@ METHODS = {
     + EVERY_DENSITY.replace("{density", "{gamma: 0.3, density") % 0.9,
     "breadcrumbs, normalised": "merge_method: breadcrumbs\nparameters: {normalize: true, lambda: 0.4}" + EXPERTS,
     "breadcrumbs, rescaled": "merge_method: breadcrumbs\nparameters: {rescale: true}" + EXPERTS,
-    "model_stock": "merge_method: model_stock" + EXPERTS.replace("parameters", "#"),
-    "model_stock, filter_wise": "merge_method: model_stock\nparameters: {filter_wise: true}" + EXPERTS.replace("parameters", "#"),
-    "model_stock, of two": "merge_method: model_stock\nbase_model: ./base\nmodels: [{model: ./expert-1}, {model: ./expert-2}]\n",
+    "model_stock": "merge_method: model_stock" + UNWEIGHED,
+    "model_stock, filter_wise": "merge_method: model_stock\nparameters: {filter_wise: true}" + UNWEIGHED,
+    "model_stock, of two": "merge_method: model_stock\nbase_model: ./base\n"
+    "models: [{model: ./expert-1}, {model: ./expert-2}]\n",
     "passthrough": "merge_method: passthrough\nmodels: [{model: ./expert-2}]\n",
     "passthrough, scaled": "merge_method: passthrough\nmodels: [{model: ./expert-2, parameters: {scale: 0.7}}]\n",
     "passthrough, some scaled": "merge_method: passthrough\nmodels:\n  - model: ./expert-2\n"
     "    parameters: {scale: [{filter: o_proj, value: 0}, {filter: mlp, value: [0.5, 2]}]}\n",
-    "passthrough, scaled for all": "merge_method: passthrough\nparameters: {scale: [0.5, 2]}\nmodels: [{model: ./expert-2}]\n",
+    "passthrough, scaled for all": "merge_method: passthrough\nparameters: {scale: [0.5, 2]}\n"
+    "models: [{model: ./expert-2}]\n",
 }
 
-_TWO = "merge_method: task_arithmetic\nbase_model: ./base\nmodels:\n  - model: ./expert-1\n    parameters: {weight: %s}\n"
-_TWO += "  - model: ./expert-2\n    parameters: {weight: 0.3}\n"
-_FALLS = "merge_method: task_arithmetic\nbase_model: ./base\nmodels:\n  - model: ./expert-1\n    parameters: {weight: %s}\n"
-_FALLS += "  - model: ./expert-2\nparameters: {weight: %s}\n"
+_FIRST = """
+merge_method: task_arithmetic
+base_model: ./base
+models:
+  - model: ./expert-1
+    parameters: {weight: %s}
+  - model: ./expert-2
+"""
+_TWO = _FIRST + "    parameters: {weight: 0.3}\n"
+_FALLS = _FIRST + "parameters: {weight: %s}\n"
 DIALECT = {
     "a gradient of two": _TWO % "[0.2, 1.0]",
     "a gradient of five over four layers": _TWO % "[0.2, 1.0, 0, -0.5, 0.4]",
     "a gradient of one": _TWO % "[0.6]",
     "a filter that ends with a value": _TWO % "[{filter: mlp, value: 0.9}, {value: 0.2}]",
     "the first filter wins": _TWO % "[{filter: proj, value: 0.9}, {filter: q_proj, value: 0.5}, {value: 0.2}]",
-    "a filter with a dot": _TWO % "[{filter: '.1.', value: 0.9}, {value: 0.2}]",
+    "a filter is no pattern": _TWO % "[{filter: q.proj, value: 0.9}, {filter: '.1.', value: 0.5}, {value: 0.2}]",
     "a star": _TWO % "[{filter: norm, value: 0.9}, {filter: '*', value: 0.2}, {filter: mlp, value: 3}]",
     "an empty filter": _TWO % "[{filter: '', value: 0.2}]",
     "one filtered value": _FALLS % ("{filter: attn, value: 0.9}", "0.1"),
     "one value without a filter": _TWO % "{value: 0.35}",
     "a filtered gradient": _TWO % "[{filter: mlp, value: [0.2, 1.0]}, {filter: attn, value: [1, 0, 1]}, {value: 0.2}]",
-    "no filter finds it: the value for all": _FALLS % ("[{filter: attn, value: 0.9}, {filter: mlp, value: 0.5}]", "0.1"),
+    "no filter finds it: the value for all": _FALLS
+    % ("[{filter: attn, value: 0.9}, {filter: mlp, value: 0.5}]", "0.1"),
     "no filter finds it: the filters for all": _FALLS
     % ("[{filter: attn, value: 0.9}]", "[{filter: mlp, value: [0, 1]}, {filter: norm, value: 2}, {value: 0.1}]"),
     "a model's value over that for all": _FALLS % ("0.25", "0.75"),
     "an empty list says nothing": _FALLS % ("[]", "0.75"),
     "the base is listed, with parameters": "merge_method: task_arithmetic\nbase_model: ./base\nmodels:\n"
     "  - {model: ./base, parameters: {weight: 0.9}}\n  - {model: ./expert-1, parameters: {weight: 0.5}}\n",
-    "the base is listed in the middle": "merge_method: ties\nbase_model: ./base\nparameters: {weight: 0.5, density: 0.5}\nmodels:\n"
+    "the base is listed in the middle": "merge_method: ties\nbase_model: ./base\n"
+    "parameters: {weight: 0.5, density: 0.5}\nmodels:\n"
     "  - {model: ./expert-2}\n  - {model: ./base, parameters: {density: 0.1}}\n  - {model: ./expert-1}\n",
     "the base is one of the linear models": "merge_method: linear\nbase_model: ./base\nmodels:\n"
     "  - {model: ./base, parameters: {weight: 0.9}}\n  - {model: ./expert-1, parameters: {weight: 0.5}}\n",
-    "a model as a mapping": "merge_method: linear\nmodels:\n  - {model: {model: {path: ./expert-1}}, parameters: {weight: 0.4}}\n"
+    "a model as a mapping": "merge_method: linear\nmodels:\n"
+    "  - {model: {model: {path: ./expert-1}}, parameters: {weight: 0.4}}\n"
     "  - {model: {model: ./expert-2}, parameters: {weight: 0.5}}\n",
     "gradients of density and t": "merge_method: breadcrumbs\nbase_model: ./base\nmodels:\n"
     "  - {model: ./expert-1, parameters: {weight: 0.5, density: [0.9, 0.2], gamma: [0, 0.3, 0]}}\n"
     "  - {model: ./expert-2, parameters: {weight: [0.5, 1], density: 0.3}}\nparameters: {lambda: [1, 0.5]}\n",
     "a gradient of t": "merge_method: slerp\nparameters: {t: [{filter: self_attn, value: [0, 0.5, 0.3, 0.7, 1]}, "
     "{filter: mlp, value: [1, 0.5, 0.7, 0.3, 0]}, {value: 0.5}]}" + UNLIKE,
-    "a filtered flag": "merge_method: ties\nparameters: {normalize: [{filter: mlp, value: false}, {value: true}]}" + EXPERTS,
+    "a filtered flag": "merge_method: ties\n"
+    "parameters: {normalize: [{filter: mlp, value: false}, {value: true}]}" + EXPERTS,
     "a filtered flag without an end": "merge_method: linear\nparameters: {normalize: {filter: mlp, value: false}}"
-    + WEIGHED.replace("base_model: ./base", ""),
-    "a tokenizer of the base": "merge_method: linear\nbase_model: ./base\ntokenizer_source: base\nparameters: {weight: 1}\n"
+    + BASELESS,
+    "a tokenizer of the base": "merge_method: linear\nbase_model: ./base\ntokenizer_source: base\n"
+    "parameters: {weight: 1}\n"
     "models: [{model: ./base}, {model: ./expert-1}]\n",
     "yes and no": "merge_method: ties\nparameters: {normalize: no, int8_mask: yes}" + EXPERTS,
 }

@@ -15,11 +15,15 @@ import torch
 
 from .both import tensors
 from .compare import assert_same_specs, assert_same_tensors, at_a_cut, too_far
-from .families import STEPS
+from .families import STEPS, write_family
 from .recipes import DIALECT, METHODS, WEIGHED
 
 INPUTS = ("base", *STEPS, "stranger")
-ROUNDED = [("llama", "float32"), ("llama", "bfloat16"), ("llama", "float16"), ("bert", "bfloat16"), ("gpt2", "bfloat16")]
+ROUNDED = [
+    *(("llama", dtype) for dtype in ("float32", "bfloat16", "float16")),
+    ("bert", "bfloat16"),
+    ("gpt2", "bfloat16"),
+]
 
 
 def assert_parity(run_both, family: Path, text: str, dtypes: str) -> None:
@@ -111,3 +115,36 @@ def test_in_bfloat16_the_result_is_nearer_to_the_exact_one(families, run_both):
         wrong["polyak"] += int((ours[name] != exact.bfloat16()).sum())
         wrong["mergekit"] += int((theirs[name] != exact.bfloat16()).sum())
     assert wrong["polyak"] < 0.001 * sum(t.numel() for t in base.values()) < wrong["mergekit"]
+
+
+@pytest.fixture
+def two_labels(tmp_path: Path) -> Path:
+    """A family with a tensor of two entries, `classifier.bias`."""
+    return write_family(tmp_path / "two-labels", "bert", num_labels=2)
+
+
+def assert_only_the_bias_differs(run_both, family: Path, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the bias of mergekit and of polyak, as far as they are from the base."""
+    theirs, ours = (tensors(out) for out in run_both(family, f"{text}\ndtype: float32\n"))
+    their_bias, our_bias = theirs.pop("classifier.bias"), ours.pop("classifier.bias")
+    assert_same_tensors(ours, theirs, [tensors(family / name) for name in INPUTS])
+    base = tensors(family / "base")["classifier.bias"]
+    return their_bias - base, our_bias - base
+
+
+def test_breadcrumbs_keeps_an_entry_where_mergekit_keeps_none(two_labels, run_both):
+    text = METHODS["breadcrumbs"].replace("0.6", "0.2").replace("0.35", "0.2")
+    theirs, ours = assert_only_the_bias_differs(run_both, two_labels, text)
+    assert not theirs.any()
+    assert ours.any()
+
+
+def test_model_stock_does_not_draw_a_tiny_delta_to_the_base_as_mergekit_does(two_labels, run_both):
+    theirs, ours = assert_only_the_bias_differs(run_both, two_labels, METHODS["model_stock, of two"])
+    base, first, second = (
+        tensors(two_labels / n)["classifier.bias"].double() for n in ("base", "expert-1", "expert-2")
+    )
+    cosine = torch.cosine_similarity(first - base, second - base, dim=0)
+    exact = 2 * cosine / (1 + cosine) * ((first + second) / 2 - base)
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-3, atol=1e-8)
+    assert (theirs - exact).abs().max() > 100 * (ours - exact).abs().max()

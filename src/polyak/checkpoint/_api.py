@@ -156,6 +156,7 @@ class Checkpoint(ABC):
             They have no entry of their own in `specs`.
         folder: Where its config and tokenizer lie, if anywhere.
         stamps: The files behind it, as they were when it was opened.
+        inner: What it is a view of, if it is one.
     """
 
     label: str
@@ -164,6 +165,7 @@ class Checkpoint(ABC):
     ties: Mapping[str, str] = MappingProxyType({})
     folder: Path | None = None
     stamps: tuple[Stamp, ...] = ()
+    inner: Checkpoint | None = None
 
     @abstractmethod
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:

@@ -82,7 +82,7 @@ class _LoraView(Checkpoint):
     def __init__(
         self, base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, scale: float
     ) -> None:
-        self._base, self._factors = base, factors
+        self._base, self._factors, self.inner = base, factors, base
         self.label = f"{base.label} + {settings.path.parent}"
         self.metadata, self.folder = base.metadata, base.folder
         self.stamps = (*base.stamps, *factors.stamps, Stamp.of(settings.path, settings.path.read_bytes()))

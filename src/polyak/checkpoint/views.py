@@ -17,7 +17,7 @@ class _View(Checkpoint):
     """
 
     def __init__(self, inner: Checkpoint, names: Mapping[str, str]) -> None:
-        self._inner = inner
+        self._inner = self.inner = inner
         self.label, self.metadata, self.folder, self.stamps = inner.label, inner.metadata, inner.folder, inner.stamps
         self._names: dict[str, str] = {}
         specs: dict[str, TensorSpec] = {}

@@ -13,7 +13,7 @@ from ..errors import Mismatch
 from ..kernels.combine import inner_products
 from ..kernels.convert import decode
 from ..planning.resolve import depths
-from .tiles import Workspace
+from .sources import Workspace
 
 BLOCK = 64 * 1024
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..methods._passes import Request, Sum, Top, call, parameters
 from .passes import Answering, answering
+from .sources import Workspace
 from .spans import Span, bundles, pieces
-from .tiles import Prepared, Workspace
+from .tiles import Prepared
 
 Task = Callable[[Workspace], None]
 Finish = Callable[[Span, Workspace], None]  # merges one span and hands the result on

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
+from ..checkpoint import Checkpoint
 from ..errors import Mismatch, NotFinite
 from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
 from .digest import Leaves
 from .groups import grouped
 from .schedule import Scheduler
+from .sources import Workspace, tile_length
 from .spans import Span, tiles
-from .tiles import Prepared, Workspace, evaluate, tile_length
+from .tiles import Prepared, evaluate, sources_of
 
 
 class Sink(Protocol):
@@ -37,44 +39,53 @@ class Merger:
         step = span.prepared.step
         written = Leaves(self._algorithm)
         reads = [Leaves(self._algorithm) for _ in step.every_read]
-        length = (self._tile or tile_length(step)) if span.prepared.elementwise else max(step.out.numel, 1)
-        for start, stop in tiles(span, length):
-            if step.kind == "merge":
-                data = _merged(span.prepared, start, stop, space, reads)
-            else:
-                data = _copied(step, start, stop, space, reads)
+        parts = _merged if step.kind == "merge" else _copied
+        for start, data in parts(span, space, reads, self._tile):
             self._sink.write(step, start, data)
             written.update(data)
         self._sink.done(span, written.digests(), [leaves.digests() for leaves in reads])
 
 
-def _merged(prepared: Prepared, start: int, stop: int, space: Workspace, reads: list[Leaves]) -> Any:
-    step = prepared.step
-    tile = evaluate(prepared, start, stop, space, lambda i, raw: reads[i].update(raw))
-    data = space.bytes("encoded", (stop - start) * step.out.dtype.itemsize)
-    if not encode(tile, step.out.dtype, data):
-        raise NotFinite(
-            f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} cannot hold. "
-            "Write a wider `dtype:`, or look at weights and scale."
-        )
-    return data
+Parts: TypeAlias = Iterator[tuple[int, Any]]  # where a part begins, and its bytes
+PART_NBYTES = 2**20  # bytes that are written and hashed together
 
 
-def _copied(step: Step, start: int, stop: int, space: Workspace, reads: list[Leaves]) -> Any:
-    nbytes = (stop - start) * step.out.dtype.itemsize
-    data = space.bytes("encoded", nbytes)
-    for i, read in enumerate(step.reads):
-        into = data if i == 0 else space.bytes("raw", nbytes)
-        read.checkpoint.read_into(read.spec.name, start, stop, into)
-        reads[i].update(into)
-        space.nbytes_read += nbytes
-        if i and not (into == data).all():
-            first = step.reads[0].model
-            raise Mismatch(
-                f"{step.out.name!r} holds {step.out.dtype}, which is not averaged, and differs between {first} and {read.model}. "
-                "Say which to take, `buffers: first` or `buffers: last`, or give a `base:`."
-            )
-    return data
+def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None) -> Parts:
+    prepared, step = span.prepared, span.prepared.step
+    length = (tile or tile_length(step)) if prepared.elementwise else max(step.out.numel, 1)
+    sources = sources_of(prepared, span.stop, space, lambda i, raw: reads[i].update(raw))
+    itemsize = step.out.dtype.itemsize
+    for begin, end in tiles(span, max(PART_NBYTES // itemsize // length, 1) * length):
+        data = space.bytes("encoded", (end - begin) * itemsize)
+        for start in range(begin, end, length):
+            stop = min(start + length, end)
+            merged = evaluate(prepared, start, stop, space, sources)
+            if not encode(merged, step.out.dtype, data[(start - begin) * itemsize : (stop - begin) * itemsize]):
+                raise NotFinite(
+                    f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} cannot hold. "
+                    "Write a wider `dtype:`, or look at weights and scale."
+                )
+        yield begin, data
+
+
+def _copied(span: Span, space: Workspace, reads: list[Leaves], tile: int | None) -> Parts:
+    step = span.prepared.step
+    itemsize = step.out.dtype.itemsize
+    for start, stop in tiles(span, tile or PART_NBYTES // itemsize):
+        nbytes = (stop - start) * itemsize
+        data = space.bytes("encoded", nbytes)
+        for i, read in enumerate(step.reads):
+            into = data if i == 0 else space.bytes("window", nbytes)
+            read.checkpoint.read_into(read.spec.name, start, stop, into)
+            reads[i].update(into)
+            space.nbytes_read += nbytes
+            if i and not (into == data).all():
+                raise Mismatch(
+                    f"{step.out.name!r} holds {step.out.dtype}, which is not averaged, and differs between "
+                    f"{step.reads[0].model} and {read.model}. Say which to take, `buffers: first` or `buffers: last`, "
+                    "or give a `base:`."
+                )
+        yield start, data
 
 
 def prepare(plan: Plan, workers: int) -> list[Prepared]:
@@ -87,9 +98,9 @@ def prepare(plan: Plan, workers: int) -> list[Prepared]:
 def nested_merges(plan: Plan) -> Iterable[NestedMerge]:
     """The nested merges among a plan's models, whatever views lie on them."""
     for model in plan.models.values():
-        inner: Any = model
+        inner: Checkpoint | None = model
         while inner is not None and not isinstance(inner, NestedMerge):
-            inner = getattr(inner, "inner", None)
+            inner = inner.inner
         if inner is not None:
             yield inner
 
@@ -108,13 +119,14 @@ def _attach(nested: NestedMerge, workers: int) -> None:
             local.space = Workspace()
         one = prepared[name]
         if one.step.kind == "merge" and one.elementwise:
+            sources = sources_of(one, stop, local.space)
             for begin in range(start, stop, length := tile_length(one.step)):
                 end = min(begin + length, stop)
-                out[4 * (begin - start) : 4 * (end - start)] = evaluate(one, begin, end, local.space).view("u1")
+                out[4 * (begin - start) : 4 * (end - start)] = evaluate(one, begin, end, local.space, sources).view("u1")
         elif one.step.kind == "merge":
             whole = evaluate(one, 0, one.step.out.numel, local.space)
             out[:] = whole[start:stop].view("u1")
         else:
-            out[:] = _copied(one.step, start, stop, local.space, [Leaves("xxh3-128") for _ in one.step.reads])
+            one.step.reads[0].checkpoint.read_into(one.step.reads[0].spec.name, start, stop, out)
 
     nested.attach(read_into)

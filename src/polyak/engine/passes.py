@@ -15,8 +15,9 @@ import numpy as np
 
 from ..kernels.combine import inner_products
 from ..methods._passes import Gram, Products, Request, Sum, Top, call
+from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, Workspace, definition_supply, inputs, load, wanted
+from .tiles import Prepared, definition_supply, inputs, wanted
 
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
@@ -77,10 +78,15 @@ class GramOverall(Answering):
         return [span for member in self.members for span in pieces(member, BLOCK)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        return [self._products(span.prepared, start, stop, space) for start, stop in tiles(span, BLOCK)]
+        return self._products(span, BLOCK, space)
 
-    def _products(self, prepared: Prepared, start: int, stop: int, space: Workspace) -> Any:
-        stack = _stack(prepared, start, stop, space, self._of)
+    def _products(self, span: Span, length: int, space: Workspace) -> list[Any]:
+        sources = Sources(span.prepared.step, span.stop, space, wanted(span.prepared.method))
+        return [self._product(sources, start, stop) for start, stop in tiles(span, length)]
+
+    def _product(self, sources: Sources, start: int, stop: int) -> Any:
+        loaded = sources.load(start, stop)
+        stack: Any = loaded.deltas if self._of == "deltas" else loaded.tensors
         out = np.empty((len(stack), len(stack)))
         inner_products(stack, out)
         return out
@@ -106,8 +112,7 @@ class GramByRow(GramOverall):
         return [span for member in self.members for span in pieces(member, row_length(member))]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        length = row_length(span.prepared)
-        return [self._products(span.prepared, start, stop, space) for start, stop in tiles(span, length)]
+        return self._products(span, row_length(span.prepared), space)
 
     def absorb(self, visits: Sequence[Any]) -> bool:
         self._rows = np.stack([row for rows in visits for row in rows], axis=2)
@@ -129,11 +134,12 @@ class SumOverall(Answering):
         return [span for member in self.members for span in pieces(member, BLOCK)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        return [self._sums(span.prepared, start, stop, space) for start, stop in tiles(span, BLOCK)]
+        want = wanted(span.prepared.method, (self._request.fused or self._request.term,))
+        sources = Sources(span.prepared.step, span.stop, space, want)
+        return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
 
-    def _sums(self, prepared: Prepared, start: int, stop: int, space: Workspace) -> Any:
-        fused = self._request.fused
-        loaded = load(prepared.step, start, stop, space, wanted(prepared.method, (fused or self._request.term,)))
+    def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
+        fused, loaded = self._request.fused, sources.load(start, stop)
         if fused is not None:
             known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
             return np.asarray(call(fused, known | inputs(prepared, loaded, start, stop) | prepared.flat), np.float64)
@@ -155,8 +161,3 @@ def row_length(prepared: Prepared) -> int:
     shape = prepared.step.out.shape
     return max(shape[-1] if len(shape) > 1 else prepared.step.out.numel, 1)
 
-
-def _stack(prepared: Prepared, start: int, stop: int, space: Workspace, of: str) -> Any:
-    method = prepared.method
-    loaded = load(prepared.step, start, stop, space, wanted(method))
-    return loaded.deltas if of == "deltas" else loaded.tensors

@@ -12,7 +12,7 @@ from ..errors import NotFinite
 from ..kernels.combine import inner_products
 from ..methods import Role
 from ..planning import Plan, Step
-from .tiles import Workspace, load
+from .sources import Workspace, load
 
 SAMPLE = 16 * 1024  # entries of a tensor
 TENSORS = 64  # the largest ones

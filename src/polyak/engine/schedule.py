@@ -6,12 +6,14 @@ stay busy across the barriers between a group's stages, few groups are open at o
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from .groups import Group, Task
-from .tiles import Workspace
+from .sources import Workspace
 
 
 class _Open:
@@ -52,6 +54,10 @@ class Scheduler:
         Raises:
             BaseException: the first one that a task raised.
         """
+        with _no_collections():
+            self._run(tick)
+
+    def _run(self, tick: Callable[[], None]) -> None:
         threads = [threading.Thread(target=self._work, name=f"polyak-{i}", daemon=True) for i in range(self._workers)]
         for thread in threads:
             thread.start()
@@ -115,3 +121,15 @@ class Scheduler:
             if not tasks:
                 self._open.remove(entry)
             self._changed.notify_all()
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Spare the workers Python's collector of cycles: they make none, and it walks every object there is."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

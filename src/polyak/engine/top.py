@@ -1,7 +1,8 @@
 """The largest entries by magnitude, exactly, in one sweep as a rule.
 
-A sample brackets the boundary; one sweep counts what lies above the bracket and collects the few inside; a
-partition of those decides. Where the bracket misses or holds too much, histograms of bit patterns narrow it.
+A sample brackets the boundary; one sweep counts what lies above the bracket, collects the few inside and puts them
+into bins; a partition of the collected decides. Where many are equal, as in deltas of bfloat16 weights, the bin of
+the boundary often holds one value and decides; else it is the next bracket.
 A magnitude is handled as the uint32 pattern of its float32.
 """
 
@@ -14,20 +15,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.select import count_and_collect, count_equal, histogram, position_of_equal
+from ..kernels.select import count_equal, look_inside, position_of_equal
 from ..methods._passes import EVERY_TIE, Cut, Top, call
 from .passes import BLOCK, Answering, row_length
+from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, Workspace, definition_supply, load, wanted
+from .tiles import Prepared, definition_supply, wanted
 
 SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
 HELD = 4 * 2**20  # entries of one model that may be collected in all
 RUN = 1024  # consecutive entries of a sample
 BINS = 4096
+ERRORS = 3.5  # standard errors in a bracket; a miss, one in two thousand, costs a sweep, not the answer
 INFINITY = 0x7F800000
 
 Patterns = NDArray[np.uint32]
-State = Literal["sample", "collect", "narrow", "ties", "place", "done"]
+State = Literal["sample", "look", "ties", "place", "done"]
 
 
 @dataclass
@@ -39,7 +42,6 @@ class _Search:
         state: What the next sweep does.
         low: The boundary is at or above this pattern,
         high: and at or below this one.
-        above: How many entries are known to lie above `high`.
         held: How many entries have been collected; a limit only, so it may be raced for.
         value: The boundary, once it is known.
         last: Index, over all members, of the last of its equals that survives.
@@ -51,7 +53,6 @@ class _Search:
     state: State
     low: int = 0
     high: int = INFINITY
-    above: int = 0
     held: int = 0
     value: float = 0.0
     last: int = EVERY_TIE
@@ -63,8 +64,8 @@ class _Search:
         """How far patterns are shifted so that the bracket falls into BINS bins."""
         return max((self.high - self.low).bit_length() - (BINS.bit_length() - 1), 0)
 
-    def narrow(self, low: int, high: int, above: int) -> None:
-        self.low, self.high, self.above, self.held, self.state = low, high, above, 0, "narrow"
+    def bracket(self, low: int, high: int) -> None:
+        self.low, self.high, self.held, self.state = low, high, 0, "look"
 
     def settle(self, pattern: int, above: int, equal: int, ties: str) -> None:
         """The boundary is known; which of its equals survive may not be."""
@@ -87,7 +88,7 @@ class TopOverall(Answering):
     def _begin(self, count: int) -> _Search:
         if count <= 0 or count >= self._total:
             return _Search(count, "done", value=float("inf") if count <= 0 else -1.0, last=-1)
-        return _Search(count, "collect" if self._total <= SMALL else "sample")
+        return _Search(count, "look" if self._total <= SMALL else "sample")
 
     def _in(self, state: State) -> bool:
         return any(search.state == state for search in self._searches)
@@ -115,21 +116,14 @@ class TopOverall(Answering):
         return Span(member, start - begins[which], min(stop - begins[which], member.step.out.numel))
 
     def visit(self, span: Span, space: Workspace) -> Any:
+        competing = _Competing(span, self._request, space)
         if self._in("sample"):
-            return np.abs(self._values(span.prepared, span.start, span.stop, space)).view(np.uint32)
+            return np.abs(competing.values(span.start, span.stop)).view(np.uint32)
         visits = [_Visit(search) for search in self._searches]
         for start, stop in tiles(span, BLOCK):
-            values = self._values(span.prepared, start, stop, space)
-            for visit, row in zip(visits, values, strict=True):
+            for visit, row in zip(visits, competing.values(start, stop), strict=True):
                 visit.look(row, self._begins[id(span.prepared)] + start)
         return visits
-
-    def _values(self, prepared: Prepared, start: int, stop: int, space: Workspace) -> Any:
-        of = self._request.of
-        loaded = load(prepared.step, start, stop, space, wanted(prepared.method, (of,) if of else ()))
-        if of is None:
-            return loaded.deltas
-        return np.ascontiguousarray(call(of, definition_supply(prepared, loaded, start, stop)), np.float32)
 
     def absorb(self, visits: Sequence[Any]) -> bool:
         sampled = self._in("sample")
@@ -148,16 +142,32 @@ class TopOverall(Answering):
         return Cut(value, np.array(last, np.int64), max(numel, 1))
 
 
+class _Competing:
+    """What competes in a span: the deltas, or what a request makes of them."""
+
+    def __init__(self, span: Span, request: Top, space: Workspace) -> None:
+        self._of, self._prepared = request.of, span.prepared
+        want = wanted(span.prepared.method, (request.of,) if request.of else ())
+        self._sources = Sources(span.prepared.step, span.stop, space, want)
+
+    def values(self, start: int, stop: int) -> Any:
+        loaded = self._sources.load(start, stop)
+        if self._of is None:
+            return loaded.deltas
+        return np.ascontiguousarray(call(self._of, definition_supply(self._prepared, loaded, start, stop)), np.float32)
+
+
 class _Visit:
     """What one span tells about the boundary of one model."""
 
     def __init__(self, search: _Search) -> None:
         self._search = search
         self.above, self.used = 0, 0
+        looks = search.state == "look"
         # One pattern needs no collecting: its equals are only counted.
-        collects = search.state == "collect" and search.low < search.high
-        self.inside = np.empty(SMALL if collects else 0, np.uint32)
-        self.bins = np.zeros(BINS if search.state == "narrow" else 0, np.int64)
+        self.inside = np.empty(SMALL if looks and search.low < search.high else 0, np.uint32)
+        self.bins = np.zeros(BINS if looks else 0, np.int64)
+        self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (len(self.bins), 1))
         self.blocks: list[tuple[int, int, int]] = []  # (first, stop, how many equals) of blocks that have some
         self.last = -1
 
@@ -168,10 +178,8 @@ class _Visit:
     def look(self, row: Any, index: int) -> None:
         search = self._search
         match search.state:
-            case "collect":
-                self._collect(row)
-            case "narrow":
-                histogram(row, np.uint32(search.low), np.uint32(search.high), np.uint32(search.shift), self.bins)
+            case "look":
+                self._look_inside(row)
             case "ties":
                 if found := count_equal(row, self._pattern):
                     self.blocks.append((index, index + row.size, found))
@@ -181,11 +189,12 @@ class _Visit:
             case _:
                 pass
 
-    def _collect(self, row: Any) -> None:
+    def _look_inside(self, row: Any) -> None:
         search, before = self._search, self.used
         if search.held > HELD:
             self.inside = self.inside[:0]
-        above, self.used = count_and_collect(row, np.uint32(search.low), np.uint32(search.high), self.inside, before)
+        low, high, shift = np.uint32(search.low), np.uint32(search.high), np.uint32(search.shift)
+        above, self.used = look_inside(row, low, high, shift, self.inside, before, self.bins, self.ends)
         self.above += above
         search.held += self.used - before if len(self.inside) else 0
 
@@ -195,28 +204,24 @@ class _Visit:
 
 
 def _bracket(search: _Search, runs: list[Patterns], total: int) -> None:
-    """Bracket the boundary by five standard errors of the share above it, as the runs differ."""
+    """Bracket the boundary by some standard errors of the share above it, as the runs differ."""
     share = search.count / total
     sample = np.sort(np.concatenate(runs))
     middle = sample[int((1 - share) * (len(sample) - 1))]
     above = np.array([np.mean(run > middle) for run in runs])
-    margin = 5 * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
+    margin = ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
     low, high = (1 - share - margin) * len(sample), (1 - share + margin) * len(sample)
-    search.low = int(sample[int(low)]) if low >= 0 else 0
-    search.high = int(sample[int(high)]) if high < len(sample) else INFINITY
-    search.state = "collect"
+    search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else INFINITY)
 
 
-def _from_collection(search: _Search, visits: list[_Visit], ties: str) -> None:
+def _from_look(search: _Search, visits: list[_Visit], ties: str) -> None:
     above, inside = sum(v.above for v in visits), sum(v.used for v in visits)
     if search.count <= above:
-        search.narrow(search.high + 1, INFINITY, 0)
+        search.bracket(search.high + 1, INFINITY)
     elif search.count > above + inside:
-        search.narrow(0, search.low - 1, above + inside)
-    elif search.low == search.high:
-        search.settle(search.low, above, inside, ties)
+        search.bracket(0, search.low - 1)
     elif any(v.used > len(v.inside) for v in visits):
-        search.narrow(search.low, search.high, above)
+        _from_bins(search, visits, above, ties)
     else:
         found = np.concatenate([v.collected for v in visits])
         nth = len(found) - (search.count - above)
@@ -224,18 +229,16 @@ def _from_collection(search: _Search, visits: list[_Visit], ties: str) -> None:
         search.settle(int(pattern), above + int(np.sum(found > pattern)), int(np.sum(found == pattern)), ties)
 
 
-def _from_bins(search: _Search, visits: list[_Visit], ties: str) -> None:
+def _from_bins(search: _Search, visits: list[_Visit], above: int, ties: str) -> None:
     bins = np.sum([v.bins for v in visits], axis=0)
-    reached = search.above + np.cumsum(bins[::-1])[::-1]  # entries in each bin and above it
+    reached = above + np.cumsum(bins[::-1])[::-1]  # entries in each bin and above it
     chosen = int(np.flatnonzero(reached >= search.count)[-1])
-    above = int(reached[chosen] - bins[chosen])
-    low = search.low + (chosen << search.shift)
-    high = min(low + (1 << search.shift) - 1, search.high)
-    if low == high:
-        search.settle(low, above, int(bins[chosen]), ties)
+    smallest = int(min(v.ends[chosen, 0] for v in visits))
+    largest = int(max(v.ends[chosen, 1] for v in visits))
+    if smallest == largest:
+        search.settle(smallest, int(reached[chosen] - bins[chosen]), int(bins[chosen]), ties)
     else:
-        search.narrow(low, high, above)
-        search.state = "collect" if bins[chosen] <= SMALL else "narrow"
+        search.bracket(smallest, largest)
 
 
 def _from_ties(search: _Search, visits: list[_Visit], ties: str) -> None:
@@ -258,8 +261,7 @@ def _from_nothing(search: _Search, visits: list[_Visit], ties: str) -> None:
 
 
 _DECIDE: dict[State, Callable[[_Search, list[_Visit], str], None]] = {
-    "collect": _from_collection,
-    "narrow": _from_bins,
+    "look": _from_look,
     "ties": _from_ties,
     "place": _from_place,
     "done": _from_nothing,
@@ -280,14 +282,12 @@ class TopByRow(Answering):
 
     def visit(self, span: Span, space: Workspace) -> Any:
         step = max(BLOCK // self._length, 1) * self._length
-        cuts = [self._cut(span.prepared, start, stop, space) for start, stop in tiles(span, step)]
+        competing = _Competing(span, self._request, space)
+        cuts = [self._cut(competing, start, stop) for start, stop in tiles(span, step)]
         return [np.concatenate(parts, axis=1) for parts in zip(*cuts, strict=True)] if cuts else None
 
-    def _cut(self, prepared: Prepared, start: int, stop: int, space: Workspace) -> tuple[Any, Any]:
-        of = self._request.of
-        loaded = load(prepared.step, start, stop, space, wanted(prepared.method, (of,) if of else ()))
-        stack = loaded.deltas if of is None else call(of, definition_supply(prepared, loaded, start, stop))
-        rows = np.abs(stack).reshape(len(self._counts), -1, self._length)
+    def _cut(self, competing: _Competing, start: int, stop: int) -> tuple[Any, Any]:
+        rows = np.abs(competing.values(start, stop)).reshape(len(self._counts), -1, self._length)
         return cut_rows(rows, self._counts, start, self._request.ties)
 
     def absorb(self, visits: Sequence[Any]) -> bool:

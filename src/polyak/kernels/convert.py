@@ -30,8 +30,24 @@ def decode(stored: Bytes, dtype: DType, out: Tile) -> bool:
         dtype: What they are.
         out: As many float32 as there are elements.
     """
+    return decode_rows(stored[None], dtype, 0, out[None], relative=False) < 0
+
+
+def decode_rows(stored: Bytes, dtype: DType, offset: int, out: Tile, *, relative: bool) -> int:
+    """Widen a range of each row to float32, all rows in one call.
+
+    Args:
+        stored: (rows, bytes), C-contiguous.
+        dtype: What the elements are.
+        offset: First element of every row to widen.
+        out: (rows, n) float32, C-contiguous.
+        relative: Subtract the last row from the others.
+
+    Returns:
+        The first row that holds NaN or infinity; -1 if there is none.
+    """
     view, convert, extra = _decoders()[dtype.name]
-    return bool(convert(stored.view(view), out, *extra))
+    return int(convert(stored.view(view), offset, out, relative, *extra))
 
 
 def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
@@ -50,7 +66,7 @@ def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
 def _decoders() -> Mapping[str, tuple[Any, Callable[..., bool], tuple[Any, ...]]]:
     tables = {name: np.arange(256, dtype=np.uint8).view(DTYPES[name].numpy).astype(np.float32) for name in _EIGHT_BITS}
     return {
-        "F64": (np.float64, _cast, ()),
+        "F64": (np.float64, _from_f64, ()),
         "F32": (np.uint32, _from_f32, ()),
         "F16": (np.uint16, _from_f16, ()),
         "BF16": (np.uint16, _from_bf16, ()),
@@ -90,53 +106,98 @@ def _float(bits: Any) -> Any:
     return np.uint32(bits).view(np.float32)
 
 
-@kernel
-def _from_bf16(bits: Any, out: Any) -> bool:
-    top = np.uint32(0)
-    for i in range(bits.size):
-        wide = np.uint32(np.uint32(bits[i]) << np.uint32(16))
-        top = max(top, np.uint32(wide & _EXPONENT))
-        out[i] = _float(wide)
-    return top < _EXPONENT
+@inlined
+def _subtract_last(out: Any, relative: Any) -> None:
+    if relative:
+        last = out[out.shape[0] - 1]
+        for r in range(out.shape[0] - 1):
+            row = out[r]
+            for i in range(row.size):
+                row[i] -= last[i]
 
 
 @kernel
-def _from_f16(bits: Any, out: Any) -> bool:
-    top = np.uint32(0)
-    for i in range(bits.size):
-        half = np.uint32(bits[i])
-        sign = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
-        rest = np.uint32(half & np.uint32(0x7FFF))
-        top = max(top, rest)
-        # Exponent and mantissa moved to their float32 places; 2**112 repairs the bias, for subnormals too.
-        magnitude = _float(np.uint32(rest << np.uint32(13))) * np.float32(2.0**112)
-        out[i] = _float(_bits(magnitude) | sign)
-    return top < np.uint32(0x7C00)
+def _from_bf16(stored: Any, offset: int, out: Any, relative: Any) -> int:
+    for r in range(out.shape[0]):
+        wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
+        top = np.uint32(0)
+        for i in range(wide_row.size):
+            wide = np.uint32(np.uint32(bits[i]) << np.uint32(16))
+            top = max(top, np.uint32(wide & _EXPONENT))
+            wide_row[i] = _float(wide)
+        if top >= _EXPONENT:
+            return r
+    _subtract_last(out, relative)
+    return -1
 
 
 @kernel
-def _from_table(codes: Any, out: Any, table: Any) -> bool:
-    top = np.uint32(0)
-    for i in range(codes.size):
-        wide = table[codes[i]]
-        top = max(top, np.uint32(_bits(wide) & _EXPONENT))
-        out[i] = wide
-    return top < _EXPONENT
+def _from_f16(stored: Any, offset: int, out: Any, relative: Any) -> int:
+    for r in range(out.shape[0]):
+        wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
+        top = np.uint32(0)
+        for i in range(wide_row.size):
+            half = np.uint32(bits[i])
+            sign = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
+            rest = np.uint32(half & np.uint32(0x7FFF))
+            top = max(top, rest)
+            # Exponent and mantissa moved to their float32 places; 2**112 repairs the bias, for subnormals too.
+            magnitude = _float(np.uint32(rest << np.uint32(13))) * np.float32(2.0**112)
+            wide_row[i] = _float(_bits(magnitude) | sign)
+        if top >= np.uint32(0x7C00):
+            return r
+    _subtract_last(out, relative)
+    return -1
 
 
 @kernel
-def _from_f32(bits: Any, out: Any) -> bool:
-    top = np.uint32(0)
-    for i in range(bits.size):
-        one = np.uint32(bits[i])
-        top = max(top, np.uint32(one & _EXPONENT))
-        out[i] = _float(one)
-    return top < _EXPONENT
+def _from_table(stored: Any, offset: int, out: Any, relative: Any, table: Any) -> int:
+    for r in range(out.shape[0]):
+        wide_row, codes = out[r], stored[r, offset : offset + out.shape[1]]
+        top = np.uint32(0)
+        for i in range(wide_row.size):
+            wide = table[codes[i]]
+            top = max(top, np.uint32(_bits(wide) & _EXPONENT))
+            wide_row[i] = wide
+        if top >= _EXPONENT:
+            return r
+    _subtract_last(out, relative)
+    return -1
+
+
+@kernel
+def _from_f32(stored: Any, offset: int, out: Any, relative: Any) -> int:
+    for r in range(out.shape[0]):
+        wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
+        top = np.uint32(0)
+        for i in range(wide_row.size):
+            one = np.uint32(bits[i])
+            top = max(top, np.uint32(one & _EXPONENT))
+            wide_row[i] = _float(one)
+        if top >= _EXPONENT:
+            return r
+    _subtract_last(out, relative)
+    return -1
+
+
+@kernel
+def _from_f64(stored: Any, offset: int, out: Any, relative: Any) -> int:
+    for r in range(out.shape[0]):
+        wide_row, numbers = out[r], stored[r, offset : offset + out.shape[1]]
+        top = np.uint32(0)
+        for i in range(wide_row.size):
+            single = np.float32(numbers[i])
+            top = max(top, np.uint32(_bits(single) & _EXPONENT))
+            wide_row[i] = single
+        if top >= _EXPONENT:
+            return r
+    _subtract_last(out, relative)
+    return -1
 
 
 @kernel
 def _cast(numbers: Any, out: Any) -> bool:
-    """Between float32 and float64, either way."""
+    """float32 as it is, or as float64."""
     top = np.uint32(0)
     for i in range(numbers.size):
         single = np.float32(numbers[i])

@@ -8,8 +8,9 @@ from ..methods import Law
 from ._model import Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
-TILE = 64 * 1024  # the most entries that are merged at a time
+TILE = 128 * 1024  # the most entries that are merged at a time
 COLLECTED_NBYTES = 2**20  # what a first pass may collect for one model at a time, for each worker
+BUFFERS_NBYTES = 8 * 2**20  # windows of input and output bytes of one worker
 ARRAYS = 3  # float32 copies of every source that a definition on whole tensors holds at its peak
 
 
@@ -26,7 +27,7 @@ def _step_nbytes(step: Step) -> int:
     if step.method is not None and Law.ELEMENTWISE not in step.method.laws:
         return 4 * math.prod(step.out.shape) * (ARRAYS * sources + 2)
     collected = COLLECTED_NBYTES * len(step.reads) if step.method is not None and step.method.passes else 0
-    return 4 * TILE * (2 * sources + 4) + collected
+    return min(4 * TILE * (sources + 1), 4_000_000) + BUFFERS_NBYTES + collected
 
 
 def workers_within(plan: Plan, workers: int, memory: int) -> int:

@@ -121,7 +121,10 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
             "method": named,
             "layers": {"type": "array", "items": _natural(), "minItems": 2, "maxItems": 2},
         },
-        Source: {"lora": {"anyOf": [_LORA, {"type": "array", "items": _LORA, "minItems": 1}]}},
+        Source: {
+            "lora": {"anyOf": [_LORA, {"type": "array", "items": _LORA, "minItems": 1}]},
+            "recipe": {"anyOf": [_TEXT, {"$ref": "#/$defs/Recipe"}]},
+        },
     }  # fmt: skip
 
 

@@ -1,0 +1,109 @@
+"""What pages say of the code is what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from polyak import cli, errors, methods
+from polyak.methods import Law
+from polyak.recipe import Lora, Model, Recipe, Rule, Source
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_parts_are_fresh(generate):
+    stale = [page.name for page, text in generate.pages().items() if text != page.read_text(encoding="utf-8")]
+    assert not stale, "run `make fix`"
+
+
+def test_a_change_of_the_code_makes_a_page_stale(generate, monkeypatch):
+    monkeypatch.setattr(errors.NotFinite, "__doc__", "Something else.")
+    recipes = ROOT / "docs" / "recipes.md"
+    assert generate.pages()[recipes] != recipes.read_text(encoding="utf-8")
+
+
+def test_recipes_documents_every_key_and_no_other():
+    keys = documented("recipes.md", r"keys of an? (\w+)")
+    wanted = {"recipe": [Recipe], "model": [Model, Source], "adapter": [Lora], "rule": [Rule]}
+    for part, classes in wanted.items():
+        names = {field.name for cls in classes for field in fields(cls)}
+        assert set(keys[part]) == names - {"folder"} - ({"settings", "source"} if part == "model" else set())
+
+
+def test_recipes_documents_every_exit_code():
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.MULTILINE)
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PolyakError)]
+    assert set(rows) == {(str(one.exit_code), one.__name__) for one in kinds if one.exit_code > 1}
+    codes = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    assert set(re.findall(r"(\d+) [a-z]", cli.app.info.epilog or "")) == set(codes)
+
+
+def test_the_table_of_methods_has_every_method_and_no_other():
+    methods.load_all()
+    rows = documented("choosing-a-method.md", "(methods)")["methods"]
+    assert set(rows) == {m.name for m in methods.registry.values() if m.fn.__module__.startswith("polyak.methods.")}
+
+
+def documented(page: str, part: str) -> dict[str, list[str]]:
+    """The first cells of the tables in the generated parts of a page."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(f"<!-- {part}:start -->(.*?)<!-- [^>]*:end -->", text, re.DOTALL)
+    return {name: re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) for name, table in found}
+
+
+def test_adding_a_method_explains_every_law():
+    page = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)) == set(Law.__members__)
+
+
+def test_the_readme_names_every_room():
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("src/polyak/\n")[2].partition("tests/")[0]
+    rooms = {path.name for path in (ROOT / "src" / "polyak").iterdir() if (path / "__init__.py").exists()}
+    assert set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)) == rooms
+
+
+def test_the_changelog_names_every_method_and_command():
+    page = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    methods.load_all()
+    built_in = [m.name for m in methods.registry.values() if m.fn.__module__.startswith("polyak.methods.")]
+    commands = [c.name or c.callback.__name__ for c in cli.app.registered_commands if c.callback]
+    assert [name for name in [*built_in, *commands] if f"`{name}`" not in page] == []
+
+
+RESULTS = {
+    "machine": {"cpu": "a CPU", "cores": 2},
+    "commands": "make bench",
+    "rows": [
+        {"work": "linear", "limit_s": 1.0, "ours_s": 1.25, "ratio": 1.25, "target": "1.3", "mergekit_s": 10.0},
+        {"work": "ties", "limit_s": 1.0, "ours_s": 2.0, "ratio": 2.0, "target": "2.2", "mergekit_s": None},
+    ],
+    "facts": [{"what": "memory", "value": "200 MB", "target": "300 MB"}],
+}
+
+
+def test_results_of_the_benchmark_become_tables(generate, monkeypatch, tmp_path):
+    monkeypatch.setattr(generate, "RESULTS", tmp_path / "results.json")
+    assert "make bench" in generate.benchmark()
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    written = generate.benchmark()
+    assert "| linear | 1 s | 1.25 s | 1.25 | 1.3 | 10 s |" in written
+    assert "| ties | 1 s | 2 s | 2.00 | 2.2 | – |" in written
+    assert "| memory | 200 MB | 300 MB |" in written

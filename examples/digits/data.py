@@ -44,7 +44,8 @@ class Kind:
 
 
 def turned(images: Images) -> Images:
-    return np.clip(ndimage.rotate(images, 25, axes=(2, 1), reshape=False, order=1), 0, 1)
+    rotated = ndimage.rotate(images, 25, axes=(2, 1), reshape=False, order=1)
+    return np.clip(rotated, 0, 1).astype(np.float32)
 
 
 def shifted(images: Images) -> Images:

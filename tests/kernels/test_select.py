@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyak.kernels.select import count_equal, last_kept, look_inside, position_of_equal
+from polyak.kernels.select import count_and_collect, count_equal, last_kept, position_of_equal, put_into_bins
 
 
 def pattern(value: float) -> np.uint32:
@@ -20,16 +20,10 @@ def row() -> np.ndarray:
     return numbers
 
 
-def look(row: np.ndarray, low: float, high: float, room: int, used: int = 0, shift: int = 19):
-    inside, bins = np.zeros(room, np.uint32), np.zeros(4096, np.int64)
-    ends = np.tile(np.array([2**32 - 1, 0], np.uint32), (4096, 1))
-    above, found = look_inside(row, pattern(low), pattern(high), np.uint32(shift), inside, used, bins, ends)
-    return above, found, inside, bins, ends
-
-
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.8), (0.2, 0.5)])  # 0.5 is there many times
 def test_what_lies_above_is_counted_and_what_lies_inside_collected(row: np.ndarray, low: float, high: float):
-    above, used, inside, _, _ = look(row, low, high, row.size)
+    inside = np.empty(row.size, np.uint32)
+    above, used = count_and_collect(row, pattern(low), pattern(high), inside, 0)
     magnitudes = np.abs(row)
     wanted = magnitudes[(magnitudes >= np.float32(low)) & (magnitudes <= np.float32(high))]
     assert above == (magnitudes > np.float32(high)).sum()
@@ -37,13 +31,15 @@ def test_what_lies_above_is_counted_and_what_lies_inside_collected(row: np.ndarr
 
 
 def test_what_does_not_fit_is_only_counted(row: np.ndarray):
-    above, used, inside, _, _ = look(row, 0, 10, 3, used=1)
+    inside = np.zeros(5, np.uint32)
+    above, used = count_and_collect(row, pattern(0), pattern(10), inside[:3], 1)
     assert (above, used) == (0, 1 + row.size)
-    np.testing.assert_array_equal(inside.view(np.float32), [0, abs(row[0]), abs(row[1])])
+    np.testing.assert_array_equal(inside.view(np.float32), [0, abs(row[0]), abs(row[1]), 0, 0])
 
 
 def test_bins_count_leading_bits_and_know_their_ends(row: np.ndarray):
-    _, _, _, bins, ends = look(row, 0.25, 1.5, 0)
+    bins, ends = np.zeros(4096, np.int64), np.tile(np.array([2**32 - 1, 0], np.uint32), (4096, 1))
+    put_into_bins(row, pattern(0.25), pattern(1.5), np.uint32(19), bins, ends)
     low, high = int(pattern(0.25)), int(pattern(1.5))
     bits = np.abs(row).view(np.uint32).astype(np.int64)
     bits = bits[(bits >= low) & (bits <= high)]

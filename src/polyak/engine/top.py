@@ -1,8 +1,8 @@
 """The largest entries by magnitude, exactly, in one sweep as a rule.
 
-A sample brackets the boundary; one sweep counts what lies above the bracket, collects the few inside and puts them
-into bins; a partition of the collected decides. Where many are equal, as in deltas of bfloat16 weights, the bin of
-the boundary often holds one value and decides; else it is the next bracket.
+A sample brackets the boundary; one sweep counts what lies above the bracket and collects the few inside; a
+partition of those decides. Where too many lie inside, because many are equal, a sweep puts them into bins: the
+boundary's bin often holds one value and decides, else it is the next bracket.
 A magnitude is handled as the uint32 pattern of its float32.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.select import count_equal, look_inside, position_of_equal
+from ..kernels.select import count_and_collect, count_equal, position_of_equal, put_into_bins
 from ..methods._passes import EVERY_TIE, Cut, Top, call
 from .passes import BLOCK, Answering, row_length
 from .sources import Sources, Workspace
@@ -24,13 +24,14 @@ from .tiles import Prepared, definition_supply, wanted
 
 SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
 HELD = 4 * 2**20  # entries of one model that may be collected in all
-RUN = 1024  # consecutive entries of a sample
+RUN = 2048  # consecutive entries of a sample
+RUNS = (32, 512)  # of a small tensor, of a whole model
 BINS = 4096
 ERRORS = 3.5  # standard errors in a bracket; a miss, one in two thousand, costs a sweep, not the answer
 INFINITY = 0x7F800000
 
 Patterns = NDArray[np.uint32]
-State = Literal["sample", "look", "ties", "place", "done"]
+State = Literal["sample", "collect", "bins", "ties", "place", "done"]
 
 
 @dataclass
@@ -42,6 +43,7 @@ class _Search:
         state: What the next sweep does.
         low: The boundary is at or above this pattern,
         high: and at or below this one.
+        above: How many entries lie above `high`, once a sweep has counted them.
         held: How many entries have been collected; a limit only, so it may be raced for.
         value: The boundary, once it is known.
         last: Index, over all members, of the last of its equals that survives.
@@ -53,6 +55,7 @@ class _Search:
     state: State
     low: int = 0
     high: int = INFINITY
+    above: int = 0
     held: int = 0
     value: float = 0.0
     last: int = EVERY_TIE
@@ -65,7 +68,7 @@ class _Search:
         return max((self.high - self.low).bit_length() - (BINS.bit_length() - 1), 0)
 
     def bracket(self, low: int, high: int) -> None:
-        self.low, self.high, self.held, self.state = low, high, 0, "look"
+        self.low, self.high, self.held, self.state = low, high, 0, "collect"
 
     def settle(self, pattern: int, above: int, equal: int, ties: str) -> None:
         """The boundary is known; which of its equals survive may not be."""
@@ -88,7 +91,7 @@ class TopOverall(Answering):
     def _begin(self, count: int) -> _Search:
         if count <= 0 or count >= self._total:
             return _Search(count, "done", value=float("inf") if count <= 0 else -1.0, last=-1)
-        return _Search(count, "look" if self._total <= SMALL else "sample")
+        return _Search(count, "collect" if self._total <= SMALL else "sample")
 
     def _in(self, state: State) -> bool:
         return any(search.state == state for search in self._searches)
@@ -104,7 +107,7 @@ class TopOverall(Answering):
 
     def _runs(self) -> list[Span]:
         """Runs of entries at equal distances over all members."""
-        runs = max(64, min(1024, self._total // 2**19))
+        runs = max(RUNS[0], min(RUNS[1], self._total // 2**20))
         starts = np.linspace(0, max(self._total - RUN, 0), runs, dtype=np.int64)
         return [self._span(int(start), int(start) + RUN) for start in starts]
 
@@ -163,10 +166,10 @@ class _Visit:
     def __init__(self, search: _Search) -> None:
         self._search = search
         self.above, self.used = 0, 0
-        looks = search.state == "look"
         # One pattern needs no collecting: its equals are only counted.
-        self.inside = np.empty(SMALL if looks and search.low < search.high else 0, np.uint32)
-        self.bins = np.zeros(BINS if looks else 0, np.int64)
+        collects = search.state == "collect" and search.low < search.high
+        self.inside = np.empty(SMALL if collects else 0, np.uint32)
+        self.bins = np.zeros(BINS if search.state == "bins" else 0, np.int64)
         self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (len(self.bins), 1))
         self.blocks: list[tuple[int, int, int]] = []  # (first, stop, how many equals) of blocks that have some
         self.last = -1
@@ -178,8 +181,11 @@ class _Visit:
     def look(self, row: Any, index: int) -> None:
         search = self._search
         match search.state:
-            case "look":
-                self._look_inside(row)
+            case "collect":
+                self._collect(row)
+            case "bins":
+                low, high, shift = np.uint32(search.low), np.uint32(search.high), np.uint32(search.shift)
+                put_into_bins(row, low, high, shift, self.bins, self.ends)
             case "ties":
                 if found := count_equal(row, self._pattern):
                     self.blocks.append((index, index + row.size, found))
@@ -189,12 +195,11 @@ class _Visit:
             case _:
                 pass
 
-    def _look_inside(self, row: Any) -> None:
+    def _collect(self, row: Any) -> None:
         search, before = self._search, self.used
         if search.held > HELD:
             self.inside = self.inside[:0]
-        low, high, shift = np.uint32(search.low), np.uint32(search.high), np.uint32(search.shift)
-        above, self.used = look_inside(row, low, high, shift, self.inside, before, self.bins, self.ends)
+        above, self.used = count_and_collect(row, np.uint32(search.low), np.uint32(search.high), self.inside, before)
         self.above += above
         search.held += self.used - before if len(self.inside) else 0
 
@@ -208,20 +213,22 @@ def _bracket(search: _Search, runs: list[Patterns], total: int) -> None:
     share = search.count / total
     sample = np.sort(np.concatenate(runs))
     middle = sample[int((1 - share) * (len(sample) - 1))]
-    above = np.array([np.mean(run > middle) for run in runs])
+    above = [np.count_nonzero(run > middle) / len(run) for run in runs]
     margin = ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
     low, high = (1 - share - margin) * len(sample), (1 - share + margin) * len(sample)
     search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else INFINITY)
 
 
-def _from_look(search: _Search, visits: list[_Visit], ties: str) -> None:
+def _from_collection(search: _Search, visits: list[_Visit], ties: str) -> None:
     above, inside = sum(v.above for v in visits), sum(v.used for v in visits)
     if search.count <= above:
         search.bracket(search.high + 1, INFINITY)
     elif search.count > above + inside:
         search.bracket(0, search.low - 1)
+    elif search.low == search.high:
+        search.settle(search.low, above, inside, ties)
     elif any(v.used > len(v.inside) for v in visits):
-        _from_bins(search, visits, above, ties)
+        search.above, search.state = above, "bins"
     else:
         found = np.concatenate([v.collected for v in visits])
         nth = len(found) - (search.count - above)
@@ -229,9 +236,9 @@ def _from_look(search: _Search, visits: list[_Visit], ties: str) -> None:
         search.settle(int(pattern), above + int(np.sum(found > pattern)), int(np.sum(found == pattern)), ties)
 
 
-def _from_bins(search: _Search, visits: list[_Visit], above: int, ties: str) -> None:
+def _from_bins(search: _Search, visits: list[_Visit], ties: str) -> None:
     bins = np.sum([v.bins for v in visits], axis=0)
-    reached = above + np.cumsum(bins[::-1])[::-1]  # entries in each bin and above it
+    reached = search.above + np.cumsum(bins[::-1])[::-1]  # entries in each bin and above it
     chosen = int(np.flatnonzero(reached >= search.count)[-1])
     smallest = int(min(v.ends[chosen, 0] for v in visits))
     largest = int(max(v.ends[chosen, 1] for v in visits))
@@ -261,7 +268,8 @@ def _from_nothing(search: _Search, visits: list[_Visit], ties: str) -> None:
 
 
 _DECIDE: dict[State, Callable[[_Search, list[_Visit], str], None]] = {
-    "look": _from_look,
+    "collect": _from_collection,
+    "bins": _from_bins,
     "ties": _from_ties,
     "place": _from_place,
     "done": _from_nothing,

@@ -12,7 +12,7 @@ import numpy as np
 from ._compile import inlined, kernel
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_CHUNK = 32
+_CHUNK = 64
 
 
 @inlined
@@ -21,8 +21,8 @@ def _magnitude(number: Any) -> Any:
 
 
 @kernel
-def look_inside(row: Any, low: Any, high: Any, shift: Any, inside: Any, used: int, bins: Any, ends: Any) -> Any:
-    """Count the magnitudes above `high`; append those in [low, high] to `inside` and put them into bins.
+def count_and_collect(row: Any, low: Any, high: Any, inside: Any, used: int) -> Any:
+    """Count the magnitudes above `high` and append those in [low, high] to `inside`.
 
     Few entries lie inside, so chunks are tested by vector code and only those that hold one are walked.
 
@@ -30,11 +30,8 @@ def look_inside(row: Any, low: Any, high: Any, shift: Any, inside: Any, used: in
         row: (n,) float32.
         low: uint32 pattern.
         high: uint32 pattern.
-        shift: uint32; the bin of a pattern is (pattern - low) >> shift.
         inside: uint32 patterns found so far; what does not fit is only counted.
         used: How many were found so far.
-        bins: int64, how many fell into each bin so far; added to.
-        ends: (bins, 2) uint32, the smallest and the largest pattern of each bin so far; widened.
 
     Returns:
         How many lie above, and how many were found inside in all, those that did not fit included.
@@ -51,16 +48,34 @@ def look_inside(row: Any, low: Any, high: Any, shift: Any, inside: Any, used: in
         if within > 0:
             for i in range(part.size):
                 bits = _magnitude(part[i])
-                beyond = np.uint32(bits - low)
-                if beyond <= width:
+                if np.uint32(bits - low) <= width:
                     if used < inside.size:
                         inside[used] = bits
                     used += 1
-                    bin = np.uint32(beyond >> shift)
-                    bins[bin] += 1
-                    ends[bin, 0] = min(ends[bin, 0], bits)
-                    ends[bin, 1] = max(ends[bin, 1], bits)
     return above, used
+
+
+@kernel
+def put_into_bins(row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: Any) -> None:
+    """Count the magnitudes in [low, high] by their leading bits, and keep the ends of each bin.
+
+    Args:
+        row: (n,) float32.
+        low: uint32 pattern.
+        high: uint32 pattern.
+        shift: uint32; the bin of a pattern is (pattern - low) >> shift.
+        bins: int64, added to.
+        ends: (bins, 2) uint32, the smallest and the largest pattern of each bin so far; widened.
+    """
+    width = np.uint32(high - low)
+    for i in range(row.size):
+        bits = _magnitude(row[i])
+        beyond = np.uint32(bits - low)
+        if beyond <= width:
+            bin = np.uint32(beyond >> shift)
+            bins[bin] += 1
+            ends[bin, 0] = min(ends[bin, 0], bits)
+            ends[bin, 1] = max(ends[bin, 1], bits)
 
 
 @kernel

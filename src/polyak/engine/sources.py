@@ -7,8 +7,9 @@ tiles are small, because their numbers should stay in cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ Tap = Callable[[int, Bytes], None]  # called with the number of a read and the b
 
 TILE = 128 * 1024  # the most entries of a tile
 TILE_NBYTES = 2_700_000  # the tiles of all models and the result; beyond the second-level cache calls cost less than misses
+_SHIFTS = {"BF16": 16, "F32": 0}
 WINDOW_NBYTES = 4 * 2**20  # the windows of all sources, together
 
 
@@ -116,6 +118,17 @@ class Sources:
         deltas = self._space.floats("deltas", *stack.shape)
         np.subtract(stack, base, out=deltas)
         return Loaded(stack, deltas, base)
+
+    @property
+    def shift(self) -> int | None:
+        """By how many bits the stored numbers are shifted to be float32, if that is all it takes for every source."""
+        return _SHIFTS.get(next(iter(self._dtypes)).name) if len(self._dtypes) == 1 else None
+
+    def windows(self, start: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The stored numbers of every source from entry `start` on: where a window begins, and (sources, n) integers."""
+        for begin in range(start, self._stop, self._window):
+            self._fill(begin, min(begin + self._window, self._stop))
+            yield begin, self._raw.view(f"u{self._itemsize}")
 
     def _fill(self, start: int, stop: int) -> None:
         """Read the window [start, stop): a row of bytes for each source."""

@@ -8,14 +8,14 @@ A magnitude is handled as the uint32 pattern of its float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.select import count_and_collect, count_equal, position_of_equal, put_into_bins
+from ..kernels.select import count_and_collect, count_and_collect_deltas, count_equal, position_of_equal, put_into_bins
 from ..methods._passes import EVERY_TIE, Cut, Top, call
 from .passes import BLOCK, Answering, row_length
 from .sources import Sources, Workspace
@@ -123,6 +123,11 @@ class TopOverall(Answering):
         if self._in("sample"):
             return np.abs(competing.values(span.start, span.stop)).view(np.uint32)
         visits = [_Visit(search) for search in self._searches]
+        if competing.shift is not None and all(search.state in ("collect", "done") for search in self._searches):
+            for stored in competing.stored(span.start):
+                for visit, bits in zip(visits, stored, strict=False):
+                    visit.collect_deltas(bits, stored[-1], competing.shift)
+            return visits
         for start, stop in tiles(span, BLOCK):
             for visit, row in zip(visits, competing.values(start, stop), strict=True):
                 visit.look(row, self._begins[id(span.prepared)] + start)
@@ -152,6 +157,14 @@ class _Competing:
         self._of, self._prepared = request.of, span.prepared
         want = wanted(span.prepared.method, (request.of,) if request.of else ())
         self._sources = Sources(span.prepared.step, span.stop, space, want)
+
+    @property
+    def shift(self) -> int | None:
+        """Not None where the deltas can be taken from the stored numbers, without a row of float32."""
+        return self._sources.shift if self._of is None else None
+
+    def stored(self, start: int) -> Iterator[Any]:
+        return (window for _, window in self._sources.windows(start))
 
     def values(self, start: int, stop: int) -> Any:
         loaded = self._sources.load(start, stop)
@@ -196,12 +209,24 @@ class _Visit:
                 pass
 
     def _collect(self, row: Any) -> None:
-        search, before = self._search, self.used
-        if search.held > HELD:
+        low, high = self._ends_of_bracket()
+        self._count(*count_and_collect(row, low, high, self.inside, self.used))
+
+    def collect_deltas(self, bits: Any, base: Any, shift: int) -> None:
+        """Collect from a model's and the base's stored numbers."""
+        if self._search.state == "collect":
+            low, high = self._ends_of_bracket()
+            self._count(*count_and_collect_deltas(bits, base, np.uint32(shift), low, high, self.inside, self.used))
+
+    def _ends_of_bracket(self) -> tuple[np.uint32, np.uint32]:
+        if self._search.held > HELD:
             self.inside = self.inside[:0]
-        above, self.used = count_and_collect(row, np.uint32(search.low), np.uint32(search.high), self.inside, before)
+        return np.uint32(self._search.low), np.uint32(self._search.high)
+
+    def _count(self, above: int, used: int) -> None:
         self.above += above
-        search.held += self.used - before if len(self.inside) else 0
+        self._search.held += used - self.used if len(self.inside) else 0
+        self.used = used
 
     @property
     def _pattern(self) -> np.uint32:

@@ -12,7 +12,7 @@ import numpy as np
 from ._compile import inlined, kernel
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_CHUNK = 64
+_PART = 1024  # entries whose patterns and marks stay in the first-level cache
 
 
 @inlined
@@ -24,7 +24,7 @@ def _magnitude(number: Any) -> Any:
 def count_and_collect(row: Any, low: Any, high: Any, inside: Any, used: int) -> Any:
     """Count the magnitudes above `high` and append those in [low, high] to `inside`.
 
-    Few entries lie inside, so chunks are tested by vector code and only those that hold one are walked.
+    Vector code marks what lies inside; of eight marks at a time, only those that are not all zero are walked.
 
     Args:
         row: (n,) float32.
@@ -37,22 +37,70 @@ def count_and_collect(row: Any, low: Any, high: Any, inside: Any, used: int) -> 
         How many lie above, and how many were found inside in all, those that did not fit included.
     """
     above, width = np.int64(0), np.uint32(high - low)
-    for begin in range(0, row.size, _CHUNK):
-        part = row[begin : begin + _CHUNK]
-        over, within = np.uint32(0), np.uint32(0)
+    patterns, marks = np.empty(_PART, np.uint32), np.zeros(_PART, np.uint8)
+    for begin in range(0, row.size, _PART):
+        part = row[begin : begin + _PART]
+        over = np.uint32(0)
         for i in range(part.size):
             bits = _magnitude(part[i])
+            patterns[i] = bits
             over += np.uint32(bits > high)
-            within += np.uint32(np.uint32(bits - low) <= width)
+            marks[i] = np.uint8(np.uint32(bits - low) <= width)
         above += np.int64(over)
-        if within > 0:
-            for i in range(part.size):
-                bits = _magnitude(part[i])
-                if np.uint32(bits - low) <= width:
-                    if used < inside.size:
-                        inside[used] = bits
-                    used += 1
+        marks[part.size :] = 0
+        used = _append_marked(patterns, marks, inside, used)
     return above, used
+
+
+@kernel
+def count_and_collect_deltas(bits: Any, base: Any, shift: Any, low: Any, high: Any, inside: Any, used: int) -> Any:
+    """`count_and_collect` of the differences of two stored rows, which never become a row of float32.
+
+    Args:
+        bits: (n,) uint16 or uint32: bfloat16 or float32 as stored.
+        base: (n,) the same, to subtract.
+        shift: uint32; what a stored number is shifted by to be a float32's pattern: 16 or 0.
+        low: uint32 pattern.
+        high: uint32 pattern.
+        inside: uint32 patterns found so far; what does not fit is only counted.
+        used: How many were found so far.
+
+    Returns:
+        As `count_and_collect`.
+    """
+    above, width = np.int64(0), np.uint32(high - low)
+    patterns, marks = np.empty(_PART, np.uint32), np.zeros(_PART, np.uint8)
+    for begin in range(0, bits.size, _PART):
+        part, ground = bits[begin : begin + _PART], base[begin : begin + _PART]
+        over = np.uint32(0)
+        for i in range(part.size):
+            pattern = _delta_magnitude(part[i], ground[i], shift)
+            patterns[i] = pattern
+            over += np.uint32(pattern > high)
+            marks[i] = np.uint8(np.uint32(pattern - low) <= width)
+        above += np.int64(over)
+        marks[part.size :] = 0
+        used = _append_marked(patterns, marks, inside, used)
+    return above, used
+
+
+@kernel
+def _append_marked(patterns: Any, marks: Any, inside: Any, used: int) -> int:
+    eights = marks.view(np.uint64)
+    for eight in range(eights.size):
+        if eights[eight] != 0:
+            for i in range(8 * eight, 8 * eight + 8):
+                if marks[i] != 0:
+                    if used < inside.size:
+                        inside[used] = patterns[i]
+                    used += 1
+    return used
+
+
+@inlined
+def _delta_magnitude(bits: Any, base: Any, shift: Any) -> Any:
+    number = np.uint32(np.uint32(bits) << shift).view(np.float32)
+    return _magnitude(number - np.uint32(np.uint32(base) << shift).view(np.float32))
 
 
 @kernel

@@ -43,7 +43,7 @@ def dare_ties(
     topk: TopK = "official",
     granularity: Granularity = "tensor",
     function: Function = "mean",
-    zero_sum: ZeroSum = "majority",
+    zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
 ) -> Delta:
     """Keep each entry of each delta with a probability and rescale it, then trim, elect and merge as TIES does.

@@ -37,7 +37,7 @@ def ties(
     topk: TopK = "official",
     granularity: Granularity = "tensor",
     function: Function = "mean",
-    zero_sum: ZeroSum = "majority",
+    zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
 ) -> Delta:
     """Trim each delta to its largest entries, elect a sign for every entry, and merge the deltas that have it.
@@ -57,8 +57,9 @@ def ties(
         granularity: Over what the entries compete: each `tensor`, or the whole `model` as in the paper and the
             authors' code.
         function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
-        zero_sum: The sign where the sum is exactly zero: that of the `majority` of entries (authors' code; none
-            if they balance, where that code takes the negative), `positive` (mergekit), or `drop` for none.
+        zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's; `majority` gives them
+            the sign of most entries (the authors' code, which takes the negative where they balance; we take
+            none), at the cost of one more pass over all inputs; `positive` gives them that sign (mergekit).
         scale: The paper's lambda.
     """
     return scale * elect(weight * trimmed(deltas, kept), weight, function, sign_of_majority(majority, zero_sum))

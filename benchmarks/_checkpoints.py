@@ -69,7 +69,9 @@ def family(folder: Path, shape: Llama, experts: int, dtype: str = "BF16") -> lis
     return paths
 
 
-def write(path: Path, shapes: list[tuple[str, tuple[int, ...]]], config: dict[str, object], number: int, dtype: str) -> None:
+def write(
+    path: Path, shapes: list[tuple[str, tuple[int, ...]]], config: dict[str, object], number: int, dtype: str
+) -> None:
     """One model: normal numbers of standard deviation 0.02, moved by 0.001 for every model but the base (number 0)."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))

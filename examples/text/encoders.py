@@ -103,8 +103,10 @@ def accuracy(
 ) -> float:
     """Share of texts whose label encoder and head name."""
     right = 0
+    by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little of a batch is padding
     for start in range(0, len(texts), 50):
-        pooled = _embed(encoder, tokenizer, texts[start : start + 50])
+        batch = by_length[start : start + 50]
+        pooled = _embed(encoder, tokenizer, [texts[i] for i in batch])
         scores = nn.functional.linear(pooled, head["classifier.weight"], head["classifier.bias"])
-        right += int((scores.argmax(1) == torch.tensor(labels[start : start + 50])).sum())
+        right += int((scores.argmax(1) == torch.tensor([labels[i] for i in batch])).sum())
     return right / len(texts)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .api import load_recipe as load_recipe
     from .api import merge as merge
     from .api import merge_state_dicts as merge_state_dicts
     from .api import plan as plan
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from .errors import PolyakError as PolyakError
     from .planning import Plan as Plan
     from .recipe import Recipe as Recipe
-    from .recipe import load as load_recipe
 
 # What lives where: names are imported when first used, because NumPy alone takes longer than `polyak --help` may.
 _HOMES = {
+    "load_recipe": ".api",
     "merge": ".api",
     "merge_state_dicts": ".api",
     "plan": ".api",
@@ -35,9 +36,23 @@ _HOMES = {
     "PolyakError": ".errors",
     "Plan": ".planning",
     "Recipe": ".recipe",
-    "load_recipe": ".recipe",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "Checkpoint",
+    "Plan",
+    "PolyakError",
+    "Recipe",
+    "Report",
+    "__version__",
+    "load_recipe",
+    "merge",
+    "merge_state_dicts",
+    "open",
+    "plan",
+    "renamed",
+    "subset",
+    "with_lora",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -45,4 +60,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'polyak' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name], __name__), "load" if name == "load_recipe" else name)
+    return getattr(import_module(_HOMES[name], __name__), name)

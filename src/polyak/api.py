@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from .planning import Plan
 
 
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file, native or mergekit's.
+
+    Raises:
+        RecipeError: it is not a recipe.
+    """
+    return recipes.load(path)
+
+
 def plan(recipe: str | Path | Mapping[str, Any] | Recipe) -> Plan:
     """Plan a merge without reading a tensor.
 
@@ -34,7 +43,7 @@ def merge(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path, **op
     Args:
         recipe: As for `plan`.
         out: Where the merged model goes; it appears whole or not at all.
-        **options: Those of `polyak.engine.run`: workers, shard_nbytes, digest, resume, force, progress.
+        **options: Those of `polyak.engine.run`: workers, memory, shard_nbytes, digest, resume, force, progress.
 
     Raises:
         PolyakError: the merge cannot be done; `out` is as it was before.
@@ -74,7 +83,9 @@ def merge_state_dicts(
     """
     named = models if isinstance(models, Mapping) else {f"model-{i}": model for i, model in enumerate(models)}
     places = {name: recipes.Source(path=f"<{name}>") for name in named}
-    recipe = Recipe(method, tuple(recipes.Model(n, s) for n, s in places.items()), settings=settings, dtype=dtype, seed=seed)
+    recipe = Recipe(
+        method, tuple(recipes.Model(n, s) for n, s in places.items()), settings=settings, dtype=dtype, seed=seed
+    )
     given = {name: checkpoints.open(model) for name, model in named.items()}
     if base is not None:
         given[plans.BASE] = checkpoints.open(base)

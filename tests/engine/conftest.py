@@ -40,10 +40,15 @@ def write_model(folder: Path, tensors: dict[str, np.ndarray], config: dict | Non
     return folder
 
 
-def random_family(seed: int = 0, models: int = 3, dtype=ml_dtypes.bfloat16, shapes=SHAPES) -> dict[str, dict[str, np.ndarray]]:
+def random_family(
+    seed: int = 0, models: int = 3, dtype=ml_dtypes.bfloat16, shapes=SHAPES
+) -> dict[str, dict[str, np.ndarray]]:
     """A base and fine-tunes of it, in memory."""
     rng = np.random.default_rng(seed)
-    base = {n: rng.standard_normal(s, dtype=np.float32) if s else np.float32(rng.standard_normal()) for n, s in shapes.items()}
+    base = {
+        n: rng.standard_normal(s, dtype=np.float32) if s else np.float32(rng.standard_normal())
+        for n, s in shapes.items()
+    }
     family = {"base": {n: np.asarray(t).astype(dtype) for n, t in base.items()}}
     for i in range(models):
         moved = {n: (np.asarray(t) + 0.01 * rng.standard_normal(np.shape(t))).astype(dtype) for n, t in base.items()}
@@ -54,7 +59,9 @@ def random_family(seed: int = 0, models: int = 3, dtype=ml_dtypes.bfloat16, shap
 def tree_digest(folder: Path) -> dict[str, str]:
     """The digest of every file under a folder."""
     return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
     }
 
 
@@ -69,7 +76,12 @@ def family(tmp_path: Path) -> Path:
 def recipe_text(method: str = "ties", *, base: bool = True, models: int = 3, extra: str = "") -> str:
     """A recipe for the family."""
     lines = ["base: ./base"] if base else []
-    lines += ["models:", *(f"  - {{path: ./m{i}, weight: {0.3 + 0.2 * i:.1f}}}" for i in range(models)), f"method: {method}", extra]
+    lines += [
+        "models:",
+        *(f"  - {{path: ./m{i}, weight: {0.3 + 0.2 * i:.1f}}}" for i in range(models)),
+        f"method: {method}",
+        extra,
+    ]
     return "\n".join(lines) + "\n"
 
 

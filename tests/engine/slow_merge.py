@@ -7,8 +7,7 @@ import time
 
 from polyak import api
 from polyak.cli import main
-from polyak.engine import files, merging, run as _run  # noqa: F401
-from polyak.engine import spans
+from polyak.engine import files, merging, spans
 
 
 def slow_down(seconds: float) -> None:

@@ -193,11 +193,15 @@ def test_a_full_disk_is_known_before_the_work(recipe, family, monkeypatch):
     assert not (family / ".out.polyak").exists()
 
 
-@pytest.mark.skipif(not Path("/sys/module/loop").exists() or os.geteuid() != 0, reason="needs a small file system of its own")
+@pytest.mark.skipif(
+    not Path("/sys/module/loop").exists() or os.geteuid() != 0, reason="needs a small file system of its own"
+)
 def test_a_really_full_disk(recipe, family):
     small = family / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True, check=False
+    ).returncode:
         pytest.skip("this sandbox may not mount a small file system")
     try:
         with pytest.raises(errors.OutputError, match="full"):

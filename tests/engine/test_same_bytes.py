@@ -11,8 +11,7 @@ import pytest
 import polyak
 from polyak import methods
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import run, run_in_memory
-from polyak.engine import spans, top
+from polyak.engine import run, run_in_memory, spans, top
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source
 
@@ -20,7 +19,12 @@ from .conftest import random_family, recipe_text, tree_digest
 
 methods.load_all()
 SETTINGS = {
-    "ties": [{}, {"topk": "exact"}, {"granularity": "model"}, {"granularity": "model", "topk": "exact", "function": "max"}],
+    "ties": [
+        {},
+        {"topk": "exact"},
+        {"granularity": "model"},
+        {"granularity": "model", "topk": "exact", "function": "max"},
+    ],
     "dare_ties": [{"density": 0.6}, {"density": 0.6, "trim": 0.5}, {"density": 0.6, "rescale": "l1"}],
     "breadcrumbs": [{"density": 0.3, "gamma": 0.1}, {"density": 0.3, "gamma": 0.1, "granularity": "tensor"}],
     "model_stock": [{}, {"granularity": "row"}],
@@ -56,7 +60,9 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(groups, "GROUP_ENTRIES", 512)
 
 
-@pytest.mark.parametrize(("method", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values())))
+@pytest.mark.parametrize(
+    ("method", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))
+)
 def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
     family = random_family(models=3)
     first = run_in_memory(planned(method, settings, family), workers=1, tile=100_000)
@@ -64,7 +70,9 @@ def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
         assert_same(first, run_in_memory(planned(method, settings, family), workers=workers, tile=tile))
 
 
-@pytest.mark.parametrize(("method", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values())))
+@pytest.mark.parametrize(
+    ("method", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))
+)
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pieces):
     """Streamed first passes and twins against sorts and formulas on whole tensors."""
@@ -75,7 +83,12 @@ def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pi
     for name, tensor in got.items():
         stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(COUNT.get(method, 3))])
         wanted = methods.resolve(method)(stack, np.asarray(family["base"][name], np.float32), **settings)
-        np.testing.assert_allclose(tensor.astype(np.float32), wanted.astype(dtype).astype(np.float32), rtol=2e-6 if dtype == np.float32 else 8e-3, atol=1e-6)
+        np.testing.assert_allclose(
+            tensor.astype(np.float32),
+            wanted.astype(dtype).astype(np.float32),
+            rtol=2e-6 if dtype == np.float32 else 8e-3,
+            atol=1e-6,
+        )
 
 
 @pytest.mark.parametrize("topk", ["official", "exact"])
@@ -128,7 +141,9 @@ def test_another_seed_gives_other_bytes_and_another_order_of_models_does_not(fam
     other = run_in_memory(replace(plan, recipe=replace(plan.recipe, seed=4)))
     assert any(first[n].tobytes() != other[n].tobytes() for n in first)
     turned = replace(plan.recipe, models=tuple(reversed(plan.recipe.models)))
-    again = run_in_memory(replace(plan, recipe=turned, steps=tuple(replace(s, reads=s.reads[::-1]) for s in plan.steps)))
+    again = run_in_memory(
+        replace(plan, recipe=turned, steps=tuple(replace(s, reads=s.reads[::-1]) for s in plan.steps))
+    )
     for name in first:
         np.testing.assert_allclose(first[name].astype(np.float32), again[name].astype(np.float32), rtol=8e-3, atol=1e-3)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,9 +54,9 @@ class RangeFile:
                 os.close(self._fd)
                 self._fd = -1
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit, modules may be empty already
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
 
 
 def _read_exactly(fd: int, out: Bytes, offset: int, path: Path) -> None:

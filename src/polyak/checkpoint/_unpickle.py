@@ -66,7 +66,7 @@ class Unpickler:
                     return self._stack.pop()
                 operation = operations.get(code)
                 if operation is None:
-                    raise self._refusal(code)  # noqa: TRY301
+                    raise self._refusal(code)
                 operation()
             raise ValueError(f"it is longer than {MAX_PICKLE_NBYTES} bytes")
         except (ValueError, TypeError, LookupError, struct.error, OverflowError, MemoryError) as error:

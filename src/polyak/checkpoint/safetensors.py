@@ -120,7 +120,7 @@ def _parse_json(header: bytes, path: Path) -> dict[str, Any]:
         if "\\" in text or text.count('"') != 2 * _count_strings(entries):
             json.loads(text, object_pairs_hook=lambda pairs: _without_duplicates(pairs, path))
             json.dumps(entries, ensure_ascii=False).encode()  # an escape can spell half a character
-        return entries  # noqa: TRY300
+        return entries
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the header is not JSON ({error!s:.200}).") from error
 
@@ -146,7 +146,7 @@ def _parse_entry(name: str, entry: Any, path: Path) -> tuple[TensorSpec, int, in
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if len(entry) != 3 or type(shape) is not list or type(begin) is not int or type(end) is not int:
-            raise ValueError  # noqa: TRY301
+            raise ValueError
         known = _KNOWN.get(dtype)
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(

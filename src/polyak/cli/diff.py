@@ -36,7 +36,11 @@ def diff(
 
 
 def _show(found: Diff, top: int) -> None:
-    for title, names in [("only in the first", found.only_a), ("only in the second", found.only_b), ("other shape", found.reshaped)]:
+    for title, names in [
+        ("only in the first", found.only_a),
+        ("only in the second", found.only_b),
+        ("other shape", found.reshaped),
+    ]:
         if names:
             print(f"{title}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
     if all(t.differing == 0 for t in found.tensors):
@@ -53,4 +57,6 @@ def _table(rows: tuple[TensorDiff, ...] | list[TensorDiff]) -> None:
     width = max(len(row.name) for row in rows)
     print(f"  {'':<{width}}  {'change':>10}  {'cosine':>10}  {'largest':>10}  differing")
     for row in rows:
-        print(f"  {row.name:<{width}}  {row.change:10.3g}  {row.cosine:10.6f}  {row.largest:10.3g}  {100 * row.differing:8.2f}%")
+        print(
+            f"  {row.name:<{width}}  {row.change:10.3g}  {row.cosine:10.6f}  {row.largest:10.3g}  {row.differing:9.2%}"
+        )

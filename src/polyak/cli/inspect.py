@@ -37,7 +37,9 @@ def _as_data(model: Checkpoint) -> dict[str, Any]:
         "model": model.label,
         "nbytes": sum(spec.nbytes for spec in model.specs.values()),
         "parameters": sum(spec.numel for spec in model.specs.values()),
-        "tensors": {n: {"dtype": s.dtype.name, "shape": list(s.shape), "nbytes": s.nbytes} for n, s in model.specs.items()},
+        "tensors": {
+            n: {"dtype": s.dtype.name, "shape": list(s.shape), "nbytes": s.nbytes} for n, s in model.specs.items()
+        },
         "ties": dict(model.ties),
         "metadata": dict(model.metadata),
         "files": [str(stamp.path) for stamp in model.stamps],
@@ -47,7 +49,8 @@ def _as_data(model: Checkpoint) -> dict[str, Any]:
 def _show(model: Checkpoint) -> None:
     specs = list(model.specs.values())
     counts = Counter(spec.dtype.name for spec in specs)
-    print(f"{model.label}: {len(specs)} tensors, {sum(s.numel for s in specs):,} parameters, {human(sum(s.nbytes for s in specs))}")
+    parameters, nbytes = sum(spec.numel for spec in specs), sum(spec.nbytes for spec in specs)
+    print(f"{model.label}: {len(specs)} tensors, {parameters:,} parameters, {human(nbytes)}")
     print(f"dtypes: {', '.join(f'{n} x {name}' for name, n in counts.most_common())}")
     print(f"files: {', '.join(stamp.path.name for stamp in model.stamps) or 'none'}")
     for alias, name in model.ties.items():

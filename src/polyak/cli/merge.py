@@ -20,7 +20,9 @@ def merge(
     memory: Annotated[str, typer.Option(help="Most memory to use, such as 400MB; fewer threads run if need be.")] = "",
     shard_size: Annotated[str, typer.Option(help="Most bytes of tensors in a file.")] = "5GB",
     digest: Annotated[str, typer.Option(help="xxh3-128 or sha256.")] = "xxh3-128",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished merge of the same recipe.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished merge of the same recipe.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the model that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,

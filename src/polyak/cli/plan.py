@@ -13,7 +13,9 @@ from . import app
 @app.command()
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe, or a mergekit YAML file.", show_default=False)],
-    probe: Annotated[bool, typer.Option("--probe", help="Also sample tensors for NaN and for unrelated models.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also sample tensors for NaN and for unrelated models.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON, step by step.")] = False,
 ) -> None:
     """Say what a merge will do, what it costs and what is wrong, reading headers only."""

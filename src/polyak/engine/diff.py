@@ -122,6 +122,11 @@ def _by_layer(tensors: Iterable[TensorDiff]) -> list[TensorDiff]:
         prefix = tensor.name.split(f".{depth.layer}.")[0] + f".{depth.layer}" if depth else tensor.name
         layers.setdefault(prefix, []).append(tensor)
     return [
-        _summary(name, np.sum([t.products for t in ts], axis=0), max(t.largest for t in ts), float(np.mean([t.differing for t in ts])))
+        _summary(
+            name,
+            np.sum([t.products for t in ts], axis=0),
+            max(t.largest for t in ts),
+            float(np.mean([t.differing for t in ts])),
+        )
         for name, ts in layers.items()
     ]

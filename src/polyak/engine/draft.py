@@ -1,9 +1,9 @@
 """A result in the making: a locked folder beside the place where it will appear, whole or not at all.
 
-    .NAME.polyak/            beside OUT
-        lock                 held by the merge that writes here
-        journal.jsonl        what is done and safe on disk
-        model/               becomes OUT
+.NAME.polyak/            beside OUT
+    lock                 held by the merge that writes here
+    journal.jsonl        what is done and safe on disk
+    model/               becomes OUT
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ class Draft:
         except OSError as error:
             os.close(self._lock)
             self._lock = -1
-            raise OutputBusy(f"another merge is writing {self.out} now. Wait for it, or choose another place.") from error
+            raise OutputBusy(
+                f"another merge is writing {self.out} now. Wait for it, or choose another place."
+            ) from error
         if not (self.home / "lock").exists() or os.fstat(self._lock).st_ino != (self.home / "lock").stat().st_ino:
             raise OutputBusy(f"another merge has just finished writing {self.out}. Run again.")
 
@@ -100,7 +102,8 @@ class Draft:
             )
         if same and len(entries) > 1 and not force:
             raise OutputExists(
-                f"an unfinished merge of this recipe lies beside {self.out}. Go on with --resume, or start over with --force."
+                f"an unfinished merge of this recipe lies beside {self.out}. Go on with --resume, or start over "
+                "with --force."
             )
         shutil.rmtree(self.model, ignore_errors=True)
         (self.home / "journal.jsonl").unlink(missing_ok=True)
@@ -153,7 +156,7 @@ class Draft:
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def writing(place: Path) -> Generator[None]:
     """Turn the operating system's errors into ours.
 
     Raises:
@@ -164,7 +167,9 @@ def writing(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
-            raise OutputError(f"the disk of {place} is full ({free} bytes free). Make room and run again with --resume.") from error
+            raise OutputError(
+                f"the disk of {place} is full ({free} bytes free). Make room and run again with --resume."
+            ) from error
         if isinstance(error, PermissionError):
             raise OutputError(f"no permission to write {error.filename or place}.") from error
         raise OutputError(f"{error.filename or place} cannot be written: {error.strerror}.") from error

@@ -32,7 +32,9 @@ class Group:
     @property
     def nbytes(self) -> int:
         """Bytes that are read if every pass takes one sweep."""
-        return sum(member.step.nbytes_read for member in self._members) * (len(self._waves) + (self._finish is not None))
+        return sum(member.step.nbytes_read for member in self._members) * (
+            len(self._waves) + (self._finish is not None)
+        )
 
     def next_stage(self) -> list[Task]:
         """The next tasks; none when the group is finished."""
@@ -66,7 +68,9 @@ class Group:
             return False
         for name in self._waves.pop(0):
             for members in self._by_scope(name):
-                self._current.append((name, answering(_request(members[0], name), members), members))
+                request = _request(members[0], name)
+                assert request is not None  # passes that are not needed are in no wave
+                self._current.append((name, answering(request, members), members))
         return True
 
     def _by_scope(self, name: str) -> Iterator[list[Prepared]]:

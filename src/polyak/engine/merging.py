@@ -62,8 +62,8 @@ def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None)
             merged = evaluate(prepared, start, stop, space, sources)
             if not encode(merged, step.out.dtype, data[(start - begin) * itemsize : (stop - begin) * itemsize]):
                 raise NotFinite(
-                    f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} cannot hold. "
-                    "Write a wider `dtype:`, or look at weights and scale."
+                    f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} "
+                    "cannot hold. Write a wider `dtype:`, or look at weights and scale."
                 )
         yield begin, data
 
@@ -122,7 +122,9 @@ def _attach(nested: NestedMerge, workers: int) -> None:
             sources = sources_of(one, stop, local.space)
             for begin in range(start, stop, length := tile_length(one.step)):
                 end = min(begin + length, stop)
-                out[4 * (begin - start) : 4 * (end - start)] = evaluate(one, begin, end, local.space, sources).view("u1")
+                out[4 * (begin - start) : 4 * (end - start)] = evaluate(one, begin, end, local.space, sources).view(
+                    "u1"
+                )
         elif one.step.kind == "merge":
             whole = evaluate(one, 0, one.step.out.numel, local.space)
             out[:] = whole[start:stop].view("u1")

@@ -160,4 +160,3 @@ def row_length(prepared: Prepared) -> int:
     """Entries of the last dimension; all of them in a vector."""
     shape = prepared.step.out.shape
     return max(shape[-1] if len(shape) > 1 else prepared.step.out.numel, 1)
-

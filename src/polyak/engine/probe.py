@@ -63,6 +63,6 @@ def _cosine(products: Any) -> float:
 
 def _say(pair: tuple[str, str], cosine: float) -> str:
     return (
-        f"{pair[0]} and {pair[1]} look unrelated: the cosine of their weights is {cosine:.3f}. Fine-tunes of one base are "
-        "close to 1; merging models of different ancestry gives noise."
+        f"{pair[0]} and {pair[1]} look unrelated: the cosine of their weights is {cosine:.3f}. Fine-tunes of one "
+        "base are close to 1; merging models of different ancestry gives noise."
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import __version__
 from .. import recipe as recipes
+from .._version import __version__
 from ..planning import BASE, Plan
 from .digest import new_hash
 
 FILE = "polyak.json"
 
 
-def provenance(plan: Plan, algorithm: str, outputs: Mapping[str, str], inputs: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def provenance(
+    plan: Plan, algorithm: str, outputs: Mapping[str, str], inputs: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
     """The contents of polyak.json: no time, no machine, so the same merge writes the same bytes.
 
     Args:

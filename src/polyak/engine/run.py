@@ -6,16 +6,16 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from .. import recipe as recipes
 from ..errors import BudgetError, InputChanged, OutputError
+from ..kernels._compile import say_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
-from ..kernels._compile import say_when_compiling
 from .digest import LEAF_NBYTES, Leaves, root
 from .draft import Draft, writing
 from .files import INDEX, Files, as_json, index_of, shards, write_text
@@ -123,7 +123,9 @@ def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
     if memory is None:
         return wanted
     if not (allowed := workers_within(plan, wanted, memory)):
-        raise BudgetError(f"this merge needs about {peak_nbytes(plan, 1)} bytes of memory with one worker; --memory allows {memory}.")
+        raise BudgetError(
+            f"this merge needs about {peak_nbytes(plan, 1)} bytes of memory with one worker; --memory allows {memory}."
+        )
     return allowed
 
 
@@ -166,7 +168,13 @@ class _Merge:
             raise
         plan = self._plan
         return Report(
-            self._draft.out, len(plan.steps), plan.nbytes_read, plan.nbytes_written, self._resumed, time.perf_counter() - began, digest
+            self._draft.out,
+            len(plan.steps),
+            plan.nbytes_read,
+            plan.nbytes_written,
+            self._resumed,
+            time.perf_counter() - began,
+            digest,
         )
 
     def _compute(self, workers: int, tile: int | None) -> None:
@@ -226,7 +234,9 @@ class _Merge:
         for name, model in self._plan.models.items():
             for stamp in model.stamps:
                 if problem := stamp.problem():
-                    raise InputChanged(f"an input of {name} changed during the merge: {problem}. Nothing was published; run again.")
+                    raise InputChanged(
+                        f"an input of {name} changed during the merge: {problem}. Nothing was published; run again."
+                    )
 
     def _write_sidecars(self) -> str:
         """Everything beside the tensors; returns the result's digest."""
@@ -237,7 +247,11 @@ class _Merge:
             if side.config is not None:
                 write_text(model / "config.json", as_json(side.config))
             for path in side.copied:
-                target = model / ("additional_chat_templates" if path.parent.name == "additional_chat_templates" else "") / path.name
+                target = (
+                    model
+                    / ("additional_chat_templates" if path.parent.name == "additional_chat_templates" else "")
+                    / path.name
+                )
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, target)
             if (index := index_of(self._layout)) is not None:
@@ -258,7 +272,9 @@ class _Merge:
             name = step.out.name if step.file is None else f"{step.file}:{step.out.name}"
             outputs[name] = root((out for out, _ in parts), self._algorithm)
             for i, read in enumerate(step.every_read):
-                inputs.setdefault(read.model, {})[read.spec.name] = root((reads[i] for _, reads in parts), self._algorithm)
+                inputs.setdefault(read.model, {})[read.spec.name] = root(
+                    (reads[i] for _, reads in parts), self._algorithm
+                )
         return outputs, inputs
 
     def _abandon(self) -> None:
@@ -272,4 +288,3 @@ class _Merge:
             self._draft.close()
         else:
             self._draft.discard()
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from .groups import Group, Task
@@ -124,7 +124,7 @@ class Scheduler:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def _no_collections() -> Generator[None]:
     """Spare the workers Python's collector of cycles: they make none, and it walks every object there is."""
     was = gc.isenabled()
     gc.disable()

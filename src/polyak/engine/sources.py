@@ -24,7 +24,9 @@ Tile = NDArray[np.float32]
 Tap = Callable[[int, Bytes], None]  # called with the number of a read and the bytes it delivered
 
 TILE = 128 * 1024  # the most entries of a tile
-TILE_NBYTES = 2_700_000  # the tiles of all models and the result; beyond the second-level cache calls cost less than misses
+TILE_NBYTES = (
+    2_700_000  # the tiles of all models and the result; beyond the second-level cache calls cost less than misses
+)
 _SHIFTS = {"BF16": 16, "F32": 0}
 WINDOW_NBYTES = 4 * 2**20  # the windows of all sources, together
 
@@ -125,7 +127,7 @@ class Sources:
         return _SHIFTS.get(next(iter(self._dtypes)).name) if len(self._dtypes) == 1 else None
 
     def windows(self, start: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The stored numbers of every source from entry `start` on: where a window begins, and (sources, n) integers."""
+        """The stored numbers of every source from `start` on: where a window begins, and (sources, n) integers."""
         for begin in range(start, self._stop, self._window):
             self._fill(begin, min(begin + self._window, self._stop))
             yield begin, self._raw.view(f"u{self._itemsize}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit  # pyright: ignore[reportUnknownVariableType]
 
@@ -15,12 +15,12 @@ def kernel(fn: F) -> F:
 
     No fastmath: sums keep their order, so results do not depend on the compiler's mood.
     """
-    return njit(nogil=True, cache=True, error_model="numpy")(fn)
+    return cast("F", njit(nogil=True, cache=True, error_model="numpy")(fn))
 
 
 def inlined(fn: F) -> F:
     """A function for use inside kernels."""
-    return njit(nogil=True, error_model="numpy", inline="always")(fn)
+    return cast("F", njit(nogil=True, error_model="numpy", inline="always")(fn))
 
 
 def say_when_compiling(say: Callable[[str], None]) -> None:

@@ -63,7 +63,7 @@ def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
 
 
 @cache
-def _decoders() -> Mapping[str, tuple[Any, Callable[..., bool], tuple[Any, ...]]]:
+def _decoders() -> Mapping[str, tuple[Any, Callable[..., int], tuple[Any, ...]]]:
     tables = {name: np.arange(256, dtype=np.uint8).view(DTYPES[name].numpy).astype(np.float32) for name in _EIGHT_BITS}
     return {
         "F64": (np.float64, _from_f64, ()),
@@ -196,7 +196,7 @@ def _from_f64(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _cast(numbers: Any, out: Any) -> bool:
+def _cast(numbers: Any, out: Any) -> Any:
     """float32 as it is, or as float64."""
     top = np.uint32(0)
     for i in range(numbers.size):
@@ -207,7 +207,7 @@ def _cast(numbers: Any, out: Any) -> bool:
 
 
 @kernel
-def _to_bf16(tile: Any, out: Any) -> bool:
+def _to_bf16(tile: Any, out: Any) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])
@@ -238,7 +238,7 @@ def _round_to_small(bits: Any, mantissa: Any, bias: Any) -> Any:
 
 
 @kernel
-def _to_f16(tile: Any, out: Any) -> bool:
+def _to_f16(tile: Any, out: Any) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])
@@ -249,7 +249,7 @@ def _to_f16(tile: Any, out: Any) -> bool:
 
 
 @kernel
-def _to_eight_bits(tile: Any, out: Any, mantissa: Any, bias: Any, largest: Any) -> bool:
+def _to_eight_bits(tile: Any, out: Any, mantissa: Any, bias: Any, largest: Any) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])

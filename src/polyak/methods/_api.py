@@ -288,7 +288,7 @@ def resolve(name: str) -> Method:
 
 
 @dataclass(frozen=True)
-class method:
+class method:  # noqa: N801
     """Register the decorated function as the merge method called `name`.
 
     Args:
@@ -322,7 +322,7 @@ class method:
                 inputs[p.name] = mark
             else:
                 raise DeclarationError(
-                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Chance or Annotated[..., FirstPass(...)]."
+                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Chance or FirstPass."
                 )
         returns = _mark(hints.get("return"))
         if returns not in (Role.MERGED, Role.DELTA):
@@ -348,5 +348,6 @@ def _read_setting(method_name: str, p: inspect.Parameter, hint: Any) -> Setting:
     if bare in (float, int, bool):
         return Setting(p.name, bare, p.default, range=mark if isinstance(mark, In) else None)
     raise DeclarationError(
-        f"{method_name!r}: annotate the setting {p.name!r} as float, int, bool, Literal[...] or Annotated[Array, PerModel(...)]."
+        f"{method_name!r}: annotate the setting {p.name!r} as float, int, bool, Literal[...] or "
+        "Annotated[Array, PerModel(...)]."
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import xxhash
 
 from .. import recipe as recipes
+from .._version import __version__
 from ..checkpoint import DTYPES, Checkpoint, TensorSpec
 from ..checkpoint._api import Bytes
 from ..errors import PolyakError
@@ -117,10 +118,9 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """A name for this plan over these files, which changes when either does."""
-        from .. import __version__
-
         stamps = {
-            name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps] for name, model in self.models.items()
+            name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps]
+            for name, model in self.models.items()
         }
         text = json.dumps([__version__, recipes.digest(self.recipe), stamps], sort_keys=True)
         return xxhash.xxh3_128_hexdigest(text.encode())
@@ -160,4 +160,3 @@ def _as_delivered(step: Step) -> TensorSpec:
     if step.kind != "merge":
         return step.out
     return TensorSpec(step.out.name, DTYPES["F32"], step.out.shape, rests_as=step.out.dtype)
-

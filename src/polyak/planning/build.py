@@ -35,7 +35,9 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
     methods.load_all()
     given = given or {}
     models = [opened(m.name, given.get(m.name) or open_source(m.source, recipe.folder)) for m in recipe.models]
-    base = opened(BASE, given.get(BASE) or open_source(recipe.base, recipe.folder)) if _has_base(recipe, given) else None
+    base = (
+        opened(BASE, given.get(BASE) or open_source(recipe.base, recipe.folder)) if _has_base(recipe, given) else None
+    )
     return _Builder(recipe, models, base).build()
 
 
@@ -118,7 +120,9 @@ class _Builder:
         kept = self._needed(method, settings)
         reads = tuple(self._read(self._models[i], name) for i in kept)
         if len(kept) < len(self._models):
-            settings = {k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()}
+            settings = {
+                k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()
+            }
         base = self._read(self._base, name) if self._base and method.needs_base else None
         return Step(out, "merge", reads, base, method, settings, number)
 
@@ -177,7 +181,9 @@ class _Builder:
         untied = [s.out.name for s in steps if s.file is None and any(m.ties(s.out.name) for m in self._everyone)]
         for name in untied:
             who = ", ".join(m.name for m in self._everyone if m.ties(name))
-            self._notes.append(f"{name!r} is tied to the embedding in {who} but not in all models: the result has its own.")
+            self._notes.append(
+                f"{name!r} is tied to the embedding in {who} but not in all models: the result has its own."
+            )
         if tied:
             self._notes.append(f"tied in every model, and tied in the result: {', '.join(sorted(tied))}.")
         donor = self._reference

@@ -109,8 +109,8 @@ def _report(missing: list[str], differing: list[str]) -> str:
     if missing:
         lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)
         lines.append(
-            "  `heads: REGEX` keeps task heads with their model; `skip: REGEX` keeps the base's tensor or leaves it out; "
-            "`strip_prefix:` on a model removes a prefix from its names."
+            "  `heads: REGEX` keeps task heads with their model; `skip: REGEX` keeps the base's tensor or leaves it "
+            "out; `strip_prefix:` on a model removes a prefix from its names."
         )
     return "\n".join(lines)
 

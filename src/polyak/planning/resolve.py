@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -129,7 +129,9 @@ class _Choice:
     def _setting(self, name: str) -> Setting:
         found = self.method.settings.get(name)
         if found is None:
-            raise SettingError(f"method {self.method.name!r} has no setting {name!r}. {suggestion(name, self.method.settings)}")
+            raise SettingError(
+                f"method {self.method.name!r} has no setting {name!r}. {suggestion(name, self.method.settings)}"
+            )
         return found
 
     def _check_names(self) -> None:
@@ -138,10 +140,12 @@ class _Choice:
         places = [*self._own, *(self._rule.models.values() if self._rule else ())]
         for name in {name for place in places for name in place}:
             if not self._setting(name).per_model:
-                raise SettingError(f"{name!r} of method {self.method.name!r} is not a setting of a model; put it under `settings:`.")
+                raise SettingError(
+                    f"{name!r} of method {self.method.name!r} is not a setting of a model; put it under `settings:`."
+                )
 
 
-def _of_model(value: Value, index: int) -> Any:
+def _of_model(value: Value | None, index: int) -> Any:
     return value[index] if isinstance(value, tuple | list) else value
 
 
@@ -159,4 +163,3 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
     left = int(place)
     right, share = min(left + 1, len(values) - 1), place - left
     return (1 - share) * values[left] + share * values[right]  # exact at both ends
-

@@ -34,6 +34,10 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
     """
     methods.load_all()
     given = given or {}
+    if any(model.name == BASE for model in recipe.models):
+        raise RecipeError(
+            f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
+        )
     models = [opened(m.name, given.get(m.name) or open_source(m.source, recipe.folder)) for m in recipe.models]
     base = (
         opened(BASE, given.get(BASE) or open_source(recipe.base, recipe.folder)) if _has_base(recipe, given) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -33,7 +34,6 @@ class Bench:
         shape: Shape of the models of the rows.
         small: Shape of the models where many are needed.
         large: Also measure what needs tens of gigabytes of disk.
-        mergekit: Its `mergekit-yaml`, if that is to be measured.
     """
 
     work: Path
@@ -85,8 +85,9 @@ class Bench:
 
     def written(self, recipe: Recipe) -> Path:
         """The recipe's file; JSON is YAML."""
-        file = self.scratch / "recipe.yaml"
-        file.write_text(json.dumps(recipe))
+        text = json.dumps(recipe)
+        file = self.scratch / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+        file.write_text(text)
         return file
 
 

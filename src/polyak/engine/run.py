@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .. import recipe as recipes
 from ..errors import BudgetError, InputChanged, OutputError
-from ..kernels._compile import say_when_compiling
+from ..kernels._compile import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
 from .digest import LEAF_NBYTES, Leaves, root
@@ -158,7 +158,8 @@ class _Merge:
         try:
             self._files = Files(self._draft, self._layout, {"format": "pt"})
             self._take_back(entries)
-            self._compute(workers, tile)
+            with saying_when_compiling(self._progress.say):
+                self._compute(workers, tile)
             self._files.close()
             self._check_inputs()
             digest = self._write_sidecars()
@@ -178,7 +179,6 @@ class _Merge:
         )
 
     def _compute(self, workers: int, tile: int | None) -> None:
-        say_when_compiling(self._progress.say)
         groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._is_missing)
         self._progress.start(sum(group.nbytes for group in groups))
         Scheduler(groups, workers, self._progress.advance).run()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from numba import njit  # pyright: ignore[reportUnknownVariableType]
@@ -23,7 +24,8 @@ def inlined(fn: F) -> F:
     return cast("F", njit(nogil=True, error_model="numpy", inline="always")(fn))
 
 
-def say_when_compiling(say: Callable[[str], None]) -> None:
+@contextmanager
+def saying_when_compiling(say: Callable[[str], None]) -> Generator[None]:
     """Have it said, once, if a kernel is not in the cache and must be compiled."""
     from numba.core import event
 
@@ -31,11 +33,12 @@ def say_when_compiling(say: Callable[[str], None]) -> None:
         said = False
 
         def on_start(self, event: Any) -> None:
-            if not Listener.said:
-                Listener.said = True
+            if not self.said:
+                self.said = True
                 say("compiling kernels for this machine; this happens once ...")
 
         def on_end(self, event: Any) -> None:
             pass
 
-    event.register("numba:compile", Listener())
+    with event.install_listener("numba:compile", Listener()):
+        yield

@@ -34,7 +34,7 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
     """
     methods.load_all()
     given = given or {}
-    if any(model.name == BASE for model in recipe.models):
+    if _has_base(recipe, given) and any(model.name == BASE for model in recipe.models):
         raise RecipeError(
             f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
         )

@@ -1,0 +1,93 @@
+"""How close to copying files is a merge?  README.md beside this file says how that is measured."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import _facts
+import _rows
+from _bench import HERE, Bench
+from _machine import machine
+from _mergekit import Mergekit, measure
+from _process import Failed
+from _results import Line, Results, mergekit_file, refresh
+
+SHAPE = "500M"
+SMALL = "60M"
+PATHS = ("--work", "--results")
+
+
+def main() -> None:
+    options = _options(sys.argv[1:])
+    options.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.work, prefix="run-") as scratch:
+        try:
+            failed = _measure(options, Path(scratch))
+        except Failed as error:
+            sys.exit(f"error: {error}")
+    if failed:
+        sys.exit(f"{failed} could not be measured")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="merge_speed.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--runs", type=int, help="counted runs of each work (default: 5; 3 if --quick)")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="only what this regular expression finds")
+    parser.add_argument("--shape", default=SHAPE, help="of the models: 500M (default), 60M, 3B, tiny")
+    parser.add_argument("--quick", action="store_true", help="60M, 3 runs")
+    parser.add_argument("--large", action="store_true", help="also the memory for 3B: 32 GB of disk")
+    parser.add_argument("--environment", action="store_true", help="also the size of an installation")
+    parser.add_argument("--mergekit", type=Path, metavar="PYTHON_BIN", help="measure that interpreter's mergekit")
+    parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
+    parser.add_argument("--results", type=Path, help="file of results (default: results.json here, if 500M)")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.shape = SMALL
+    options.runs = options.runs or (3 if options.quick else 5)
+    if options.runs < 1:
+        parser.error(f"--runs must be at least 1; got {options.runs}")
+    # Other shapes must not stand in for the one that the pages show.
+    options.results = options.results or (HERE if options.shape == SHAPE else options.work) / "results.json"
+    return options
+
+
+def _measure(options: argparse.Namespace, scratch: Path) -> int:
+    small = options.shape if options.shape == "tiny" else SMALL
+    bench = Bench(options.work.resolve(), scratch.resolve(), options.runs, options.shape, small, options.large)
+    bench.family(bench.shape)
+    here, wanted = machine(options.work), re.compile(options.only, re.IGNORECASE).search
+    print(", ".join(f"{name}: {value}" for name, value in here.items()), flush=True)
+    if options.mergekit:
+        failed = measure(Mergekit(options.mergekit), bench, mergekit_file(options.results), here, wanted)
+        refresh(options.results)
+        return failed
+    results = Results(options.results, here, afresh=not options.only)
+    results.ran(_command(sys.argv[1:]))
+    return results.measure(line for line in _lines(bench, options) if wanted(line.name))
+
+
+def _lines(bench: Bench, options: argparse.Namespace) -> list[Line]:
+    found = [*_rows.lines(bench), *_facts.lines(bench)]
+    return [*found, *_facts.environment_lines(bench)] if options.environment else found
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """What was called, without the paths of this machine."""
+    kept = ["python", "benchmarks/merge_speed.py"]
+    words = iter(arguments)
+    for word in words:
+        if word in PATHS:
+            next(words)
+        elif not word.startswith(tuple(f"{name}=" for name in PATHS)):
+            kept.append(shlex.quote(word))
+    return " ".join(kept)
+
+
+if __name__ == "__main__":
+    main()

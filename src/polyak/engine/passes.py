@@ -19,7 +19,7 @@ from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared, definition_supply, inputs, wanted
 
-BLOCK = 128 * 1024  # entries that are reduced together; part of the contract on bytes
+BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
 
 class Answering(ABC):

@@ -32,26 +32,33 @@ def explain(plan: Plan) -> str:
 
 
 def treatments(plan: Plan) -> dict[str, list[Step]]:
-    """Steps by what is done to them, in words."""
-    found: dict[str, list[Step]] = {}
+    """Steps by what is done to them, in words; numbers that change over the depth are given as ranges."""
+    found: dict[tuple[object, ...], list[Step]] = {}
     for step in plan.steps:
-        found.setdefault(_treatment(plan, step), []).append(step)
-    return found
+        models = tuple(read.model for read in step.reads)
+        found.setdefault((step.rule, step.kind, step.method and step.method.name, models, step.file), []).append(step)
+    return {_treatment(plan, steps): steps for steps in found.values()}
 
 
-def _treatment(plan: Plan, step: Step) -> str:
-    if step.method is None:
-        what = "copied from" if step.kind == "copy" else "copied, if equal in"
-        return f"{what} {', '.join(r.model for r in step.reads)}" + (f" into {step.file}" if step.file else "")
-    settings = ", ".join(f"{k}={_value(v)}" for k, v in step.settings.items())
-    rule = "" if step.rule is None else f"rule {step.rule + 1} ({plan.recipe.rules[step.rule].match!r}): "
-    return f"{rule}{step.method.name}({settings}) of {', '.join(r.model for r in step.reads)}"
+def _treatment(plan: Plan, steps: list[Step]) -> str:
+    first = steps[0]
+    models = ", ".join(read.model for read in first.reads)
+    if first.method is None:
+        what = "copied from" if first.kind == "copy" else "copied, if equal in"
+        return f"{what} {models}" + (f" into {first.file}" if first.file else "")
+    settings = ", ".join(f"{name}={_values([step.settings[name] for step in steps])}" for name in first.settings)
+    rule = "" if first.rule is None else f"rule {first.rule + 1} ({plan.recipe.rules[first.rule].match!r}): "
+    return f"{rule}{first.method.name}({settings}) of {models}"
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(f'{v:g}' for v in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+def _values(values: list[Any]) -> str:
+    """One setting over several steps."""
+    if isinstance(values[0], tuple):
+        return f"[{', '.join(_values(list(each)) for each in zip(*values, strict=True))}]"
+    if isinstance(values[0], float):
+        low, high = min(values), max(values)
+        return f"{low:g}" if low == high else f"{low:g}..{high:g}"
+    return "|".join(dict.fromkeys(str(v).lower() if isinstance(v, bool) else str(v) for v in values))
 
 
 def _unmatched(plan: Plan) -> list[str]:

@@ -52,7 +52,7 @@ demo: $(VENV)/.demo ## create the environment and merge experts on handwritten d
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
-	$(BIN)/python -m examples.text.demo
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.text.demo
 
 parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-mergekit

@@ -1,6 +1,6 @@
 """Make one family of inputs, as a process of its own: `python _inputs.py FOLDER SHAPE EXPERTS DTYPE`.
 
-Linux starts a child's maximum resident memory at its parent's.  So what measures must stay small, and the arrays live here.
+Linux starts a child's maximum resident memory at its parent's: what measures must stay small, so the arrays live here.
 """
 
 from __future__ import annotations

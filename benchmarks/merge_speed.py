@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -20,6 +21,7 @@ from _results import Line, Results, mergekit_file, refresh
 
 SHAPE = "500M"
 SMALL = "60M"
+QUIET = 0.5  # load average from which times are of no use
 PATHS = ("--work", "--results")
 
 
@@ -63,6 +65,8 @@ def _measure(options: argparse.Namespace, scratch: Path) -> int:
     bench.family(bench.shape)
     here, wanted = machine(options.work), re.compile(options.only, re.IGNORECASE).search
     print(", ".join(f"{name}: {value}" for name, value in here.items()), flush=True)
+    if os.getloadavg()[0] > QUIET:
+        print(f"warning: other work is running (load average {os.getloadavg()[0]:.2g})", file=sys.stderr)
     if options.mergekit:
         failed = measure(Mergekit(options.mergekit), bench, mergekit_file(options.results), here, wanted)
         refresh(options.results)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -75,11 +76,11 @@ class Workshop:
         """
         if not merge.scales:
             return merge
-        return max((merge.with_scale(scale) for scale in merge.scales), key=lambda one: score(self._candidate(one)))
+        return max((merge.with_scale(scale) for scale in merge.scales), key=lambda one: self._try(one, score))
 
-    def _candidate(self, merge: Merge) -> Path:
-        out = self.folder / "candidate"
-        return merge_here(self._data(merge, Path()), out, force=True).out
+    def _try(self, merge: Merge, score: Callable[[Path], float]) -> float:
+        with TemporaryDirectory(dir=self.folder) as folder:
+            return score(merge_here(self._data(merge, Path()), Path(folder, "candidate")).out)
 
     def _data(self, merge: Merge, beside: Path) -> dict[str, Any]:
         return {

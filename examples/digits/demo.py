@@ -52,7 +52,7 @@ def run(out: Path, *, pretraining: int = 40, finetuning: int = 6, merges: tuple[
         merges: What to merge by.
     """
     began = time.monotonic()
-    for name in ("models", "recipes", "merged", "candidate"):
+    for name in ("models", "recipes", "merged"):
         shutil.rmtree(out / name, ignore_errors=True)
     workshop = Workshop(out, tuple(KINDS), {"seed": 7})
     say("training a base and five experts")

@@ -42,6 +42,15 @@ def test_merge_verify_and_diff(place):
     assert "layers.0 " in said and "largest movers" in said
 
 
+def test_a_seed_on_the_command_line_replaces_the_recipes(place):
+    (place / "dare.yaml").write_text(recipe_text("dare_linear") + "seed: 1\n")
+    digests = [
+        json.loads(polyak(place, "merge", "dare.yaml", f"seed-{i}", "--json", *options))["digest"]
+        for i, options in enumerate([[], ["--seed", "1"], ["--seed", "2"]])
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_verify_names_a_changed_tensor(place):
     polyak(place, "merge", "recipe.yaml", "tampered")
     path = place / "tampered" / "model.safetensors"

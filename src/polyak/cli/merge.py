@@ -19,6 +19,7 @@ def merge(
     workers: Annotated[int, typer.Option(help="Threads; 0 is one a CPU.", min=0)] = 0,
     memory: Annotated[str, typer.Option(help="Most memory to use, such as 400MB; fewer threads run if need be.")] = "",
     shard_size: Annotated[str, typer.Option(help="Most bytes of tensors in a file.")] = "5GB",
+    seed: Annotated[int | None, typer.Option(help="Seed of random methods, instead of the recipe's.", min=0)] = None,
     digest: Annotated[str, typer.Option(help="xxh3-128 or sha256.")] = "xxh3-128",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished merge of the same recipe.")
@@ -28,11 +29,14 @@ def merge(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Merge the models of a recipe into a folder."""
+    from dataclasses import replace
+
     from .. import api
     from ..engine import run
     from ._progress import Bar
 
-    planned = api.plan(recipe)
+    asked = api.load_recipe(recipe)
+    planned = api.plan(asked if seed is None else replace(asked, seed=seed))
     bar = Bar(quiet=quiet or as_json)
     for note in planned.notes:
         bar.say(f"note: {note}")

@@ -102,7 +102,7 @@ class Results:
             "machine": self._machine,
             "commands": "; ".join(self._commands),
             "measured_with": self._commands,
-            "rows": [{**row, "mergekit_s": None} for row in self._entries["rows"]],
+            "rows": [{**row, "mergekit_s": seconds.get(row["work"])} for row in self._entries["rows"]],
             "facts": facts,
         }
         write_json(self._path, data)

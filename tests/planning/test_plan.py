@@ -173,7 +173,8 @@ def test_a_plan_of_many_tensors_explains_itself(tmp_path):
     family = random_family()
     for name, contents in family.items():
         write_model(tmp_path / name, contents)
-    text = "base: ./base\nmodels: [./m0, ./m1]\nmethod: ties\nrules: [{match: norm, method: linear}, {match: nowhere}]\n"
+    rules = "[{match: norm, method: linear}, {match: nowhere}]"
+    text = f"base: ./base\nmodels: [./m0, ./m1]\nmethod: ties\nrules: {rules}\n"
     said = polyak.plan(recipe(tmp_path, text)).explain()
     for part in (
         "8 tensors",

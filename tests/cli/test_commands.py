@@ -108,6 +108,7 @@ def test_a_wrong_recipe_is_one_message_and_an_exit_code(place, recipe, code, say
 
 def test_budgets_sizes_and_places_are_checked(place):
     assert "needs about" in polyak(place, "merge", "recipe.yaml", "never", "--memory", "1MB", code=5)
+    assert "no digest 'md5'" in polyak(place, "merge", "recipe.yaml", "never", "--digest", "md5", code=3)
     assert "is no size" in polyak(place, "merge", "recipe.yaml", "never", "--shard-size", "big", code=2)
     assert "where base lies" in polyak(place, "merge", "recipe.yaml", "base", code=5)
     assert "cannot be read" in polyak(place, "merge", "missing.yaml", "never", code=3)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import recipe as recipes
-from ..errors import BudgetError, InputChanged, OutputError
+from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
 from ..kernels._compile import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
-from .digest import LEAF_NBYTES, Leaves, root
+from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .draft import Draft, writing
 from .files import INDEX, Files, as_json, index_of, shards, write_text
 from .groups import grouped
@@ -106,12 +106,15 @@ def run(
         progress: Who watches.
 
     Raises:
+        SettingError: there is no such digest.
         BudgetError: not even one worker fits into `memory`.
         OutputError: the place is taken, busy, full or not writable, or is one of the inputs.
         NotFinite: an input or the result holds NaN or infinity.
         InputChanged: an input changed under the merge.
     """
     began = time.perf_counter()
+    if digest not in ALGORITHMS:
+        raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
     out = Path(os.path.abspath(out))
     _refuse_inputs(plan, out)
     merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent())

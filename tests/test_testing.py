@@ -121,6 +121,12 @@ def squares(deltas: Deltas) -> Delta:
     return array_namespace(deltas).sum(deltas**2, axis=0)
 
 
+@broken("check_linear", laws={Law.LINEAR})
+def takes_the_larger(tensors: Tensors) -> Merged:
+    """Take the largest of each entry."""
+    return array_namespace(tensors).max(tensors, axis=0)
+
+
 @broken("check_zero_is_absent", laws={Law.ZERO_IS_ABSENT})
 def counts_the_silent(deltas: Deltas, *, weight: Coefficient) -> Delta:
     """Divide by the number of models, silent ones included."""

@@ -84,7 +84,8 @@ def _names_in(folder: Path) -> list[str]:
 def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
     if "adapter_config.json" in held:
         raise UnsupportedFormat(
-            f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`."
+            f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
+            "or merge adapters with one another by `polyak lora merge`."
         )
     if ".metadata" in held or any(name.endswith(".distcp") for name in held):
         raise UnsupportedFormat(

@@ -50,11 +50,16 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no adapter folder.")
     settings = read_settings(folder)
-    factors = _open_factors(folder)
+    factors = open_factors(folder)
     return _LoraView(base, factors, settings, sort_names([*factors.specs, *factors.ties], settings.path), scale)
 
 
-def _open_factors(folder: Path) -> Checkpoint:
+def open_factors(folder: Path) -> Checkpoint:
+    """Open the tensors of an adapter.
+
+    Raises:
+        CheckpointError: there are none, or their file is damaged.
+    """
     for name, reader in [("adapter_model.safetensors", SafetensorsFile), ("adapter_model.bin", open_pickled)]:
         if (folder / name).exists():
             return reader(inside(folder, name))
@@ -124,7 +129,7 @@ class _LoraView(Checkpoint):
 
         left, right = self._factors_of(name, update)
         values = out.view(np.float32)
-        _read_floats(source, spec, start, stop, values)
+        read_floats(source, spec, start, stop, values)
         add_product(values, start, left, right, np.float32(update.scaling))
 
     def _factors_of(self, name: str, update: _Update) -> tuple[Floats, Floats]:
@@ -139,7 +144,7 @@ class _LoraView(Checkpoint):
     def _as_matrix(self, factor: str) -> Floats:
         spec = self._factors.spec(factor)
         values = np.empty(spec.numel, np.float32)
-        _read_floats(self._factors, spec, 0, spec.numel, values)
+        read_floats(self._factors, spec, 0, spec.numel, values)
         return values.reshape(spec.shape[0], -1)
 
     def close(self) -> None:
@@ -156,7 +161,8 @@ def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
     return found
 
 
-def _read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
+def read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
+    """Read elements [start, stop) of a floating tensor as float32."""
     if spec.dtype == F32:
         source.read_into(spec.name, start, stop, out.view(np.uint8))
         return

@@ -116,7 +116,7 @@ def run(
     if digest not in ALGORITHMS:
         raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
     out = Path(os.path.abspath(out))
-    _refuse_inputs(plan, out)
+    refuse_inputs(plan, out)
     merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent())
     return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
 
@@ -132,7 +132,7 @@ def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
     return allowed
 
 
-def _refuse_inputs(plan: Plan, out: Path) -> None:
+def refuse_inputs(plan: Plan, out: Path) -> None:
     """A result may not replace, hold, or lie in what it is made of."""
     place = out.resolve()
     for name, model in plan.models.items():

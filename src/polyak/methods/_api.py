@@ -92,6 +92,7 @@ class Law(enum.Enum):
     IDEMPOTENT = "merging copies of one model gives that model"
     ELEMENTWISE = "once its first passes are known, merging a slice gives that slice of the merge"
     HOMOGENEOUS = "scaling every delta scales the result's delta"
+    LINEAR = "the result is a sum of the models and the base, each times a number that the settings alone decide"
     ZERO_IS_ABSENT = "a model whose weight is zero might as well not be there"
 
 

@@ -12,7 +12,7 @@ from ._api import Delta, Deltas, In, Law, method
     "expo",
     source="Zheng et al., 2024. Model Extrapolation Expedites Alignment. arXiv:2404.16792",
     models=(1, 1),
-    laws={Law.ELEMENTWISE, Law.HOMOGENEOUS},
+    laws={Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def expo(deltas: Deltas, *, alpha: Annotated[float, In(0, math.inf)] = 0.3) -> Delta:
     """Extrapolate from the base through a model.

@@ -13,7 +13,7 @@ from ._weights import has_a_sum
 @method(
     "linear",
     source="Wortsman et al., 2022. Model soups. arXiv:2203.05482",
-    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def linear(tensors: Tensors, *, weight: Coefficient, normalize: bool = True) -> Merged:
     """Average the models, each with its weight.

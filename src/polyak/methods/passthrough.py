@@ -11,7 +11,7 @@ from ._api import Law, Merged, Tensors, method
     "passthrough",
     source="Goddard et al., 2024. Arcee's MergeKit. arXiv:2403.13257",
     models=(1, 1),
-    laws={Law.IDEMPOTENT, Law.ELEMENTWISE},
+    laws={Law.IDEMPOTENT, Law.ELEMENTWISE, Law.LINEAR},
 )
 def passthrough(tensors: Tensors, *, scale: float = 1.0) -> Merged:
     """Take the tensors of one model, times a number.

@@ -13,7 +13,7 @@ from ._weights import has_a_sum
 @method(
     "task_arithmetic",
     source="Ilharco et al., 2023. Editing Models with Task Arithmetic. arXiv:2212.04089",
-    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def task_arithmetic(deltas: Deltas, *, weight: Coefficient, scale: float = 1.0, normalize: bool = False) -> Delta:
     """Add the weighted deltas to the base.

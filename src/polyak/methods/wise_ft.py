@@ -11,7 +11,7 @@ from ._api import Delta, Deltas, Fraction, Law, method
     "wise_ft",
     source="Wortsman et al., 2022. Robust fine-tuning of zero-shot models. arXiv:2109.01903",
     models=(1, 1),
-    laws={Law.ELEMENTWISE, Law.HOMOGENEOUS},
+    laws={Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def wise_ft(deltas: Deltas, *, alpha: Fraction = 0.5) -> Delta:
     """Interpolate between the base and a model.

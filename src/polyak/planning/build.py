@@ -33,6 +33,8 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
     methods.load_all()
+    if recipe.adapter is not None:
+        raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
     given = given or {}
     if _has_base(recipe, given) and any(model.name == BASE for model in recipe.models):
         raise RecipeError(

@@ -109,6 +109,27 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Factorisation:
+    """How merged adapters become an adapter again.
+
+    Attributes:
+        rank: The most that a module of the result has (default: no limit, where the merge is of low rank by itself).
+        energy: The least share of the squares of a module's merged delta that is kept, in (0, 1] (default: all that
+            `rank` allows).
+        space: What is merged: the `product` B A, which is what an adapter does; or the `factors` A and B, each by
+            itself, which is something else and is reported with its error.
+        absent: What a module is in adapters that do not have it: an error (`refuse`), or `zero`.
+        base: The name of the base that the result is for (default: the adapters' own, which must agree).
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+    space: Literal["product", "factors"] = "product"
+    absent: Literal["refuse", "zero"] = "refuse"
+    base: str | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What to merge, and how.
 
@@ -125,6 +146,7 @@ class Recipe:
         buffers: Which model integer and boolean tensors come from when they differ and there is no base.
         dtype: The dtype of the result (default: each tensor's, as the base or first model stores it).
         seed: Seeds random methods.
+        adapter: For merges of adapters into an adapter (`polyak lora merge`): what the result is like.
         provenance: For learned recipes: what was optimised, on which data; not interpreted.
         folder: What relative paths are relative to; not part of what the recipe says.
     """
@@ -139,5 +161,6 @@ class Recipe:
     buffers: Literal["first", "last"] | None = None
     dtype: str | None = None
     seed: int = 0
+    adapter: Factorisation | None = None
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     folder: Path = field(default=Path(), compare=False)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UnknownMethod, suggestion
-from ._model import NOTHING, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._model import NOTHING, Factorisation, Lora, Model, Recipe, Rule, Settings, Source, Value
 from ._reader import (
     Place,
     Table,
@@ -58,6 +58,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
         buffers=table.take("buffers", cast("Any", one_of(("first", "last"))), None),
         dtype=table.take("dtype", dtype, None),
         seed=table.take("seed", integer, 0),
+        adapter=table.take("adapter", _read_adapter, None),
         provenance=table.take("provenance", _read_provenance, _EMPTY),
         folder=scope.folder,
     )
@@ -218,6 +219,31 @@ def _read_layers(value: object, place: Place) -> tuple[int, int]:
     if len(bounds) != 2 or bounds[0] >= bounds[1]:
         raise place.wanted("[first, stop), with first below stop", value)
     return bounds[0], bounds[1]
+
+
+def _read_adapter(value: object, place: Place) -> Factorisation:
+    table = Table(value, place)
+    found = Factorisation(
+        rank=table.take("rank", _rank, None),
+        energy=table.take("energy", _energy, None),
+        space=cast("Any", table.take("space", one_of(("product", "factors")), "product")),
+        absent=cast("Any", table.take("absent", one_of(("refuse", "zero")), "refuse")),
+        base=table.take("base", text, None),
+    )
+    table.finish()
+    return found
+
+
+def _rank(value: object, place: Place) -> int:
+    if (found := integer(value, place)) < 1:
+        raise place.wanted("at least 1", value)
+    return found
+
+
+def _energy(value: object, place: Place) -> float:
+    if not 0 < (found := number(value, place)) <= 1:
+        raise place.wanted("above 0 and at most 1", value)
+    return found
 
 
 def _read_provenance(value: object, place: Place) -> Mapping[str, Any]:

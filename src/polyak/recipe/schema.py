@@ -19,7 +19,7 @@ from typing import (
     get_type_hints,
 )
 
-from ._model import Gradient, Lora, Model, Recipe, Rule, Source
+from ._model import Factorisation, Gradient, Lora, Model, Recipe, Rule, Source
 from ._reader import LARGEST_INTEGER
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def schema() -> Schema:
             "Source": {"anyOf": [_TEXT, {**_table(Source, methods), **_PATH_OR_RECIPE}]},
             "Model": {"anyOf": [_TEXT, {**_model(methods), **_PATH_OR_RECIPE}]},
             "Lora": {"anyOf": [_TEXT, _table(Lora, methods)]},
+            "Factorisation": _table(Factorisation, methods),
             "Rule": {**_table(Rule, methods), "allOf": [_rule_follows(method) for method in methods]},
             **{f"settings of {method.name}": _settings(method.settings.values(), lists=True) for method in methods},
             **{
@@ -103,7 +104,8 @@ def _table(cls: type, methods: Iterable[Method]) -> Schema:
 
 # What a file must give; a name and an alternative to a path have defaults that dataclasses cannot express.
 _REQUIRED: Mapping[type, tuple[str, ...]] = {
-    Recipe: ("method", "models"), Source: (), Model: (), Lora: ("path",), Rule: ("match",), Gradient: ("gradient",),
+    Recipe: ("method", "models"), Source: (), Model: (), Lora: ("path",), Factorisation: (),
+    Rule: ("match",), Gradient: ("gradient",),
 }  # fmt: skip
 
 
@@ -116,6 +118,10 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
         Recipe: {
             "method": named, "skip": _TEXTS, "heads": _TEXTS, "dtype": {"enum": list(DTYPE_NAMES)},
             "models": {"type": "array", "items": {"$ref": "#/$defs/Model"}, "minItems": 1},
+        },
+        Factorisation: {
+            "rank": {"type": "integer", "minimum": 1, "maximum": LARGEST_INTEGER},
+            "energy": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         },
         Rule: {
             "method": named,

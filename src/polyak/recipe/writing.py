@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import RecipeError
-from ._model import Cases, Gradient, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._model import Cases, Factorisation, Gradient, Lora, Model, Recipe, Rule, Settings, Source, Value
 from .native import default_name
 
 
@@ -54,6 +55,7 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
         "buffers": recipe.buffers,
         "dtype": recipe.dtype,
         "seed": _copy(recipe.seed) or None,
+        "adapter": None if recipe.adapter is None else _adapter(recipe.adapter),
         "provenance": _copy(recipe.provenance),
     }
     return _without_defaults(data)
@@ -61,6 +63,11 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
 
 def _without_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if value not in (None, {}, [])}
+
+
+def _adapter(adapter: Factorisation) -> dict[str, Any] | None:
+    given = {f.name: getattr(adapter, f.name) for f in fields(adapter) if getattr(adapter, f.name) != f.default}
+    return {key: _copy(value) for key, value in given.items()} or {"absent": adapter.absent}
 
 
 def _model(model: Model, recipe: Recipe, folder: Path | None) -> str | dict[str, Any]:

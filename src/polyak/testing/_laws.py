@@ -51,6 +51,16 @@ def check_homogeneous(method: Method) -> None:
         assert_close(times, factor * once, f"deltas times {factor} gave other than {factor} times the delta", 4)
 
 
+def check_linear(method: Method) -> None:
+    problem = sample(method)
+    for settings in choices(method, problem.k):
+        whole = problem.merge(method, settings)
+        other = replace(problem, tensors=problem.tensors[:, ::-1], base=problem.base[::-1])
+        sums = replace(problem, tensors=problem.tensors + other.tensors, base=problem.base + other.base)
+        wanted = whole + other.merge(method, settings)
+        assert_close(sums.merge(method, settings), wanted, f"the merge of sums is no sum of merges ({settings})", 8)
+
+
 def check_zero_is_absent(method: Method) -> None:
     problem = sample(method)
     assert_that("weight" in method.settings, "a method without a setting `weight` cannot claim this law")
@@ -62,12 +72,13 @@ def check_zero_is_absent(method: Method) -> None:
         assert_close(there, gone, f"a model of weight zero changed the result ({settings})")
 
 
-# ELEMENTWISE, SYMMETRIC and ZERO_IS_ABSENT hold whatever the settings; the others where words and switches have
+# ELEMENTWISE, SYMMETRIC, LINEAR and ZERO_IS_ABSENT hold whatever the settings; the others where words and switches have
 # their defaults, and IDEMPOTENT where numbers that are not the models' own have theirs too.
 LAWS: Mapping[Law, Check] = {
     Law.SYMMETRIC: check_symmetric,
     Law.IDEMPOTENT: check_idempotent,
     Law.ELEMENTWISE: check_elementwise,
     Law.HOMOGENEOUS: check_homogeneous,
+    Law.LINEAR: check_linear,
     Law.ZERO_IS_ABSENT: check_zero_is_absent,
 }

@@ -1,0 +1,187 @@
+"""Adapters as they lie on disk: their modules, each with its factors and scaling; and their products as checkpoints."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checkpoint import DTYPES, Checkpoint, Stamp, TensorSpec
+from ..checkpoint._api import Bytes
+from ..checkpoint._peft import Settings, read_settings, sort_names
+from ..checkpoint.folder import read_json
+from ..checkpoint.lora import open_factors, read_floats
+from ..errors import CheckpointError, NotFinite
+
+Floats = NDArray[np.float32]
+HELD = 4  # modules whose factors stay in memory: the workers are seldom at more
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One adapted module: Delta = scaling * B @ A, both as matrices.
+
+    Attributes:
+        a: A, of shape (r, in) or (r, in, height, width).
+        b: B, of shape (out, r) or (out, r, 1, 1).
+        scaling: s = alpha / r, or alpha / sqrt(r).
+        embedding: Whether it is an embedding.
+        transposed: Whether the weight that it changes is kept as (in, out).
+    """
+
+    a: TensorSpec
+    b: TensorSpec
+    scaling: float
+    embedding: bool
+    transposed: bool
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight that it changes."""
+        shape = self.b.shape[0], *self.a.shape[1:]
+        return shape[::-1] if self.transposed else shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.a.nbytes + self.b.nbytes
+
+
+class Adapter:
+    """An adapter folder, opened: headers and configuration are read, factors are not.
+
+    Attributes:
+        name: What the recipe calls it.
+        folder: Where it lies.
+        config: adapter_config.json as it is.
+        settings: What of it matters for merging, checked.
+        modules: The adapted modules, by name.
+        whole: Tensors that it keeps whole (`modules_to_save`, biases), by the name of the base's tensor.
+        stamps: Its files as they were when it was opened.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder} is no adapter folder.")
+        self.name, self.folder = name, folder
+        self.settings = read_settings(folder)
+        self.config = read_json(self.settings.path)
+        self.tensors = open_factors(folder)
+        names = sort_names([*self.tensors.specs, *self.tensors.ties], self.settings.path)
+        self.modules = {
+            module: _module(
+                module, self.tensors.spec(a), self.tensors.spec(b), self.settings, module in names.embeddings
+            )
+            for module, (a, b) in names.factors.items()
+        }
+        self.whole = {name: self.tensors.spec(held) for name, held in names.replaced.items()}
+        self.stamps = *self.tensors.stamps, Stamp.of(self.settings.path, self.settings.path.read_bytes())
+
+    @property
+    def base(self) -> str | None:
+        """The name of the base, as the configuration gives it."""
+        found = self.config.get("base_model_name_or_path")
+        return found if isinstance(found, str) and found else None
+
+    def factors(self, module: str) -> tuple[Floats, Floats]:
+        """B (out, r) and A (r, in), unscaled.
+
+        Raises:
+            NotFinite: one of them holds NaN or infinity.
+        """
+        found = self.modules[module]
+        return self._matrix(found.b), self._matrix(found.a)
+
+    def _matrix(self, spec: TensorSpec) -> Floats:
+        values = np.empty(spec.numel, np.float32)
+        read_floats(self.tensors, spec, 0, spec.numel, values)
+        if not np.isfinite(values).all():
+            raise NotFinite(
+                f"{spec.name!r} of {self.name} ({self.folder}) holds NaN or infinity. Leave that adapter out."
+            )
+        return values.reshape(spec.shape[0], -1)
+
+
+def _module(name: str, a: TensorSpec, b: TensorSpec, settings: Settings, embedding: bool) -> Module:
+    rank = settings.rank_of(name)
+    fits = len(a.shape) == len(b.shape) >= 2 and a.shape[0] == b.shape[1] == rank and set(b.shape[2:]) <= {1}
+    if not fits or not a.dtype.floating or not b.dtype.floating or not a.numel or not b.numel:
+        raise CheckpointError(
+            f"{settings.path}: {name!r} has A {a.dtype} {list(a.shape)} and B {b.dtype} {list(b.shape)}, which do not "
+            f"fit together or the rank {rank} of the configuration."
+        )
+    transposed = embedding or (settings.fan_in_fan_out and len(a.shape) == 2)
+    return Module(a, b, settings.scaling_of(name), embedding, transposed)
+
+
+class Products(Checkpoint):
+    """What an adapter adds to its base, as a checkpoint of float32 tensors; computed while it is read.
+
+    A module's tensor is called as the weight that it changes: `MODULE.weight`.  Tensors that the adapter keeps whole
+    are there under the base's names.
+
+    Args:
+        adapter: Whose.
+        shapes: Every module with the shape of its weight; those that the adapter lacks are zero.
+    """
+
+    def __init__(self, adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._adapter, self.label, self.stamps = adapter, str(adapter.folder), adapter.stamps
+        weights = {f"{module}.weight": shape for module, shape in shapes.items()}
+        self._modules = {f"{module}.weight": module for module in shapes}
+        whole = {name: TensorSpec(name, spec.dtype, spec.shape) for name, spec in adapter.whole.items()}
+        self.specs = {name: TensorSpec(name, DTYPES["F32"], shape) for name, shape in weights.items()} | whole
+        self._held: OrderedDict[str, tuple[Floats, Floats]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        module = self._modules.get(name)
+        if module is None:
+            self._adapter.tensors.read_into(self._adapter.whole[name].name, start, stop, out)
+            return
+        out[:] = 0
+        if module not in self._adapter.modules:
+            return
+        from ..checkpoint._low_rank import add_product
+
+        left, right = self._factors(module)
+        add_product(out.view(np.float32), start, left, right, np.float32(self._adapter.modules[module].scaling))
+
+    def _factors(self, module: str) -> tuple[Floats, Floats]:
+        with self._lock:
+            if module not in self._held:
+                b, a = self._adapter.factors(module)
+                left, right = (a.T, b.T) if self._adapter.modules[module].transposed else (b, a)
+                self._held[module] = np.ascontiguousarray(left), np.ascontiguousarray(right)
+                if len(self._held) > HELD:
+                    self._held.popitem(last=False)
+            return self._held[module]
+
+    def close(self) -> None:
+        self._adapter.tensors.close()
+
+
+class Zeros(Checkpoint):
+    """The base of adapters' products: tensors of zeros."""
+
+    label = "nothing"
+
+    def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
+        self.specs = dict(specs)
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        out[:] = 0
+
+
+def as_matrix(values: Any, module: Module) -> Any:
+    """A weight's update as the matrix B @ A."""
+    return values.reshape(module.shape).T if module.transposed else values.reshape(module.shape[0], -1)

@@ -1,0 +1,123 @@
+"""What became of a merge or an extraction of adapters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import recipe as recipes
+from .._version import __version__
+from ..engine.provenance import FILE, of_model
+from ..recipe import Recipe
+from ._opened import Adapter
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """One module of a result.
+
+    Attributes:
+        name: Its name.
+        rank: The rank of its factors.
+        energy: Sum of the squares of what it stands for.
+        lost: Sum of the squares of the difference.
+    """
+
+    name: str
+    rank: int
+    energy: float
+    lost: float
+
+    @property
+    def share_lost(self) -> float:
+        return self.lost / self.energy if self.energy else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """An adapter that was written.
+
+    Attributes:
+        out: Where it is.
+        modules: Its modules.
+        nbytes_written: Bytes of its tensors.
+        seconds: Wall time.
+        digest: Its digest.
+        left_out: Tensors that differ and are not in it, each with the sum of the squares of its difference.
+    """
+
+    out: Path
+    modules: tuple[ModuleReport, ...]
+    nbytes_written: int
+    seconds: float
+    digest: str
+    left_out: Mapping[str, float] | None = None
+
+    @property
+    def share_lost(self) -> float:
+        """The share of the energy of all modules together that is lost."""
+        energy = math.fsum(m.energy for m in self.modules)
+        return math.fsum(m.lost for m in self.modules) / energy if energy else 0.0
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """The smallest and the largest rank."""
+        ranks = [m.rank for m in self.modules]
+        return min(ranks), max(ranks)
+
+    def as_data(self) -> dict[str, Any]:
+        """The report for `--json`."""
+        return {
+            "out": str(self.out),
+            "nbytes_written": self.nbytes_written,
+            "seconds": self.seconds,
+            "digest": self.digest,
+            "share_lost": self.share_lost,
+            "relative_error": math.sqrt(self.share_lost),
+            "modules": {m.name: {"rank": m.rank, "energy": m.energy, "lost": m.lost} for m in self.modules},
+            "left_out": dict(self.left_out or {}),
+        }
+
+
+def provenance(
+    recipe: Recipe,
+    inputs: Mapping[str, Mapping[str, str]],
+    outputs: Mapping[str, str],
+    algorithm: str,
+    adapters: Mapping[str, Adapter],
+    report: Report,
+) -> dict[str, Any]:
+    """The contents of polyak.json, in the form that merges of models have, with what each module lost."""
+    return {
+        "polyak": __version__,
+        "digest": algorithm,
+        "recipe": recipes.dump(recipe),
+        "recipe_digest": recipes.digest(recipe),
+        "models": {
+            name: {
+                "path": str(adapters[name].folder),
+                "digest": of_model(tensors, algorithm),
+                "tensors": dict(sorted(tensors.items())),
+            }
+            for name, tensors in inputs.items()
+        },
+        "result": {"digest": report.digest, "tensors": dict(sorted(outputs.items()))},
+        "modules": report.as_data()["modules"],
+    }
+
+
+def card(recipe: Recipe, adapters: Mapping[str, Adapter], report: Report) -> dict[str, str]:
+    """The recipe, and a model card in the Hub's format."""
+    text = recipes.dump(recipe)
+    low, high = report.ranks
+    lines = ["---", "library_name: peft", "tags:", "- merge", "- lora", "- polyak", "---", ""]
+    lines += [f"# Merge of {', '.join(adapters)}", ""]
+    lines += [f"{len(adapters)} LoRA adapters merged with polyak {__version__} by {recipe.method}.", ""]
+    lines += ["| adapter | read from |", "|---|---|", *(f"| {n} | `{a.folder}` |" for n, a in adapters.items()), ""]
+    lines += [f"{len(report.modules)} modules of rank {low} to {high}; {report.share_lost:.3g} of the energy is lost."]
+    lines += [f"`{FILE}` says what each module lost and holds the digests; `polyak verify` checks them.", ""]
+    lines += ["## Recipe", "", "```yaml", text.rstrip(), "```", ""]
+    return {"README.md": "\n".join(lines), "recipe.yaml": text}

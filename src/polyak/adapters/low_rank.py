@@ -1,0 +1,150 @@
+"""Sums of low-rank products, and the best approximations of matrices by them; in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._blas import one_thread
+
+Matrix = NDArray[Any]
+Doubles = NDArray[np.float64]
+_ROUNDING = 1e-14  # of a matrix's energy: what float64 leaves of directions that are not there
+_COLUMNS = 1024  # of a matrix that are widened to float64 at a time
+
+
+@dataclass(frozen=True)
+class Term:
+    """coefficient * left @ right.
+
+    Attributes:
+        coefficient: Its sign goes to one factor only.
+        left: (out, r).
+        right: (r, in).
+    """
+
+    coefficient: float
+    left: Matrix
+    right: Matrix
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much of a matrix is kept.
+
+    Attributes:
+        rank: At most so many singular values (default: all).
+        energy: As few as hold this share of the sum of their squares (default: as many as `rank` allows).
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.rank is None and self.energy is None
+
+    def count(self, squares: Doubles) -> int:
+        """How many of the singular values are kept, of at least one, whose squares these are, largest first."""
+        most = min(len(squares), self.rank or len(squares))
+        if self.energy is None:
+            return most
+        total = float(squares.sum())
+        beyond = total - np.cumsum(squares)  # what is lost with 1, 2, ... values
+        enough = np.flatnonzero(beyond <= (1 - self.energy + _ROUNDING) * total)
+        return min(most, int(enough[0]) + 1) if len(enough) else most
+
+
+@dataclass(frozen=True)
+class Factors:
+    """left @ right, with what it lacks of the matrix that it stands for.
+
+    Attributes:
+        left: (out, r).
+        right: (r, in).
+        energy: Sum of the squares of that matrix.
+        lost: Sum of the squares of the difference.
+    """
+
+    left: Doubles
+    right: Doubles
+    energy: float
+    lost: float
+
+    @property
+    def rank(self) -> int:
+        return self.right.shape[0]
+
+
+def added(terms: Sequence[Term], limit: Limit) -> Factors:
+    """The sum of terms in factors: exactly, or its best approximation in the Frobenius norm.
+
+    Without a limit, and as long as the ranks sum to no more than the matrix can have, left = [B_1 ... B_k] and
+    right = [c_1 A_1; ...; c_k A_k].  Else left = Q_l R_l, right^T = Q_r R_r, R_l R_r^T = U S V^T, and
+    the result is (Q_l U sqrt(S)) (sqrt(S) V^T Q_r^T): O((out + in) r^2) for ranks that sum to r, and the
+    out x in product is never formed.
+    """
+    left = np.hstack([np.asarray(term.left, np.float64) for term in terms])
+    right = np.vstack([term.coefficient * np.asarray(term.right, np.float64) for term in terms])
+    if limit.is_open and right.shape[0] <= min(left.shape[0], right.shape[1]):
+        return Factors(left, right, energy(left, right), 0.0)
+    with one_thread():
+        q_left, r_left = np.linalg.qr(left)
+        q_right, r_right = np.linalg.qr(right.T)
+        u, s, vt = np.linalg.svd(r_left @ r_right.T, full_matrices=False)
+        k, root = limit.count(s**2), np.sqrt(s)
+        factors = q_left @ (u[:, :k] * root[:k]), (root[:k, None] * vt[:k]) @ q_right.T
+    return Factors(*factors, float(np.sum(s**2)), float(np.sum(s[k:] ** 2)))
+
+
+def energy(left: Doubles, right: Doubles) -> float:
+    """The sum of the squares of left @ right: <left^T left, right right^T>."""
+    with one_thread():
+        return max(float(np.sum((left.T @ left) * (right @ right.T))), 0.0)
+
+
+def averaged_apart(terms: Sequence[Term], scalings: Sequence[float]) -> Factors:
+    """The product of sums, which is not the sum of products: (sum_i c_i B_i) (sum_i c_i s_i A_i).
+
+    `energy` and `lost` compare it with what it stands for, sum_i c_i s_i B_i A_i.
+    """
+    pairs = list(zip(terms, scalings, strict=True))
+    left: Doubles = np.sum([t.coefficient * np.asarray(t.left, np.float64) for t in terms], axis=0)
+    right: Doubles = np.sum([t.coefficient * s * np.asarray(t.right, np.float64) for t, s in pairs], axis=0)
+    exact = added([Term(t.coefficient * s, t.left, t.right) for t, s in pairs], Limit())
+    apart = added([Term(1.0, left, right), Term(-1.0, exact.left, exact.right)], Limit())
+    return Factors(left, right, exact.energy, apart.energy)
+
+
+def factorised(matrix: Matrix, limit: Limit) -> Factors:
+    """The best approximation of a matrix (out, in) within a limit, by the eigenvectors of its smaller Gram matrix.
+
+    With M M^T = U L U^T, the result is U_k (U_k^T M), balanced.  Squaring costs small singular values their digits
+    but the energy that is lost stays within some 1e-14 of the least, relative to the whole.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    with one_thread():
+        gram = np.zeros((wide.shape[0],) * 2)
+        for part in _parts(wide):
+            gram += part @ part.T
+        values, vectors = np.linalg.eigh(gram)
+        squares = np.maximum(values[::-1], 0)
+        u = np.ascontiguousarray(vectors[:, ::-1][:, : limit.count(squares)])
+        v = np.hstack([u.T @ part for part in _parts(wide)])
+    total = float(np.trace(gram))
+    sizes = np.sqrt(np.sum(v**2, axis=1))
+    root = np.sqrt(np.where(sizes > math.sqrt(_ROUNDING * total), sizes, np.inf))
+    left, right = u * np.where(np.isinf(root), 0, root), v / root[:, None]
+    lost = max(total - float(np.sum(sizes**2)), 0.0)
+    factors = (left, right) if wide is matrix else (right.T, left.T)
+    return Factors(*factors, total, lost if lost > _ROUNDING * total else 0.0)
+
+
+def _parts(matrix: Matrix) -> Iterator[Doubles]:
+    for start in range(0, matrix.shape[1], _COLUMNS):
+        yield matrix[:, start : start + _COLUMNS].astype(np.float64)

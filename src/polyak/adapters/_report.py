@@ -11,6 +11,7 @@ from typing import Any
 from .. import recipe as recipes
 from .._version import __version__
 from ..engine.provenance import FILE, of_model
+from ..planning import Plan
 from ..recipe import Recipe
 from ._opened import Adapter
 
@@ -121,3 +122,26 @@ def card(recipe: Recipe, adapters: Mapping[str, Adapter], report: Report) -> dic
     lines += [f"`{FILE}` says what each module lost and holds the digests; `polyak verify` checks them.", ""]
     lines += ["## Recipe", "", "```yaml", text.rstrip(), "```", ""]
     return {"README.md": "\n".join(lines), "recipe.yaml": text}
+
+
+def extraction_card(plan: Plan, report: Report, outputs: Mapping[str, str], algorithm: str) -> dict[str, Any]:
+    """The provenance of an extraction, and a model card."""
+    labels = {name: model.label for name, model in plan.models.items()}
+    low, high = report.ranks
+    left = math.fsum((report.left_out or {}).values())
+    lines = ["---", "library_name: peft", "tags:", "- lora", "- polyak", "---", ""]
+    lines += ["# Adapter of a fine-tune", ""]
+    lines += [f"What `{labels['tuned']}` changed of `{labels['untuned']}`, taken with polyak {__version__}.", ""]
+    lines += [
+        f"{len(report.modules)} modules of rank {low} to {high}; {report.share_lost:.3g} of their energy is lost."
+    ]
+    lines += [f"{len(report.left_out or {})} tensors differ and are left out (energy {left:.3g}).", ""]
+    stated = {
+        "polyak": __version__,
+        "digest": algorithm,
+        "models": {name: {"path": label, "tensors": {}} for name, label in labels.items()},
+        "result": {"digest": report.digest, "tensors": dict(sorted(outputs.items()))},
+        "modules": report.as_data()["modules"],
+        "left_out": dict(report.left_out or {}),
+    }
+    return {"README.md": "\n".join(lines), FILE: stated}

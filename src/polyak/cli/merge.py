@@ -56,10 +56,11 @@ def merge(
     except KeyboardInterrupt:
         print(f"interrupted. Go on with: polyak merge {recipe} {out} --resume", file=sys.stderr)
         raise typer.Exit(130) from None
-    _tell(report, as_json=as_json, quiet=quiet)
+    tell(report, as_json=as_json, quiet=quiet)
 
 
-def _tell(report: object, *, as_json: bool, quiet: bool) -> None:
+def tell(report: object, *, as_json: bool, quiet: bool) -> None:
+    """Say what a merge did."""
     from ..engine import Report
     from ._size import human
 

@@ -1,0 +1,42 @@
+"""Put an adapter into its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..engine import Report, run
+from ..planning import plan
+from ..recipe import Lora, Model, Recipe, Source
+
+
+def bake(
+    base: str | Path,
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    scale: float = 1.0,
+    dtype: str | None = None,
+    **options: Any,
+) -> Report:
+    """Write base + scale * s B A as a model: an ordinary merge of one model that has an adapter on it.
+
+    Args:
+        base: What the adapter was trained on.
+        adapter: The adapter's folder.
+        out: Where the model goes; it appears whole or not at all.
+        scale: Factor of the update.
+        dtype: How the result is stored (default: each tensor as the base has it).
+        **options: Those of `polyak.engine.run`: workers, memory, shard_nbytes, digest, resume, force, progress.
+
+    Raises:
+        CheckpointError: the adapter is damaged, of another kind, or does not fit the base.
+        OutputError: the place is taken, busy or not writable, or is one of the inputs.
+    """
+    return run(plan(baking(base, adapter, scale, dtype)), out, **options)
+
+
+def baking(base: str | Path, adapter: str | Path, scale: float, dtype: str | None) -> Recipe:
+    """The recipe that puts an adapter into its base."""
+    source = Source(path=str(base), lora=(Lora(str(adapter), scale),))
+    return Recipe("passthrough", (Model("model", source),), dtype=dtype)

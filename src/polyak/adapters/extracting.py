@@ -1,0 +1,237 @@
+"""Take an adapter from a fine-tune: the best approximation of what it changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
+from ..checkpoint import open as opened
+from ..checkpoint.lora import read_floats
+from ..engine.provenance import of_model
+from ..engine.run import Progress, Silent, refuse_inputs
+from ..errors import InputChanged, Mismatch, NotFinite, SettingError
+from ..planning import Plan, Read, Step
+from ..planning import plan as planned
+from ..recipe import Model, Recipe, Source
+from ._configuration import configuration
+from ._report import ModuleReport, Report, extraction_card
+from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
+from .low_rank import Factors, Limit, factorised
+from .merging import DIGEST, each
+
+# Matrices that are no linear layer: their rows are looked up, or the layer's type cannot be told from its shape.
+_NOT_LINEAR = re.compile(r"embed|wte|wpe|shared\.weight$|lm_head|norm|conv", re.IGNORECASE)
+_EMBEDDING = re.compile(r"embed|wte|wpe|shared\.weight$")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a fine-tune goes into the adapter.
+
+    Attributes:
+        modules: Which matrices become factors, by a pattern found in their names (default: those that are changed and
+            whose names do not speak of embeddings, heads, norms or convolutions).
+        whole: Which tensors are kept whole, as `modules_to_save`, by a pattern found in their names.
+        transposed: Whether the matrices are kept as (in, out), as GPT-2's Conv1D does.
+    """
+
+    modules: str | None = None
+    whole: str | None = None
+    transposed: bool = False
+
+
+def extract(
+    base: str | Path,
+    tuned: str | Path,
+    out: str | Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    choice: Choice = Choice(),
+    dtype: str = "float32",
+    workers: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Write the difference of two models as a LoRA adapter.
+
+    For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm.
+    Differences that the adapter does not hold are listed in the report, with their energy.
+
+    Args:
+        base: The model before.
+        tuned: The model after.
+        out: Where the adapter goes; it appears whole or not at all, and PEFT loads it onto `base`.
+        rank: The most that a module has.
+        energy: The least share of the squares of a module's difference that is kept, in (0, 1].
+        choice: What goes into the adapter.
+        dtype: How the factors are stored.
+        workers: Threads; each holds one matrix (default: one a CPU that this process may use).
+        force: Replace what is there.
+        progress: Who watches.
+
+    Raises:
+        SettingError: neither rank nor energy is given, or one is out of range.
+        CheckpointError: a model cannot be read, or they do not fit together, or do not differ.
+        OutputError: the place is taken, busy or not writable, or is one of the inputs.
+    """
+    began = time.perf_counter()
+    limit = _limit(rank, energy)
+    if dtype not in DTYPE_NAMES:
+        raise SettingError(f"there is no dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
+    work = _Extraction(str(base), str(tuned), limit, choice, progress or Silent())
+    return work.run(Path(os.path.abspath(out)), dtype, workers or len(os.sched_getaffinity(0)), force, began)
+
+
+def _limit(rank: int | None, energy: float | None) -> Limit:
+    if rank is None and energy is None:
+        raise SettingError("say how much to keep: a rank, or an energy such as 0.95.")
+    if rank is not None and rank < 1:
+        raise SettingError(f"the rank must be at least 1; got {rank}.")
+    if energy is not None and not 0 < energy <= 1:
+        raise SettingError(f"the energy must be above 0 and at most 1; got {energy}.")
+    return Limit(rank, energy)
+
+
+class _Extraction:
+    def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Progress) -> None:
+        self._base, self._limit, self._choice, self._progress = base, limit, choice, progress
+        self._plan = _compared(base, tuned)
+        self._steps = [step for step in self._plan.steps if step.kind == "merge"]
+        self._modules = _pattern(choice.modules, "modules")
+        self._whole = _pattern(choice.whole, "whole")
+        self._check()
+        self._reports: dict[str, ModuleReport] = {}
+        self._left_out: dict[str, float] = {}
+        self._kept: list[str] = []
+
+    def _check(self) -> None:
+        wanted = [s for s in self._steps if self._is_module(s)]
+        if self._choice.modules is not None and not wanted:
+            raise SettingError(f"{self._choice.modules!r} is found in the name of no matrix.")
+        if self._whole is not None and not any(self._is_whole(s) for s in self._steps):
+            raise SettingError(f"{self._choice.whole!r} is found in the name of no tensor.")
+        largest = max((min(_matrix_shape(s)) for s in wanted), default=0)
+        if (self._limit.rank or 0) > largest:
+            raise SettingError(f"rank {self._limit.rank} is more than any matrix can have, which is {largest}.")
+
+    def _is_whole(self, step: Step) -> bool:
+        return self._whole is not None and self._whole.search(step.out.name) is not None
+
+    def _is_module(self, step: Step) -> bool:
+        name, shape = step.out.name, step.out.shape
+        if not name.endswith(".weight") or len(shape) < 2 or self._is_whole(step):
+            return False
+        if self._modules is not None:
+            return self._modules.search(name) is not None
+        return len(shape) == 2 and _NOT_LINEAR.search(name) is None
+
+    def run(self, out: Path, dtype: str, workers: int, force: bool, began: float) -> Report:
+        refuse_inputs(self._plan, out)
+        with drafted(out, self._plan.digest, force=force) as draft, Spool(draft, DTYPE_NAMES[dtype]) as spool:
+            self._progress.start(sum(step.nbytes_read for step in self._steps))
+            each(lambda step: self._take(step, spool), self._steps, workers)
+            self._check_outcome()
+            outputs = spool.finish(DIGEST)
+            modules = tuple(self._reports[s.out.name] for s in self._steps if s.out.name in self._reports)
+            left_out = {s.out.name: self._left_out[s.out.name] for s in self._steps if s.out.name in self._left_out}
+            seconds = time.perf_counter() - began
+            report = Report(out, modules, spool.nbytes, seconds, of_model(outputs, DIGEST), left_out)
+            texts = extraction_card(self._plan, report, outputs, DIGEST)
+            write_texts(draft, {CONFIG: self._configuration(), **texts})
+        return report
+
+    def _check_outcome(self) -> None:
+        for name, model in self._plan.models.items():
+            for stamp in model.stamps:
+                if problem := stamp.problem():
+                    raise InputChanged(f"the {name} model changed meanwhile: {problem}. Nothing was published.")
+        if not self._reports:
+            raise Mismatch("no matrix that could become factors differs between the two models.")
+
+    def _take(self, step: Step, spool: Spool) -> None:
+        base, tuned = (_read(read) for read in step.reads)
+        difference = tuned - base
+        if self._is_whole(step):
+            self._kept.append(step.out.name)
+            spool.put(f"base_model.model.{step.out.name}", tuned)
+        elif difference.any():
+            self._keep_or_leave(step, difference, spool)
+        self._progress.advance(step.nbytes_read)
+
+    def _keep_or_leave(self, step: Step, difference: Any, spool: Spool) -> None:
+        if not self._is_module(step):
+            self._left_out[step.out.name] = float(np.sum(difference.astype(np.float64) ** 2))
+            return
+        module, shape = step.out.name.removesuffix(".weight"), step.out.shape
+        embedding, transposed = _is_embedding(step), self._is_transposed(step)
+        matrix = difference.T if transposed else difference.reshape(shape[0], -1)
+        factors: Factors = factorised(matrix, self._limit)
+        a, b = (
+            ((0, shape[0]), (shape[1], 0)) if transposed else ((0, *shape[1:]), (shape[0], 0, *[1] * (len(shape) - 2)))
+        )
+        put_factors(spool, module, factors, a, b, embedding)
+        self._reports[step.out.name] = ModuleReport(module, factors.rank, factors.energy, factors.lost)
+
+    def _is_transposed(self, step: Step) -> bool:
+        return len(step.out.shape) == 2 and (self._choice.transposed or _is_embedding(step))
+
+    def _configuration(self) -> dict[str, Any]:
+        ranks = {report.name: report.rank for report in self._reports.values()}
+        held = [step.out.name.removesuffix(".weight") for step in self._plan.steps if step.out.name.endswith(".weight")]
+        kept = sorted({name.rpartition(".")[0] for name in self._kept})
+        said: dict[str, Any] = {
+            "base_model_name_or_path": self._base,
+            "target_modules": _targets(list(ranks), held),
+        }
+        said |= {"fan_in_fan_out": self._choice.transposed, "modules_to_save": kept or None}
+        return configuration(ranks, said)
+
+
+def _is_embedding(step: Step) -> bool:
+    return len(step.out.shape) == 2 and _EMBEDDING.search(step.out.name) is not None
+
+
+def _compared(base: str, tuned: str) -> Plan:
+    """A plan of the two, for what it checks: names, shapes, kinds and ties."""
+    models: Mapping[str, Checkpoint] = {
+        "untuned": opened(locate(base, Path())),
+        "tuned": opened(locate(tuned, Path())),
+    }
+    sources = tuple(Model(name, Source(path=model.label)) for name, model in models.items())
+    return planned(Recipe("linear", sources, buffers="first"), models)
+
+
+def _pattern(text: str | None, what: str) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise SettingError(f"{what}: {text!r} is no regular expression: {error}.") from None
+
+
+def _matrix_shape(step: Step) -> tuple[int, int]:
+    rows, *columns = step.out.shape
+    return rows, int(np.prod(columns))
+
+
+def _read(read: Read) -> Any:
+    values = np.empty(read.spec.numel, np.float32)
+    read_floats(read.checkpoint, read.spec, 0, read.spec.numel, values)
+    if not np.isfinite(values).all():
+        raise NotFinite(f"{read.spec.name!r} of {read.model} ({read.checkpoint.label}) holds NaN or infinity.")
+    return values.reshape(read.spec.shape)
+
+
+def _targets(modules: Sequence[str], held: Sequence[str]) -> list[str]:
+    """Last names where these mean exactly the modules, else whole names."""
+    last = {name.rpartition(".")[2] for name in modules}
+    meant = {name for name in held if name.rpartition(".")[2] in last}
+    return sorted(last if meant == set(modules) else modules)

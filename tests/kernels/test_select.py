@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyak.kernels.select import count_and_collect, count_equal, last_kept, position_of_equal, put_into_bins
+from polyak.kernels.select import (
+    LANES,
+    PART,
+    count_and_collect,
+    count_and_collect_deltas,
+    count_equal,
+    cut_rows,
+    position_of_equal,
+    put_deltas_into_bins,
+    put_into_bins,
+)
 
 
 def pattern(value: float) -> np.uint32:
@@ -20,28 +30,64 @@ def row() -> np.ndarray:
     return numbers
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.5, 0.8), (0.2, 0.5)])  # 0.5 is there many times
+def scratch() -> tuple[np.ndarray, np.ndarray]:
+    return np.empty(2 * PART + 1, np.uint32), np.zeros(PART, np.uint8)
+
+
+def bfloat16(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers cut to bfloat16: as stored, and as float32."""
+    bits = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    return bits, (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.8), (0.2, 0.5), (1.0, 1.01), (0.5, 0.5)])  # 0.5 is there many times
 def test_what_lies_above_is_counted_and_what_lies_inside_collected(row: np.ndarray, low: float, high: float):
-    inside = np.empty(row.size, np.uint32)
-    above, used = count_and_collect(row, pattern(low), pattern(high), inside, 0)
+    inside, tally = np.empty(row.size + 1, np.uint32), np.zeros(2, np.int64)
+    count_and_collect(row, pattern(low), pattern(high), inside, tally, *scratch())
     magnitudes = np.abs(row)
     wanted = magnitudes[(magnitudes >= np.float32(low)) & (magnitudes <= np.float32(high))]
-    assert above == (magnitudes > np.float32(high)).sum()
-    np.testing.assert_array_equal(inside[:used].view(np.float32), wanted)
+    assert tally.tolist() == [(magnitudes > np.float32(high)).sum(), wanted.size]
+    np.testing.assert_array_equal(inside[: wanted.size].view(np.float32), wanted)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_differences_of_stored_numbers_are_collected_and_binned_as_they_would_be_in_float32(
+    row: np.ndarray, wide: bool
+):
+    base = np.random.default_rng(1).normal(size=row.size).astype(np.float32)
+    stored, ground, difference = row.view(np.uint32), base.view(np.uint32), row - base
+    if not wide:
+        (stored, one), (ground, other) = bfloat16(row), bfloat16(base)
+        difference = one - other
+    low, high, shift = pattern(0.25), pattern(0.5), np.uint32(12)
+    collected = [np.zeros(row.size + 1, np.uint32) for _ in range(2)]
+    binned = [(np.zeros(4096, np.int64), np.zeros((4096, 2), np.uint32)) for _ in range(2)]
+    tallies = [np.zeros(2, np.int64) for _ in range(4)]
+    count_and_collect(difference, low, high, collected[0], tallies[0], *scratch())
+    count_and_collect_deltas(stored, ground, wide, low, high, collected[1], tallies[1], *scratch())
+    put_into_bins(difference, low, high, shift, *binned[0], tallies[2], *scratch())
+    put_deltas_into_bins(stored, ground, wide, low, high, shift, *binned[1], tallies[3], *scratch())
+    assert tallies[0][1] > 100
+    assert all(tally.tolist() == tallies[0].tolist() for tally in tallies)
+    np.testing.assert_array_equal(collected[0][: tallies[0][1]], collected[1][: tallies[0][1]])
+    for one, other in zip(*binned, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_what_does_not_fit_is_only_counted(row: np.ndarray):
-    inside = np.zeros(5, np.uint32)
-    above, used = count_and_collect(row, pattern(0), pattern(10), inside[:3], 1)
-    assert (above, used) == (0, 1 + row.size)
-    np.testing.assert_array_equal(inside.view(np.float32), [0, abs(row[0]), abs(row[1]), 0, 0])
+    inside, tally = np.full(500, 7, np.uint32), np.array([0, 1], np.int64)
+    count_and_collect(row, pattern(0), pattern(10), inside[:400], tally, *scratch())
+    assert tally.tolist() == [0, 1 + row.size]
+    assert (inside[400:] == 7).all()
 
 
 def test_bins_count_leading_bits_and_know_their_ends(row: np.ndarray):
     bins, ends = np.zeros(4096, np.int64), np.tile(np.array([2**32 - 1, 0], np.uint32), (4096, 1))
-    put_into_bins(row, pattern(0.25), pattern(1.5), np.uint32(19), bins, ends)
+    tally = np.zeros(2, np.int64)
+    put_into_bins(row, pattern(0.25), pattern(1.5), np.uint32(19), bins, ends, tally, *scratch())
     low, high = int(pattern(0.25)), int(pattern(1.5))
     bits = np.abs(row).view(np.uint32).astype(np.int64)
+    assert tally.tolist() == [(bits > high).sum(), ((bits >= low) & (bits <= high)).sum()]
     bits = bits[(bits >= low) & (bits <= high)]
     place = (bits - low) >> 19
     np.testing.assert_array_equal(bins, np.bincount(place, minlength=4096))
@@ -56,12 +102,20 @@ def test_equals_are_counted_and_found_by_magnitude(row: np.ndarray):
     assert position_of_equal(row, pattern(0.5), places.size + 1) == -1
 
 
-@pytest.mark.parametrize("count", [1, 2, 30, 63, 64])
-@pytest.mark.parametrize("levels", [1, 3, 1000])
-def test_the_last_survivor_among_equals_is_that_of_a_stable_sort(count: int, levels: int):
-    rows = np.random.default_rng(levels).integers(-levels, levels + 1, (5, 64)).astype(np.float32)
+@pytest.mark.parametrize("counts", [(1, 2), (63, 64), (30,), (20, 40)])
+@pytest.mark.parametrize("levels", [0, 1, 3, 1000])
+@pytest.mark.parametrize("first_guess", [(np.inf, np.inf), (1.0, 0.01), (1.0, 0.5)])
+def test_the_boundary_of_a_row_is_that_of_a_stable_sort_whatever_is_guessed(
+    counts: tuple[int, ...], levels: int, first_guess: tuple[float, float]
+):
+    rows = np.random.default_rng(levels).integers(-levels, levels + 1, (30, 64)).astype(np.float32)
+    rows *= np.exp2(np.arange(30) % 3)[:, None].astype(np.float32)
+    value, last = np.empty((len(counts), 30), np.float32), np.empty((len(counts), 30), np.int64)
+    guess = np.tile(np.array(first_guess), (len(counts), 1))
+    space = np.empty(LANES, np.uint32), np.zeros(LANES, np.uint8), np.empty(LANES + 1, np.uint32)
+    cut_rows(rows, np.array(counts), 128, value, last, guess, *space)
     order = np.argsort(-np.abs(rows), axis=1, kind="stable")
-    at = order[:, count - 1]
-    value, last = np.abs(rows)[np.arange(5), at], np.empty(5, np.int64)
-    last_kept(rows, value, count, 128, last)
-    np.testing.assert_array_equal(last, 128 + 64 * np.arange(5) + at)
+    for which, count in enumerate(counts):
+        at = order[:, count - 1]
+        np.testing.assert_array_equal(value[which], np.abs(rows)[np.arange(30), at])
+        np.testing.assert_array_equal(last[which], 128 + 64 * np.arange(30) + at)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..methods._passes import Request, Sum, Top, call, parameters
-from .passes import Answering, answering
+from .passes import Answering, answering, can_share
 from .sources import Workspace
 from .spans import Span, bundles, pieces
 from .tiles import Prepared
@@ -25,7 +25,7 @@ class Group:
     def __init__(self, members: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> None:
         self._members, self._finish, self._wanted = members, finish, wanted
         self._waves = _waves(members[0]) if members[0].step.method else []
-        self._current: list[tuple[str, Answering, list[Prepared]]] = []
+        self._current: list[tuple[list[str], Answering, list[Prepared]]] = []
         self._visits: list[list[Any]] = []
         self._merged = False
 
@@ -66,11 +66,10 @@ class Group:
         """Start the passes that can be answered together now; False if there are none left."""
         if not self._waves:
             return False
-        for name in self._waves.pop(0):
-            for members in self._by_scope(name):
-                request = _request(members[0], name)
-                assert request is not None  # passes that are not needed are in no wave
-                self._current.append((name, answering(request, members), members))
+        for names in _sharing(self._members[0], self._waves.pop(0)):
+            for members in self._by_scope(names[0]):
+                requests = [_needed(members[0], name) for name in names]
+                self._current.append((names, answering(requests, members), members))
         return True
 
     def _by_scope(self, name: str) -> Iterator[list[Prepared]]:
@@ -100,11 +99,11 @@ class Group:
         self._visits = []
         self._settle([entry for entry, visits in swept if entry[1].absorb(visits)])
 
-    def _settle(self, known: list[tuple[str, Answering, list[Prepared]]]) -> None:
+    def _settle(self, known: list[tuple[list[str], Answering, list[Prepared]]]) -> None:
         for entry in known:
-            name, found, members = entry
+            names, found, members = entry
             for member in members:
-                member.answers[name] = found.answer_for(member)
+                member.answers.update(zip(names, found.answers_for(member), strict=True))
             self._current.remove(entry)
 
 
@@ -133,6 +132,25 @@ def _joined(tasks: list[Task]) -> list[Task]:
 
 def _request(prepared: Prepared, name: str) -> Request | None:
     return call(prepared.method.passes[name].ask, prepared.step.settings)
+
+
+def _needed(prepared: Prepared, name: str) -> Request:
+    request = _request(prepared, name)
+    assert request is not None  # passes that are not needed are in no wave
+    return request
+
+
+def _sharing(prepared: Prepared, names: Sequence[str]) -> list[list[str]]:
+    """Put passes together that can share their sweeps."""
+    shared: list[list[str]] = []
+    for name in names:
+        for others in shared:
+            if can_share(_needed(prepared, others[0]), _needed(prepared, name)):
+                others.append(name)
+                break
+        else:
+            shared.append([name])
+    return shared
 
 
 def _waves(prepared: Prepared) -> list[list[str]]:

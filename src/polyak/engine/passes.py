@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,17 +45,28 @@ class Answering(ABC):
         """Take in the results of a sweep, in its order; True if the answer is known."""
 
     @abstractmethod
-    def answer_for(self, prepared: Prepared) -> Any:
-        """The answer as one of the members sees it."""
+    def answers_for(self, prepared: Prepared) -> Sequence[Any]:
+        """The answer to each request as one of the members sees it."""
 
 
-def answering(request: Request, members: Sequence[Prepared]) -> Answering:
-    """Begin to answer a request."""
-    from .top import TopByRow, TopOverall
+def can_share(one: Request, other: Request) -> bool:
+    """Whether two requests can be answered by one sweep."""
+    match one, other:
+        case Top(scope="row", of=a), Top(scope="row", of=b):
+            return a is b
+        case _:
+            return False
 
+
+def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answering:
+    """Begin to answer a request, or some that can share their sweeps."""
+    from .top import TopOverall
+    from .top_rows import TopsByRow
+
+    request = requests[0]
     match request:
         case Top(scope="row"):
-            return TopByRow(request, members)
+            return TopsByRow(cast("Sequence[Top]", requests), members)
         case Top():
             return TopOverall(request, members)
         case Gram(scope="row"):
@@ -97,8 +108,8 @@ class GramOverall(Answering):
                 self._total = self._total + block
         return True
 
-    def answer_for(self, prepared: Prepared) -> Products:
-        return Products(np.asarray(self._total)[:, :, None], max(prepared.step.out.numel, 1))
+    def answers_for(self, prepared: Prepared) -> Sequence[Products]:
+        return [Products(np.asarray(self._total)[:, :, None], max(prepared.step.out.numel, 1))]
 
 
 class GramByRow(GramOverall):
@@ -118,8 +129,8 @@ class GramByRow(GramOverall):
         self._rows = np.stack([row for rows in visits for row in rows], axis=2)
         return True
 
-    def answer_for(self, prepared: Prepared) -> Products:
-        return Products(self._rows, row_length(prepared))
+    def answers_for(self, prepared: Prepared) -> Sequence[Products]:
+        return [Products(self._rows, row_length(prepared))]
 
 
 class SumOverall(Answering):
@@ -152,8 +163,8 @@ class SumOverall(Answering):
                 self._total = self._total + block
         return True
 
-    def answer_for(self, prepared: Prepared) -> Any:
-        return self._total
+    def answers_for(self, prepared: Prepared) -> Sequence[Any]:
+        return [self._total]
 
 
 def row_length(prepared: Prepared) -> int:

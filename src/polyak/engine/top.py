@@ -1,23 +1,32 @@
 """The largest entries by magnitude, exactly, in one sweep as a rule.
 
 A sample brackets the boundary; one sweep counts what lies above the bracket and collects the few inside; a
-partition of those decides. Where too many lie inside, because many are equal, a sweep puts them into bins: the
-boundary's bin often holds one value and decides, else it is the next bracket.
+partition of those decides. Where the sample says that many inside are equal, as differences of bfloat16 are, they
+are counted in bins instead: the boundary's bin then holds one value and decides, else it is the next bracket.
 A magnitude is handled as the uint32 pattern of its float32.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.select import count_and_collect, count_and_collect_deltas, count_equal, position_of_equal, put_into_bins
+from ..kernels.select import (
+    PART,
+    count_and_collect,
+    count_and_collect_deltas,
+    count_equal,
+    position_of_equal,
+    put_deltas_into_bins,
+    put_into_bins,
+)
 from ..methods._passes import EVERY_TIE, Cut, Top, call
-from .passes import BLOCK, Answering, row_length
+from .passes import BLOCK, Answering
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared, definition_supply, wanted
@@ -27,11 +36,13 @@ HELD = 4 * 2**20  # entries of one model that may be collected in all
 RUN = 2048  # consecutive entries of a sample
 RUNS = (32, 512)  # of a small tensor, of a whole model
 BINS = 4096
+REPEATED = 4  # times that a value in a sample's bracket occurs on average, and bins beat collecting
 ERRORS = 3.5  # standard errors in a bracket; a miss, one in two thousand, costs a sweep, not the answer
 INFINITY = 0x7F800000
 
 Patterns = NDArray[np.uint32]
 State = Literal["sample", "collect", "bins", "ties", "place", "done"]
+_COUNTING = ("collect", "bins", "done")
 
 
 @dataclass
@@ -43,24 +54,28 @@ class _Search:
         state: What the next sweep does.
         low: The boundary is at or above this pattern,
         high: and at or below this one.
-        above: How many entries lie above `high`, once a sweep has counted them.
         held: How many entries have been collected; a limit only, so it may be raced for.
         value: The boundary, once it is known.
         last: Index, over all members, of the last of its equals that survives.
         equals: How many of its equals survive, while `last` is looked for.
         place: The block in which `last` lies, as a range over all members.
+        bins: How many entries lie in each part of the bracket,
+        ends: and the smallest and the largest pattern of each part.
+        lock: Of bins and ends.
     """
 
     count: int
     state: State
     low: int = 0
     high: int = INFINITY
-    above: int = 0
     held: int = 0
     value: float = 0.0
     last: int = EVERY_TIE
     equals: int = 0
     place: tuple[int, int] = (0, 0)
+    bins: Any = None
+    ends: Any = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def shift(self) -> int:
@@ -69,6 +84,18 @@ class _Search:
 
     def bracket(self, low: int, high: int) -> None:
         self.low, self.high, self.held, self.state = low, high, 0, "collect"
+
+    def use_bins(self) -> None:
+        self.state = "bins"
+        self.bins = np.zeros(BINS, np.int64)
+        self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (BINS, 1))
+
+    def add_bins(self, bins: Any, ends: Any) -> None:
+        """Take in a span's bins, in any order: they are whole numbers."""
+        with self.lock:
+            self.bins += bins
+            np.minimum(self.ends[:, 0], ends[:, 0], out=self.ends[:, 0])
+            np.maximum(self.ends[:, 1], ends[:, 1], out=self.ends[:, 1])
 
     def settle(self, pattern: int, above: int, equal: int, ties: str) -> None:
         """The boundary is known; which of its equals survive may not be."""
@@ -91,7 +118,7 @@ class TopOverall(Answering):
     def _begin(self, count: int) -> _Search:
         if count <= 0 or count >= self._total:
             return _Search(count, "done", value=float("inf") if count <= 0 else -1.0, last=-1)
-        return _Search(count, "collect" if self._total <= SMALL else "sample")
+        return _Search(count, "collect" if self._total < SMALL else "sample")
 
     def _in(self, state: State) -> bool:
         return any(search.state == state for search in self._searches)
@@ -119,18 +146,20 @@ class TopOverall(Answering):
         return Span(member, start - begins[which], min(stop - begins[which], member.step.out.numel))
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        competing = _Competing(span, self._request, space)
+        competing = Competing(span, self._request, space)
         if self._in("sample"):
             return np.abs(competing.values(span.start, span.stop)).view(np.uint32)
         visits = [_Visit(search) for search in self._searches]
-        if competing.shift is not None and all(search.state in ("collect", "done") for search in self._searches):
+        if competing.shift is not None and all(search.state in _COUNTING for search in self._searches):
             for stored in competing.stored(span.start):
                 for visit, bits in zip(visits, stored, strict=False):
-                    visit.collect_deltas(bits, stored[-1], competing.shift)
-            return visits
-        for start, stop in tiles(span, BLOCK):
-            for visit, row in zip(visits, competing.values(start, stop), strict=True):
-                visit.look(row, self._begins[id(span.prepared)] + start)
+                    visit.count_deltas(bits, stored[-1], wide=competing.shift == 0)
+        else:
+            for start, stop in tiles(span, BLOCK):
+                for visit, row in zip(visits, competing.values(start, stop), strict=True):
+                    visit.look(row, self._begins[id(span.prepared)] + start)
+        for visit in visits:
+            visit.hand_over()
         return visits
 
     def absorb(self, visits: Sequence[Any]) -> bool:
@@ -143,14 +172,14 @@ class TopOverall(Answering):
                 _DECIDE[search.state](search, seen, self._request.ties)
         return all(search.state == "done" for search in self._searches)
 
-    def answer_for(self, prepared: Prepared) -> Cut:
+    def answers_for(self, prepared: Prepared) -> Sequence[Cut]:
         begin, numel = self._begins[id(prepared)], prepared.step.out.numel
         value = np.array([[search.value] for search in self._searches], np.float32)
         last = [[s.last if s.last in (EVERY_TIE, -1) else s.last - begin] for s in self._searches]
-        return Cut(value, np.array(last, np.int64), max(numel, 1))
+        return [Cut(value, np.array(last, np.int64), max(numel, 1))]
 
 
-class _Competing:
+class Competing:
     """What competes in a span: the deltas, or what a request makes of them."""
 
     def __init__(self, span: Span, request: Top, space: Workspace) -> None:
@@ -178,27 +207,35 @@ class _Visit:
 
     def __init__(self, search: _Search) -> None:
         self._search = search
-        self.above, self.used = 0, 0
+        self._tally = np.zeros(2, np.int64)
         # One pattern needs no collecting: its equals are only counted.
-        collects = search.state == "collect" and search.low < search.high
+        collects = search.state == "collect" and search.low < search.high and search.held <= HELD
         self.inside = np.empty(SMALL if collects else 0, np.uint32)
-        self.bins = np.zeros(BINS if search.state == "bins" else 0, np.int64)
-        self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (len(self.bins), 1))
+        self._bins = np.zeros(BINS if search.state == "bins" else 0, np.int64)
+        self._ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (len(self._bins), 1))
+        self._scratch = np.empty(2 * PART + 1, np.uint32), np.zeros(PART, np.uint8)
         self.blocks: list[tuple[int, int, int]] = []  # (first, stop, how many equals) of blocks that have some
         self.last = -1
 
     @property
-    def collected(self) -> Patterns:
-        return self.inside[: self.used]
+    def above(self) -> int:
+        return int(self._tally[0])
+
+    @property
+    def used(self) -> int:
+        return int(self._tally[1])
+
+    @property
+    def is_complete(self) -> bool:
+        return self.used < max(len(self.inside), 1)
 
     def look(self, row: Any, index: int) -> None:
         search = self._search
         match search.state:
             case "collect":
-                self._collect(row)
+                count_and_collect(row, *self._ends_of_bracket, self.inside, self._tally, *self._scratch)
             case "bins":
-                low, high, shift = np.uint32(search.low), np.uint32(search.high), np.uint32(search.shift)
-                put_into_bins(row, low, high, shift, self.bins, self.ends)
+                put_into_bins(row, *self._ends_of_bracket, *self._parts, self._tally, *self._scratch)
             case "ties":
                 if found := count_equal(row, self._pattern):
                     self.blocks.append((index, index + row.size, found))
@@ -208,25 +245,29 @@ class _Visit:
             case _:
                 pass
 
-    def _collect(self, row: Any) -> None:
-        low, high = self._ends_of_bracket()
-        self._count(*count_and_collect(row, low, high, self.inside, self.used))
-
-    def collect_deltas(self, bits: Any, base: Any, shift: int) -> None:
-        """Collect from a model's and the base's stored numbers."""
+    def count_deltas(self, bits: Any, base: Any, *, wide: bool) -> None:
+        """Collect, or put into bins, from a model's and the base's stored numbers."""
+        bracket = self._ends_of_bracket
         if self._search.state == "collect":
-            low, high = self._ends_of_bracket()
-            self._count(*count_and_collect_deltas(bits, base, np.uint32(shift), low, high, self.inside, self.used))
+            count_and_collect_deltas(bits, base, wide, *bracket, self.inside, self._tally, *self._scratch)
+        elif self._search.state == "bins":
+            put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._tally, *self._scratch)
 
+    def hand_over(self) -> None:
+        """Make room: what has been collected is cut to its length, and bins go to where all are added up."""
+        if self._search.state == "bins":
+            self._search.add_bins(self._bins, self._ends)
+        self.inside = self.inside[: self.used].copy() if self.is_complete else self.inside[:0]
+        self._search.held += len(self.inside)
+        del self._bins, self._ends, self._scratch
+
+    @property
     def _ends_of_bracket(self) -> tuple[np.uint32, np.uint32]:
-        if self._search.held > HELD:
-            self.inside = self.inside[:0]
         return np.uint32(self._search.low), np.uint32(self._search.high)
 
-    def _count(self, above: int, used: int) -> None:
-        self.above += above
-        self._search.held += used - self.used if len(self.inside) else 0
-        self.used = used
+    @property
+    def _parts(self) -> tuple[np.uint32, Any, Any]:
+        return np.uint32(self._search.shift), self._bins, self._ends
 
     @property
     def _pattern(self) -> np.uint32:
@@ -242,9 +283,12 @@ def _bracket(search: _Search, runs: list[Patterns], total: int) -> None:
     margin = ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
     low, high = (1 - share - margin) * len(sample), (1 - share + margin) * len(sample)
     search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else INFINITY)
+    inside = sample[max(int(low), 0) : int(high) + 1]
+    if len(inside) > REPEATED * (1 + np.count_nonzero(np.diff(inside))) and search.low < search.high:
+        search.use_bins()
 
 
-def _from_collection(search: _Search, visits: list[_Visit], ties: str) -> None:
+def _from_count(search: _Search, visits: list[_Visit], ties: str) -> None:
     above, inside = sum(v.above for v in visits), sum(v.used for v in visits)
     if search.count <= above:
         search.bracket(search.high + 1, INFINITY)
@@ -252,23 +296,24 @@ def _from_collection(search: _Search, visits: list[_Visit], ties: str) -> None:
         search.bracket(0, search.low - 1)
     elif search.low == search.high:
         search.settle(search.low, above, inside, ties)
-    elif any(v.used > len(v.inside) for v in visits):
-        search.above, search.state = above, "bins"
+    elif search.state == "bins":
+        _from_bins(search, above, ties)
+    elif sum(len(v.inside) for v in visits) < inside:
+        search.use_bins()
     else:
-        found = np.concatenate([v.collected for v in visits])
+        found = np.concatenate([v.inside for v in visits])
         nth = len(found) - (search.count - above)
         pattern = np.partition(found, nth)[nth]
         search.settle(int(pattern), above + int(np.sum(found > pattern)), int(np.sum(found == pattern)), ties)
 
 
-def _from_bins(search: _Search, visits: list[_Visit], ties: str) -> None:
-    bins = np.sum([v.bins for v in visits], axis=0)
-    reached = search.above + np.cumsum(bins[::-1])[::-1]  # entries in each bin and above it
+def _from_bins(search: _Search, above: int, ties: str) -> None:
+    reached = above + np.cumsum(search.bins[::-1])[::-1]  # entries in each bin and above it
     chosen = int(np.flatnonzero(reached >= search.count)[-1])
-    smallest = int(min(v.ends[chosen, 0] for v in visits))
-    largest = int(max(v.ends[chosen, 1] for v in visits))
+    smallest, largest = (int(end) for end in search.ends[chosen])
     if smallest == largest:
-        search.settle(smallest, int(reached[chosen] - bins[chosen]), int(bins[chosen]), ties)
+        equal = int(search.bins[chosen])
+        search.settle(smallest, int(reached[chosen]) - equal, equal, ties)
     else:
         search.bracket(smallest, largest)
 
@@ -293,63 +338,9 @@ def _from_nothing(search: _Search, visits: list[_Visit], ties: str) -> None:
 
 
 _DECIDE: dict[State, Callable[[_Search, list[_Visit], str], None]] = {
-    "collect": _from_collection,
-    "bins": _from_bins,
+    "collect": _from_count,
+    "bins": _from_count,
     "ties": _from_ties,
     "place": _from_place,
     "done": _from_nothing,
 }
-
-
-class TopByRow(Answering):
-    """The largest entries of each row of a tensor."""
-
-    def __init__(self, request: Top, members: Sequence[Prepared]) -> None:
-        super().__init__(members)
-        self._request, self._length = request, row_length(members[0])
-        self._counts = request.count(self._length)
-        self._parts: list[tuple[Any, Any]] = []
-
-    def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, self._length)]
-
-    def visit(self, span: Span, space: Workspace) -> Any:
-        step = max(BLOCK // self._length, 1) * self._length
-        competing = _Competing(span, self._request, space)
-        cuts = [self._cut(competing, start, stop) for start, stop in tiles(span, step)]
-        return [np.concatenate(parts, axis=1) for parts in zip(*cuts, strict=True)] if cuts else None
-
-    def _cut(self, competing: _Competing, start: int, stop: int) -> tuple[Any, Any]:
-        rows = np.abs(competing.values(start, stop)).reshape(len(self._counts), -1, self._length)
-        return cut_rows(rows, self._counts, start, self._request.ties)
-
-    def absorb(self, visits: Sequence[Any]) -> bool:
-        self._parts = [visit for visit in visits if visit is not None]
-        return True
-
-    def answer_for(self, prepared: Prepared) -> Cut:
-        value, last = (np.concatenate(parts, axis=1) for parts in zip(*self._parts, strict=True))
-        return Cut(value, last, self._length)
-
-
-def cut_rows(magnitudes: Any, counts: Sequence[int], start: int, ties: str) -> tuple[Any, Any]:
-    """For each model and row, the smallest surviving magnitude and the index of its last surviving equal.
-
-    Args:
-        magnitudes: (k, rows, n) float32.
-        counts: How many survive in a row of each model.
-        start: Index in the tensor of the first entry.
-        ties: As in `Top`.
-    """
-    from ..kernels.select import last_kept
-
-    k, rows, n = magnitudes.shape
-    value, last = np.empty((k, rows), np.float32), np.full((k, rows), EVERY_TIE, np.int64)
-    for model, count in enumerate(counts):
-        if count <= 0 or count >= n:
-            value[model], last[model] = np.inf if count <= 0 else -1.0, -1
-            continue
-        value[model] = np.partition(magnitudes[model], n - count, axis=1)[:, n - count]
-        if ties == "first":
-            last_kept(magnitudes[model], value[model], count, start, last[model])
-    return value, last

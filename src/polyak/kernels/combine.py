@@ -40,20 +40,6 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 
 
 @kernel
-def subtract(stack: Any, base: Any) -> None:
-    """stack_i -= base, in place.
-
-    Args:
-        stack: (k, n) float32.
-        base: (n,) float32.
-    """
-    for model in range(stack.shape[0]):
-        row = stack[model]
-        for i in range(base.size):
-            row[i] -= base[i]
-
-
-@kernel
 def add(out: Any, base: Any) -> None:
     """Add the base to `out`, in place; both (n,) float32."""
     for i in range(base.size):
@@ -101,32 +87,43 @@ def median(out: Any, stack: Any) -> None:
             part[i] = a[i] * half + b[i] * half
 
 
-_HALVES = 1024  # products that are summed by halving
+_LANES, _TOGETHER = 128, 16 * 1024
 
 
 @kernel
 def inner_products(stack: Any, out: Any) -> None:
-    """Write sum_n stack_in stack_jn in float64, summed pairwise: in an order that vector code can keep.
+    """Write sum_n stack_in stack_jn in float64, summed in lanes: an order that vector code can keep.
 
     Args:
         stack: (k, n) float32.
         out: (k, k) float64.
     """
-    products = np.empty(_HALVES, np.float64)
+    lanes = np.empty(_LANES, np.float64)
+    out[:] = 0.0
+    for begin in range(0, stack.shape[1], _TOGETHER):
+        for a in range(stack.shape[0]):
+            for b in range(a, stack.shape[0]):
+                out[a, b] += _inner_product(
+                    stack[a, begin : begin + _TOGETHER], stack[b, begin : begin + _TOGETHER], lanes
+                )
     for a in range(stack.shape[0]):
-        for b in range(a, stack.shape[0]):
-            total = 0.0
-            for begin in range(0, stack.shape[1], _HALVES):
-                x, y = stack[a, begin : begin + _HALVES], stack[b, begin : begin + _HALVES]
-                for i in range(x.size):
-                    products[i] = np.float64(x[i]) * np.float64(y[i])
-                products[x.size :] = 0.0
-                half = _HALVES // 2
-                while half >= 1:
-                    left, right = products[:half], products[half : 2 * half]
-                    for i in range(half):
-                        left[i] += right[i]
-                    half //= 2
-                total += products[0]
-            out[a, b] = total
-            out[b, a] = total
+        for b in range(a):
+            out[a, b] = out[b, a]
+
+
+@kernel
+def _inner_product(x: Any, y: Any, lanes: Any) -> Any:
+    lanes[:] = 0.0
+    whole = x.size // _LANES * _LANES
+    for at in range(0, whole, _LANES):
+        left, right = x[at : at + _LANES], y[at : at + _LANES]
+        for i in range(_LANES):
+            lanes[i] += np.float64(left[i]) * np.float64(right[i])
+    for i in range(x.size - whole):
+        lanes[i] += np.float64(x[whole + i]) * np.float64(y[whole + i])
+    half = _LANES // 2
+    while half >= 1:
+        for i in range(half):
+            lanes[i] += lanes[half + i]
+        half //= 2
+    return lanes[0]

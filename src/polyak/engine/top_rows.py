@@ -1,0 +1,91 @@
+"""The largest entries of each row by magnitude, exactly, for all requests of a method in one sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..kernels.select import LANES, cut_rows
+from ..methods._passes import EVERY_TIE, Cut, Top
+from .passes import BLOCK, Answering, row_length
+from .sources import Workspace
+from .spans import Span, pieces, tiles
+from .tiles import Prepared
+from .top import Competing
+
+
+class TopsByRow(Answering):
+    """The largest entries of each row of a tensor, for requests that let the same numbers compete.
+
+    Args:
+        requests: Some requests that differ in their counts and ties only.
+        members: One step.
+    """
+
+    def __init__(self, requests: Sequence[Top], members: Sequence[Prepared]) -> None:
+        super().__init__(members)
+        self._requests, self._length = requests, row_length(members[0])
+        self._counts = [request.count(self._length) for request in requests]
+        self._parts: list[tuple[Any, Any]] = []
+
+    def sweep(self) -> list[Span]:
+        return [span for member in self.members for span in pieces(member, self._length)]
+
+    def visit(self, span: Span, space: Workspace) -> Any:
+        step = max(BLOCK // self._length, 1) * self._length
+        competing = Competing(span, self._requests[0], space)
+        rows = RowCutter(self._counts, self._length)
+        cuts = [rows.cut(competing.values(start, stop), start) for start, stop in tiles(span, step)]
+        return [np.concatenate(parts, axis=2) for parts in zip(*cuts, strict=True)] if cuts else None
+
+    def absorb(self, visits: Sequence[Any]) -> bool:
+        self._parts = [visit for visit in visits if visit is not None]
+        return True
+
+    def answers_for(self, prepared: Prepared) -> Sequence[Cut]:
+        value, last = (np.concatenate(parts, axis=2) for parts in zip(*self._parts, strict=True))
+        for which, request in enumerate(self._requests):
+            if request.ties == "all":
+                last[which][last[which] >= 0] = EVERY_TIE
+        return [Cut(value[which], last[which], self._length) for which in range(len(self._requests))]
+
+
+class RowCutter:
+    """Finds where the largest entries of rows end, tile after tile.
+
+    Args:
+        counts: How many survive in a row, for each request and model: (requests, k).
+        length: Entries of a row.
+    """
+
+    def __init__(self, counts: Sequence[Sequence[int]], length: int) -> None:
+        self._counts, self._length = np.array(counts, np.int64), length
+        self._open = (self._counts > 0) & (self._counts < length)  # the others need no search
+        self._guesses = [np.full((int(some.sum()), 2), np.inf) for some in self._open.T]
+        padded = -(-length // LANES) * LANES
+        self._scratch = np.empty(padded, np.uint32), np.zeros(padded, np.uint8), np.empty(padded + 1, np.uint32)
+
+    def cut(self, stack: Any, start: int) -> tuple[Any, Any]:
+        """For each request, model and row, the smallest surviving magnitude and the last of its equals that survives.
+
+        Args:
+            stack: (k, rows * length) float32.
+            start: Index in the tensor of the first entry.
+
+        Returns:
+            Values and indices, (requests, k, rows).
+        """
+        rows = stack.reshape(len(stack), -1, self._length)
+        ends = np.where(self._counts > 0, np.float32(-1), np.float32(np.inf))[:, :, None]
+        value = np.tile(ends, (1, 1, rows.shape[1]))
+        last = np.full(value.shape, -1, np.int64)
+        for model, some in enumerate(self._open.T):
+            if some.any():
+                found = np.empty((int(some.sum()), rows.shape[1]), np.float32)
+                where = np.empty(found.shape, np.int64)
+                counts = self._counts[some, model]
+                cut_rows(rows[model], counts, start, found, where, self._guesses[model], *self._scratch)
+                value[some, model], last[some, model] = found, where
+        return value, last

@@ -158,6 +158,11 @@ def _run(work: Any, places: tuple[Any, ...], workers: int, force: bool, as_json:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         raise typer.Exit(130) from None
+    tell(report, as_json=as_json, quiet=quiet)
+
+
+def tell(report: Report, *, as_json: bool, quiet: bool) -> None:
+    """Say what became of an adapter."""
     if as_json:
         print(json.dumps(report.as_data()))
     elif not quiet:

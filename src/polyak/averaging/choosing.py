@@ -1,0 +1,106 @@
+"""Which checkpoints of a run are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import SettingError, suggestion
+from .runs import RunCheckpoint
+
+_LOWER = ("loss", "perplexity", "ppl", "error", "wer", "cer", "nll", "mae", "mse", "rmse")
+_HIGHER = ("acc", "f1", "bleu", "rouge", "precision", "recall", "score", "match", "auc", "map", "mrr", "ndcg", "corr")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which checkpoints of a run are averaged; the parts apply in this order.
+
+    Attributes:
+        after: Leave out what was saved before this fraction of the run's steps.
+        last: Keep only so many of the latest.
+        stride: Of the latest, count back by so many: 3 takes every third.
+        dev: A metric on development data: checkpoints whose score is far below the best are left out.
+        floor: How far: the least share of the best score (of what is lower-is-better, the best's share of it).
+    """
+
+    after: float = 0.0
+    last: int | None = None
+    stride: int = 1
+    dev: str | None = None
+    floor: float = 0.9
+
+
+def chosen(
+    run: Sequence[RunCheckpoint], choice: Choice, *, higher_is_better: bool | None = None
+) -> tuple[list[RunCheckpoint], list[str]]:
+    """The checkpoints to average, and what was left out and why.
+
+    Early, under-trained checkpoints hurt an average, hence `floor`.
+
+    Raises:
+        SettingError: a setting is out of range, or nothing is left.
+    """
+    if not 0 <= choice.after < 1:
+        raise SettingError(f"the fraction of a run to leave out lies in [0, 1); got {choice.after!r}.")
+    if choice.stride < 1 or (choice.last is not None and choice.last < 1):
+        raise SettingError(f"last and stride are at least 1; got {choice.last!r} and {choice.stride!r}.")
+    kept = [one for one in run if one.step >= choice.after * run[-1].step][:: -choice.stride]
+    kept = kept[: choice.last][::-1]
+    if choice.last is not None and len(kept) < choice.last:
+        raise SettingError(f"there are {len(kept)} checkpoints to choose from; last {choice.last} was asked for.")
+    if choice.dev is None:
+        return kept, []
+    return _good(kept, choice.dev, choice.floor, higher_is_better)
+
+
+def _good(
+    kept: list[RunCheckpoint], dev: str, floor: float, higher_is_better: bool | None
+) -> tuple[list[RunCheckpoint], list[str]]:
+    if not 0 <= floor <= 1:
+        raise SettingError(f"the floor is a share of the best score, between 0 and 1; got {floor!r}.")
+    higher = is_higher_better(dev, higher_is_better)
+    scores = metric_of(kept, dev)
+    best = max(scores) if higher else min(scores)
+    good = [score >= floor * best if higher else floor * score <= best for score in scores]
+    notes = [
+        f"left out: {one.name}, whose {dev} of {score:.4g} is too far from the best, {best:.4g}"
+        for one, score, is_good in zip(kept, scores, good, strict=True)
+        if not is_good
+    ]
+    return [one for one, is_good in zip(kept, good, strict=True) if is_good], notes
+
+
+def metric_of(run: Sequence[RunCheckpoint], name: str) -> list[float]:
+    """A metric of each checkpoint; `step` is always there.
+
+    Raises:
+        SettingError: it was not logged for one of them.
+    """
+    if name == "step":
+        return [float(one.step) for one in run]
+    for one in run:
+        if name not in one.metrics:
+            raise SettingError(
+                f"no {name!r} was logged for {one.name}. {suggestion(name, [*one.metrics, 'step'])} Or list path, "
+                "step and the metric in a CSV and give it as --table."
+            )
+    return [one.metrics[name] for one in run]
+
+
+def is_higher_better(name: str, said: bool | None) -> bool:
+    """Whether more of a metric is better, by its name unless it was said.
+
+    Raises:
+        SettingError: the name does not say.
+    """
+    if said is not None:
+        return said
+    parts = name.lower().replace("-", "_").split("_")
+    if name == "step":
+        return True
+    if any(part in _LOWER for part in parts):
+        return False
+    if any(part.startswith(_HIGHER) for part in parts):
+        return True
+    raise SettingError(f"say whether more of {name!r} is better: --higher-is-better or --lower-is-better.")

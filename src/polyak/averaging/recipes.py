@@ -1,0 +1,84 @@
+"""From a run's checkpoints to the recipe of their average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ..errors import Mismatch
+from ..recipe import Factorisation, Model, Recipe, Source
+from .choosing import is_higher_better, metric_of
+from .runs import RunCheckpoint
+from .weighting import Weighting, by_metric, exponential
+
+Space = Literal["factors", "product"]
+ADAPTER = "adapter_config.json"
+
+
+def averaged(
+    run: Sequence[RunCheckpoint],
+    weighting: Weighting,
+    *,
+    space: Space = "product",
+    rank: int | None = None,
+    key: str | None = None,
+    strip_prefix: str | None = None,
+) -> Recipe:
+    """The recipe of a run's average: `linear`, with the weights and how they came about as provenance.
+
+    Adapters (folders with an adapter_config.json) are averaged as an adapter: their `product`s B A, exactly, or their
+    `factors` A and B each by itself, as most tools do, which is something else.
+
+    Args:
+        run: The checkpoints to average, by step.
+        weighting: How they are weighted.
+        space: What of adapters is averaged.
+        rank: The most that a module of an averaged adapter has (default: no limit).
+        key: Where in a pickled checkpoint the state dict lies.
+        strip_prefix: What to remove from the beginning of tensor names.
+
+    Raises:
+        SettingError: the weighting does not fit the metrics.
+        Mismatch: some checkpoints are adapters and others are not.
+    """
+    adapters = [(one.path / ADAPTER).is_file() for one in run]
+    if any(adapters) and not all(adapters):
+        whole = run[adapters.index(False)].name
+        raise Mismatch(f"{run[adapters.index(True)].name} is an adapter and {whole} is not; average one or the other.")
+    weights = weights_of(run, weighting)
+    models = tuple(
+        Model(one.name, Source(str(one.path.resolve()), None, (), key, strip_prefix), _frozen({"weight": weight}))
+        for one, weight in zip(run, weights, strict=True)
+    )
+    recipe = Recipe("linear", models, provenance=_frozen(_provenance(run, weighting)), folder=Path())
+    if any(adapters):
+        return replace(recipe, adapter=Factorisation(rank=rank, space=space))
+    return replace(recipe, buffers="last")  # counters: where the run got to
+
+
+def weights_of(run: Sequence[RunCheckpoint], weighting: Weighting) -> list[float]:
+    """The weight of each checkpoint; they sum to 1."""
+    if weighting.by == "uniform":
+        return [1 / len(run)] * len(run)
+    if weighting.by == "ema":
+        return exponential(len(run), weighting.decay)
+    values = metric_of(run, weighting.by)
+    higher = is_higher_better(weighting.by, weighting.higher_is_better)
+    return by_metric(values, weighting.form, weighting.penalty, higher_is_better=higher)
+
+
+def _provenance(run: Sequence[RunCheckpoint], weighting: Weighting) -> dict[str, Any]:
+    said: dict[str, Any] = {"learned_by": "average", "by": weighting.by, "steps": [one.step for one in run]}
+    if weighting.by == "ema":
+        return said | {"decay": weighting.decay}
+    if weighting.by == "uniform":
+        return said
+    values = metric_of(run, weighting.by)
+    return said | {"form": weighting.form, "penalty": weighting.penalty, "metric": values}
+
+
+def _frozen(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(settings))

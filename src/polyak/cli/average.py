@@ -1,0 +1,129 @@
+"""polyak average"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import app
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+_BY = "uniform; ema; step; or a logged metric such as loss or eval_accuracy."
+_FORM = "From metrics to weights: shift, power, minmax, softmax or rank."
+
+
+@app.command()
+def average(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.", show_default=False)],
+    out: Annotated[Path | None, typer.Argument(help="Folder for the average.", show_default=False)] = None,
+    by: Annotated[str, typer.Option(help=_BY)] = "uniform",
+    last: Annotated[int | None, typer.Option(help="Only so many of the latest checkpoints.", min=1)] = None,
+    stride: Annotated[int, typer.Option(help="Of the latest, every so manyth.", min=1)] = 1,
+    after: Annotated[float, typer.Option(help="Leave out this first fraction of the run.")] = 0.0,
+    dev: Annotated[str, typer.Option(help="Leave out checkpoints far below the best by this metric.")] = "",
+    floor: Annotated[float, typer.Option(help="How far: the least share of the best.")] = 0.9,
+    form: Annotated[str, typer.Option(help=_FORM)] = "shift",
+    penalty: Annotated[float, typer.Option(help="How strongly the metric speaks.")] = 0.7,
+    decay: Annotated[float, typer.Option(help="For ema: an older checkpoint's share of a newer one's weight.")] = 0.9,
+    higher_is_better: Annotated[
+        bool | None,
+        typer.Option("--higher-is-better/--lower-is-better", help="Of the metric, if its name is not clear."),
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV with path, step and metrics, instead of the logs.")] = None,
+    space: Annotated[
+        str, typer.Option(help="Of adapters: their product, or their factors each by itself.")
+    ] = "product",
+    rank: Annotated[int | None, typer.Option(help="Of an averaged adapter: the most a module has.", min=1)] = None,
+    key: Annotated[str, typer.Option(help="Where in a pickled checkpoint the state dict lies.")] = "",
+    strip_prefix: Annotated[str, typer.Option(help="What to remove from the beginning of tensor names.")] = "",
+    recipe: Annotated[Path | None, typer.Option("--recipe", "-o", help="Write the recipe of the average here.")] = None,
+    workers: Annotated[int, typer.Option(help="Threads; 0 is one a CPU.", min=0)] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Average the checkpoints of one training run: all, the last, or weighted by a metric."""
+    from .. import averaging
+    from ..averaging import Choice, Weighting
+
+    if out is None and recipe is None:
+        raise typer.BadParameter("Give OUT, the folder for the average, or --recipe FILE, or both.")
+    choice = Choice(after, last, stride, dev or None, floor)
+    kept, notes = averaging.chosen(averaging.read_run(run, table), choice, higher_is_better=higher_is_better)
+    weighting = Weighting(by, _form(form), penalty, decay, higher_is_better)
+    asked = averaging.averaged(
+        kept, weighting, space=_space(space), rank=rank, key=key or None, strip_prefix=strip_prefix or None
+    )
+    if not (quiet or as_json):
+        _show(asked, notes)
+    if recipe is not None:
+        _write(recipe, asked, force=force)
+    if out is not None:
+        _merge(asked, out, workers=workers, force=force, as_json=as_json, quiet=quiet)
+    elif as_json:
+        print(_weights_as_json(asked))
+
+
+def _form(form: str) -> Any:
+    from ..averaging import BY_METRIC
+    from ..errors import SettingError, suggestion
+
+    if form not in BY_METRIC:
+        raise SettingError(f"there is no weighting {form!r}. {suggestion(form, BY_METRIC)}")
+    return form
+
+
+def _space(space: str) -> Any:
+    if space not in ("product", "factors"):
+        raise typer.BadParameter(f"{space!r} is neither product nor factors.", param_hint="--space")
+    return space
+
+
+def _show(asked: Recipe, notes: list[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    width = max(len(model.name) for model in asked.models)
+    for model in asked.models:
+        print(f"{model.name:{width}}  {model.settings['weight']:7.4f}", file=sys.stderr)
+
+
+def _write(path: Path, asked: Recipe, *, force: bool) -> None:
+    from .. import recipe as recipes
+    from ..errors import OutputError, OutputExists
+
+    if path.exists() and not force:
+        raise OutputExists(f"{path} is there already; choose another place, or use --force to replace it.")
+    try:
+        path.write_text(recipes.dump(asked), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _merge(asked: Recipe, out: Path, *, workers: int, force: bool, as_json: bool, quiet: bool) -> None:
+    from .. import adapters, api
+    from ..engine import run
+    from ._progress import Bar
+    from .lora import tell as tell_of_adapter
+    from .merge import tell
+
+    with Bar(quiet=quiet or as_json) as bar:
+        if asked.adapter is not None:
+            made = adapters.merge(asked, out, workers=workers or None, force=force, progress=bar)
+            tell_of_adapter(made, as_json=as_json, quiet=quiet)
+            return
+        planned = api.plan(asked)
+        for note in planned.notes:
+            bar.say(f"note: {note}")
+        report = run(planned, out, workers=workers or None, force=force, progress=bar)
+    tell(report, as_json=as_json, quiet=quiet)
+
+
+def _weights_as_json(asked: Recipe) -> str:
+    import json
+
+    return json.dumps({"weights": {model.name: model.settings["weight"] for model in asked.models}})

@@ -63,18 +63,16 @@ def mats(
     """
     xp = array_namespace(deltas)
     shares = weight / xp.sum(weight)
-    if gram is None and fisher is None:
-        return xp.sum(shares * deltas, axis=0)
-    models = range(deltas.shape[0])
     if fisher is not None:
-        wide = xp.astype(deltas, xp.float64)
-        total = xp.sum(xp.astype(shares * fisher, xp.float64), axis=0)
-        right = xp.sum(xp.astype(shares * fisher, xp.float64) * wide, axis=0)
+        wide, known = (xp.astype(one, xp.float64) for one in (deltas, shares * fisher))
+        total, right = xp.sum(known, axis=0), xp.sum(known * wide, axis=0)
         return conjugate_gradients(lambda x: total * x, right, start * xp.sum(wide, axis=0), iterations)
+    if gram is None:
+        return xp.sum(shares * deltas, axis=0)
     wide, portions = as_matrices(deltas, layout), numbers(shares)
-    grams = [portions[i] * shrunk(gram[i, ...], 1.0) for i in models]
+    grams = [portions[i] * shrunk(gram[i, ...], 1.0) for i in range(len(portions))]
     matrix = sum(grams[1:], start=grams[0])
-    right = sum((wide[i, ...] @ grams[i] for i in models[1:]), start=wide[0, ...] @ grams[0])
+    right = sum((wide[i, ...] @ grams[i] for i in range(1, len(portions))), start=wide[0, ...] @ grams[0])
     found = conjugate_gradients(lambda x: x @ matrix, right, start * xp.sum(wide, axis=0), iterations)
     return as_tensor(found, tuple(deltas.shape[1:]), layout)
 

@@ -15,6 +15,7 @@ PolyakError                 (exit code)
 │   └── CannotResume        5   the partial work there belongs to another plan
 ├── BudgetError             5   the work does not fit into the memory that was allowed
 ├── VerificationFailed      6   a merged model is not what its provenance says
+├── TaskError               7   a task's description or data is wrong, or a model cannot do the task
 └── DeclarationError        -   a method is declared wrongly (raised at import, for its author)
 
 Each message names the culprit, what was wanted, what was found, and the remedy where there is one.
@@ -99,6 +100,12 @@ class VerificationFailed(PolyakError):
     """A merged model is not what its provenance says."""
 
     exit_code = 6
+
+
+class TaskError(PolyakError):
+    """A task's description or data is wrong, or a model cannot do the task."""
+
+    exit_code = 7
 
 
 class DeclarationError(PolyakError, TypeError):

@@ -1,0 +1,44 @@
+"""An encoder with a linear layer on its pooled last hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TaskError
+
+
+class Pooled(nn.Module):
+    """Logits (n, classes) from token numbers and their mask.
+
+    The layer has the name that its tensors have in checkpoints; the encoder's tensors have no prefix there, which
+    the search for each tensor's parameter finds out by itself.
+    """
+
+    def __init__(self, encoder: nn.Module, layer: Mapping[str, Tensor], name: str, how: str, classes: int) -> None:
+        super().__init__()
+        weight = layer.get(f"{name}.weight")
+        if weight is None or weight.ndim != 2 or len(weight) != classes:
+            got = "is missing" if weight is None else f"is {tuple(weight.shape)}"
+            raise TaskError(f"the head '{name}.weight' {got}; the task needs ({classes}, hidden size).")
+        self.encoder, self.how = encoder, how
+        self.layer = nn.Linear(weight.shape[1], classes, bias=f"{name}.bias" in layer)
+        self.layer.load_state_dict({key.removeprefix(f"{name}."): tensor for key, tensor in layer.items()})
+
+    def forward(self, attention_mask: Tensor, **inputs: Any) -> Tensor:
+        hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
+        return self.layer(pool(hidden, attention_mask, self.how))
+
+
+def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
+    """One vector an example, (n, hidden), from (n, positions, hidden)."""
+    if how == "first":
+        return hidden[:, 0]
+    if how == "last":
+        last = torch.arange(hidden.shape[1], device=hidden.device).mul(mask).argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)

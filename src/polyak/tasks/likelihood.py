@@ -1,0 +1,69 @@
+"""Log-likelihoods of targets under a module's outputs, one number an example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import TaskError
+from ._api import IGNORED, Likelihood
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def negative_log_likelihood(
+    likelihood: Likelihood, outputs: Tensor, targets: Tensor, *, per: Literal["example", "position"] = "example"
+) -> Tensor:
+    """Minus the log-probability of each example's targets, (n,); differentiable in the outputs.
+
+    Categorical over the last axis; a unit Gaussian, without its constant, for `regression`.
+
+    Args:
+        likelihood: What the outputs mean.
+        outputs: (n, classes), (n, positions, classes) or (n, k).
+        targets: As `Task` says; positions that are `IGNORED` do not count.
+        per: `example` sums over the positions of an example, which is its log-probability; `position` averages
+            over those that count (0 where none does).
+
+    Raises:
+        TaskError: shapes do not fit, or a label is out of range.
+    """
+    import torch
+
+    if likelihood == "regression":
+        _check_shapes(outputs.shape, targets.shape, likelihood)
+        return 0.5 * (outputs.float() - targets).square().flatten(1).sum(1)
+    _check_shapes(outputs.shape[:-1], targets.shape, likelihood)
+    check_labels(targets, outputs.shape[-1])
+    entries = torch.nn.functional.cross_entropy(
+        outputs.float().flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED
+    )
+    summed = entries.view(len(targets), -1).sum(1)
+    return summed if per == "example" else summed / counted(targets).clamp(min=1)
+
+
+def counted(targets: Tensor) -> Tensor:
+    """How many positions of each example count, (n,)."""
+    return (targets != IGNORED).view(len(targets), -1).sum(1)
+
+
+def check_labels(targets: Tensor, classes: int) -> None:
+    """Refuse labels that the outputs have no place for.
+
+    Raises:
+        TaskError: with the label and the number of classes.
+    """
+    wrong = targets[(targets != IGNORED) & ((targets < 0) | (targets >= classes))]
+    if len(wrong):
+        raise TaskError(
+            f"label {int(wrong[0])} is out of range: the model has {classes} outputs, numbered from 0. "
+            "Check the labels, and that the head belongs to this task."
+        )
+
+
+def _check_shapes(got: tuple[int, ...], wanted: tuple[int, ...], likelihood: str) -> None:
+    if tuple(got) != tuple(wanted):
+        raise TaskError(
+            f"the outputs speak of {tuple(got)} places and the targets of {tuple(wanted)}; "
+            f"a task of the likelihood {likelihood!r} needs the same. See polyak.tasks.Task for the shapes."
+        )

@@ -1,0 +1,200 @@
+"""From a checkpoint to a live module: which parameter is which tensor.
+
+Libraries rename tensors when they load them, fuse some, tie others and leave some out.  What they do is not guessed
+from names: the module is first built from a checkpoint in which every tensor holds numbers that are found nowhere
+else.  A parameter that then holds the numbers of a tensor is that tensor; one that holds other numbers was transformed
+or never loaded, which is an error, as is a tensor that is found nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checkpoint import Checkpoint, TensorSpec
+from ..errors import TaskError
+from .live import LiveModel, entries, listed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Build: TypeAlias = "Callable[[dict[str, Tensor]], nn.Module]"  # a module filled from a state dict
+
+
+def bring_to_life(
+    build: Build, checkpoint: Checkpoint, *, heads: str = "", head: Checkpoint | None = None, unused: str = ""
+) -> LiveModel:
+    """Build a module from a checkpoint, and find which of its parameters is which tensor.
+
+    Args:
+        build: Makes the module from a state dict, however its library does that.
+        checkpoint: The weights.
+        heads: Regular expression, found in the names of the tensors that belong to the task and are not exchanged.
+        head: Where those tensors are read from; None takes them from `checkpoint`.
+        unused: Regular expression for tensors of the checkpoint that the module has no use for.
+
+    Raises:
+        TaskError: the module cannot be built, a parameter is filled by no tensor as it is, a tensor fills no parameter,
+            or there is no head.
+    """
+    parts = _parts(checkpoint, head or checkpoint, heads, unused)
+    marks = _marks(parts)
+    module = _built(build, marks, checkpoint.label)
+    found = _recognised(module, marks, checkpoint.label)
+    lost = _lost(found, marks, parts, checkpoint.label)
+    own = {name: tensor for name, tensor in found.items() if tensor in parts.heads}
+    live = LiveModel(
+        module,
+        {name: tensor for name, tensor in found.items() if name not in own},
+        heads=own,
+        unused={*lost, *parts.heads, *(name for name in checkpoint.specs if name not in parts.body)},
+        label=checkpoint.label,
+    )
+    live.load(checkpoint)
+    LiveModel(module, own, label=parts.head.label).load({tensor: parts.head.read(tensor) for tensor in own.values()})
+    return live
+
+
+def from_factory(factory: Callable[[], nn.Module]) -> Build:
+    """A builder from a function that makes a module whose state dict has the names of the checkpoint."""
+
+    def build(state: dict[str, Tensor]) -> nn.Module:
+        module = factory().float()
+        module.load_state_dict(state, strict=False)  # what is missing or left over is found by its numbers
+        return module
+
+    return build
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The tensors that a module is made of.
+
+    Attributes:
+        body: Those that are exchanged.
+        heads: Those that stay with the task.
+        checkpoint: Where the body is read from.
+        head: Where the heads are read from.
+    """
+
+    body: Mapping[str, TensorSpec]
+    heads: Mapping[str, TensorSpec]
+    checkpoint: Checkpoint
+    head: Checkpoint
+
+
+def _parts(checkpoint: Checkpoint, head: Checkpoint, heads: str, unused: str) -> _Parts:
+    def chosen(source: Checkpoint, *, is_head: bool) -> dict[str, TensorSpec]:
+        used = {name: spec for name, spec in source.specs.items() if not _is_found(unused, name)}
+        return {name: spec for name, spec in used.items() if _is_found(heads, name) == is_head}
+
+    found = chosen(head, is_head=True)
+    if heads and not found:
+        raise TaskError(
+            f"{head.label} has no head: no tensor's name matches {heads!r}. Name the model that has it as `from:` in "
+            "the task's `heads:`."
+        )
+    return _Parts(chosen(checkpoint, is_head=False), found, checkpoint, head)
+
+
+def _marks(parts: _Parts) -> dict[str, Tensor]:
+    """A state dict in which tensors hold numbers of their own; those of few bits hold what they hold."""
+    import torch
+
+    rng, seen, marks = np.random.default_rng(0), set[str](), dict[str, Any]()
+    for specs, source in ((parts.body, parts.checkpoint), (parts.heads, parts.head)):
+        for name, spec in specs.items():
+            values = _mark(spec, rng, seen) if _can_be_marked(spec) else source.read(name)
+            marks[name] = torch.from_numpy(values.copy())
+        marks |= {alias: marks[name] for alias, name in source.ties.items() if name in specs and alias not in marks}
+    return marks
+
+
+def _can_be_marked(spec: TensorSpec) -> bool:
+    return spec.numel > 0 and (spec.stored.floating or spec.dtype.name in ("I64", "I32"))
+
+
+def _mark(spec: TensorSpec, rng: np.random.Generator, seen: set[str]) -> npt.NDArray[Any]:
+    while True:
+        drawn = rng.random(spec.shape, np.float32) if spec.stored.floating else rng.integers(2**31 - 1, size=spec.shape)
+        values = np.asarray(drawn, np.float32 if spec.stored.floating else spec.dtype.numpy)
+        fingerprint = _fingerprint(values)
+        if fingerprint not in seen:
+            seen.add(fingerprint)
+            return values
+
+
+def _built(build: Build, marks: Mapping[str, Tensor], label: str) -> nn.Module:
+    try:
+        return build(dict(marks))
+    except TaskError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:500]
+        raise TaskError(
+            f"no module can be built from {label}: {said} ({type(error).__name__}). "
+            "If it is the head that differs, name the task's own as `heads: {match: ..., from: ...}`."
+        ) from error
+
+
+def _recognised(module: nn.Module, marks: Mapping[str, Tensor], label: str) -> dict[str, str]:
+    """Which tensor each entry of the module holds."""
+    by_mark: dict[str, str] = {}
+    for name, mark in marks.items():
+        by_mark.setdefault(_fingerprint(mark.numpy()), name)
+    found: dict[str, str] = {}
+    for name, entry in entries(module).items():
+        array = entry.detach().cpu().numpy()
+        is_marked = array.size > 0 and array.dtype.name in ("float32", "int64", "int32")
+        tensor = by_mark.get(_fingerprint(array)) if is_marked else _namesake(name, marks)
+        if tensor is None:
+            raise TaskError(
+                f"{name!r} of the module is filled by no tensor of {label} as it is: the tensor is missing, or it is "
+                "fused or changed while it is loaded. Use a module that keeps each tensor apart."
+            )
+        found[name] = tensor
+    _refuse_shared(found, label)
+    return found
+
+
+def _refuse_shared(found: Mapping[str, str], label: str) -> None:
+    for tensor, times in Counter(found.values()).items():
+        if times > 1:
+            raise TaskError(f"two parameters of the module hold {tensor!r} of {label}; tie them in the module.")
+
+
+def _namesake(name: str, marks: Mapping[str, Tensor]) -> str | None:
+    """The integer (or empty) tensor of this name, with or without a prefix; a few bits hold no mark."""
+    if name in marks:
+        return name
+    near = [other for other in marks if name.endswith(f".{other}") or other.endswith(f".{name}")]
+    return near[0] if len(near) == 1 else None
+
+
+def _lost(found: Mapping[str, str], marks: Mapping[str, Tensor], parts: _Parts, label: str) -> list[str]:
+    """The integer tensors that the module does not keep; libraries drop some, such as position numbers."""
+    kept = set(found.values())
+    lost = [name for name in (*parts.body, *parts.heads) if name not in kept]
+    if wrong := [name for name in lost if marks[name].is_floating_point()]:
+        raise TaskError(
+            f"the module has no place for {len(wrong)} tensors of {label}: {listed(wrong)}. If they belong to a task, "
+            "name them in the task's `heads:`; if nothing uses them, in its `unused:`."
+        )
+    return lost
+
+
+def _fingerprint(values: npt.NDArray[Any]) -> str:
+    import xxhash
+
+    stored: Any = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return f"{xxhash.xxh3_128_hexdigest(stored)} {values.dtype} {values.shape}"
+
+
+def _is_found(pattern: str, name: str) -> bool:
+    return bool(pattern) and re.search(pattern, name) is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import checkpoint as checkpoints
 from . import planning as plans
 from . import recipe as recipes
+from .errors import SettingError
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def merge_state_dicts(
     dtype: str | None = None,
     seed: int = 0,
     workers: int = 1,
+    statistics: Mapping[str, Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Merge state dicts in memory.
@@ -73,6 +75,8 @@ def merge_state_dicts(
         dtype: The result's dtype (default: as the base or first model has it).
         seed: Seeds random methods.
         workers: Threads.
+        statistics: What was measured of the models, by its name, such as `fisher`: for each, a list or mapping like
+            `models`, of float32 arrays under the tensors' names.
         **settings: The method's; those with a value for each model take a list.
 
     Returns:
@@ -81,7 +85,7 @@ def merge_state_dicts(
     Raises:
         PolyakError: the models do not fit together, or a setting does not fit.
     """
-    named = models if isinstance(models, Mapping) else {f"model-{i}": model for i, model in enumerate(models)}
+    named = _named(models)
     places = {name: recipes.Source(path=f"<{name}>") for name in named}
     recipe = Recipe(
         method, tuple(recipes.Model(n, s) for n, s in places.items()), settings=settings, dtype=dtype, seed=seed
@@ -91,9 +95,24 @@ def merge_state_dicts(
         given[plans.BASE] = checkpoints.open(base)
     from .engine import run_in_memory
 
-    merged = run_in_memory(plans.plan(recipe, given), workers=workers)
+    measured = {
+        kind: {name: checkpoints.open(one) for name, one in _named(each, list(named)).items()}
+        for kind, each in (statistics or {}).items()
+    }
+    merged = run_in_memory(plans.plan(recipe, given, measured), workers=workers)
     first = next(iter(next(iter(named.values())).values()))
     return {k: _as_torch(v) for k, v in merged.items()} if hasattr(first, "detach") else merged
+
+
+def _named(
+    models: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]], names: Sequence[str] | None = None
+) -> Mapping[str, Mapping[str, Any]]:
+    """By name: those given, those of `names`, or numbers."""
+    if isinstance(models, Mapping):
+        return models
+    if names is not None and len(models) != len(names):
+        raise SettingError(f"a statistic was given for {len(models)} of {len(names)} models; it must be all.")
+    return dict(zip(names or [f"model-{i}" for i in range(len(models))], models, strict=True))
 
 
 def _as_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:

@@ -12,6 +12,7 @@ import pytest
 
 from polyak.checkpoint import DTYPES, TensorSpec
 from polyak.checkpoint.safetensors import layout
+from polyak.methods import Method
 
 SHAPES = {
     "embed_tokens.weight": (300, 32),
@@ -63,6 +64,25 @@ def tree_digest(folder: Path) -> dict[str, str]:
         for p in sorted(folder.rglob("*"))
         if p.is_file()
     }
+
+
+def random_statistics(method: Method, shapes: dict[str, tuple[int, ...]], models: int, **settings) -> dict:
+    """What a method asks for, of every tensor but `norm`: by the statistic's name and then the model's."""
+    rng = np.random.default_rng(5)
+    bound = method.bind(settings, models)
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for stat in method.statistics.values():
+        if not stat.applies(bound):
+            continue
+        for i in range(models):
+            of_model = found.setdefault(stat.name, {}).setdefault(f"m{i}", {})
+            for name, shape in shapes.items():
+                size = stat.shape_for(shape, bound)
+                if size is not None and name != "norm":
+                    half = rng.standard_normal(size)
+                    full = half @ half.T / len(half) if stat.shape == "gram" else half**2
+                    of_model[name] = np.asarray(full, np.float32)
+    return found
 
 
 @pytest.fixture

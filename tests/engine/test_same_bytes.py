@@ -15,7 +15,7 @@ from polyak.engine import run, run_in_memory, spans, top
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source
 
-from .conftest import random_family, recipe_text, tree_digest
+from .conftest import SHAPES, random_family, random_statistics, recipe_text, tree_digest
 
 methods.load_all()
 SETTINGS = {
@@ -28,6 +28,8 @@ SETTINGS = {
     "dare_ties": [{"density": 0.6}, {"density": 0.6, "trim": 0.5}, {"density": 0.6, "rescale": "l1"}],
     "breadcrumbs": [{"density": 0.3, "gamma": 0.1}, {"density": 0.3, "gamma": 0.1, "granularity": "tensor"}],
     "model_stock": [{}, {"granularity": "row"}],
+    "fisher": [{}, {"normalize": True, "floored": "all"}],
+    "mats": [{}, {"by": "fisher"}],
 }
 COUNT = {"slerp": 2, "expo": 1, "wise_ft": 1, "passthrough": 1}
 CASES = [(name, settings) for name in methods.registry for settings in SETTINGS.get(name, [{}])]
@@ -38,7 +40,13 @@ def planned(method, settings, family):
     models = tuple(Model(f"m{i}", Source(path="x")) for i in range(count))
     recipe = Recipe(method, models, settings=settings, seed=3)
     given = {name: open_checkpoint(family[name]) for name in [m.name for m in models]}
-    return plan_recipe(recipe, given | {"base": open_checkpoint(family["base"])})
+    measured = {kind: {m: open_checkpoint(one) for m, one in each.items()} for kind, each in known(method, settings)}
+    return plan_recipe(recipe, given | {"base": open_checkpoint(family["base"])}, measured)
+
+
+def known(method, settings):
+    """The statistics that a method asks for."""
+    return random_statistics(methods.resolve(method), SHAPES, COUNT.get(method, 3), **settings).items()
 
 
 def assert_same(a, b):
@@ -76,13 +84,20 @@ def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pieces):
     """Streamed first passes and twins against sorts and formulas on whole tensors."""
-    if methods.resolve(method).is_random or settings.get("granularity") == "model":
+    if methods.resolve(method).is_random or settings.get("granularity") == "model" or settings.get("normalize"):
         pytest.skip("numbers are drawn by tensor name; whole-model passes are compared below")
     family = random_family(models=COUNT.get(method, 3), dtype=dtype)
     got = run_in_memory(planned(method, settings, family), workers=2)
     for name, tensor in got.items():
         stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(COUNT.get(method, 3))])
-        wanted = methods.resolve(method)(stack, np.asarray(family["base"][name], np.float32), **settings)
+        measured = {
+            kind: np.stack([one[name] for one in of.values()])
+            for kind, of in known(method, settings)
+            if name in next(iter(of.values()))
+        }
+        wanted = methods.resolve(method)(
+            stack, np.asarray(family["base"][name], np.float32), statistics=measured, **settings
+        )
         np.testing.assert_allclose(
             tensor.astype(np.float32),
             wanted.astype(dtype).astype(np.float32),

@@ -206,7 +206,7 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
     room = 0
     for member in prepared:
         if spans_models(member):
-            whole.setdefault(f"{member.method.name} {member.step.settings}", []).append(member)
+            whole.setdefault(_key_of_model(member), []).append(member)
             continue
         size, key = member.step.out.numel, _key(member)
         if groups and size <= room and len(groups[-1]) < SMALL_GROUP and _key(groups[-1][0]) == key:
@@ -219,6 +219,13 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
 
 
 GROUP_ENTRIES = 2**20
+
+
+def _key_of_model(member: Prepared) -> str:
+    """Steps that compete over the whole model ask for the same of the same models; other settings may differ."""
+    method, models = member.method, [read.model for read in member.step.reads]
+    asked = {name for one in method.passes.values() for name in parameters(one.ask)}
+    return f"{method.name} {models} {[member.step.settings[name] for name in sorted(asked)]}"
 
 
 def _key(member: Prepared) -> object:

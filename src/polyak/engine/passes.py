@@ -17,7 +17,7 @@ from ..kernels.combine import inner_products
 from ..methods._passes import Gram, Products, Request, Sum, Top, call
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, definition_supply, inputs, wanted
+from .tiles import Prepared, definition_supply, inputs, sources_for, wanted
 
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
@@ -145,8 +145,7 @@ class SumOverall(Answering):
         return [span for member in self.members for span in pieces(member, BLOCK)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        want = wanted(span.prepared.method, (self._request.fused or self._request.term,))
-        sources = Sources(span.prepared.step, span.stop, space, want)
+        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
         return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:

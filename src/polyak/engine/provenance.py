@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import recipe as recipes
 from .._version import __version__
+from ..checkpoint import Checkpoint
 from ..planning import BASE, Plan
 from .digest import new_hash
 
@@ -22,22 +23,29 @@ def provenance(
         plan: What was done.
         algorithm: How digests were made.
         outputs: Digest of each tensor of the result, by `file:name` or name.
-        inputs: For each model, the digest of each tensor as it was read.
+        inputs: For each model and statistic, the digest of each tensor as it was read.
     """
-    return {
+    found = {
         "polyak": __version__,
         "digest": algorithm,
         "recipe": recipes.dump(plan.recipe),
         "recipe_digest": recipes.digest(plan.recipe),
-        "models": {
-            name: {
-                "path": model.label,
-                "digest": of_model(inputs.get(name, {}), algorithm),
-                "tensors": dict(sorted(inputs.get(name, {}).items())),
-            }
-            for name, model in plan.models.items()
-        },
+        "models": _read(plan.models, inputs, algorithm),
         "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
+    }
+    return found | ({"statistics": _read(plan.statistics, inputs, algorithm)} if plan.statistics else {})
+
+
+def _read(
+    checkpoints: Mapping[str, Checkpoint], inputs: Mapping[str, Mapping[str, str]], algorithm: str
+) -> dict[str, Any]:
+    return {
+        name: {
+            "path": one.label,
+            "digest": of_model(inputs.get(name, {}), algorithm),
+            "tensors": dict(sorted(inputs.get(name, {}).items())),
+        }
+        for name, one in checkpoints.items()
     }
 
 
@@ -54,7 +62,7 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
     recipe = recipes.dump(plan.recipe)
     models = [name for name in plan.models if name != BASE]
     head = ["---", "library_name: transformers", "tags:", "- merge", "- polyak", "---", ""]
-    rows = [f"| {name} | `{plan.models[name].label}` |" for name in plan.models]
+    rows = [f"| {name} | `{found.label}` |" for name, found in plan.inputs.items()]
     return "\n".join(
         [
             *head,

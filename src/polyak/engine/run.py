@@ -135,7 +135,7 @@ def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
 def refuse_inputs(plan: Plan, out: Path) -> None:
     """A result may not replace, hold, or lie in what it is made of."""
     place = out.resolve()
-    for name, model in plan.models.items():
+    for name, model in plan.inputs.items():
         inside = Path(model.label).is_dir() and place.is_relative_to(Path(model.label).resolve())
         if inside or any(stamp.path.resolve().is_relative_to(place) for stamp in model.stamps):
             raise OutputError(f"{out} is where {name} lies ({model.label}); a merge does not write over its inputs.")
@@ -234,7 +234,7 @@ class _Merge:
         return leaves.digests()
 
     def _check_inputs(self) -> None:
-        for name, model in self._plan.models.items():
+        for name, model in self._plan.inputs.items():
             for stamp in model.stamps:
                 if problem := stamp.problem():
                     raise InputChanged(

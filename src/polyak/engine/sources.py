@@ -7,8 +7,8 @@ tiles are small, because their numbers should stay in cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..errors import NotFinite
 from ..kernels.convert import decode_rows
 from ..methods import Role
 from ..planning import Read, Step
+from .statistics import measured
 
 Tile = NDArray[np.float32]
 Tap = Callable[[int, Bytes], None]  # called with the number of a read and the bytes it delivered
@@ -72,11 +73,13 @@ class Loaded:
         tensors: (k, n), if asked for.
         deltas: (k, n), if asked for and there is a base.
         base: (n,), if there is one.
+        statistics: The statistics that were asked for, by parameter: (k, n) or, for Grams, (k, d, d).
     """
 
     tensors: Tile | None
     deltas: Tile | None
     base: Tile | None
+    statistics: Mapping[str, Tile] = field(default_factory=dict[str, Tile])
 
 
 class Sources:
@@ -88,10 +91,21 @@ class Sources:
         space: Buffers; what is loaded lives in them until the next load.
         want: Which of tensors, deltas and base are needed.
         tap: Sees the bytes as they come, once each, to hash them.
+        statistics: Which statistics are needed too, by parameter.
     """
 
-    def __init__(self, step: Step, stop: int, space: Workspace, want: frozenset[Role], tap: Tap | None = None) -> None:
-        self._reads, self._has_base = step.every_read, step.base is not None
+    def __init__(
+        self,
+        step: Step,
+        stop: int,
+        space: Workspace,
+        want: frozenset[Role],
+        tap: Tap | None = None,
+        statistics: Collection[str] = (),
+    ) -> None:
+        self._reads, self._has_base = step.own_reads, step.base is not None
+        self._measured = {key: rows for key, rows in measured(step, stop, space, tap).items() if key in statistics}
+        self._is_needed = bool(want) or not statistics
         self._stop, self._space, self._tap = stop, space, tap
         self._relative = Role.DELTAS in want and self._has_base
         self._keeps_tensors = self._relative and Role.TENSORS in want
@@ -107,6 +121,11 @@ class Sources:
         Raises:
             NotFinite: a source holds NaN or infinity.
         """
+        statistics = {key: rows.load(start, stop) for key, rows in self._measured.items()}
+        loaded = self._load(start, stop) if self._is_needed else Loaded(None, None, None)
+        return replace(loaded, statistics=statistics) if statistics else loaded
+
+    def _load(self, start: int, stop: int) -> Loaded:
         if not self._begin <= start <= stop <= self._end:
             self._fill(start, max(stop, min(start + self._window, self._stop)))
         rows = self._space.floats("rows", len(self._reads), stop - start)

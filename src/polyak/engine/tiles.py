@@ -11,7 +11,7 @@ import numpy as np
 
 from ..kernels.combine import add
 from ..kernels.philox import Stream, stream
-from ..methods import Law, Method, Role, _apply
+from ..methods import Law, Method, Role, Stat, _apply
 from ..methods._passes import Array, call, moved, parameters
 from ..planning import Step
 from .sources import Loaded, Sources, Tap, Tile, Workspace
@@ -72,7 +72,20 @@ def wanted(method: Method, functions: tuple[Callable[..., Any], ...] = ()) -> fr
 
 def sources_of(prepared: Prepared, stop: int, space: Workspace, tap: Tap | None = None) -> Sources:
     """The sources of a step up to entry `stop`, in the spaces that its method asks for."""
-    return Sources(prepared.step, stop, space, wanted(prepared.method), tap)
+    return Sources(prepared.step, stop, space, wanted(prepared.method), tap, tuple(prepared.step.statistics))
+
+
+def sources_for(prepared: Prepared, stop: int, space: Workspace, function: Callable[..., Any] | None) -> Sources:
+    """The sources that a function of a first pass wants; of statistics alone, if it names nothing else."""
+    method, names = prepared.method, parameters(function) if function else ()
+    statistics = tuple(name for name in prepared.step.statistics if name in names)
+    alone = bool(statistics) and not {"tensors", "deltas", "base"}.intersection(names) and not _roles(method, names)
+    want = frozenset[Role]() if alone else wanted(method, (function,) if function else ())
+    return Sources(prepared.step, stop, space, want, None, statistics)
+
+
+def _roles(method: Method, names: tuple[str, ...]) -> bool:
+    return any(isinstance(method.inputs.get(name), Role) for name in names)
 
 
 def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, sources: Sources | None = None) -> Tile:
@@ -111,7 +124,12 @@ def _whole(prepared: Prepared, loaded: Loaded) -> Any:
     tensors = loaded.tensors if loaded.tensors is not None else cast("Tile", loaded.deltas) + cast("Tile", loaded.base)
     chance = prepared.stream.numbers(step.out.numel).reshape(-1, *shape) if prepared.stream else None
     base = None if loaded.base is None else loaded.base.reshape(shape)
-    return _apply.evaluate(prepared.method, tensors.reshape(-1, *shape), base, chance, step.settings)
+    statistics = {
+        stat.name: loaded.statistics[key].reshape(-1, *(step.statistics[key][0].spec.shape or (1,)))
+        for key, stat in prepared.method.statistics.items()
+        if key in loaded.statistics
+    }
+    return _apply.evaluate(prepared.method, tensors.reshape(-1, *shape), base, chance, step.settings, statistics)
 
 
 def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
@@ -127,6 +145,8 @@ def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[st
                 supply[name] = loaded.base
             case Role.CHANCE:
                 supply[name] = prepared.chance(start)
+            case Stat():
+                supply[name] = loaded.statistics.get(name)
             case _:
                 pass
     return supply

@@ -27,9 +27,9 @@ from ..kernels.select import (
 )
 from ..methods._passes import EVERY_TIE, Cut, Top, call
 from .passes import BLOCK, Answering
-from .sources import Sources, Workspace
+from .sources import Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, definition_supply, wanted
+from .tiles import Prepared, definition_supply, sources_for
 
 SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
 HELD = 4 * 2**20  # entries of one model that may be collected in all
@@ -184,8 +184,7 @@ class Competing:
 
     def __init__(self, span: Span, request: Top, space: Workspace) -> None:
         self._of, self._prepared = request.of, span.prepared
-        want = wanted(span.prepared.method, (request.of,) if request.of else ())
-        self._sources = Sources(span.prepared.step, span.stop, space, want)
+        self._sources = sources_for(span.prepared, span.stop, space, request.of)
 
     @property
     def shift(self) -> int | None:

@@ -50,7 +50,8 @@ def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
     differing = [f"{name} is missing" for name in wanted if name not in found]
     differing += [f"{name} was added" for name in found if name not in wanted]
     differing += [f"{name} was changed" for name in wanted if found.get(name, wanted[name]) != wanted[name]]
-    checked = {name: _check_input(model, algorithm) for name, model in stated["models"].items()} if inputs else {}
+    sources = {**stated["models"], **stated.get("statistics", {})}
+    checked = {name: _check_input(one, algorithm) for name, one in sources.items()} if inputs else {}
     return Verification(len(found), tuple(differing), checked)
 
 

@@ -2,7 +2,7 @@
 
 A method is a pure function over arrays, and its signature is its declaration:
 
-- positional parameters say which arrays it wants, in which space, and which first passes;
+- positional parameters say which arrays it wants, in which space, which first passes and which statistics;
 - keyword-only parameters are its settings, with types, defaults and ranges;
 - the return annotation says which space the result is in.
 
@@ -16,11 +16,12 @@ import enum
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from ..errors import DeclarationError, SettingError, UnknownMethod, suggestion
 from ._passes import Array, Request, call, parameters
+from ._stat import Stat
 
 REQUIRED = inspect.Parameter.empty  # the default of a setting that the recipe must give
 
@@ -147,7 +148,7 @@ class Method:
     source: str
     models: tuple[int, int | None]
     laws: frozenset[Law]
-    inputs: Mapping[str, Role | FirstPass]
+    inputs: Mapping[str, Role | FirstPass | Stat]
     returns: Role
     settings: Mapping[str, Setting]
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
@@ -168,6 +169,10 @@ class Method:
     @property
     def passes(self) -> Mapping[str, FirstPass]:
         return {name: kind for name, kind in self.inputs.items() if isinstance(kind, FirstPass)}
+
+    @property
+    def statistics(self) -> Mapping[str, Stat]:
+        return {name: kind for name, kind in self.inputs.items() if isinstance(kind, Stat)}
 
     @property
     def summary(self) -> str:
@@ -246,7 +251,14 @@ class Method:
             raise SettingError(f"method {self.name!r} merges {_count(low, high)}; got {k}.")
 
     def __call__(
-        self, tensors: Array, base: Array | None = None, *, chance: Array | None = None, seed: int = 0, **given: Any
+        self,
+        tensors: Array,
+        base: Array | None = None,
+        *,
+        chance: Array | None = None,
+        statistics: Mapping[str, Array] | None = None,
+        seed: int = 0,
+        **given: Any,
     ) -> Array:
         """Merge one tensor by the definition.
 
@@ -254,6 +266,7 @@ class Method:
             tensors: The models' tensors, float32 or float64, stacked: (k, *shape). NumPy, torch, CuPy ...
             base: The base's tensor: (*shape). Required if `needs_base`.
             chance: Numbers in [0, 1) for a random method: (k, *shape) (default: drawn from `seed`).
+            statistics: What was measured of the models, by name, stacked like the tensors; of the tensors' dtype.
             seed: Seeds them.
             **given: Settings, by name.
 
@@ -261,11 +274,11 @@ class Method:
             The merged tensor, of the same dtype: (*shape). It never shares memory with an input.
 
         Raises:
-            SettingError: a setting does not fit, or the number of models does not, or the base is missing.
+            SettingError: a setting or statistic does not fit, or the number of models, or the base is missing.
         """
         from ._apply import apply
 
-        return apply(self, tensors, base, chance, seed, given)
+        return apply(self, tensors, base, chance, seed, given, statistics or {})
 
 
 def _count(low: int, high: int | None) -> str:
@@ -314,17 +327,18 @@ class method:  # noqa: N801
         if not inspect.getdoc(fn):
             raise DeclarationError(f"{self.name!r}: say what it computes in a docstring.")
         hints = get_type_hints(fn, include_extras=True)
-        inputs: dict[str, Role | FirstPass] = {}
+        inputs: dict[str, Role | FirstPass | Stat] = {}
         settings: dict[str, Setting] = {}
         for p in inspect.signature(fn).parameters.values():
             if p.kind is p.KEYWORD_ONLY:
                 settings[p.name] = _read_setting(self.name, p, hints.get(p.name))
-            elif isinstance(mark := _mark(hints.get(p.name)), Role | FirstPass):
-                inputs[p.name] = mark
+            elif isinstance(mark := _mark(hints.get(p.name)), Role | FirstPass | Stat):
+                inputs[p.name] = _read_input(mark, hints[p.name])
             else:
                 raise DeclarationError(
-                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Chance or FirstPass."
+                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Chance, FirstPass or Stat."
                 )
+        self._check_statistics(inputs)
         returns = _mark(hints.get("return"))
         if returns not in (Role.MERGED, Role.DELTA):
             raise DeclarationError(f"{self.name!r}: annotate the result as Merged or Delta.")
@@ -333,6 +347,18 @@ class method:  # noqa: N801
         )
         registry[self.name] = found
         return found
+
+    def _check_statistics(self, inputs: Mapping[str, object]) -> None:
+        """A slice of a tensor has no Gram of its own."""
+        grams = [name for name, kind in inputs.items() if isinstance(kind, Stat) and kind.shape == "gram"]
+        if grams and Law.ELEMENTWISE in self.laws:
+            raise DeclarationError(f"{self.name!r} takes a Gram, {grams[0]!r}, so it cannot be elementwise.")
+
+
+def _read_input(mark: Role | FirstPass | Stat, hint: Any) -> Role | FirstPass | Stat:
+    if not isinstance(mark, Stat):
+        return mark
+    return replace(mark, optional=type(None) in get_args(get_args(hint)[0]))
 
 
 def _mark(hint: Any) -> object:

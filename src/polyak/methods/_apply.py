@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace
 
 from ..errors import DeclarationError, SettingError
 from ._passes import Array, answer, call
+from ._stat import Stat, supplied
 
 if TYPE_CHECKING:
     from ._api import Method
 
+NO_STATISTICS: Mapping[str, Array] = MappingProxyType({})
+
 
 def apply(
-    method: Method, tensors: Array, base: Array | None, chance: Array | None, seed: int, given: Mapping[str, Any]
+    method: Method,
+    tensors: Array,
+    base: Array | None,
+    chance: Array | None,
+    seed: int,
+    given: Mapping[str, Any],
+    statistics: Mapping[str, Array],
 ) -> Array:
     """See `Method.__call__`."""
     k, shape = tensors.shape[0], tuple(tensors.shape[1:])
@@ -31,13 +41,20 @@ def apply(
     ground = xp.reshape(base, stack.shape[1:]) if base is not None else None
     if method.is_random:
         chance = _draw(stack, seed) if chance is None else xp.reshape(chance, stack.shape)
-    result = evaluate(method, stack, ground, chance, bound)
+    result = evaluate(method, stack, ground, chance, bound, statistics)
     if tuple(result.shape) != tuple(stack.shape[1:]):
         raise DeclarationError(f"method {method.name!r} turned {shape} into {tuple(result.shape)}.")
     return xp.reshape(result, shape)
 
 
-def evaluate(method: Method, stack: Array, base: Array | None, chance: Array | None, bound: Mapping[str, Any]) -> Array:
+def evaluate(
+    method: Method,
+    stack: Array,
+    base: Array | None,
+    chance: Array | None,
+    bound: Mapping[str, Any],
+    statistics: Mapping[str, Array] = NO_STATISTICS,
+) -> Array:
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
     from ._api import FirstPass, Role
 
@@ -47,11 +64,12 @@ def evaluate(method: Method, stack: Array, base: Array | None, chance: Array | N
         arrays[Role.DELTAS] = stack - base
         supply["deltas"] = arrays[Role.DELTAS]
     supply |= {"tensors": stack, "base": base}
+    supply |= supplied(method.name, method.statistics, statistics, stack, bound)
     for name, kind in method.inputs.items():
         if isinstance(kind, FirstPass):
             request = call(kind.ask, bound)
             supply[name] = None if request is None else answer(request, supply)
-        else:
+        elif not isinstance(kind, Stat):
             supply[name] = arrays[kind]
     return finish(method, call(method.fn, supply), base, stack)
 

@@ -8,3 +8,8 @@ def has_a_sum(weight: tuple[float, ...], normalize: bool) -> str | None:
     if normalize and sum(weight) == 0:
         return f"the weights {list(weight)} sum to zero, so they cannot be normalised. Set `normalize: false`."
     return None
+
+
+def is_some(weight: tuple[float, ...]) -> str | None:
+    """Refuse weights of which none is above zero."""
+    return None if max(weight) > 0 else f"the weights {list(weight)} are all zero, so there is no average."

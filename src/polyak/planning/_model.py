@@ -36,6 +36,9 @@ class Read(NamedTuple):
     spec: TensorSpec
 
 
+NO_STATISTICS: Mapping[str, tuple[Read, ...]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One tensor of the result.
@@ -45,6 +48,7 @@ class Step:
         kind: `merge` by a method, `copy` of the only source, or copy of sources that must be the `same`.
         reads: The models' tensors, in the order of the recipe; models that a law excuses are left out.
         base: The base's tensor, where the method needs it.
+        statistics: The models' statistics of it, by the method's parameter; none for what no model has.
         method: The merge method.
         settings: All its settings, with numbers resolved for this tensor.
         rule: Which rule decided: its number, or None.
@@ -59,10 +63,17 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     rule: int | None = None
     file: str | None = None
+    statistics: Mapping[str, tuple[Read, ...]] = field(default_factory=lambda: NO_STATISTICS)
+
+    @property
+    def own_reads(self) -> tuple[Read, ...]:
+        """The models' tensors, and the base's."""
+        return (*self.reads, self.base) if self.base else self.reads
 
     @property
     def every_read(self) -> tuple[Read, ...]:
-        return (*self.reads, self.base) if self.base else self.reads
+        """`own_reads`, then the statistics in the order of the method's parameters."""
+        return (*self.own_reads, *(read for reads in self.statistics.values() for read in reads))
 
     @property
     def nbytes_read(self) -> int:
@@ -99,6 +110,7 @@ class Plan:
         models: The models by name, and the base under `base`.
         sidecars: Config, tokenizer and the like.
         notes: What the user should know before the merge.
+        statistics: What was measured of the models, as `STATISTIC of MODEL`.
     """
 
     recipe: recipes.Recipe
@@ -106,6 +118,12 @@ class Plan:
     models: Mapping[str, Checkpoint]
     sidecars: Sidecars = Sidecars()
     notes: tuple[str, ...] = ()
+    statistics: Mapping[str, Checkpoint] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def inputs(self) -> Mapping[str, Checkpoint]:
+        """Models, base and statistics."""
+        return {**self.models, **self.statistics}
 
     @cached_property
     def nbytes_read(self) -> int:
@@ -120,7 +138,7 @@ class Plan:
         """A name for this plan over these files, which changes when either does."""
         stamps = {
             name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps]
-            for name, model in self.models.items()
+            for name, model in self.inputs.items()
         }
         text = json.dumps([__version__, recipes.digest(self.recipe), stamps], sort_keys=True)
         return xxhash.xxh3_128_hexdigest(text.encode())
@@ -142,7 +160,7 @@ class NestedMerge(Checkpoint):
         self.plan, self.label = plan, label
         self.folder = next((m.folder for m in plan.models.values() if m.folder), None)
         self.specs = {s.out.name: _as_delivered(s) for s in plan.steps if s.file is None}
-        self.stamps = tuple(stamp for model in plan.models.values() for stamp in model.stamps)
+        self.stamps = tuple(stamp for model in plan.inputs.values() for stamp in model.stamps)
         self._reader: Callable[[str, int, int, Bytes], None] | None = None
 
     def attach(self, reader: Callable[[str, int, int, Bytes], None]) -> None:

@@ -14,19 +14,21 @@ from ..methods import Law, Method
 from ..recipe import Recipe, Source
 from ._model import NestedMerge, Plan, Read, Sidecars, Step
 from .fit import Opened, check, opened
+from .measured import Given, Measured
 from .resolve import Treatment
 from .sidecars import sidecars
 
 BASE = "base"
 
 
-def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
+def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statistics: Given | None = None) -> Plan:
     """Plan a merge: read headers, resolve names, shapes and numbers, and find every error that can be known.
 
     Args:
         recipe: What to merge.
         given: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
             of what their source says.
+        statistics: Statistics to use, by their name and then the model's, instead of those that the recipe names.
 
     Raises:
         RecipeError: a method, setting or base is missing, unknown or out of range.
@@ -44,7 +46,7 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
     base = (
         opened(BASE, given.get(BASE) or open_source(recipe.base, recipe.folder)) if _has_base(recipe, given) else None
     )
-    return _Builder(recipe, models, base).build()
+    return _Builder(recipe, models, base).build(statistics or {})
 
 
 def _has_base(recipe: Recipe, given: Mapping[str, Checkpoint]) -> bool:
@@ -79,17 +81,20 @@ class _Builder:
         self._heads = re.compile(recipe.heads) if recipe.heads else None
         self._notes: list[str] = []
 
-    def build(self) -> Plan:
+    def build(self, given: Given) -> Plan:
         names = self._shared_names()
         check(self._models, self._base, [n for n in names if not self._is_skipped(n)])
         treatment = Treatment(self._recipe, names)
         self._check_methods(treatment)
+        self._measured = Measured(self._recipe, self._models, given, treatment.methods)
+        self._notes += self._measured.notes
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
         steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
         if not steps:
             raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
         steps += self._head_steps()
-        return Plan(self._recipe, tuple(steps), self._checkpoints(), self._sidecars(steps, tied), tuple(self._notes))
+        side, statistics = self._sidecars(steps, tied), self._measured.checkpoints
+        return Plan(self._recipe, tuple(steps), self._checkpoints(), side, tuple(self._notes), statistics)
 
     @property
     def _everyone(self) -> list[Opened]:
@@ -130,7 +135,9 @@ class _Builder:
                 k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()
             }
         base = self._read(self._base, name) if self._base and method.needs_base else None
-        return Step(out, "merge", reads, base, method, settings, number)
+        models = [self._models[i] for i in kept]
+        statistics = self._measured.reads(name, spec.shape, method, settings, models) if method.statistics else {}
+        return Step(out, "merge", reads, base, method, settings, number, statistics=statistics)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
         """The models that must be read: the law excuses those of weight zero."""

@@ -11,6 +11,7 @@ PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, a
 TILE = 128 * 1024  # the most entries that are merged at a time
 COLLECTED_NBYTES = 2**20  # what a first pass may collect for one model at a time, for each worker
 BUFFERS_NBYTES = 8 * 2**20  # windows of input and output bytes of one worker
+SOLVING = 8  # times one model's float32 statistic: sums and factors in float64
 ARRAYS = 3  # float32 copies of every source that a definition on whole tensors holds at its peak
 
 
@@ -25,7 +26,9 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 def _step_nbytes(step: Step) -> int:
     sources = len(step.every_read)
     if step.method is not None and Law.ELEMENTWISE not in step.method.laws:
-        return 4 * math.prod(step.out.shape) * (ARRAYS * sources + 2)
+        measured = [read.spec.nbytes for reads in step.statistics.values() for read in reads]
+        solving = sum(measured) + SOLVING * max(measured, default=0)
+        return 4 * math.prod(step.out.shape) * (ARRAYS * len(step.own_reads) + 2) + solving
     collected = COLLECTED_NBYTES * len(step.reads) if step.method is not None and step.method.passes else 0
     return min(4 * TILE * (sources + 1), 4_000_000) + BUFFERS_NBYTES + collected
 

@@ -16,6 +16,7 @@ def explain(plan: Plan) -> str:
     lines = [f"{len(plan.steps)} tensors: read {_gb(plan.nbytes_read)}, write {_gb(plan.nbytes_written)}, "
              f"hold about {_gb(peak_nbytes(plan, 2))} with 2 workers", ""]  # fmt: skip
     lines += ["models"] + [f"  {name:<20} {m.label}  ({len(m.specs)} tensors)" for name, m in plan.models.items()]
+    lines += [f"  {name:<20} {s.label}  ({len(s.specs)} tensors)" for name, s in plan.statistics.items()]
     lines += ["", "treatments"]
     for treatment, steps in treatments(plan).items():
         shown = ", ".join(s.out.name for s in steps[:_SHOWN]) + (", ..." if len(steps) > _SHOWN else "")
@@ -36,7 +37,8 @@ def treatments(plan: Plan) -> dict[str, list[Step]]:
     found: dict[tuple[object, ...], list[Step]] = {}
     for step in plan.steps:
         models = tuple(read.model for read in step.reads)
-        found.setdefault((step.rule, step.kind, step.method and step.method.name, models, step.file), []).append(step)
+        method, known = step.method and step.method.name, tuple(step.statistics)
+        found.setdefault((step.rule, step.kind, method, models, step.file, known), []).append(step)
     return {_treatment(plan, steps): steps for steps in found.values()}
 
 
@@ -46,9 +48,11 @@ def _treatment(plan: Plan, steps: list[Step]) -> str:
     if first.method is None:
         what = "copied from" if first.kind == "copy" else "copied, if equal in"
         return f"{what} {models}" + (f" into {first.file}" if first.file else "")
+    lacking = [name for name in first.method.statistics if name not in first.statistics]
     settings = ", ".join(f"{name}={_values([step.settings[name] for step in steps])}" for name in first.settings)
     rule = "" if first.rule is None else f"rule {first.rule + 1} ({plan.recipe.rules[first.rule].match!r}): "
-    return f"{rule}{first.method.name}({settings}) of {models}"
+    without = f", without {', '.join(lacking)}" if lacking else ""
+    return f"{rule}{first.method.name}({settings}) of {models}{without}"
 
 
 def _values(values: list[Any]) -> str:
@@ -78,6 +82,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "nbytes_written": plan.nbytes_written,
         "nbytes_memory": peak_nbytes(plan, 2),
         "models": {name: model.label for name, model in plan.models.items()},
+        "statistics": {name: found.label for name, found in plan.statistics.items()},
         "donor": plan.sidecars.donor,
         "copied": [path.name for path in plan.sidecars.copied],
         "notes": list(plan.notes),
@@ -94,6 +99,7 @@ def _step_data(step: Step) -> dict[str, Any]:
         "method": step.method.name if step.method else None,
         "settings": dict(step.settings),
         "models": [r.model for r in step.reads],
+        "statistics": list(step.statistics),
         "rule": step.rule,
         "file": step.file,
     }

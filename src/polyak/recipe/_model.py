@@ -82,11 +82,13 @@ class Model:
         name: What rules, random bits and reports call it; unique in the recipe.
         source: Where its weights come from.
         settings: Its values of the method's per-model settings, such as `weight`.
+        statistics: What was measured of it on data, for methods that ask for it: paths by name, such as `fisher`.
     """
 
     name: str
     source: Source
     settings: Settings = field(default_factory=lambda: NOTHING)
+    statistics: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)

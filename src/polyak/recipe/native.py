@@ -111,13 +111,19 @@ def _read_model(value: object, place: Place, scope: Scope, settings: Mapping[str
     if not default and "name" not in table:
         raise place.error("has no name, and its path gives none", "Give it a `name:`.")
     name = table.take("name", text, default)
+    statistics = table.take("statistics", lambda one, where: _read_statistics(one, where, scope), _EMPTY)
     found: dict[str, Value] = {}
     for key, setting in settings.items():
         if key in table:
             found[key] = table.take(key, lambda one, where, s=setting: read_value(one, where, s))
         table.known.append(key)
     table.finish()
-    return Model(name, source, frozen(found))
+    return Model(name, source, frozen(found), statistics)
+
+
+def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, str]:
+    found = {name: scope.rebased(text(path, place / name)) for name, path in mapping(value, place).items()}
+    return MappingProxyType(found)
 
 
 def default_name(path: str) -> str:

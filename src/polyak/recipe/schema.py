@@ -127,6 +127,7 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
             "method": named,
             "layers": {"type": "array", "items": _natural(), "minItems": 2, "maxItems": 2},
         },
+        Model: {"statistics": {"type": "object", "additionalProperties": _TEXT}},
         Source: {
             "lora": {"anyOf": [_LORA, {"type": "array", "items": _LORA, "minItems": 1}]},
             "recipe": {"anyOf": [_TEXT, {"$ref": "#/$defs/Recipe"}]},
@@ -169,8 +170,8 @@ def _model(methods: list[Method]) -> Schema:
     """A model's name, source and settings stand side by side."""
     table, source = _table(Model, methods), _table(Source, methods)
     settings: Schema = {setting.name: {} for setting in _per_model(methods)}  # `_recipe_follows` says what they are
-    name = {"name": table["properties"]["name"]}
-    return {**table, "properties": {**name, **source["properties"], **settings}}
+    own = {key: table["properties"][key] for key in ("name", "statistics")}
+    return {**table, "properties": {**own, **source["properties"], **settings}}
 
 
 def _per_model(methods: Iterable[Method]) -> list[Setting]:

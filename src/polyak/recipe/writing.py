@@ -75,7 +75,9 @@ def _model(model: Model, recipe: Recipe, folder: Path | None) -> str | dict[str,
     where = source if isinstance(source, dict) else {"path": source}
     path = where.get("path")
     name = {} if path is not None and default_name(path) == model.name else {"name": model.name}
-    data = {**name, **where, **_settings(model.settings)}
+    measured = {key: _path(at, recipe, folder) for key, at in sorted(model.statistics.items())}
+    statistics = {"statistics": measured} if measured else {}
+    data = {**name, **where, **statistics, **_settings(model.settings)}
     return data["path"] if data.keys() == {"path"} else data
 
 

@@ -31,8 +31,7 @@ def check_shape_and_finiteness(method: Method) -> None:
         if fill is not None:
             problem = replace(problem, tensors=np.full_like(problem.tensors, fill), base=np.zeros_like(problem.base))
         for k in {problem.k, method.models[0]}:
-            few = problem.pick(range(k))
-            few = replace(few, tensors=few.tensors.astype(dtype), base=few.base.astype(dtype))
+            few = problem.pick(range(k)).map(lambda array, dtype=dtype: array.astype(dtype))
             merged = few.merge(method, uneven(method, k))
             assert_that(merged.shape == shape, f"{shape} became {tuple(merged.shape)}")
             assert_that(merged.dtype == dtype, f"{np.dtype(dtype)} became {merged.dtype}")
@@ -49,13 +48,15 @@ def check_inputs_are_untouched(method: Method) -> None:
         for name in ("tensors", "base", "chance"):
             same = np.array_equal(getattr(problem, name), getattr(untouched, name))
             assert_that(same, f"{name} was changed in place, or the result shares its memory")
+        for name, stack in problem.statistics.items():
+            assert_that(np.array_equal(stack, untouched.statistics[name]), f"the statistic {name!r} was changed")
 
 
 def check_same_seed_same_result(method: Method) -> None:
     """A seed settles everything."""
     problem = sample(method)
     base, settings = problem.base if method.needs_base else None, uneven(method, problem.k)
-    once, again = (method(problem.tensors, base, seed=7, **settings) for _ in range(2))
+    once, again = (method(problem.tensors, base, statistics=problem.statistics, seed=7, **settings) for _ in range(2))
     assert_that(np.array_equal(once, again), "the same seed gave two results")
 
 
@@ -118,6 +119,25 @@ def check_bad_counts_are_refused(method: Method) -> None:
         assert_refused(partial(method, problem.tensors, **uneven(method, problem.k)), method.name, "base")
 
 
+def check_missing_statistics(method: Method) -> None:
+    """Tensors without a statistic take the declared fallback, or are refused; so is a statistic of another shape."""
+    problem = sample(method)
+    settings = uneven(method, problem.k)
+    bound = method.bind(settings, problem.k)
+    for stat in [stat for stat in method.statistics.values() if stat.applies(bound)]:
+        rest = {name: stack for name, stack in problem.statistics.items() if name != stat.name}
+        without = replace(problem, statistics=rest)
+        if not stat.optional:
+            assert_refused(partial(without.merge, method, settings), method.name, stat.name)
+        else:
+            found = without.merge(method, settings)
+            assert_that(bool(np.isfinite(found).all()), f"without {stat.name!r} the result holds inf or nan")
+        wrong = replace(problem, statistics=rest | {stat.name: problem.statistics[stat.name][..., :-1]})
+        assert_refused(partial(wrong.merge, method, settings), method.name, stat.name)
+    other = replace(problem, statistics={**problem.statistics, "not_a_statistic": problem.tensors})
+    assert_refused(partial(other.merge, method, settings), method.name, "not_a_statistic")
+
+
 def check_twin_equals_definition(method: Method) -> None:
     """Tiles of odd sizes and starts, all words, to 1e-6 of the largest number involved; so do fused sums."""
     if method.twin is None:
@@ -127,8 +147,8 @@ def check_twin_equals_definition(method: Method) -> None:
     problem = sample(method, (3, 1367))
     drawn = stream(5, tuple(f"model {i}" for i in range(problem.k)), "tensor")
     problem = replace(problem, chance=drawn.numbers(problem.base.size).reshape(problem.tensors.shape))
-    for settings in choices(method, problem.k):
-        whole = Answered(method, problem, settings)
+    for settings, one in product(choices(method, problem.k), _with_and_without(method, problem)):
+        whole = Answered(method, one, settings)
         for start, stop in pairwise((0, 1, 1030, 4101)):
             out = np.full(stop - start, np.nan, np.float32)
             call(method.twin, whole.tile(start, stop, Stream(drawn.keys, start)) | {"out": out})
@@ -138,13 +158,20 @@ def check_twin_equals_definition(method: Method) -> None:
         whole.assert_sums_add_up((0, 1, 1030, 4101), drawn.keys)
 
 
+def _with_and_without(method: Method, problem: Problem) -> list[Problem]:
+    """The problem, and the same without those statistics that tensors may lack."""
+    optional = {stat.name for stat in method.statistics.values() if stat.optional}
+    rest = {name: stack for name, stack in problem.statistics.items() if name not in optional}
+    return [problem, replace(problem, statistics=rest)] if optional else [problem]
+
+
 def check_numpy_equals_torch(method: Method) -> None:
     """The definition means the same for both (passes where torch is not installed)."""
     torch = _torch()
     if torch is None:
         return
     problem = sample(method)
-    twin = Problem(*(torch.from_numpy(x.copy()) for x in (problem.tensors, problem.base, problem.chance)))
+    twin = problem.map(lambda array: torch.from_numpy(array.copy()))
     for settings in choices(method, problem.k):
         merged = twin.merge(method, settings)
         assert_that(isinstance(merged, torch.Tensor), "torch tensors gave something else")

@@ -12,6 +12,7 @@ import numpy as np
 from ..methods import FirstPass, Method, Role
 from ..methods._apply import settings_as_arrays
 from ..methods._passes import Sum, answer, call, moved
+from ..methods._stat import supplied
 from ._asserts import assert_close
 from ._problems import Problem
 
@@ -25,7 +26,10 @@ class Answered:
         arrays[Role.DELTAS] = problem.tensors - problem.base
         self.stacks = {n: arrays[role] for n, role in method.inputs.items() if isinstance(role, Role)}
         self.stacks |= {"tensors": problem.tensors, "deltas": arrays[Role.DELTAS], "base": problem.base}
-        self.supply = self.stacks | settings_as_arrays(method, self.bound, problem.tensors)
+        found = supplied(method.name, method.statistics, problem.statistics, problem.tensors, self.bound)
+        self.absent = {name: None for name, stack in found.items() if stack is None}
+        self.stacks |= {name: stack for name, stack in found.items() if stack is not None}
+        self.supply = self.stacks | self.absent | settings_as_arrays(method, self.bound, problem.tensors)
         self.requests: dict[str, Any] = {}
         for name, kind in method.inputs.items():
             if isinstance(kind, FirstPass):
@@ -36,7 +40,7 @@ class Answered:
         """The definition's arguments for the entries [start, stop), as flat stacks."""
         cut = {n: self._flat(stack)[..., start:stop].copy() for n, stack in self.stacks.items()}
         settings = settings_as_arrays(self.method, self.bound, cut["tensors"])
-        return cut | settings | {n: moved(self.supply[n], start, stop) for n in self.requests}
+        return cut | self.absent | settings | {n: moved(self.supply[n], start, stop) for n in self.requests}
 
     def tile(self, start: int, stop: int, chance: Any) -> dict[str, Any]:
         """The twin's arguments for them."""

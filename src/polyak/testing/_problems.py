@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingError
-from ..methods import REQUIRED, Method, Setting
+from ..methods import REQUIRED, Method, Setting, Stat
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Problem:
         tensors: The models' tensors, (k, *shape).
         base: The base's, (*shape).
         chance: Numbers in [0, 1), (k, *shape).
+        statistics: What is known of the models, by the statistic's name, stacked.
     """
 
     tensors: Any
     base: Any
     chance: Any
+    statistics: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def k(self) -> int:
@@ -36,18 +38,28 @@ class Problem:
     def merge(self, method: Method, settings: Mapping[str, Any]) -> Any:
         """Merge by the definition."""
         base = self.base if method.needs_base else None
-        return method(self.tensors, base, chance=self.chance if method.is_random else None, **settings)
+        chance = self.chance if method.is_random else None
+        return method(self.tensors, base, chance=chance, statistics=self.statistics, **settings)
 
     def pick(self, models: Sequence[int]) -> Problem:
         """The problem of some of the models, in the order given."""
-        return replace(self, tensors=self.tensors[list(models)], chance=self.chance[list(models)])
+        kept = list(models)
+        return self.map(lambda array: array if array is self.base else array[kept])
+
+    def map(self, change: Callable[[Any], Any]) -> Problem:
+        """The problem with every array changed."""
+        statistics = {name: change(array) for name, array in self.statistics.items()}
+        return Problem(change(self.tensors), change(self.base), change(self.chance), statistics)
 
 
-def sample(method: Method, shape: tuple[int, ...] = (6, 5), seed: int = 0) -> Problem:
+def sample(method: Method, shape: tuple[int, ...] | None = None, seed: int = 0) -> Problem:
     """A small random problem that `method` accepts, float32.
 
-    The numbers are multiples of 2**-14, so that deltas, and twice them, are exact.
+    The numbers are multiples of 2**-14, so that deltas, and twice them, are exact. By default a matrix: 6 by 5, or
+    square where a word among the settings says which way round matrices are.
     """
+    if shape is None:
+        shape = (5, 5) if any(stat.inputs_first for stat in method.statistics.values()) else (6, 5)
     low, high = method.models
     k = high or max(low, 3)
     rng = np.random.default_rng([seed, *shape])
@@ -56,7 +68,22 @@ def sample(method: Method, shape: tuple[int, ...] = (6, 5), seed: int = 0) -> Pr
         return (np.rint(rng.normal(0, spread, size) * 2**14) / 2**14).astype(np.float32)
 
     base = draw(1, *shape)
-    return Problem(base + draw(0.25, k, *shape), base, rng.random((k, *shape), dtype=np.float32))
+    tensors, chance = base + draw(0.25, k, *shape), rng.random((k, *shape), dtype=np.float32)
+    words = {name: setting.default for name, setting in method.settings.items()}
+    sizes = {stat: stat.shape_for(shape, words) for stat in method.statistics.values()}
+    found = {stat.name: _measured(stat, k, size, rng) for stat, size in sizes.items()}
+    return Problem(tensors, base, chance, {name: one for name, one in found.items() if one is not None})
+
+
+def _measured(stat: Stat, k: int, size: tuple[int, ...] | None, rng: np.random.Generator) -> Any:
+    """A statistic as it might have been measured: squares of gradients, or inner products of enough inputs."""
+    if size is None:
+        return None
+    if stat.shape == "weight":
+        found = rng.normal(size=(k, *size)) ** (1 if stat.signed else 2)
+        return found.astype(np.float32)
+    inputs = rng.normal(size=(k, 4 * size[0], size[0]))
+    return (np.swapaxes(inputs, 1, 2) @ inputs / max(4 * size[0], 1)).astype(np.float32)
 
 
 def uneven(method: Method, k: int) -> dict[str, Any]:

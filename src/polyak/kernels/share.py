@@ -1,0 +1,43 @@
+"""Average the models of a tile, each entry by its share of what is known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+
+_BLOCK = 1024
+
+
+@kernel
+def by_share(out: Any, stack: Any, known: Any, weight: Any, floor: Any, floored: int) -> None:
+    """Write sum_i w_i known_i stack_i / sum_i w_i known_i; where all of that is zero, by the weights alone.
+
+    Args:
+        out: (n,) float32.
+        stack: (k, n) float32.
+        known: (k, n) float32, at least 0; overwritten.
+        weight: (k,) float32, at least 0, with a sum.
+        floor: The least that is known of an entry.
+        floored: By how many of the models, from the first on.
+    """
+    zero, least = np.float32(0), np.float32(floor)
+    total, sum_of_weights = np.empty(_BLOCK, np.float32), np.sum(weight)
+    for begin in range(0, out.size, _BLOCK):
+        part = out[begin : begin + _BLOCK]
+        total[:] = zero
+        for model in range(stack.shape[0]):
+            row, w = known[model, begin : begin + _BLOCK], weight[model]
+            lowest = least if model < floored else zero
+            for i in range(part.size):
+                row[i] = w * max(row[i], lowest)
+                total[i] += row[i]
+        part[:] = zero
+        for model in range(stack.shape[0]):
+            row, values = known[model, begin : begin + _BLOCK], stack[model, begin : begin + _BLOCK]
+            alone = weight[model] / sum_of_weights
+            for i in range(part.size):
+                share = row[i] / total[i] if total[i] > zero else alone
+                part[i] += share * values[i]

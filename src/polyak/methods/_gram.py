@@ -1,0 +1,66 @@
+"""Systems of equations whose matrix is a sum of Grams."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+from array_api_compat import array_namespace
+
+from ._passes import Array
+
+Layout: TypeAlias = Literal["out_in", "in_out"]
+_SINGULAR = 1e-7  # smallest over largest pivot of a factor that is still worth dividing by
+
+
+def inputs_first(layout: Layout) -> bool:
+    """Whether matrices are (inputs, outputs), as Hugging Face's Conv1D keeps them."""
+    return layout == "in_out"
+
+
+def as_matrices(stack: Array, layout: Layout) -> Array:
+    """A stack of tensors as matrices (k, outputs, inputs) in float64."""
+    xp = array_namespace(stack)
+    k = stack.shape[0]
+    wide = xp.astype(stack, xp.float64)
+    if layout == "in_out":
+        return xp.matrix_transpose(xp.reshape(wide, (k, stack.shape[1], -1)))
+    return xp.reshape(wide, (k, stack.shape[1], -1))
+
+
+def as_tensor(matrix: Array, shape: tuple[int, ...], layout: Layout) -> Array:
+    """The tensor that a matrix (outputs, inputs) stands for."""
+    xp = array_namespace(matrix)
+    return xp.reshape(xp.matrix_transpose(matrix) if layout == "in_out" else matrix, shape)
+
+
+def numbers(column: Array) -> list[float]:
+    """The numbers of an array, as Python's."""
+    return [float(one) for one in array_namespace(column).reshape(column, (-1,))]
+
+
+def shrunk(gram: Array, keep: float) -> Array:
+    """keep * G + (1 - keep) * diag(G) in float64."""
+    xp = array_namespace(gram)
+    wide = xp.astype(gram, xp.float64)
+    eye = xp.eye(wide.shape[0], dtype=xp.float64, **({"device": wide.device} if hasattr(wide, "device") else {}))
+    return wide * (keep + (1 - keep) * eye)
+
+
+def solve(matrix: Array, right: Array) -> Array:
+    """Solve matrix @ x = right for a symmetric matrix without negative eigenvalues, in float64.
+
+    By Cholesky's factors; a singular matrix by the pseudo-inverse of its eigenvalues, which gives the shortest x.
+    """
+    xp = array_namespace(matrix)
+    try:
+        factor = xp.linalg.cholesky(matrix)
+        pivots = xp.linalg.diagonal(factor)
+        if float(xp.min(pivots)) > math.sqrt(_SINGULAR) * float(xp.max(pivots)):
+            return xp.linalg.solve(xp.matrix_transpose(factor), xp.linalg.solve(factor, right))
+    except (ValueError, RuntimeError):  # not positive: NumPy's LinAlgError is the first, torch's the second
+        pass
+    values, vectors = xp.linalg.eigh(matrix)
+    kept = values > matrix.shape[0] * 2.0**-52 * xp.max(xp.abs(values))
+    inverse = xp.where(kept, 1 / xp.where(kept, values, xp.ones_like(values)), xp.zeros_like(values))
+    return vectors @ (inverse[:, None] * (xp.matrix_transpose(vectors) @ right))

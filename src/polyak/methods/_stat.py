@@ -1,0 +1,98 @@
+"""Statistics as inputs of methods: what was measured of each model on data before the merge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from array_api_compat import array_namespace
+
+from ..errors import SettingError, suggestion
+from ._passes import Array, call
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A statistic that every model brings, in float32.
+
+    A tensor of which no model has it comes with None, if the parameter is annotated as `Array | None`: then the
+    method says in its docstring what it does instead. Otherwise every tensor must have it.
+
+    Attributes:
+        name: What recipes call it.
+        shape: `weight`: a number for each entry, stacked (k, *shape). `gram`: the inner products of the inputs of a
+            matrix, (k, d, d); the matrix is (outputs, inputs), a convolution (outputs, inputs * height * width).
+        inputs_first: For Grams, from settings by name: whether matrices are (inputs, outputs) (default: they are not).
+        signed: Whether numbers below zero make sense.
+        when: From settings, by name, whether these settings need it (default: always); None is given otherwise.
+        optional: Whether tensors may be without it; read from the annotation.
+    """
+
+    name: str
+    shape: Literal["weight", "gram"] = "weight"
+    inputs_first: Callable[..., bool] | None = None
+    signed: bool = True
+    when: Callable[..., bool] | None = None
+    optional: bool = False
+
+    def applies(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a method with these settings takes it."""
+        return self.when is None or bool(call(self.when, settings))
+
+    def shape_for(self, shape: Sequence[int], settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """The shape of one model's statistic of a tensor; None if tensors of this shape can have none."""
+        if self.shape == "weight":
+            return tuple(shape)
+        if len(shape) < 2:
+            return None
+        first = self.inputs_first is not None and bool(call(self.inputs_first, settings))
+        side = shape[0] if first else math.prod(shape[1:])
+        return side, side
+
+
+def supplied(
+    method: str,
+    wanted: Mapping[str, Stat],
+    given: Mapping[str, Array],
+    stack: Array,
+    settings: Mapping[str, Any],
+) -> dict[str, Array | None]:
+    """The statistics as a definition takes them, checked against the models' tensors.
+
+    Args:
+        method: The method's name, for messages.
+        wanted: What it asks for, by parameter.
+        given: What there is, by the statistic's name: stacked, one a model.
+        stack: The models' tensors, (k, *shape).
+        settings: Bound settings.
+
+    Raises:
+        SettingError: a statistic is unknown, missing, or of another shape.
+    """
+    names = {stat.name for stat in wanted.values()}
+    for name in given:
+        if name not in names:
+            raise SettingError(f"method {method!r} takes no statistic {name!r}. {suggestion(name, names)}")
+    return {
+        key: _one(method, stat, given.get(stat.name), stack, settings) if stat.applies(settings) else None
+        for key, stat in wanted.items()
+    }
+
+
+def _one(method: str, stat: Stat, found: Array | None, stack: Array, settings: Mapping[str, Any]) -> Array | None:
+    if found is None:
+        if not stat.optional:
+            raise SettingError(f"method {method!r} needs the statistic {stat.name!r} of every model.")
+        return None
+    shape = stat.shape_for(tuple(stack.shape[1:]), settings)
+    if stat.shape == "weight" and (*found.shape, 1) == tuple(stack.shape):  # scalars travel as vectors of one entry
+        return array_namespace(stack).reshape(found, stack.shape)
+    if shape is None or tuple(found.shape) != (stack.shape[0], *shape):
+        needed = "is not to be had" if shape is None else f"must be {[stack.shape[0], *shape]}"
+        raise SettingError(
+            f"the statistic {stat.name!r} of method {method!r} {needed} for tensors of shape "
+            f"{list(stack.shape[1:])}; got {list(found.shape)}."
+        )
+    return found

@@ -48,6 +48,7 @@ class Step:
         method: The merge method.
         settings: All its settings, with numbers resolved for this tensor.
         rule: Which rule decided: its number, or None.
+        part: Which of the plan's parts it belongs to.
         file: Which file of the result the tensor goes to when it is not a shard of the model.
     """
 
@@ -59,6 +60,7 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     rule: int | None = None
     file: str | None = None
+    part: int = 0
 
     @property
     def every_read(self) -> tuple[Read, ...]:
@@ -89,6 +91,18 @@ class Sidecars:
         return tuple(path.name for path in self.copied if path.suffix == ".py")
 
 
+class PlanPart(NamedTuple):
+    """A part of a plan: a slice, a module, or all of it.
+
+    Attributes:
+        name: What it is called; empty if it is all.
+        recipe: Its recipe.
+    """
+
+    name: str
+    recipe: recipes.Recipe
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything a merge will do; made from headers alone.
@@ -99,6 +113,7 @@ class Plan:
         models: The models by name, and the base under `base`.
         sidecars: Config, tokenizer and the like.
         notes: What the user should know before the merge.
+        parts: The slices or modules that the steps belong to.
     """
 
     recipe: recipes.Recipe
@@ -106,6 +121,7 @@ class Plan:
     models: Mapping[str, Checkpoint]
     sidecars: Sidecars = Sidecars()
     notes: tuple[str, ...] = ()
+    parts: tuple[PlanPart, ...] = ()
 
     @cached_property
     def nbytes_read(self) -> int:

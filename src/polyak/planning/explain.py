@@ -36,19 +36,23 @@ def treatments(plan: Plan) -> dict[str, list[Step]]:
     found: dict[tuple[object, ...], list[Step]] = {}
     for step in plan.steps:
         models = tuple(read.model for read in step.reads)
-        found.setdefault((step.rule, step.kind, step.method and step.method.name, models, step.file), []).append(step)
+        found.setdefault(
+            (step.part, step.rule, step.kind, step.method and step.method.name, models, step.file), []
+        ).append(step)
     return {_treatment(plan, steps): steps for steps in found.values()}
 
 
 def _treatment(plan: Plan, steps: list[Step]) -> str:
     first = steps[0]
     models = ", ".join(read.model for read in first.reads)
+    name, recipe = plan.parts[first.part] if plan.parts else ("", plan.recipe)
+    part = f"{name}: " if name else ""
     if first.method is None:
         what = "copied from" if first.kind == "copy" else "copied, if equal in"
-        return f"{what} {models}" + (f" into {first.file}" if first.file else "")
+        return f"{part}{what} {models}" + (f" into {first.file}" if first.file else "")
     settings = ", ".join(f"{name}={_values([step.settings[name] for step in steps])}" for name in first.settings)
-    rule = "" if first.rule is None else f"rule {first.rule + 1} ({plan.recipe.rules[first.rule].match!r}): "
-    return f"{rule}{first.method.name}({settings}) of {models}"
+    rule = "" if first.rule is None else f"rule {first.rule + 1} ({recipe.rules[first.rule].match!r}): "
+    return f"{part}{rule}{first.method.name}({settings}) of {models}"
 
 
 def _values(values: list[Any]) -> str:
@@ -62,11 +66,13 @@ def _values(values: list[Any]) -> str:
 
 
 def _unmatched(plan: Plan) -> list[str]:
-    used = {step.rule for step in plan.steps}
+    used = {(step.part, step.rule) for step in plan.steps}
     return [
-        f"  rule {i + 1} ({rule.match!r}) matches no tensor, or an earlier rule takes all it matches"
-        for i, rule in enumerate(plan.recipe.rules)
-        if i not in used
+        f"  {name}{', ' if name else ''}rule {i + 1} ({rule.match!r}) matches no tensor, or an earlier rule takes all "
+        "it matches"
+        for number, (name, recipe) in enumerate(plan.parts)
+        for i, rule in enumerate(recipe.rules)
+        if (number, i) not in used
     ]
 
 

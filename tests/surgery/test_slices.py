@@ -169,7 +169,7 @@ def test_several_stacks_need_a_word(stacks):
     both = tensors(1, prefix="encoder.") | tensors(1, prefix="decoder.")
     write_model(stacks / "both", both, {"model_type": "t5", "num_layers": 4, "num_decoder_layers": 4})
     text = "method: passthrough\nmodels: [{path: ./both, layers: [0, 2]}]"
-    refused(text, "several stacks of layers: encoder.layers (4 layers), decoder.layers (4 layers)", "`stack:`")
+    refused(text, "several stacks of layers: decoder.layers (4 layers), encoder.layers (4 layers)", "`stack:`")
     found = merged(text.replace("[0, 2]", "[0, 2], stack: decoder.layers"))
     assert sum(".layers." in name for name in found) == 2 * 4 + 2 * 2
     assert (config()["num_layers"], config()["num_decoder_layers"]) == (4, 2)

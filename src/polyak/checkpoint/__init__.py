@@ -15,6 +15,8 @@ from ._api import Stamp as Stamp
 from ._api import TensorSpec as TensorSpec
 from .hub import locate as locate
 from .lora import with_lora as with_lora
+from .views import beneath as beneath
+from .views import picked as picked
 from .views import renamed as renamed
 from .views import stripped as stripped
 from .views import subset as subset

@@ -36,8 +36,34 @@ class _View(Checkpoint):
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
         self._inner.read_into(self._names[name], start, stop, out)
 
+    def stored(self, name: str) -> tuple[Checkpoint, str]:
+        """Where one of its tensors lies."""
+        return self._inner, self._names[name]
+
     def close(self) -> None:
         self._inner.close()
+
+
+def beneath(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
+    """Where a tensor of a renaming view lies, and what it is called there."""
+    while isinstance(checkpoint, _View):
+        checkpoint, name = checkpoint.stored(name)
+    return checkpoint, name
+
+
+def picked(inner: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
+    """Chosen tensors under chosen names; one tensor may stand under several, which are then tied.
+
+    Args:
+        inner: Whose tensors.
+        names: New name to old name.
+
+    Raises:
+        CheckpointError: an old name does not exist.
+    """
+    for old in names.values():
+        inner.spec(old)
+    return _View(inner, names)
 
 
 def renamed(inner: Checkpoint, names: Mapping[str, str] | Callable[[str], str]) -> Checkpoint:

@@ -2,9 +2,10 @@
 
 from ._model import NestedMerge as NestedMerge
 from ._model import Plan as Plan
+from ._model import PlanPart as PlanPart
 from ._model import Read as Read
 from ._model import Sidecars as Sidecars
 from ._model import Step as Step
-from .build import BASE as BASE
 from .build import open_source as open_source
 from .build import plan as plan
+from .shelf import BASE as BASE

@@ -52,6 +52,7 @@ class Step:
         method: The merge method.
         settings: All its settings, with numbers resolved for this tensor.
         rule: Which rule decided: its number, or None.
+        part: Which of the plan's parts it belongs to.
         file: Which file of the result the tensor goes to when it is not a shard of the model.
     """
 
@@ -63,6 +64,7 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     rule: int | None = None
     file: str | None = None
+    part: int = 0
     statistics: Mapping[str, tuple[Read, ...]] = field(default_factory=lambda: NO_STATISTICS)
 
     @property
@@ -100,6 +102,18 @@ class Sidecars:
         return tuple(path.name for path in self.copied if path.suffix == ".py")
 
 
+class PlanPart(NamedTuple):
+    """A part of a plan: a slice, a module, or all of it.
+
+    Attributes:
+        name: What it is called; empty if it is all.
+        recipe: Its recipe.
+    """
+
+    name: str
+    recipe: recipes.Recipe
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything a merge will do; made from headers alone.
@@ -111,6 +125,7 @@ class Plan:
         sidecars: Config, tokenizer and the like.
         notes: What the user should know before the merge.
         statistics: What was measured of the models, as `STATISTIC of MODEL`.
+        parts: The slices or modules that the steps belong to.
     """
 
     recipe: recipes.Recipe
@@ -119,6 +134,7 @@ class Plan:
     sidecars: Sidecars = Sidecars()
     notes: tuple[str, ...] = ()
     statistics: Mapping[str, Checkpoint] = field(default_factory=lambda: MappingProxyType({}))
+    parts: tuple[PlanPart, ...] = ()
 
     @property
     def inputs(self) -> Mapping[str, Checkpoint]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from .. import checkpoint as checkpoints
 from .. import methods
-from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec
-from ..errors import Mismatch, RecipeError, suggestion
+from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
+from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
-from ..recipe import Recipe, Source
-from ._model import NestedMerge, Plan, Read, Sidecars, Step
-from .fit import Opened, check, opened
+from ..recipe import Recipe, Source, with_shared
+from ._model import NestedMerge, Plan, PlanPart, Read, Step
+from .fit import Opened, check
 from .measured import Given, Measured
+from .parts import Part, parts_of
 from .resolve import Treatment
-from .sidecars import sidecars
-
-BASE = "base"
+from .shelf import Shelf
+from .sidecars import result_sidecars
 
 
 def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statistics: Given | None = None) -> Plan:
@@ -37,24 +38,25 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statisti
     methods.load_all()
     if recipe.adapter is not None:
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
-    given = given or {}
-    if _has_base(recipe, given) and any(model.name == BASE for model in recipe.models):
-        raise RecipeError(
-            f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
-        )
-    models = [opened(m.name, given.get(m.name) or open_source(m.source, recipe.folder)) for m in recipe.models]
-    base = (
-        opened(BASE, given.get(BASE) or open_source(recipe.base, recipe.folder)) if _has_base(recipe, given) else None
-    )
-    return _Builder(recipe, models, base).build(statistics or {})
-
-
-def _has_base(recipe: Recipe, given: Mapping[str, Checkpoint]) -> bool:
-    return recipe.base is not None or BASE in given
+    recipe = with_shared(recipe)
+    shelf = Shelf(open_source, recipe.folder, given or {})
+    divided = parts_of(recipe, shelf)
+    if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
+        raise RecipeError("models of slices have no `statistics:`: their layers stand elsewhere in the result.")
+    builders = [_Builder(part, i) for i, part in enumerate(divided.parts)]
+    steps = [step for builder in builders for step in builder.build(statistics or {})]
+    if all(step.file for step in steps):
+        raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
+    models = {name: one.checkpoint for name, one in shelf.in_order()}
+    side, notes = result_sidecars(shelf.donor(recipe), divided, steps)
+    notes = [note for builder in builders for note in builder.measured.notes] + list(notes)
+    measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
+    parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
+    return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:
-    """Open what a recipe names.
+    """Open what a recipe names, whole: `layers` and `stack` are for the plan.
 
     Raises:
         CheckpointError: it cannot be opened.
@@ -70,38 +72,35 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
         found = checkpoints.stripped(found, source.strip_prefix)
     for lora in source.lora:
         found = checkpoints.with_lora(found, checkpoints.locate(lora.path, folder), scale=lora.scale)
+    if prefix := source.add_prefix:
+        found = checkpoints.renamed(found, lambda name: prefix + name)
     return found
 
 
 class _Builder:
-    def __init__(self, recipe: Recipe, models: list[Opened], base: Opened | None) -> None:
-        self._recipe, self._models, self._base = recipe, models, base
-        self._reference = base or models[0]
-        self._skip = re.compile(recipe.skip) if recipe.skip else None
-        self._heads = re.compile(recipe.heads) if recipe.heads else None
-        self._notes: list[str] = []
+    """Makes the steps of one part."""
 
-    def build(self, given: Given) -> Plan:
+    def __init__(self, part: Part, number: int) -> None:
+        self._part, self._number = part, number
+        self._recipe, self._models, self._base = part.recipe, list(part.models), part.base
+        self._reference = self._base or self._models[0]
+        self._skip = re.compile(self._recipe.skip) if self._recipe.skip else None
+        self._heads = re.compile(self._recipe.heads) if self._recipe.heads else None
+
+    def build(self, given: Given) -> list[Step]:
         names = self._shared_names()
         check(self._models, self._base, [n for n in names if not self._is_skipped(n)])
         treatment = Treatment(self._recipe, names)
         self._check_methods(treatment)
-        self._measured = Measured(self._recipe, self._models, given, treatment.methods)
-        self._notes += self._measured.notes
+        whole = list(self._part.whole[-len(self._models) :])
+        self.measured = Measured(self._recipe, whole, given, treatment.methods)
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
         steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
-        if not steps:
-            raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-        steps += self._head_steps()
-        side, statistics = self._sidecars(steps, tied), self._measured.checkpoints
-        return Plan(self._recipe, tuple(steps), self._checkpoints(), side, tuple(self._notes), statistics)
+        return [replace(step, part=self._number) for step in (*steps, *self._head_steps())]
 
     @property
     def _everyone(self) -> list[Opened]:
         return [*([self._base] if self._base else []), *self._models]
-
-    def _checkpoints(self) -> dict[str, Checkpoint]:
-        return {model.name: model.checkpoint for model in self._everyone}
 
     def _shared_names(self) -> list[str]:
         """All names but heads, in the order of the reference, then of the others."""
@@ -115,9 +114,15 @@ class _Builder:
 
     def _check_methods(self, treatment: Treatment) -> None:
         for method in treatment.methods:
-            method.check_count(len(self._models))
+            try:
+                method.check_count(len(self._models))
+            except SettingError as error:
+                raise SettingError(f"{self._part.name}: {error}" if self._part.name else str(error)) from None
             if method.needs_base and self._base is None:
-                raise RecipeError(f"method {method.name!r} works on differences from a base model; give `base:`.")
+                where = f"{self._part.name}: " if self._part.name else ""
+                raise RecipeError(
+                    f"{where}method {method.name!r} works on differences from a base model; give `base:`."
+                )
 
     def _step(self, name: str, treatment: Treatment) -> Step | None:
         if self._is_skipped(name):
@@ -136,7 +141,7 @@ class _Builder:
             }
         base = self._read(self._base, name) if self._base and method.needs_base else None
         models = [self._models[i] for i in kept]
-        statistics = self._measured.reads(name, spec.shape, method, settings, models) if method.statistics else {}
+        statistics = self.measured.reads(name, spec.shape, method, settings, models) if method.statistics else {}
         return Step(out, "merge", reads, base, method, settings, number, statistics=statistics)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
@@ -160,7 +165,9 @@ class _Builder:
     def _read(model: Opened, name: str) -> Read:
         spec = model.find(name)
         assert spec is not None
-        return Read(model.name, model.checkpoint, spec)
+        # Renaming views are for the plan: what is read, and its digest, are the stored tensor's.
+        checkpoint, stored = beneath(model.checkpoint, spec.name)
+        return Read(model.name, checkpoint, checkpoint.specs[stored])
 
     def _kept(self, name: str) -> Step | None:
         """A skipped tensor keeps the base's values; without them it is left out."""
@@ -189,18 +196,3 @@ class _Builder:
         if not steps:
             raise RecipeError(f"`heads: {self._recipe.heads}` matches no tensor of any model.")
         return steps
-
-    def _sidecars(self, steps: list[Step], tied: set[str]) -> Sidecars:
-        untied = [s.out.name for s in steps if s.file is None and any(m.ties(s.out.name) for m in self._everyone)]
-        for name in untied:
-            who = ", ".join(m.name for m in self._everyone if m.ties(name))
-            self._notes.append(
-                f"{name!r} is tied to the embedding in {who} but not in all models: the result has its own."
-            )
-        if tied:
-            self._notes.append(f"tied in every model, and tied in the result: {', '.join(sorted(tied))}.")
-        donor = self._reference
-        found = sidecars(donor.checkpoint, donor.name, [s.out for s in steps if s.file is None], untied=bool(untied))
-        if found.code:
-            self._notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
-        return found

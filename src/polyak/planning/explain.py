@@ -38,21 +38,24 @@ def treatments(plan: Plan) -> dict[str, list[Step]]:
     for step in plan.steps:
         models = tuple(read.model for read in step.reads)
         method, known = step.method and step.method.name, tuple(step.statistics)
-        found.setdefault((step.rule, step.kind, method, models, step.file, known), []).append(step)
+        key = (step.part, step.rule, step.kind, method, models, step.file, known)
+        found.setdefault(key, []).append(step)
     return {_treatment(plan, steps): steps for steps in found.values()}
 
 
 def _treatment(plan: Plan, steps: list[Step]) -> str:
     first = steps[0]
     models = ", ".join(read.model for read in first.reads)
+    name, recipe = plan.parts[first.part] if plan.parts else ("", plan.recipe)
+    part = f"{name}: " if name else ""
     if first.method is None:
         what = "copied from" if first.kind == "copy" else "copied, if equal in"
-        return f"{what} {models}" + (f" into {first.file}" if first.file else "")
+        return f"{part}{what} {models}" + (f" into {first.file}" if first.file else "")
     lacking = [name for name in first.method.statistics if name not in first.statistics]
     settings = ", ".join(f"{name}={_values([step.settings[name] for step in steps])}" for name in first.settings)
-    rule = "" if first.rule is None else f"rule {first.rule + 1} ({plan.recipe.rules[first.rule].match!r}): "
+    rule = "" if first.rule is None else f"rule {first.rule + 1} ({recipe.rules[first.rule].match!r}): "
     without = f", without {', '.join(lacking)}" if lacking else ""
-    return f"{rule}{first.method.name}({settings}) of {models}{without}"
+    return f"{part}{rule}{first.method.name}({settings}) of {models}{without}"
 
 
 def _values(values: list[Any]) -> str:
@@ -66,11 +69,13 @@ def _values(values: list[Any]) -> str:
 
 
 def _unmatched(plan: Plan) -> list[str]:
-    used = {step.rule for step in plan.steps}
+    used = {(step.part, step.rule) for step in plan.steps}
     return [
-        f"  rule {i + 1} ({rule.match!r}) matches no tensor, or an earlier rule takes all it matches"
-        for i, rule in enumerate(plan.recipe.rules)
-        if i not in used
+        f"  {name}{', ' if name else ''}rule {i + 1} ({rule.match!r}) matches no tensor, or an earlier rule takes all "
+        "it matches"
+        for number, (name, recipe) in enumerate(plan.parts)
+        for i, rule in enumerate(recipe.rules)
+        if (number, i) not in used
     ]
 
 

@@ -12,8 +12,9 @@ from ..checkpoint.folder import read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error; people fix patterns, not lists
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
+HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
 _EMBEDDING = re.compile(r"(?:embed_tokens|word_embeddings|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$")
+LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Opened:
 
     def tied_embedding(self, name: str) -> str | None:
         """The embedding that stands in for an output head which the config ties and the file leaves out."""
-        if not self.config.get("tie_word_embeddings", False) or not _HEAD.search(name):
+        if not self.config.get("tie_word_embeddings", False) or not HEAD.search(name):
             return None
         found = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
         return max(found, key=lambda n: self.checkpoint.specs[n].numel) if found else None
@@ -118,6 +119,15 @@ def _report(missing: list[str], differing: list[str]) -> str:
 def _rest(problems: list[str]) -> list[str]:
     more = len(problems) - _SHOWN
     return [f"  ... and {more} more"] if more > 0 else []
+
+
+def layer_counts(config: Mapping[str, Any]) -> dict[int, list[str]]:
+    """The numbers that may count layers, each with its keys."""
+    found: dict[int, list[str]] = {}
+    for key, value in config.items():
+        if isinstance(value, int) and not isinstance(value, bool) and LAYER_COUNT.fullmatch(key):
+            found.setdefault(value, []).append(key)
+    return found
 
 
 def read_config(checkpoint: Checkpoint) -> Mapping[str, Any] | None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..checkpoint.layers import layer_of
 from ..errors import RecipeError, SettingError, suggestion
 from ..methods import Method, Setting
 from ..methods import resolve as method_named
 from ..recipe import Cases, Gradient, Recipe, Rule, Value
-
-_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Depth:
 
     Attributes:
         layer: The first number between dots in the name; None outside the stacks.
-        t: layer / (layers - 1), or 1 in a stack of one; None outside.
+        t: layer / (layers - 1), or 1 in a stack of one; None outside. In a slice, from its first layer to its last.
     """
 
     layer: int | None = None
@@ -31,11 +30,16 @@ class Depth:
 
 def depths(names: Iterable[str]) -> dict[str, Depth]:
     """Find the stacks of layers by the names alone: `PREFIX.0.`, `PREFIX.1.`, ... is a stack."""
-    found = {name: (name[: m.start(1)], int(m[1])) for name in names if (m := _LAYER.search(name))}
-    last: dict[str, int] = {}
+    found = {name: place[:2] for name in names if (place := layer_of(name))}
+    ends: dict[str, tuple[int, int]] = {}
     for stack, layer in found.values():
-        last[stack] = max(layer, last.get(stack, 0))
-    return {name: Depth(i, i / last[stack] if last[stack] else 1.0) for name, (stack, i) in found.items()}
+        first, last = ends.get(stack, (layer, layer))
+        ends[stack] = min(layer, first), max(layer, last)
+    return {name: Depth(i, _between(i, *ends[stack])) for name, (stack, i) in found.items()}
+
+
+def _between(layer: int, first: int, last: int) -> float:
+    return (layer - first) / (last - first) if last > first else 1.0
 
 
 OUTSIDE = Depth()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
-from ._model import Sidecars
-from .fit import read_config
+from ._model import Sidecars, Step
+from .fit import HEAD, Opened, read_config
+from .follow import follow_layers
+from .parts import Parts
 
 _COPIED = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -18,6 +21,56 @@ _COPIED = (
     "config_sentence_transformers.json",
 )  # fmt: skip
 _EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
+
+
+def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step]) -> tuple[Sidecars, list[str]]:
+    """Config and files of the result, and what should be known about its ties, layers and code.
+
+    Args:
+        donor: The model that gives them.
+        divided: The parts of the merge.
+        steps: What is written.
+    """
+    written = [step for step in steps if step.file is None]
+    untied, tied, notes = _ties(divided, written)
+    found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
+    if divided.layers and found.config is not None:
+        config, said = follow_layers(found.config, divided.layers)
+        found = replace(found, config=config)
+        notes += said
+    if found.config is not None and _loses_its_head(donor, divided, written):
+        found = replace(found, config={**found.config, "tie_word_embeddings": True})
+    if tied:
+        notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
+    if found.code:
+        notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
+    return found, notes
+
+
+def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
+    """Whether something is untied, what stays tied, and what to say of it."""
+    notes, untied = list[str](), False
+    for step in written:
+        whole = divided.parts[step.part].whole
+        if who := [model.name for model in whole if model.ties(step.out.name)]:
+            untied = True
+            notes.append(
+                f"{step.out.name!r} is tied to the embedding in {', '.join(who)} but not in all models: the result has "
+                "its own."
+            )
+    tied = {name for part in divided.parts for name in part.tied}
+    for part in divided.parts:
+        everyone = [*([part.base] if part.base else []), *part.models]
+        names = {name for model in everyone for name in model.checkpoint.ties}
+        tied |= {name for name in names if all(model.ties(name) for model in everyone)}
+    return untied, sorted(tied), notes
+
+
+def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
+    """Whether the donor has a head of its own while the result's is tied, as in the models it comes from."""
+    last = divided.parts[-1].whole[0]
+    tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
+    return bool(tied) and not donor.config.get("tie_word_embeddings", False)
 
 
 def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:

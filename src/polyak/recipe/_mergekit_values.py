@@ -22,6 +22,11 @@ EVERYTHING = ".*"  # the pattern of a value without a filter
 NONE: Given = MappingProxyType({})
 
 
+def joined(inner: Given, outer: Given) -> Given:
+    """What falls through from an inner scope to an outer one."""
+    return {name: [*inner.get(name, ()), *outer.get(name, ())] for name in {**inner, **outer}}
+
+
 class Parameters:
     """The parameters of one method."""
 

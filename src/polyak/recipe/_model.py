@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -65,6 +65,9 @@ class Source:
         lora: Adapters, applied in order.
         key: Where in a pickled file the state dict lies.
         strip_prefix: What to remove from the beginning of tensor names.
+        add_prefix: What to put before all tensor names, such as `vision_tower.`.
+        layers: Half-open range of layers [first, stop) to take instead of all; they are numbered anew.
+        stack: Which stack of layers that is, such as `model.decoder.layers`, where there are several.
     """
 
     path: str | None = None
@@ -72,6 +75,9 @@ class Source:
     lora: tuple[Lora, ...] = ()
     key: str | None = None
     strip_prefix: str | None = None
+    add_prefix: str | None = None
+    layers: tuple[int, int] | None = None
+    stack: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,29 @@ class Factorisation:
 
 
 @dataclass(frozen=True)
+class Module:
+    """A part of a model that is merged by a recipe of its own.
+
+    Attributes:
+        match: Regular expression (`re.search`) on tensors' names; the first module that matches takes a tensor.
+        recipe: How the tensors are merged.
+    """
+
+    match: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What to merge, and how.
 
     Precedence of a setting: a rule's value for a model, the rule's, the model's, the recipe's, the method's default.
 
     Attributes:
-        method: The merge method's name.
+        method: The merge method's name; slices and modules may name their own.
         models: The models, in the order in which the method sees them.
+        slices: Instead of models: recipes whose layers are put on one another, the first at the bottom.
+        modules: Instead of models: recipes for the parts of a model, each with what its tensors' names `match`.
         base: The common ancestor, for methods that work on differences.
         settings: Settings of the method.
         rules: Exceptions; the first that matches a tensor decides.
@@ -154,7 +175,7 @@ class Recipe:
     """
 
     method: str
-    models: tuple[Model, ...]
+    models: tuple[Model, ...] = ()
     base: Source | None = None
     settings: Settings = field(default_factory=lambda: NOTHING)
     rules: tuple[Rule, ...] = ()
@@ -164,5 +185,18 @@ class Recipe:
     dtype: str | None = None
     seed: int = 0
     adapter: Factorisation | None = None
+    slices: tuple[Recipe, ...] = ()
+    modules: tuple[Module, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     folder: Path = field(default=Path(), compare=False)
+
+
+def with_shared(recipe: Recipe) -> Recipe:
+    """Give slices and modules what they share: seed, dtype, buffers, and modules the base where they name none."""
+    shared: dict[str, Any] = {"dtype": recipe.dtype, "seed": recipe.seed, "buffers": recipe.buffers}
+    slices = tuple(replace(one, **shared) for one in recipe.slices)
+    modules = tuple(
+        replace(m, recipe=with_shared(replace(m.recipe, **shared, base=m.recipe.base or recipe.base)))
+        for m in recipe.modules
+    )
+    return replace(recipe, slices=slices, modules=modules)

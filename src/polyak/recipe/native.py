@@ -9,7 +9,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UnknownMethod, suggestion
-from ._model import NOTHING, Factorisation, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._model import (
+    NOTHING,
+    Factorisation,
+    Lora,
+    Model,
+    Module,
+    Recipe,
+    Rule,
+    Settings,
+    Source,
+    Value,
+    with_shared,
+)
 from ._reader import (
     Place,
     Table,
@@ -44,17 +56,8 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     """
     table = Table(data, place)
     method = table.take("method", resolve_method)
-    models = table.take("models", lambda value, where: _read_models(value, where, scope, per_model([method])))
-    names = [model.name for model in models]
-    shared, own = table.take("settings", lambda value, where: _read_settings(value, where, method, names), _NOTHING)
     recipe = Recipe(
-        method=method.name,
-        models=tuple(replace(one, settings=frozen({**own.get(one.name, {}), **one.settings})) for one in models),
-        base=table.take("base", lambda value, where: _read_base(value, where, scope), None),
-        settings=frozen(shared),
-        rules=table.take("rules", lambda value, where: _read_rules(value, where, method, names), ()),
-        skip=table.take("skip", patterns, None),
-        heads=table.take("heads", patterns, None),
+        **_read_what(table, method, scope),
         buffers=table.take("buffers", cast("Any", one_of(("first", "last"))), None),
         dtype=table.take("dtype", dtype, None),
         seed=table.take("seed", integer, 0),
@@ -63,7 +66,58 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
         folder=scope.folder,
     )
     table.finish()
+    return with_shared(recipe)
+
+
+def _read_what(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
+    """What is merged, and how: models, or slices, or modules."""
+    divided = [key for key in ("models", "slices", "modules") if key in table]
+    if len(divided) > 1:
+        raise table.place.wanted("given one of models, slices and modules", " and ".join(divided))
+    base = table.take("base", lambda value, where: _read_base(value, where, scope), None)
+    if divided and divided != ["models"]:
+        for key in ("settings", "rules", "skip", "heads"):
+            if key in table:
+                raise (table.place / key).error(f"has no effect beside {divided[0]}", f"Move it into the {divided[0]}.")
+        slices = table.take("slices", each(lambda one, where: _read_slice(one, where, method, scope)), ())
+        modules = table.take("modules", each(lambda one, where: _read_module(one, where, method, scope)), ())
+        return {"method": method.name, "base": base, "slices": slices, "modules": modules}
+    table.known += ["slices", "modules"]
+    return {"base": base, **_read_merge(table, method, scope)}
+
+
+def _read_merge(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
+    models = table.take("models", lambda value, where: _read_models(value, where, scope, per_model([method])))
+    names = [model.name for model in models]
+    shared, own = table.take("settings", lambda value, where: _read_settings(value, where, method, names), _NOTHING)
+    return {
+        "method": method.name,
+        "models": tuple(replace(m, settings=frozen({**own.get(m.name, {}), **m.settings})) for m in models),
+        "settings": frozen(shared),
+        "rules": table.take("rules", lambda value, where: _read_rules(value, where, method, names), ()),
+        "skip": table.take("skip", patterns, None),
+        "heads": table.take("heads", patterns, None),
+    }
+
+
+def _read_slice(value: object, place: Place, outer: Method, scope: Scope) -> Recipe:
+    table = Table(value, place)
+    method = table.take("method", resolve_method, outer)
+    base = table.take("base", lambda one, where: _read_base(one, where, scope), None)
+    recipe = Recipe(base=base, **_read_merge(table, method, scope), folder=scope.folder)
+    table.finish()
     return recipe
+
+
+def _read_module(value: object, place: Place, outer: Method, scope: Scope) -> Module:
+    table = Table(value, place)
+    method = table.take("method", resolve_method, outer)
+    match = table.take("match", patterns)
+    recipe = Recipe(**_read_what(table, method, scope), folder=scope.folder)
+    if recipe.modules:
+        raise (place / "modules").error("cannot be used inside a module")
+    table.finish()
+    return Module(match, recipe)
 
 
 def resolve_method(value: object, place: Place) -> Method:
@@ -166,6 +220,9 @@ def _read_source(table: Table, scope: Scope) -> Source:
         lora=table.take("lora", adapters, ()),
         key=table.take("key", text, None),
         strip_prefix=table.take("strip_prefix", text, None),
+        add_prefix=table.take("add_prefix", text, None),
+        layers=table.take("layers", _read_layers, None),
+        stack=table.take("stack", text, None),
     )
 
 

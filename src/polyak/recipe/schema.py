@@ -19,7 +19,7 @@ from typing import (
     get_type_hints,
 )
 
-from ._model import Factorisation, Gradient, Lora, Model, Recipe, Rule, Source
+from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source
 from ._reader import LARGEST_INTEGER
 
 if TYPE_CHECKING:
@@ -45,7 +45,13 @@ def schema() -> Schema:
         "title": "polyak recipe",
         "$ref": "#/$defs/Recipe",
         "$defs": {
-            "Recipe": {**_table(Recipe, methods), "allOf": [_recipe_follows(method, methods) for method in methods]},
+            "Recipe": {
+                **_table(Recipe, methods),
+                **_ONE_OF_THREE,
+                "allOf": [_recipe_follows(method, methods) for method in methods],
+            },
+            "Slice": _part(methods, ("slices", "modules"), "models"),
+            "Module": {**_part(methods, ("modules",), "match"), **_ONE_OF_THREE},
             "Source": {"anyOf": [_TEXT, {**_table(Source, methods), **_PATH_OR_RECIPE}]},
             "Model": {"anyOf": [_TEXT, {**_model(methods), **_PATH_OR_RECIPE}]},
             "Lora": {"anyOf": [_TEXT, _table(Lora, methods)]},
@@ -58,6 +64,27 @@ def schema() -> Schema:
             },
         },
     }
+
+
+# What slices and modules share with the recipe that holds them.
+_SHARED = ("buffers", "dtype", "seed", "provenance")
+_MERGE_ALONE = ("settings", "rules", "skip", "heads")
+_ONE_OF_THREE: Schema = {
+    "oneOf": [
+        {"required": ["models"]},
+        *({"required": [key], "properties": dict.fromkeys(_MERGE_ALONE, False)} for key in ("slices", "modules")),
+    ]
+}
+
+
+def _part(methods: list[Method], without: Iterable[str], required: str) -> Schema:
+    """A slice or module: what a recipe says of a merge, whose method may be that of the recipe."""
+    table = _table(Recipe, methods)
+    properties = {k: v for k, v in table["properties"].items() if k not in (*_SHARED, *without)}
+    if required == "match":
+        properties = {"match": {**_TEXTS, "description": _attributes(Module)["match"]}, **properties}
+    follows = [_recipe_follows(method, methods) for method in methods]
+    return {**table, "properties": properties, "required": [required], "allOf": follows}
 
 
 _LORA: Schema = {"$ref": "#/$defs/Lora"}
@@ -104,7 +131,7 @@ def _table(cls: type, methods: Iterable[Method]) -> Schema:
 
 # What a file must give; a name and an alternative to a path have defaults that dataclasses cannot express.
 _REQUIRED: Mapping[type, tuple[str, ...]] = {
-    Recipe: ("method", "models"), Source: (), Model: (), Lora: ("path",), Factorisation: (),
+    Recipe: ("method",), Source: (), Model: (), Lora: ("path",), Factorisation: (),
     Rule: ("match",), Gradient: ("gradient",),
 }  # fmt: skip
 
@@ -117,7 +144,10 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
     return {
         Recipe: {
             "method": named, "skip": _TEXTS, "heads": _TEXTS, "dtype": {"enum": list(DTYPE_NAMES)},
-            "models": {"type": "array", "items": {"$ref": "#/$defs/Model"}, "minItems": 1},
+            **{
+                key: {"type": "array", "items": {"$ref": f"#/$defs/{item}"}, "minItems": 1}
+                for key, item in {"models": "Model", "slices": "Slice", "modules": "Module"}.items()
+            },
         },
         Factorisation: {
             "rank": {"type": "integer", "minimum": 1, "maximum": LARGEST_INTEGER},
@@ -125,18 +155,22 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
         },
         Rule: {
             "method": named,
-            "layers": {"type": "array", "items": _natural(), "minItems": 2, "maxItems": 2},
+            "layers": _LAYERS,
         },
         Model: {"statistics": {"type": "object", "additionalProperties": _TEXT}},
         Source: {
             "lora": {"anyOf": [_LORA, {"type": "array", "items": _LORA, "minItems": 1}]},
             "recipe": {"anyOf": [_TEXT, {"$ref": "#/$defs/Recipe"}]},
+            "layers": _LAYERS,
         },
     }  # fmt: skip
 
 
 def _natural() -> Schema:
     return {"type": "integer", "minimum": 0, "maximum": LARGEST_INTEGER}
+
+
+_LAYERS: Schema = {"type": "array", "items": _natural(), "minItems": 2, "maxItems": 2}
 
 
 def _of(hint: Any) -> Schema:

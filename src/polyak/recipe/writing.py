@@ -47,6 +47,8 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     data = {
         "base": _source(recipe.base, recipe, folder) if recipe.base else None,
         "models": [_model(model, recipe, folder) for model in recipe.models],
+        "slices": [_part(one, folder) for one in recipe.slices],
+        "modules": [{"match": one.match, **_part(one.recipe, folder)} for one in recipe.modules],
         "method": recipe.method,
         "settings": _settings(recipe.settings),
         "rules": [_rule(rule) for rule in recipe.rules],
@@ -59,6 +61,11 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
         "provenance": _copy(recipe.provenance),
     }
     return _without_defaults(data)
+
+
+def _part(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
+    """A slice or module, without what it shares with the others."""
+    return {key: value for key, value in plain(recipe, folder).items() if key not in ("dtype", "seed", "buffers")}
 
 
 def _without_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,6 +96,9 @@ def _source(source: Source, recipe: Recipe, folder: Path | None) -> str | dict[s
             "lora": [_lora(lora, recipe, folder) for lora in source.lora],
             "key": source.key,
             "strip_prefix": source.strip_prefix,
+            "add_prefix": source.add_prefix,
+            "layers": None if source.layers is None else list(source.layers),
+            "stack": source.stack,
         }
     )
     return data["path"] if data.keys() == {"path"} else data

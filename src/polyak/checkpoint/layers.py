@@ -1,0 +1,67 @@
+"""Layers by the names of tensors: `PREFIX.0.`, `PREFIX.1.`, ... is a stack, whatever the architecture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+
+
+def layer_of(name: str) -> tuple[str, int, str] | None:
+    """The stack, the layer and the rest of a name: ("model.layers.", 3, "mlp.weight"); None outside the stacks."""
+    found = LAYER.search(name)
+    return (name[: found.start(1)], int(found[1]), name[found.end() :]) if found else None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The layers of one stack.
+
+    Attributes:
+        prefix: What their names begin with, up to the number.
+        layers: For each layer, the rest of its names, each with the whole name.
+    """
+
+    prefix: str
+    layers: tuple[Mapping[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def called(self) -> str:
+        return self.prefix.removesuffix(".")
+
+    @cached_property
+    def only_in_first(self) -> frozenset[str]:
+        """What the first layer alone has, for all layers: T5 keeps its position biases there."""
+        if len(self) < 2:
+            return frozenset()
+        return frozenset(self.layers[0]).difference(*self.layers[1:])
+
+    def window(self, first: int, stop: int, offset: int) -> dict[str, str]:
+        """Layers [first, stop) numbered from `offset` on: new names, each with the old one."""
+        found: dict[str, str] = {}
+        for layer in range(first, stop):
+            at = f"{self.prefix}{offset + layer - first}."
+            found |= {at + rest: name for rest, name in self.layers[layer].items() if rest not in self.only_in_first}
+        if offset == 0:
+            found |= {f"{self.prefix}0.{rest}": self.layers[0][rest] for rest in sorted(self.only_in_first)}
+        return found
+
+
+def stacks(names: Iterable[str]) -> dict[str, Stack]:
+    """The stacks among some names, by prefix; numbers that do not run from 0 on are no layers."""
+    found: dict[str, dict[int, dict[str, str]]] = {}
+    for name in names:
+        if (place := layer_of(name)) is not None:
+            prefix, layer, rest = place
+            found.setdefault(prefix, {}).setdefault(layer, {})[rest] = name
+    return {
+        prefix: Stack(prefix, tuple(layers[i] for i in range(len(layers))))
+        for prefix, layers in found.items()
+        if prefix and set(layers) == set(range(len(layers)))
+    }

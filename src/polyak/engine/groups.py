@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..methods._passes import Request, Sum, Top, call, parameters
+from ..methods._passes import Order, Request, Sum, Top, call, parameters
 from .passes import Answering, answering
 from .sources import Workspace
 from .spans import Span, bundles, pieces
@@ -156,7 +156,7 @@ def _waves(prepared: Prepared) -> list[list[str]]:
 
 def _named_by(request: Request) -> tuple[str, ...]:
     match request:
-        case Top(of=of) if of is not None:
+        case Top(of=of) | Order(of=of) if of is not None:
             return parameters(of)
         case Sum(term=term):
             return parameters(term)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.combine import inner_products
-from ..methods._passes import Gram, Products, Request, Sum, Top, call
+from ..methods._passes import Gram, Order, Products, Request, Sum, Top, call
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared, definition_supply, inputs, wanted
@@ -51,9 +51,12 @@ class Answering(ABC):
 
 def answering(request: Request, members: Sequence[Prepared]) -> Answering:
     """Begin to answer a request."""
+    from .order import OrderOverall
     from .top import TopByRow, TopOverall
 
     match request:
+        case Order():
+            return OrderOverall(request, members)
         case Top(scope="row"):
             return TopByRow(request, members)
         case Top():
@@ -136,7 +139,8 @@ class SumOverall(Answering):
     def visit(self, span: Span, space: Workspace) -> Any:
         want = wanted(span.prepared.method, (self._request.fused or self._request.term,))
         sources = Sources(span.prepared.step, span.stop, space, want)
-        return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
+        share = 1 / max(span.prepared.step.out.numel, 1) if self._request.of_means else 1.0
+        return [share * self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
         fused, loaded = self._request.fused, sources.load(start, stop)

@@ -180,7 +180,7 @@ def spans_models(prepared: Prepared) -> bool:
 
 
 def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> list[Group]:
-    """Group steps: those whose passes run over the whole model by their method and settings, small ones together."""
+    """Group steps: those whose passes run over the whole model by what they ask, small ones together."""
     for member in prepared:
         member.answers.update(skipped_passes(member))
     whole: dict[str, list[Prepared]] = {}
@@ -188,7 +188,7 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
     room = 0
     for member in prepared:
         if spans_models(member):
-            whole.setdefault(f"{member.method.name} {member.step.settings}", []).append(member)
+            whole.setdefault(_asking(member), []).append(member)
             continue
         size, key = member.step.out.numel, _key(member)
         if groups and size <= room and len(groups[-1]) < SMALL_GROUP and _key(groups[-1][0]) == key:
@@ -201,6 +201,16 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
 
 
 GROUP_ENTRIES = 2**20
+
+
+def _asking(member: Prepared) -> str:
+    """Steps whose passes run over the model together: those that ask the same, whatever their other settings.
+
+    A `scale` that changes over the depth does not cut a model into layers that are ranked apart.
+    """
+    named = {name for kind in member.method.passes.values() for name in parameters(kind.ask)}
+    asked = {name: value for name, value in member.step.settings.items() if name in named}
+    return f"{member.method.name} {member.models} {asked}"
 
 
 def _key(member: Prepared) -> object:

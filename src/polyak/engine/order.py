@@ -1,6 +1,6 @@
 """Order statistics by value and sign, from searches of magnitudes.
 
-The positive parts of the rows are searched first, the negative parts only where that finds nothing above zero: the
+The positive parts of the numbers are searched first, the negative parts only where that finds nothing above zero: the
 upper quantiles that methods ask for are positive as a rule, and cost one search.
 """
 
@@ -21,7 +21,7 @@ from .top import SMALL, TopOverall, _Search
 
 
 class OrderOverall(Answering):
-    """Order statistics of rows over a tensor, or over the whole model."""
+    """Order statistics of each model over a tensor, or over the whole model."""
 
     def __init__(self, request: Order, members: Sequence[Prepared]) -> None:
         super().__init__(members)
@@ -48,22 +48,27 @@ class OrderOverall(Answering):
         return False
 
     def answer_for(self, prepared: Prepared) -> Any:
-        return self._found
+        return self._found.reshape(-1, len(prepared.step.reads))
 
 
 class _Part(TopOverall):
-    """The search in the positive parts of the rows, or in their negative parts."""
+    """The search in the positive parts of the numbers, or in their negative parts."""
 
     def __init__(self, request: Order, sign: int, members: Sequence[Prepared], done: Any = None) -> None:
-        def count(entries: int) -> list[int]:
-            return [entries - at if sign > 0 else at + 1 for at in request.index(entries)]
+        models = len(members[0].step.reads)
 
-        super().__init__(Top(count, request.scope, "all", _part(request.of, sign)), members)
-        for search, settled in zip(self._searches, [] if done is None else done, strict=done is not None):
-            if settled:
-                search.state = "done"
+        def count(entries: int) -> list[int]:
+            wanted = request.index(entries)
+            return [entries - at if sign > 0 else at + 1 for at in wanted for _ in range(models)]
+
+        times = len(request.index(sum(member.step.out.numel for member in members)))
+        super().__init__(Top(count, request.scope, "all", _part(request.of, sign, times)), members)
+        if done is not None:
+            for search, settled in zip(self._searches, done, strict=True):
+                search.state = "done" if settled else search.state
 
     def _begin(self, count: int) -> _Search:
+        """Unlike for the largest entries, the boundary of all of them is wanted too."""
         return _Search(count, "collect" if self._total <= SMALL else "sample")
 
     @property
@@ -72,9 +77,11 @@ class _Part(TopOverall):
 
 
 @cache
-def _part(of: Callable[..., Array], sign: int) -> Callable[..., Array]:
+def _part(of: Callable[..., Array], sign: int, times: int) -> Callable[..., Array]:
+    """The positive or negative parts of what `of` returns, so many times over: once for each statistic."""
+
     @wraps(of)
     def part(**given: Any) -> Any:
-        return np.maximum(sign * of(**given), np.float32(0))
+        return np.tile(np.maximum(sign * of(**given), np.float32(0)), (times, 1))
 
     return part

@@ -67,11 +67,11 @@ class Sum:
 
 @dataclass(frozen=True)
 class Order:
-    """Ask for order statistics of some rows, by value and sign; the answer has one number a row, in float32.
+    """Ask for order statistics of each model by value and sign; the answer is (m, k), m of them for each of k models.
 
     Attributes:
-        index: From the number of entries in scope to which entry of each row, sorted upwards and counted from 0.
-        of: A function of named inputs and settings that returns rows stacked (m, *shape).
+        index: From the number of entries in scope to which entries are wanted, sorted upwards and counted from 0.
+        of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape).
         scope: Over what the entries are sorted.
     """
 
@@ -175,14 +175,10 @@ def _top(request: Top, stack: Array) -> Cut:
     return Cut(xp.stack(values), xp.stack(lasts), size)
 
 
-def _order(request: Order, rows: Array) -> Array:
-    xp = array_namespace(rows)
-    rows = xp.sort(xp.reshape(rows, (rows.shape[0], -1)), axis=1)
-    return xp.stack([row[at] for row, at in zip(_each(rows), request.index(rows.shape[1]), strict=True)])
-
-
-def _each(rows: Array) -> list[Array]:
-    return [rows[i] for i in range(rows.shape[0])]
+def _order(request: Order, stack: Array) -> Array:
+    xp = array_namespace(stack)
+    rows = xp.sort(xp.reshape(stack, (stack.shape[0], -1)), axis=1)
+    return xp.stack([rows[:, at] for at in request.index(rows.shape[1])])
 
 
 def _gram(stack: Array, scope: str) -> Products:

@@ -13,36 +13,31 @@ from ._sparsify import Granularity
 Variant: TypeAlias = Literal["official", "normalised", "pairwise"]
 
 
-def _bounds(weight: tuple[float, ...], clip: float, granularity: Granularity) -> Order:
-    """Between which magnitudes each model is clipped: all lower bounds, then all upper bounds."""
-    k = len(weight)
+def _bounds(clip: float, granularity: Granularity) -> Order:
+    """Between which magnitudes each model is clipped."""
 
     def index(entries: int) -> list[int]:
         low = int(entries * clip)
-        return [low] * k + [max(int(entries * (1 - clip) - 1), low)] * k
+        return [low, max(int(entries * (1 - clip) - 1), low)]
 
-    return Order(index, _magnitudes_twice, granularity)
+    return Order(index, _magnitudes, granularity)
 
 
-def _ends(weight: tuple[float, ...], ratio: float, granularity: Granularity) -> Order:
-    """Between which scores each model's are clipped: where the winners begin, for all models; then the maxima."""
-    k = len(weight)
+def _ends(ratio: float, granularity: Granularity) -> Order:
+    """Where each model's winning scores begin and end."""
 
     def index(entries: int) -> list[int]:
-        return [min(int(entries * (1 - ratio)), entries - 1)] * k + [entries - 1] * k
+        return [min(int(entries * (1 - ratio)), entries - 1), entries - 1]
 
-    return Order(index, _scores_twice, granularity)
-
-
-def _magnitudes_twice(deltas: Array) -> Array:
-    xp = array_namespace(deltas)
-    return xp.abs(xp.concat([deltas, deltas], axis=0))
+    return Order(index, _scores_of, granularity)
 
 
-def _scores_twice(deltas: Array, bounds: Array, variant: Variant) -> Array:
-    xp = array_namespace(deltas)
-    scores = _scores(deltas, *_two(bounds, deltas), variant)
-    return xp.concat([scores, scores], axis=0)
+def _magnitudes(deltas: Array) -> Array:
+    return array_namespace(deltas).abs(deltas)
+
+
+def _scores_of(deltas: Array, bounds: Array, variant: Variant) -> Array:
+    return _scores(deltas, *_two(bounds, deltas), variant)
 
 
 @method(
@@ -100,11 +95,10 @@ _LEAST = 1e-12
 
 
 def _two(known: Array, stack: Array) -> tuple[Array, Array]:
-    """The two halves of a first pass's answer, shaped and typed to meet a stack."""
+    """Two statistics of each model, shaped and typed to meet a stack."""
     xp = array_namespace(known)
-    k = stack.shape[0]
-    column = (k, *[1] * (stack.ndim - 1))
-    return tuple(xp.astype(xp.reshape(half, column), stack.dtype) for half in (known[:k], known[k:]))
+    low, high = xp.astype(xp.reshape(known, (2, stack.shape[0], *[1] * (stack.ndim - 1))), stack.dtype)
+    return low, high
 
 
 def _scores(deltas: Array, low: Array, high: Array, variant: Variant) -> Array:

@@ -124,7 +124,7 @@ class _LoraView(Checkpoint):
 
         left, right = self._factors_of(name, update)
         values = out.view(np.float32)
-        _read_floats(source, spec, start, stop, values)
+        read_floats(source, spec, start, stop, values)
         add_product(values, start, left, right, np.float32(update.scaling))
 
     def _factors_of(self, name: str, update: _Update) -> tuple[Floats, Floats]:
@@ -139,7 +139,7 @@ class _LoraView(Checkpoint):
     def _as_matrix(self, factor: str) -> Floats:
         spec = self._factors.spec(factor)
         values = np.empty(spec.numel, np.float32)
-        _read_floats(self._factors, spec, 0, spec.numel, values)
+        read_floats(self._factors, spec, 0, spec.numel, values)
         return values.reshape(spec.shape[0], -1)
 
     def close(self) -> None:
@@ -156,7 +156,8 @@ def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
     return found
 
 
-def _read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
+def read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
+    """Read entries [start, stop) of a tensor of any floating dtype as float32."""
     if spec.dtype == F32:
         source.read_into(spec.name, start, stop, out.view(np.uint8))
         return

@@ -75,7 +75,14 @@ def sources_of(prepared: Prepared, stop: int, space: Workspace, tap: Tap | None 
     return Sources(prepared.step, stop, space, wanted(prepared.method), tap)
 
 
-def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, sources: Sources | None = None) -> Tile:
+def evaluate(
+    prepared: Prepared,
+    start: int,
+    stop: int,
+    space: Workspace,
+    sources: Sources | None = None,
+    look: Callable[[Loaded], None] | None = None,
+) -> Tile:
     """The merged entries [start, stop) in float32: (n,). They live in `space` until the next call.
 
     Args:
@@ -84,9 +91,12 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, source
         stop: One past the last entry.
         space: Buffers.
         sources: The step's sources, when more of them will be asked for.
+        look: Shown what is loaded, before the method may overwrite it.
     """
     method = prepared.method
     loaded = (sources or sources_of(prepared, stop, space)).load(start, stop)
+    if look is not None:
+        look(loaded)
     out = space.floats("out", stop - start)
     if not prepared.elementwise:
         out[:] = _whole(prepared, loaded).reshape(-1)

@@ -19,7 +19,7 @@ from ..checkpoint._api import Bytes
 from ..errors import PolyakError
 from ..methods import Method
 
-Kind = Literal["merge", "copy", "same"]
+Kind = Literal["merge", "copy", "same", "beside"]
 
 
 class Read(NamedTuple):
@@ -42,13 +42,15 @@ class Step:
 
     Attributes:
         out: What is written.
-        kind: `merge` by a method, `copy` of the only source, or copy of sources that must be the `same`.
+        kind: `merge` by a method, `copy` of the only source, copy of sources that must be the `same`, or written
+            `beside` another step's tensor, by that step.
         reads: The models' tensors, in the order of the recipe; models that a law excuses are left out.
         base: The base's tensor, where the method needs it.
         method: The merge method.
         settings: All its settings, with numbers resolved for this tensor.
         rule: Which rule decided: its number, or None.
         file: Which file of the result the tensor goes to when it is not a shard of the model.
+        masks: For each model in turn, the steps `beside` this one that hold its mask and its scale.
     """
 
     out: TensorSpec
@@ -59,6 +61,7 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     rule: int | None = None
     file: str | None = None
+    masks: tuple[tuple[Step, Step], ...] = ()
 
     @property
     def every_read(self) -> tuple[Read, ...]:

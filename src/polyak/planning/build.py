@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import checkpoint as checkpoints
 from .. import methods
 from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec
+from ..checkpoint.masked import FOLDER, mask_spec, scale_spec
 from ..errors import Mismatch, RecipeError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source
@@ -69,6 +70,11 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
     return found
 
 
+def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
+    """Whether masks of every model are to be written beside the merge."""
+    return method.masks is not None and settings["masks"] is True
+
+
 class _Builder:
     def __init__(self, recipe: Recipe, models: list[Opened], base: Opened | None) -> None:
         self._recipe, self._models, self._base = recipe, models, base
@@ -87,6 +93,7 @@ class _Builder:
         if not steps:
             raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
         steps += self._head_steps()
+        steps += [beside for step in steps for pair in step.masks for beside in pair]
         return Plan(self._recipe, tuple(steps), self._checkpoints(), self._sidecars(steps, tied), tuple(self._notes))
 
     @property
@@ -128,13 +135,22 @@ class _Builder:
                 k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()
             }
         base = self._read(self._base, name) if self._base and method.needs_base else None
-        return Step(out, "merge", reads, base, method, settings, number)
+        masks = self._masks(out) if _has_masks(method, settings) else ()
+        return Step(out, "merge", reads, base, method, settings, number, masks=masks)
+
+    def _masks(self, out: TensorSpec) -> tuple[tuple[Step, Step], ...]:
+        """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
+        if not out.numel:
+            return ()
+        files = [f"{FOLDER}/{model.name}.safetensors" for model in self._models]
+        specs = mask_spec(out), scale_spec(out)
+        return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
         """The models that must be read: the law excuses those of weight zero."""
         everyone = list(range(len(self._models)))
         weight = settings.get("weight")
-        if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple):
+        if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple) or _has_masks(method, settings):
             return everyone
         needed = [i for i in everyone if weight[i] != 0]
         return needed if len(needed) >= max(1, method.models[0]) else everyone

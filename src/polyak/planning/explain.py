@@ -43,6 +43,8 @@ def treatments(plan: Plan) -> dict[str, list[Step]]:
 def _treatment(plan: Plan, steps: list[Step]) -> str:
     first = steps[0]
     models = ", ".join(read.model for read in first.reads)
+    if first.kind == "beside":
+        return f"masks and scales into {first.file}"
     if first.method is None:
         what = "copied from" if first.kind == "copy" else "copied, if equal in"
         return f"{what} {models}" + (f" into {first.file}" if first.file else "")

@@ -23,8 +23,7 @@ def _sizes(masks: bool, rescale: Rescale) -> Sum | None:
 
 def _before_and_after(deltas: Array, scale: float) -> Array:
     xp = array_namespace(deltas)
-    unified = _unified(deltas, scale)
-    masked = where(_agrees(deltas, unified), unified + xp.zeros_like(deltas))
+    masked = where(_agrees(deltas), _unified(deltas, scale) + xp.zeros_like(deltas))
     return xp.abs(xp.concat([deltas, masked], axis=0))
 
 
@@ -65,16 +64,17 @@ def _unified(deltas: Array, scale: float) -> Array:
     return scale * elect(deltas, xp.ones_like(deltas), "max", -1.0)
 
 
-def _agrees(deltas: Array, unified: Array) -> Array:
+def _agrees(deltas: Array) -> Array:
+    """tau_i gamma > 0."""
     xp = array_namespace(deltas)
-    return deltas * xp.sign(unified) > 0
+    return ((deltas > 0) == (xp.sum(deltas, axis=0) > 0)) & (deltas != 0)
 
 
 @emr.masking
-def _masks(deltas: Array, sizes: Array, scale: float) -> Masks:
+def _masks(deltas: Array, sizes: Array) -> Masks:
     xp = array_namespace(sizes)
     ones = xp.ones(sizes.shape[0] // 2, dtype=sizes.dtype)
-    return Masks(_agrees(deltas, _unified(deltas, scale)), norm_kept(sizes, ones))
+    return Masks(_agrees(deltas), norm_kept(sizes, ones))
 
 
 def _sizes_of_tile(deltas: Any, scale: float) -> Any:

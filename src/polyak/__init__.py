@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .checkpoint import renamed as renamed
     from .checkpoint import subset as subset
     from .checkpoint import with_lora as with_lora
+    from .checkpoint import with_masks as with_masks
     from .engine import Report as Report
     from .errors import PolyakError as PolyakError
     from .planning import Plan as Plan
@@ -32,6 +33,7 @@ _HOMES = {
     "renamed": ".checkpoint",
     "subset": ".checkpoint",
     "with_lora": ".checkpoint",
+    "with_masks": ".checkpoint",
     "Report": ".engine",
     "PolyakError": ".errors",
     "Plan": ".planning",
@@ -52,6 +54,7 @@ __all__ = [
     "renamed",
     "subset",
     "with_lora",
+    "with_masks",
 ]
 
 

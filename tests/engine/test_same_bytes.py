@@ -30,7 +30,11 @@ SETTINGS = {
     "model_stock": [{}, {"granularity": "row"}],
     "fisher": [{}, {"normalize": True, "floored": "all"}],
     "mats": [{}, {"by": "fisher"}],
+    "consensus": [{}, {"of": "ties", "granularity": "model"}],
+    "tall_masks": [{}, {"of": "ties"}],
+    "pcb": [{}, {"granularity": "tensor", "ratio": 0.97, "clip": 0.05}],
 }
+OVER_THE_MODEL = {"pcb"}  # by default
 COUNT = {"slerp": 2, "expo": 1, "wise_ft": 1, "passthrough": 1}
 CASES = [(name, settings) for name in methods.registry for settings in SETTINGS.get(name, [{}])]
 
@@ -84,7 +88,9 @@ def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pieces):
     """Streamed first passes and twins against sorts and formulas on whole tensors."""
-    if methods.resolve(method).is_random or settings.get("granularity") == "model" or settings.get("normalize"):
+    default = "model" if method in OVER_THE_MODEL else "tensor"
+    over_the_model = settings.get("granularity", default) == "model" or settings.get("normalize")
+    if methods.resolve(method).is_random or over_the_model:
         pytest.skip("numbers are drawn by tensor name; whole-model passes are compared below")
     family = random_family(models=COUNT.get(method, 3), dtype=dtype)
     got = run_in_memory(planned(method, settings, family), workers=2)
@@ -118,6 +124,22 @@ def test_whole_model_ties_is_ties_of_the_concatenation(topk, small_pieces):
     stack = np.stack([flat(family[f"m{i}"]) for i in range(3)])
     wanted = methods.resolve("ties")(stack, flat(family["base"]), **settings).astype(ml_dtypes.bfloat16)
     assert np.array_equal(np.concatenate([t.ravel() for t in got.values()]).view(np.uint16), wanted.view(np.uint16))
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.6, 0.999])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_whole_model_pcb_is_pcb_of_the_concatenation(ratio, dtype, small_pieces):
+    """Order statistics above zero, at zero (deltas of bfloat16 are often zero), and below."""
+    family = random_family(dtype=dtype)
+    settings = {"ratio": ratio, "clip": 0.003}
+    got = run_in_memory(planned("pcb", settings, family), workers=3)
+
+    def flat(tensors):
+        return np.concatenate([np.asarray(tensors[name], np.float32).ravel() for name in got])
+
+    stack = np.stack([flat(family[f"m{i}"]) for i in range(3)])
+    wanted = methods.resolve("pcb")(stack, flat(family["base"]), **settings).astype(dtype).astype(np.float32)
+    np.testing.assert_allclose(flat(got), wanted, rtol=2e-6 if dtype == np.float32 else 8e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("ties", [1, 3, 40, 10_000])

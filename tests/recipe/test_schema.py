@@ -21,7 +21,7 @@ FULL = {
         {"path": "./d", "lora": "l", "strip_prefix": "p", "weight": {"cases": [{"match": "a", "value": 1}]}},
     ],
     "method": "ties",
-    "settings": {"density": [0.1, 0.2, 0.3, 0.4], "topk": "exact", "scale": 2},
+    "settings": {"density": [0.1, 0.2, 0.3, 0.4], "topk": "exact", "scale": {"lines": {"alpha": 0.5, "beta": 2}}},
     "rules": [
         {"match": "a", "layers": [0, 4], "settings": {"scale": 1}, "models": {"a": {"density": 0.1}}},
         {
@@ -62,6 +62,8 @@ WRONG = {
     "boolean for a number": lambda r: r["settings"].update(scale=True),
     "text for a number": lambda r: r["settings"].update(scale="1"),
     "gradient of words": lambda r: r["settings"].update(topk={"gradient": ["exact"]}),
+    "lines": lambda r: r["settings"]["scale"]["lines"].update(gamma=1),
+    "lines without alpha": lambda r: r["settings"]["scale"]["lines"].pop("alpha"),
     "gradient": lambda r: r["models"][2]["density"].update(outsid=1),
     "case": lambda r: r["models"][3]["weight"]["cases"][0].update(mach="x"),
     "rule": lambda r: r["rules"][0].update(layer=[0, 1]),

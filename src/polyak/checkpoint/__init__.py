@@ -15,6 +15,7 @@ from ._api import Stamp as Stamp
 from ._api import TensorSpec as TensorSpec
 from .hub import locate as locate
 from .lora import with_lora as with_lora
+from .masked import with_masks as with_masks
 from .views import beneath as beneath
 from .views import picked as picked
 from .views import renamed as renamed
@@ -26,8 +27,9 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
     """Open a checkpoint; headers are read, tensors are not.
 
     Args:
-        source: A Hugging Face folder; a .safetensors, .bin, .pt or .pth file; or a state dict of NumPy
-            arrays or torch tensors. A checkpoint is returned as it is.
+        source: A Hugging Face folder; a .safetensors, .bin, .pt or .pth file; masks that a merge wrote, which open
+            as the model that they cut out of it; or a state dict of NumPy arrays or torch tensors. A checkpoint is
+            returned as it is.
         key: Where in a pickled file the state dict lies, such as `state_dict` or `model.ema`
             (default: the only place where there is one).
 
@@ -61,9 +63,11 @@ def _open_file(path: Path, key: str | None) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"{path} is neither a file nor a folder.")
     if path.suffix == ".safetensors":
+        from .masked import is_masks, open_task
         from .safetensors import SafetensorsFile
 
-        opened: Checkpoint = SafetensorsFile(path)
+        file = SafetensorsFile(path)
+        opened: Checkpoint = open_task(path) if is_masks(file) else file
     elif path.suffix in {".bin", ".pt", ".pth", ".ckpt"}:
         from .pickled import open_pickled
 

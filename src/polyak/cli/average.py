@@ -109,7 +109,7 @@ def _merge(asked: Recipe, out: Path, *, workers: int, force: bool, as_json: bool
     from ..engine import run
     from ._progress import Bar
     from .lora import tell as tell_of_adapter
-    from .merge import tell
+    from ._report import tell
 
     with Bar(quiet=quiet or as_json) as bar:
         if asked.adapter is not None:

@@ -138,7 +138,7 @@ def bake(
     """Put an adapter into its base: an ordinary merge of a model with an adapter on it."""
     from ..adapters import bake as run
     from ._progress import Bar
-    from .merge import tell
+    from ._report import tell
 
     bar = Bar(quiet=quiet or as_json)
     with bar:

@@ -34,6 +34,7 @@ def merge(
     from .. import api
     from ..engine import run
     from ._progress import Bar
+    from ._report import tell
 
     asked = api.load_recipe(recipe)
     planned = api.plan(asked if seed is None else replace(asked, seed=seed))
@@ -57,22 +58,3 @@ def merge(
         print(f"interrupted. Go on with: polyak merge {recipe} {out} --resume", file=sys.stderr)
         raise typer.Exit(130) from None
     tell(report, as_json=as_json, quiet=quiet)
-
-
-def tell(report: object, *, as_json: bool, quiet: bool) -> None:
-    """Say what a merge did."""
-    from ..engine import Report
-    from ._size import human
-
-    assert isinstance(report, Report)
-    if as_json:
-        import json
-        from dataclasses import asdict
-
-        print(json.dumps(asdict(report) | {"out": str(report.out)}))
-    elif not quiet:
-        rate = human(report.nbytes_read / max(report.seconds, 1e-9))
-        print(
-            f"{report.out}: {report.tensors} tensors, {human(report.nbytes_written)} written in {report.seconds:.1f} s "
-            f"({human(report.nbytes_read)} of inputs, {rate}/s)"
-        )

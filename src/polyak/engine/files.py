@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,23 @@ class _Place:
 
 
 class Files:
-    """The open files of a draft."""
+    """The open files of a draft.
 
-    def __init__(self, draft: Draft, files: Mapping[str, list[Step]], metadata: Mapping[str, str]) -> None:
+    Args:
+        draft: Where they lie.
+        files: The steps that each holds.
+        metadata: From a file's name to the free-form strings of its header.
+    """
+
+    def __init__(
+        self, draft: Draft, files: Mapping[str, list[Step]], metadata: Callable[[str], Mapping[str, str]]
+    ) -> None:
         self._draft = draft
         self._places: dict[tuple[str | None, str], _Place] = {}
         self._fds: list[int] = []
         with writing(draft.out):
             for name, steps in files.items():
-                self._create(draft.model / name, [step.out for step in steps], steps[0].file, metadata)
+                self._create(draft.model / name, [step.out for step in steps], steps[0].file, metadata(name))
         self._lock = threading.Condition()
         self._pending: list[Mapping[str, Any]] = []
         self._nbytes, self._closing, self._failure = 0, False, None

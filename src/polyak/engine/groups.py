@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..methods._passes import Request, Sum, Top, call, parameters
+from ..methods._passes import Order, Request, Sum, Top, call, parameters
 from .passes import Answering, answering, can_share
 from .sources import Workspace
 from .spans import Span, bundles, pieces
@@ -174,7 +174,7 @@ def _waves(prepared: Prepared) -> list[list[str]]:
 
 def _named_by(request: Request) -> tuple[str, ...]:
     match request:
-        case Top(of=of) if of is not None:
+        case Top(of=of) | Order(of=of) if of is not None:
             return parameters(of)
         case Sum(term=term):
             return parameters(term)
@@ -198,7 +198,7 @@ def spans_models(prepared: Prepared) -> bool:
 
 
 def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> list[Group]:
-    """Group steps: those whose passes run over the whole model by their method and settings, small ones together."""
+    """Group steps: those whose passes run over the whole model by what they ask, small ones together."""
     for member in prepared:
         member.answers.update(skipped_passes(member))
     whole: dict[str, list[Prepared]] = {}
@@ -206,7 +206,7 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
     room = 0
     for member in prepared:
         if spans_models(member):
-            whole.setdefault(_key_of_model(member), []).append(member)
+            whole.setdefault(_asking(member), []).append(member)
             continue
         size, key = member.step.out.numel, _key(member)
         if groups and size <= room and len(groups[-1]) < SMALL_GROUP and _key(groups[-1][0]) == key:
@@ -221,11 +221,14 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
 GROUP_ENTRIES = 2**20
 
 
-def _key_of_model(member: Prepared) -> str:
-    """Steps that compete over the whole model ask for the same of the same models; other settings may differ."""
-    method, models = member.method, [read.model for read in member.step.reads]
-    asked = {name for one in method.passes.values() for name in parameters(one.ask)}
-    return f"{method.name} {models} {[member.step.settings[name] for name in sorted(asked)]}"
+def _asking(member: Prepared) -> str:
+    """Steps whose passes run over the model together: those that ask the same, whatever their other settings.
+
+    A `scale` that changes over the depth does not cut a model into layers that are ranked apart.
+    """
+    named = {name for kind in member.method.passes.values() for name in parameters(kind.ask)}
+    asked = {name: value for name, value in member.step.settings.items() if name in named}
+    return f"{member.method.name} {member.models} {asked}"
 
 
 def _key(member: Prepared) -> object:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..planning import Plan, Step
 from .groups import grouped
+from .masking import without_masks
 from .merging import Merger, prepare
 from .schedule import Scheduler
 from .spans import Span
@@ -44,7 +45,9 @@ def run_in_memory(
 
     Returns:
         NumPy arrays by name (with ml_dtypes where NumPy has no such dtype); heads under `heads/<model>/<name>`.
+        Masks are for files, and left out.
     """
+    plan = without_masks(plan)
     arrays = _Arrays(plan)
     groups = grouped(prepare(plan, workers), Merger(arrays, "xxh3-128", tile), lambda span: True)
     Scheduler(groups, workers).run(tick)

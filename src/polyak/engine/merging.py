@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from ..checkpoint import Checkpoint
@@ -11,6 +12,7 @@ from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
 from .digest import Leaves
 from .groups import grouped
+from .masking import Packer, without_masks
 from .schedule import Scheduler
 from .sources import Workspace, tile_length
 from .spans import Span, tiles
@@ -39,27 +41,42 @@ class Merger:
         step = span.prepared.step
         written = Leaves(self._algorithm)
         reads = [Leaves(self._algorithm) for _ in step.every_read]
-        parts = _merged if step.kind == "merge" else _copied
-        for start, data in parts(span, space, reads, self._tile):
+        packer = Packer(span, self._algorithm) if step.masks else None
+        merges = step.kind == "merge"
+        parts = _merged(span, space, reads, self._tile, packer) if merges else _copied(span, space, reads, self._tile)
+        for start, data in parts:
             self._sink.write(step, start, data)
             written.update(data)
+            if packer:
+                for mask, begin, row in packer.taken(start + len(data) // step.out.dtype.itemsize):
+                    self._sink.write(mask, begin, row)
         self._sink.done(span, written.digests(), [leaves.digests() for leaves in reads])
+        if packer:
+            self._finish(packer)
+
+    def _finish(self, packer: Packer) -> None:
+        for scale, data in packer.scales():
+            self._sink.write(scale, 0, data)
+        for beside, digests in packer.digests():
+            self._sink.done(beside, digests, [])
 
 
 Parts: TypeAlias = Iterator[tuple[int, Any]]  # where a part begins, and its bytes
 PART_NBYTES = 2**20  # bytes that are written and hashed together
 
 
-def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None) -> Parts:
+def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None, packer: Packer | None) -> Parts:
     prepared, step = span.prepared, span.prepared.step
     length = (tile or tile_length(step)) if prepared.elementwise else max(step.out.numel, 1)
+    length = -(-length // 8) * 8 if packer else length  # masks fill whole bytes
     sources = sources_of(prepared, span.stop, space, lambda i, raw: reads[i].update(raw))
     itemsize = step.out.dtype.itemsize
     for begin, end in tiles(span, max(PART_NBYTES // itemsize // length, 1) * length):
         data = space.bytes("encoded", (end - begin) * itemsize)
         for start in range(begin, end, length):
             stop = min(start + length, end)
-            merged = evaluate(prepared, start, stop, space, sources)
+            look = partial(packer.look, start=start, stop=stop) if packer else None
+            merged = evaluate(prepared, start, stop, space, sources, look)
             if not encode(merged, step.out.dtype, data[(start - begin) * itemsize : (stop - begin) * itemsize]):
                 raise NotFinite(
                     f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} "
@@ -92,7 +109,7 @@ def prepare(plan: Plan, workers: int) -> list[Prepared]:
     """Prepare the steps of a plan, and whatever nested merges they read from."""
     for nested in nested_merges(plan):
         _attach(nested, workers)
-    return [Prepared(step, plan.recipe.seed) for step in plan.steps]
+    return [Prepared(step, plan.recipe.seed) for step in plan.steps if step.kind != "beside"]
 
 
 def nested_merges(plan: Plan) -> Iterable[NestedMerge]:
@@ -109,7 +126,7 @@ def _attach(nested: NestedMerge, workers: int) -> None:
     """Answer the first passes of a nested merge, then let its tensors be computed as they are read."""
     import threading
 
-    prepared = {p.step.out.name: p for p in prepare(nested.plan, workers)}
+    prepared = {p.step.out.name: p for p in prepare(without_masks(nested.plan), workers)}
     merging = [p for p in prepared.values() if p.step.kind == "merge"]
     Scheduler(grouped(merging, None, lambda span: True), workers).run()
     local = threading.local()

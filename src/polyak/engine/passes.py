@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..kernels.combine import inner_products
-from ..methods._passes import Gram, Products, Request, Sum, Top, call
+from ..methods._passes import Gram, Order, Products, Request, Sum, Top, call
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared, definition_supply, inputs, sources_for, wanted
@@ -60,11 +60,14 @@ def can_share(one: Request, other: Request) -> bool:
 
 def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answering:
     """Begin to answer a request, or some that can share their sweeps."""
+    from .order import OrderOverall
     from .top import TopOverall
     from .top_rows import TopsByRow
 
     request = requests[0]
     match request:
+        case Order():
+            return OrderOverall(request, members)
         case Top(scope="row"):
             return TopsByRow(cast("Sequence[Top]", requests), members)
         case Top():
@@ -146,7 +149,8 @@ class SumOverall(Answering):
 
     def visit(self, span: Span, space: Workspace) -> Any:
         sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
-        return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
+        share = 1 / max(span.prepared.step.out.numel, 1) if self._request.of_means else 1.0
+        return [share * self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
         fused, loaded = self._request.fused, sources.load(start, stop)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .draft import Draft, writing
 from .files import INDEX, Files, as_json, index_of, shards, write_text
 from .groups import grouped
+from .masking import file_metadata, steps_of
 from .merging import Merger, prepare
 from .provenance import FILE, card, of_model, provenance
 from .schedule import Scheduler
@@ -159,7 +161,7 @@ class _Merge:
         key = f"{self._plan.digest}/{self._shard_nbytes}/{self._algorithm}"
         entries = self._draft.open(key, resume=resume, force=force)
         try:
-            self._files = Files(self._draft, self._layout, {"format": "pt"})
+            self._files = Files(self._draft, self._layout, partial(file_metadata, self._plan))
             self._take_back(entries)
             with saying_when_compiling(self._progress.say):
                 self._compute(workers, tile)
@@ -191,7 +193,7 @@ class _Merge:
         return sorted(prepare(self._plan, workers), key=lambda p: p.step.kind != "same")
 
     def _is_missing(self, span: Span) -> bool:
-        return (self._index(span.prepared.step), span.number) not in self._leaves
+        return any((self._index(step), number) not in self._leaves for step, number in steps_of(span))
 
     def _index(self, step: Step) -> int:
         return self._number[step.file, step.out.name]

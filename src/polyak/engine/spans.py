@@ -20,8 +20,8 @@ class Span(NamedTuple):
     number: int = 0
 
 
-def pieces(prepared: Prepared, unit: int = 1) -> Iterator[Span]:
-    """Cut a step into pieces whose length is a multiple of `unit` (a row, say), the last one apart.
+def pieces(prepared: Prepared, unit: int | None = None) -> Iterator[Span]:
+    """Cut a step into pieces, the last one apart: those that are written, or of a length that is a multiple of `unit`.
 
     A tensor without entries has one piece, which is empty: it is written too.
     """
@@ -31,9 +31,14 @@ def pieces(prepared: Prepared, unit: int = 1) -> Iterator[Span]:
         yield Span(prepared, start, min(start + length, numel), number)
 
 
-def piece_length(step: Step, unit: int = 1) -> int:
+def piece_length(step: Step, unit: int | None = None) -> int:
     """How many entries a piece of a step has, the last piece apart."""
-    return max(PIECE // unit, 1) * unit if is_elementwise(step) else max(step.out.numel, 1)
+    if not is_elementwise(step):
+        return max(step.out.numel, 1)
+    if unit is None:
+        # Masks have a bit an entry, and their pieces must be a multiple of a digest's leaf too.
+        return 8 * PIECE if step.masks else PIECE
+    return max(PIECE // unit, 1) * unit
 
 
 def tiles(span: Span, length: int) -> Iterator[tuple[int, int]]:

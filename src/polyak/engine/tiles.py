@@ -88,7 +88,14 @@ def _roles(method: Method, names: tuple[str, ...]) -> bool:
     return any(isinstance(method.inputs.get(name), Role) for name in names)
 
 
-def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, sources: Sources | None = None) -> Tile:
+def evaluate(
+    prepared: Prepared,
+    start: int,
+    stop: int,
+    space: Workspace,
+    sources: Sources | None = None,
+    look: Callable[[Loaded], None] | None = None,
+) -> Tile:
     """The merged entries [start, stop) in float32: (n,). They live in `space` until the next call.
 
     Args:
@@ -97,9 +104,12 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, source
         stop: One past the last entry.
         space: Buffers.
         sources: The step's sources, when more of them will be asked for.
+        look: Shown what is loaded, before the method may overwrite it.
     """
     method = prepared.method
     loaded = (sources or sources_of(prepared, stop, space)).load(start, stop)
+    if look is not None:
+        look(loaded)
     out = space.floats("out", stop - start)
     if not prepared.elementwise:
         out[:] = _whole(prepared, loaded).reshape(-1)

@@ -12,6 +12,7 @@ import numpy as np
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..checkpoint.folder import read_json
+from ..checkpoint.safetensors import SafetensorsFile
 from ..errors import CheckpointError, PolyakError
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .provenance import FILE
@@ -67,14 +68,14 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 
 def _digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
-    """The digest of every tensor in the folder, heads under `heads/<model>.safetensors:<name>`."""
+    """The digest of every tensor in the folder, heads and masks under `heads/<model>.safetensors:<name>`."""
     with checkpoints.open(folder) as model:
         for name in model.specs:
             yield name, digest_of(model, name, algorithm)
-    for path in sorted(folder.glob("heads/*.safetensors")):
-        with checkpoints.open(path) as head:
-            for name in head.specs:
-                yield f"heads/{path.name}:{name}", digest_of(head, name, algorithm)
+    for path in sorted([*folder.glob("heads/*.safetensors"), *folder.glob("masks/*.safetensors")]):
+        with SafetensorsFile(path) as file:  # masks as they are stored, not the model that they cut out
+            for name in file.specs:
+                yield f"{path.parent.name}/{path.name}:{name}", digest_of(file, name, algorithm)
 
 
 def digest_of(checkpoint: Checkpoint, name: str, algorithm: str) -> str:

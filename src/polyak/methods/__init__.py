@@ -27,8 +27,10 @@ from ._api import Tensors as Tensors
 from ._api import method as method
 from ._api import registry as registry
 from ._api import resolve as resolve
+from ._masks import Masks as Masks
 from ._passes import Cut as Cut
 from ._passes import Gram as Gram
+from ._passes import Order as Order
 from ._passes import Products as Products
 from ._passes import Sum as Sum
 from ._passes import Top as Top

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from ..errors import DeclarationError, SettingError, UnknownMethod, suggestion
+from ._masks import Masks
 from ._passes import Array, Request, call, parameters
 from ._stat import Stat
 
@@ -151,6 +152,7 @@ class Method:
     inputs: Mapping[str, Role | FirstPass | Stat]
     returns: Role
     settings: Mapping[str, Setting]
+    _maskings: list[Callable[..., Masks]] = field(default_factory=list[Callable[..., "Masks"]])
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
     _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
 
@@ -200,6 +202,24 @@ class Method:
             )
         self._twins.append(twin)
         return twin
+
+    @property
+    def masks(self) -> Callable[..., Masks] | None:
+        """What turns the merged delta back into each model's, if the method can: see `masking`."""
+        return self._maskings[0] if self._maskings else None
+
+    def masking(self, masks: Callable[..., Masks]) -> Callable[..., Masks]:
+        """Register how each model's own delta is cut from the merged one, as a function of the definition's arguments.
+
+        Where the setting `masks` is true, a merge into a folder writes the masks beside the model.
+
+        Raises:
+            DeclarationError: the method has no setting `masks` that is true or false.
+        """
+        if "masks" not in self.settings or self.settings["masks"].kind is not bool:
+            raise DeclarationError(f"{self.name!r} has masks, so it needs a setting `masks: bool`.")
+        self._maskings.append(masks)
+        return masks
 
     def requires(self, condition: Callable[..., str | None]) -> Callable[..., str | None]:
         """Register a condition on the settings, as a function of some of them that says what is wrong, or None."""

@@ -1,6 +1,6 @@
 """First passes: what a method must know of whole tensors before it can merge them element by element.
 
-A method declares a pass by a function of its settings that returns a request: `Top`, `Gram` or `Sum`.
+A method declares a pass by a function of its settings that returns a request: `Top`, `Gram`, `Sum` or `Order`.
 This module says what each request means, plainly, for arrays of any kind; the engine answers the same
 requests by streaming (`polyak.engine.passes`), and the contract tests hold the two together.
 """
@@ -56,14 +56,31 @@ class Sum:
         scope: Over which entries.
         fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
             take, in the twin's forms, that returns the sums over a tile, (m,).
+        of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 
     term: Callable[..., Array]
     scope: Literal["tensor", "model"] = "tensor"
     fused: Callable[..., Any] | None = None
+    of_means: bool = False
 
 
-Request: TypeAlias = Top | Gram | Sum
+@dataclass(frozen=True)
+class Order:
+    """Ask for order statistics of each model by value and sign; the answer is (m, k), m of them for each of k models.
+
+    Attributes:
+        index: From the number of entries in scope to which entries are wanted, sorted upwards and counted from 0.
+        of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape).
+        scope: Over what the entries are sorted.
+    """
+
+    index: Callable[[int], Sequence[int]]
+    of: Callable[..., Array]
+    scope: Literal["tensor", "model"] = "tensor"
+
+
+Request: TypeAlias = Top | Gram | Sum | Order
 
 
 @dataclass(frozen=True)
@@ -134,7 +151,10 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
         case Sum():
             terms = call(request.term, supply)
             xp = array_namespace(terms)
-            return xp.sum(xp.astype(xp.reshape(terms, (terms.shape[0], -1)), xp.float64), axis=1)
+            rows = xp.astype(xp.reshape(terms, (terms.shape[0], -1)), xp.float64)
+            return xp.mean(rows, axis=1) if request.of_means else xp.sum(rows, axis=1)
+        case Order():
+            return _order(request, call(request.of, supply))
 
 
 def _top(request: Top, stack: Array) -> Cut:
@@ -153,6 +173,12 @@ def _top(request: Top, stack: Array) -> Cut:
         values.append(xp.take_along_axis(rows[model], at[:, None], axis=1)[:, 0])
         lasts.append(offset + at if request.ties == "first" else xp.full_like(offset, EVERY_TIE))
     return Cut(xp.stack(values), xp.stack(lasts), size)
+
+
+def _order(request: Order, stack: Array) -> Array:
+    xp = array_namespace(stack)
+    rows = xp.sort(xp.reshape(stack, (stack.shape[0], -1)), axis=1)
+    return xp.stack([rows[:, at] for at in request.index(rows.shape[1])])
 
 
 def _gram(stack: Array, scope: str) -> Products:

@@ -19,7 +19,7 @@ from ..checkpoint._api import Bytes
 from ..errors import PolyakError
 from ..methods import Method
 
-Kind = Literal["merge", "copy", "same"]
+Kind = Literal["merge", "copy", "same", "beside"]
 
 
 class Read(NamedTuple):
@@ -45,7 +45,8 @@ class Step:
 
     Attributes:
         out: What is written.
-        kind: `merge` by a method, `copy` of the only source, or copy of sources that must be the `same`.
+        kind: `merge` by a method, `copy` of the only source, copy of sources that must be the `same`, or written
+            `beside` another step's tensor, by that step.
         reads: The models' tensors, in the order of the recipe; models that a law excuses are left out.
         base: The base's tensor, where the method needs it.
         statistics: The models' statistics of it, by the method's parameter; none for what no model has.
@@ -54,6 +55,7 @@ class Step:
         rule: Which rule decided: its number, or None.
         part: Which of the plan's parts it belongs to.
         file: Which file of the result the tensor goes to when it is not a shard of the model.
+        masks: For each model in turn, the steps `beside` this one that hold its mask and its scale.
     """
 
     out: TensorSpec
@@ -66,6 +68,7 @@ class Step:
     file: str | None = None
     part: int = 0
     statistics: Mapping[str, tuple[Read, ...]] = field(default_factory=lambda: NO_STATISTICS)
+    masks: tuple[tuple[Step, Step], ...] = ()
 
     @property
     def own_reads(self) -> tuple[Read, ...]:

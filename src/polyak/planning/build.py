@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import checkpoint as checkpoints
 from .. import methods
 from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
+from ..checkpoint.masked import FOLDER, mask_spec, scale_spec
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, with_shared
@@ -77,6 +78,11 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
     return found
 
 
+def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
+    """Whether masks of every model are to be written beside the merge."""
+    return method.masks is not None and settings["masks"] is True
+
+
 class _Builder:
     """Makes the steps of one part."""
 
@@ -96,7 +102,9 @@ class _Builder:
         self.measured = Measured(self._recipe, whole, given, treatment.methods)
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
         steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
-        return [replace(step, part=self._number) for step in (*steps, *self._head_steps())]
+        steps += self._head_steps()
+        steps += [beside for step in steps for pair in step.masks for beside in pair]
+        return [replace(step, part=self._number) for step in steps]
 
     @property
     def _everyone(self) -> list[Opened]:
@@ -142,13 +150,22 @@ class _Builder:
         base = self._read(self._base, name) if self._base and method.needs_base else None
         models = [self._models[i] for i in kept]
         statistics = self.measured.reads(name, spec.shape, method, settings, models) if method.statistics else {}
-        return Step(out, "merge", reads, base, method, settings, number, statistics=statistics)
+        masks = self._masks(out) if _has_masks(method, settings) else ()
+        return Step(out, "merge", reads, base, method, settings, number, statistics=statistics, masks=masks)
+
+    def _masks(self, out: TensorSpec) -> tuple[tuple[Step, Step], ...]:
+        """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
+        if not out.numel:
+            return ()
+        files = [f"{FOLDER}/{model.name}.safetensors" for model in self._models]
+        specs = mask_spec(out), scale_spec(out)
+        return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
         """The models that must be read: the law excuses those of weight zero."""
         everyone = list(range(len(self._models)))
         weight = settings.get("weight")
-        if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple):
+        if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple) or _has_masks(method, settings):
             return everyone
         needed = [i for i in everyone if weight[i] != 0]
         return needed if len(needed) >= max(1, method.models[0]) else everyone

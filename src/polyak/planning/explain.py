@@ -46,6 +46,8 @@ def treatments(plan: Plan) -> dict[str, list[Step]]:
 def _treatment(plan: Plan, steps: list[Step]) -> str:
     first = steps[0]
     models = ", ".join(read.model for read in first.reads)
+    if first.kind == "beside":
+        return f"masks and scales into {first.file}"
     name, recipe = plan.parts[first.part] if plan.parts else ("", plan.recipe)
     part = f"{name}: " if name else ""
     if first.method is None:

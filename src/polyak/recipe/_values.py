@@ -28,13 +28,13 @@ def read_value(value: object, place: Place, setting: Setting) -> Value:
     if not is_mapping(value):
         return check_scalar(value, place, setting)
     table = Table(value, place)
-    if "gradient" in table:
-        return _read_gradient(table, setting)
+    if "gradient" in table or "lines" in table:
+        return _read_along(table, setting)
     if "cases" in table:
         found = Cases(table.take("cases", each(lambda case, where: _read_case(case, where, setting))))
         table.finish()
         return found
-    raise place.wanted("a value, {gradient: [...]} or {cases: [...]}", value)
+    raise place.wanted("a value, {gradient: [...]}, {lines: {...}} or {cases: [...]}", value)
 
 
 def read_settings(table: Table, known: Mapping[str, Setting], owner: str) -> dict[str, Value]:
@@ -92,19 +92,33 @@ def _read_case(value: object, place: Place, setting: Setting) -> tuple[str, Scal
 def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> Scalar | Gradient:
     if not is_mapping(value):
         return check_scalar(value, place, setting)
-    return _read_gradient(Table(value, place), setting)
+    return _read_along(Table(value, place), setting)
 
 
-def _read_gradient(table: Table, setting: Setting) -> Gradient:
+def _read_along(table: Table, setting: Setting) -> Gradient:
+    """Read a number that changes over the depth: `gradient:` and perhaps `outside:`, or `lines:`."""
     if setting.kind is not float:
         raise SettingError(str(table.place.error(f"is a gradient, but {setting.name!r} is not a continuous number")))
 
     def read(value: object, place: Place) -> float:
         return cast("float", check_scalar(number(value, place), place, setting))
 
-    found = Gradient(table.take("gradient", each(read)), table.take("outside", read, None))
+    if "lines" in table:
+        found = table.take("lines", lambda value, place: _read_lines(value, place, setting))
+    else:
+        found = Gradient(table.take("gradient", each(read)), table.take("outside", read, None))
     table.finish()
     return found
+
+
+def _read_lines(value: object, place: Place, setting: Setting) -> Gradient:
+    """LiNeS (Wang et al., 2025, arXiv:2410.17146): alpha outside the layers, alpha to alpha + beta along them."""
+    table = Table(value, place)
+    alpha = table.take("alpha", number)
+    beta = table.take("beta", number, 1 - alpha)
+    table.finish()
+    ends = [cast("float", check_scalar(one, place, setting)) for one in (alpha, alpha + beta)]
+    return Gradient(tuple(ends), outside=ends[0])
 
 
 def is_one_a_model(value: object, setting: Setting | None) -> TypeGuard[Sequence[object]]:

@@ -229,10 +229,10 @@ def _list_or(value: Schema) -> Schema:
 
 def _value(setting: Setting) -> Schema:
     leaf = _scalar(setting)
-    gradient = [_gradient(leaf)] if setting.kind is float else []
-    case = _closed({"match": _TEXT, "value": {"anyOf": [leaf, *gradient]}}, "match", "value")
+    along = [_gradient(leaf), _LINES] if setting.kind is float else []
+    case = _closed({"match": _TEXT, "value": {"anyOf": [leaf, *along]}}, "match", "value")
     cases = _closed({"cases": {"type": "array", "items": case, "minItems": 1}}, "cases")
-    return {"anyOf": [leaf, *gradient, cases]}
+    return {"anyOf": [leaf, *along, cases]}
 
 
 def _gradient(leaf: Schema) -> Schema:
@@ -241,6 +241,9 @@ def _gradient(leaf: Schema) -> Schema:
 
 def _closed(properties: Schema, *required: str) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+_LINES = _closed({"lines": _closed({"alpha": {"type": "number"}, "beta": {"type": "number"}}, "alpha")}, "lines")
 
 
 def _scalar(setting: Setting) -> Schema:

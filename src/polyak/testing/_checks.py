@@ -165,6 +165,21 @@ def _with_and_without(method: Method, problem: Problem) -> list[Problem]:
     return [problem, replace(problem, statistics=rest)] if optional else [problem]
 
 
+def check_masks_can_be_cut(method: Method) -> None:
+    """Masks are elementwise once first passes are known, whatever the settings."""
+    if method.masks is None:
+        return
+    problem = sample(method)
+    for settings in choices(method, problem.k):
+        if not settings["masks"]:
+            continue
+        whole = Answered(method, problem, settings)
+        entries = problem.base.size
+        cuts = np.concatenate([whole.masks(start, stop) for start, stop in pairwise((0, 1, 8, 23, entries))], axis=1)
+        assert_that(cuts.dtype == bool, f"masks are booleans; got {cuts.dtype}")
+        assert_that(np.array_equal(cuts, whole.masks(0, entries)), f"masks of slices are not slices ({settings})")
+
+
 def check_numpy_equals_torch(method: Method) -> None:
     """The definition means the same for both (passes where torch is not installed)."""
     torch = _torch()

@@ -56,7 +56,13 @@ class Answered:
         for name, request in self.requests.items():
             if isinstance(request, Sum) and request.fused is not None:
                 tiles = [call(request.fused, self.tile(a, b, Stream(keys, a))) for a, b in pairwise(cuts)]
-                assert_close(np.sum(tiles, axis=0), self.supply[name], f"the fused sum {name!r} is not its term's")
+                total = np.sum(tiles, axis=0) / (self.stacks["base"].size if request.of_means else 1)
+                assert_close(total, self.supply[name], f"the fused sum {name!r} is not its term's")
+
+    def masks(self, start: int, stop: int) -> Any:
+        """Which entries of [start, stop) belong to each model, if the method has masks: (k, stop - start)."""
+        assert self.method.masks is not None
+        return call(self.method.masks, self.slab(start, stop)).keep
 
     def _flat(self, stack: Any) -> Any:
         entries = math.prod(self.stacks["base"].shape)

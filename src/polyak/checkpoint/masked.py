@@ -1,0 +1,165 @@
+"""A model of one task, cut out of a merge by a mask: computed while it is read, never stored."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ._api import DTYPES, Bytes, Checkpoint, TensorSpec
+from .lora import read_floats
+from .safetensors import SafetensorsFile
+
+KIND = "masks"  # what the metadata of a file of masks says under `polyak`
+MASK, SCALE = ":mask", ":scale"  # what the names of a tensor's mask and scale end with
+FOLDER, HEADS = "masks", "heads"
+F32, U8 = DTYPES["F32"], DTYPES["U8"]
+
+
+def mask_spec(of: TensorSpec) -> TensorSpec:
+    """How a tensor's mask is stored: a bit an entry, the lowest bit of a byte first."""
+    return TensorSpec(f"{of.name}{MASK}", U8, (-(-of.numel // 8),))
+
+
+def scale_spec(of: TensorSpec) -> TensorSpec:
+    """How the number that goes with a tensor's mask is stored."""
+    return TensorSpec(f"{of.name}{SCALE}", F32, ())
+
+
+def with_masks(unified: Checkpoint, base: Checkpoint, masks: str | Path) -> Checkpoint:
+    """The model of one task: base + scale * (unified - base) where its mask has a bit, else the base; in float32.
+
+    Tensors without a mask are the unified model's.  Heads that the merge kept apart for this model
+    (`heads/<model>.safetensors` beside the folder of the masks) are added.
+
+    Args:
+        unified: The merged model.
+        base: What the merged models were tuned from.
+        masks: `masks/<model>.safetensors` of the merge.
+
+    Raises:
+        CheckpointError: this is no file of masks, or it does not fit the two models.
+    """
+    file = _masks_file(Path(masks))
+    head = file.path.parent.parent / HEADS / file.path.name
+    return _Masked(unified, base, file, SafetensorsFile(head) if head.is_file() else None)
+
+
+def is_masks(file: Checkpoint) -> bool:
+    """Whether these are masks, and not weights."""
+    return file.metadata.get("polyak") == KIND
+
+
+def open_task(masks: Path, base: Path | None = None) -> Checkpoint:
+    """Open a file of masks as the model that it cuts out of the merge in whose folder it lies.
+
+    Args:
+        masks: `masks/<model>.safetensors` in the folder of the merge.
+        base: What the merged models were tuned from (default: where it was when they were merged).
+
+    Raises:
+        CheckpointError: the merge or its base is not there, or they do not fit together.
+    """
+    from . import open as open_checkpoint
+
+    place = masks.absolute()
+    file = _masks_file(place)
+    origin = _base_of(file, place) if base is None else base
+    return with_masks(open_checkpoint(place.parent.parent), open_checkpoint(origin), place)
+
+
+def _masks_file(path: Path) -> SafetensorsFile:
+    file = SafetensorsFile(path)
+    if not is_masks(file):
+        file.close()
+        raise CheckpointError(f"{path} is no file of masks: merge with `emr` or `tall_masks` to have some.")
+    return file
+
+
+def _base_of(file: SafetensorsFile, masks: Path) -> Path:
+    stated = Path(file.metadata.get("base", ""))
+    if not stated.is_absolute() or not stated.exists():
+        raise CheckpointError(
+            f"{masks} cuts a model out of a merge and its base, and the base is not at {str(stated)!r}. Say where "
+            f"it is: polyak bake {masks} OUT --base BASE, or polyak.with_masks(merged, base, masks)."
+        )
+    return stated
+
+
+class _Masked(Checkpoint):
+    def __init__(self, unified: Checkpoint, base: Checkpoint, masks: SafetensorsFile, heads: Checkpoint | None) -> None:
+        self._unified, self._base, self._masks, self._heads, self.inner = unified, base, masks, heads, unified
+        self.label, self.folder, self.ties = masks.label, unified.folder, unified.ties
+        files = (unified, base, masks, *([heads] if heads else []))
+        self.stamps = tuple(stamp for file in files for stamp in file.stamps)
+        self._masked = {name.removesuffix(MASK) for name in masks.specs if name.endswith(MASK)}
+        for name in self._masked:
+            self._check(name)
+        self.specs = {name: self._spec_of(spec) for name, spec in unified.specs.items()} | (
+            dict(heads.specs) if heads else {}
+        )
+        self._scales: dict[str, np.float32] = {}
+        self._lock = threading.Lock()
+
+    def _check(self, name: str) -> None:
+        found = self._unified.specs.get(name)
+        origin = self._base.specs.get(self._base.ties.get(name, name))
+        if found is None or origin is None or found.shape != origin.shape:
+            raise CheckpointError(
+                f"{self.label} masks {name!r}, which is {_say(found)} in {self._unified.label} and {_say(origin)} in "
+                f"{self._base.label}. The masks fit only the merge that they were written with, and its base."
+            )
+        wanted = (mask_spec(found), scale_spec(found))
+        if tuple(self._masks.specs.get(one.name) for one in wanted) != wanted:
+            raise CheckpointError(
+                f"{self.label} is damaged: mask or scale of {name!r} has another shape or is missing."
+            )
+
+    def _spec_of(self, spec: TensorSpec) -> TensorSpec:
+        if spec.name not in self._masked:
+            return spec
+        return TensorSpec(spec.name, F32, spec.shape, spec.stored if spec.stored != F32 else None)
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        if self._heads is not None and name in self._heads.specs:
+            self._heads.read_into(name, start, stop, out)
+        elif name not in self._masked:
+            self._unified.read_into(name, start, stop, out)
+        else:
+            self._cut(name, start, stop, out)
+
+    def _cut(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        values, scale = out.view(np.float32), self._scale_of(name)
+        unified = np.empty(stop - start, np.float32)
+        read_floats(self._base, self._base.spec(name), start, stop, values)
+        read_floats(self._unified, self._unified.specs[name], start, stop, unified)
+        if scale != 1:  # a scale of one takes the unified number itself, not a sum that rounds
+            unified = values + scale * (unified - values)
+        np.copyto(values, unified, where=self._keeps(name, start, stop))
+
+    def _keeps(self, name: str, start: int, stop: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        first, last = start // 8, -(-stop // 8)
+        packed = np.empty(last - first, np.uint8)
+        self._masks.read_into(f"{name}{MASK}", first, last, packed)
+        bits = np.unpackbits(packed, bitorder="little")
+        return bits[start - 8 * first : stop - 8 * first].view(np.bool_)
+
+    def _scale_of(self, name: str) -> np.float32:
+        with self._lock:
+            if name not in self._scales:
+                scale = np.float32(self._masks.read(f"{name}{SCALE}"))
+                if not np.isfinite(scale):
+                    raise CheckpointError(f"{self.label} is damaged: the scale of {name!r} is {scale}.")
+                self._scales[name] = scale
+            return self._scales[name]
+
+    def close(self) -> None:
+        for file in (self._unified, self._base, self._masks, self._heads):
+            if file is not None:
+                file.close()
+
+
+def _say(spec: TensorSpec | None) -> str:
+    return "not there" if spec is None else f"{spec.stored} {list(spec.shape)}"

@@ -1,0 +1,102 @@
+"""EMR: elect one unified delta; masks and rescalers make each model's own of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Delta, Deltas, FirstPass, In, Law, method
+from ._elect import elect
+from ._masks import Masks
+from ._passes import Sum
+from ._sparsify import norm_kept, where
+
+Rescale: TypeAlias = Literal["paper", "official"]
+
+
+def _sizes(masks: bool, rescale: Rescale) -> Sum | None:
+    if not masks:
+        return None
+    return Sum(_before_and_after, scope="model", fused=_sizes_of_tile, of_means=rescale == "official")
+
+
+def _before_and_after(deltas: Array, scale: float) -> Array:
+    xp = array_namespace(deltas)
+    masked = where(_agrees(deltas), _unified(deltas, scale) + xp.zeros_like(deltas))
+    return xp.abs(xp.concat([deltas, masked], axis=0))
+
+
+@method(
+    "emr",
+    source="Huang et al., 2024. EMR-Merging: Tuning-Free High-Performance Model Merging. arXiv:2405.17461",
+    laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.HOMOGENEOUS, Law.ELEMENTWISE},
+)
+def emr(
+    deltas: Deltas,
+    sizes: Annotated[Array | None, FirstPass(_sizes)],
+    *,
+    masks: bool = True,
+    rescale: Rescale = "paper",
+    scale: Annotated[float, In(0, float("inf"), above=True)] = 1.0,
+) -> Delta:
+    """Elect a sign for every entry and take the largest delta that has it; keep a mask of each model beside it.
+
+    gamma = sign(sum_i tau_i), -1 where the sum is zero; unified = scale * gamma * max_i |tau_i| [tau_i gamma > 0].
+
+    With `masks`, a merge into a folder also writes `masks/<model>.safetensors` for every model: where
+    tau_i gamma > 0, and rho_i = size(tau_i) / size(masked unified). base + rho_i * mask_i * unified is model i, nearly;
+    open that file as a checkpoint to have it. The unified delta alone is much too long to be a good model of all tasks.
+
+    Args:
+        deltas: (k, *shape).
+        sizes: L1 sizes of each delta, then of the unified delta behind each mask.
+        masks: Whether masks are written; merges in memory and nested ones write none.
+        rescale: How rho compares sizes: `paper` takes the sum of magnitudes over all tensors together (as the authors'
+            script for thirty tasks); `official` adds up the means of each tensor, as their main script.
+        scale: Factor of the unified delta; rho makes up for it.
+    """
+    return _unified(deltas, scale)
+
+
+def _unified(deltas: Array, scale: float) -> Array:
+    xp = array_namespace(deltas)
+    return scale * elect(deltas, xp.ones_like(deltas), "max", -1.0)
+
+
+def _agrees(deltas: Array) -> Array:
+    """tau_i gamma > 0."""
+    xp = array_namespace(deltas)
+    return ((deltas > 0) == (xp.sum(deltas, axis=0) > 0)) & (deltas != 0)
+
+
+@emr.masking
+def _masks(deltas: Array, sizes: Array) -> Masks:
+    xp = array_namespace(sizes)
+    ones = xp.ones(sizes.shape[0] // 2, dtype=sizes.dtype)
+    return Masks(_agrees(deltas), norm_kept(sizes, ones))
+
+
+def _sizes_of_tile(deltas: Any, scale: float) -> Any:
+    import numpy as np
+
+    from ..kernels.masks import masked_magnitudes
+    from ..kernels.sparsify import magnitudes
+
+    unified = np.empty(deltas.shape[1], np.float32)
+    _unify(unified, deltas, scale)
+    return np.concatenate([magnitudes(deltas), masked_magnitudes(deltas, unified)])
+
+
+def _unify(out: Any, deltas: Any, scale: float) -> None:
+    import numpy as np
+
+    from ..kernels.elect import MAX
+    from ..kernels.elect import elect as elect_tile
+
+    elect_tile(out, deltas, np.ones(len(deltas), np.float32), MAX, -1.0, scale)
+
+
+@emr.fused
+def _fused(out: Any, deltas: Any, sizes: Any, *, masks: bool, rescale: Rescale, scale: float) -> None:
+    _unify(out, deltas, scale)

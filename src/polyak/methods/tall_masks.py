@@ -1,0 +1,98 @@
+"""TALL masks: one delta of all tasks, and for every model a mask of the entries that it needs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._elect import ZeroSum
+from ._masks import Masks
+from ._passes import Cut, Sum, Top
+from ._sparsify import Granularity
+from ._tall import Of, kept_by_ties, majority_of_ties, multi_task, multi_task_tile, needed
+
+
+def _survivors(of: Of, density: tuple[float, ...], granularity: Granularity) -> Top | None:
+    return kept_by_ties(of, density, granularity)
+
+
+def _majority(of: Of, granularity: Granularity, zero_sum: ZeroSum) -> Sum | None:
+    return majority_of_ties(of, granularity, zero_sum)
+
+
+@method(
+    "tall_masks",
+    source="Wang et al., 2024. Localizing Task Information for Improved Model Merging and Compression. "
+    "arXiv:2405.07813",
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.HOMOGENEOUS, Law.ELEMENTWISE},
+)
+def tall_masks(
+    deltas: Deltas,
+    kept: Annotated[Cut | None, FirstPass(_survivors)],
+    majority: Annotated[Array | None, FirstPass(_majority)],
+    *,
+    weight: Coefficient,
+    tall_lambda: Annotated[Array, PerModel(0.4, In(0, float("inf")))],
+    masks: bool = True,
+    of: Of = "sum",
+    density: Annotated[Array, PerModel(0.2, In(0, 1))],
+    granularity: Granularity = "tensor",
+    zero_sum: ZeroSum = "drop",
+) -> Delta:
+    """Add up the deltas, by sum or by TIES; keep a mask of the entries that each model needs beside them.
+
+    tau = sum_i w_i tau_i, or by TIES; mask_i = |w_i tau_i| > lambda_i |tau - w_i tau_i|.
+
+    With `masks`, a merge into a folder also writes `masks/<model>.safetensors` for every model; base + mask_i * tau is
+    model i, nearly; open that file as a checkpoint to have it. The merged model is rounded to its dtype, and
+    so is what the masks cut from it: write it with `dtype: float32` where that matters.
+
+    Args:
+        deltas: (k, *shape).
+        kept: Which entries survive the trim of TIES.
+        majority: Sum of all elected signs, to break sums of exactly zero.
+        weight: Weight of each model; the paper has 1.
+        tall_lambda: The mask's lambda: the higher, the fewer entries a model keeps. The authors choose from 0.2
+            to 0.6 by the task's validation accuracy; FusionBench has 0.6.
+        masks: Whether masks are written; merges in memory and nested ones write none.
+        of: How the deltas are merged: `sum`, or `ties` with `function: sum`.
+        density: Share of entries that TIES keeps of each model.
+        granularity: Over what the entries of TIES compete: each `tensor`, or the whole `model` as the authors have it.
+        zero_sum: The sign of entries whose sum is zero, as of `ties`; the authors have `majority`.
+    """
+    return multi_task(deltas, kept, majority, weight, of, zero_sum)
+
+
+@tall_masks.masking
+def _masks(
+    deltas: Array,
+    kept: Cut | None,
+    majority: Array | None,
+    weight: Array,
+    tall_lambda: Array,
+    of: Of,
+    zero_sum: ZeroSum,
+) -> Masks:
+    xp = array_namespace(deltas)
+    merged = multi_task(deltas, kept, majority, weight, of, zero_sum)
+    return Masks(needed(deltas, merged, weight, tall_lambda), xp.ones(deltas.shape[0], dtype=deltas.dtype))
+
+
+@tall_masks.fused
+def _fused(
+    out: Any,
+    deltas: Any,
+    kept: Cut | None,
+    majority: Any,
+    *,
+    weight: Any,
+    tall_lambda: Any,
+    masks: bool,
+    of: Of,
+    density: Any,
+    granularity: Granularity,
+    zero_sum: ZeroSum,
+) -> None:
+    multi_task_tile(out, deltas, kept, majority, weight, of, zero_sum)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ._compile import kernel, scratch
 
 _BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
 
@@ -112,7 +112,7 @@ def inner_products(stack: Any, out: Any) -> None:
         stack: (k, n) float32.
         out: (k, k) float64.
     """
-    products = np.empty(_HALVES, np.float64)
+    products = scratch(_HALVES, np.float64)
     for a in range(stack.shape[0]):
         for b in range(a, stack.shape[0]):
             total = 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel
+from ._compile import inlined, kernel, scratch
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _PART = 1024  # entries whose patterns and marks stay in the first-level cache
@@ -37,7 +37,7 @@ def count_and_collect(row: Any, low: Any, high: Any, inside: Any, used: int) -> 
         How many lie above, and how many were found inside in all, those that did not fit included.
     """
     above, width = np.int64(0), np.uint32(high - low)
-    patterns, marks = np.empty(_PART, np.uint32), np.zeros(_PART, np.uint8)
+    patterns, marks = scratch(_PART, np.uint32), scratch(_PART, np.uint8)
     for begin in range(0, row.size, _PART):
         part = row[begin : begin + _PART]
         over = np.uint32(0)
@@ -69,7 +69,7 @@ def count_and_collect_deltas(bits: Any, base: Any, shift: Any, low: Any, high: A
         As `count_and_collect`.
     """
     above, width = np.int64(0), np.uint32(high - low)
-    patterns, marks = np.empty(_PART, np.uint32), np.zeros(_PART, np.uint8)
+    patterns, marks = scratch(_PART, np.uint32), scratch(_PART, np.uint8)
     for begin in range(0, bits.size, _PART):
         part, ground = bits[begin : begin + _PART], base[begin : begin + _PART]
         over = np.uint32(0)

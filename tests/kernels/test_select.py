@@ -7,7 +7,6 @@ import pytest
 
 from polyak.kernels.select import (
     LANES,
-    PART,
     count_and_collect,
     count_and_collect_deltas,
     count_equal,
@@ -30,10 +29,6 @@ def row() -> np.ndarray:
     return numbers
 
 
-def scratch() -> tuple[np.ndarray, np.ndarray]:
-    return np.empty(2 * PART + 1, np.uint32), np.zeros(PART, np.uint8)
-
-
 def bfloat16(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers cut to bfloat16: as stored, and as float32."""
     bits = (numbers.view(np.uint32) >> 16).astype(np.uint16)
@@ -43,7 +38,7 @@ def bfloat16(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.8), (0.2, 0.5), (1.0, 1.01), (0.5, 0.5)])  # 0.5 is there many times
 def test_what_lies_above_is_counted_and_what_lies_inside_collected(row: np.ndarray, low: float, high: float):
     inside, tally = np.empty(row.size + 1, np.uint32), np.zeros(2, np.int64)
-    count_and_collect(row, pattern(low), pattern(high), inside, tally, *scratch())
+    count_and_collect(row, pattern(low), pattern(high), inside, tally)
     magnitudes = np.abs(row)
     wanted = magnitudes[(magnitudes >= np.float32(low)) & (magnitudes <= np.float32(high))]
     assert tally.tolist() == [(magnitudes > np.float32(high)).sum(), wanted.size]
@@ -63,10 +58,10 @@ def test_differences_of_stored_numbers_are_collected_and_binned_as_they_would_be
     collected = [np.zeros(row.size + 1, np.uint32) for _ in range(2)]
     binned = [(np.zeros(4096, np.int64), np.zeros((4096, 2), np.uint32)) for _ in range(2)]
     tallies = [np.zeros(2, np.int64) for _ in range(4)]
-    count_and_collect(difference, low, high, collected[0], tallies[0], *scratch())
-    count_and_collect_deltas(stored, ground, wide, low, high, collected[1], tallies[1], *scratch())
-    put_into_bins(difference, low, high, shift, *binned[0], tallies[2], *scratch())
-    put_deltas_into_bins(stored, ground, wide, low, high, shift, *binned[1], tallies[3], *scratch())
+    count_and_collect(difference, low, high, collected[0], tallies[0])
+    count_and_collect_deltas(stored, ground, wide, low, high, collected[1], tallies[1])
+    put_into_bins(difference, low, high, shift, *binned[0], tallies[2])
+    put_deltas_into_bins(stored, ground, wide, low, high, shift, *binned[1], tallies[3])
     assert tallies[0][1] > 100
     assert all(tally.tolist() == tallies[0].tolist() for tally in tallies)
     np.testing.assert_array_equal(collected[0][: tallies[0][1]], collected[1][: tallies[0][1]])
@@ -76,7 +71,7 @@ def test_differences_of_stored_numbers_are_collected_and_binned_as_they_would_be
 
 def test_what_does_not_fit_is_only_counted(row: np.ndarray):
     inside, tally = np.full(500, 7, np.uint32), np.array([0, 1], np.int64)
-    count_and_collect(row, pattern(0), pattern(10), inside[:400], tally, *scratch())
+    count_and_collect(row, pattern(0), pattern(10), inside[:400], tally)
     assert tally.tolist() == [0, 1 + row.size]
     assert (inside[400:] == 7).all()
 
@@ -84,7 +79,7 @@ def test_what_does_not_fit_is_only_counted(row: np.ndarray):
 def test_bins_count_leading_bits_and_know_their_ends(row: np.ndarray):
     bins, ends = np.zeros(4096, np.int64), np.tile(np.array([2**32 - 1, 0], np.uint32), (4096, 1))
     tally = np.zeros(2, np.int64)
-    put_into_bins(row, pattern(0.25), pattern(1.5), np.uint32(19), bins, ends, tally, *scratch())
+    put_into_bins(row, pattern(0.25), pattern(1.5), np.uint32(19), bins, ends, tally)
     low, high = int(pattern(0.25)), int(pattern(1.5))
     bits = np.abs(row).view(np.uint32).astype(np.int64)
     assert tally.tolist() == [(bits > high).sum(), ((bits >= low) & (bits <= high)).sum()]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ..native import kernel, scratch
 
 _TILE = 4096  # elements of a row whose sums stay in the first-level cache
 
 Floats = NDArray[np.float32]
 
 
-def _add_product(out: Floats, start: int, left: Floats, right: Floats, scale: np.float32) -> None:
+@kernel
+def add_product(out: Floats, start: int, left: Floats, right: Floats, scale: np.float32) -> None:
     """out += scale * (left @ right), for the row-major elements of the product from `start` on.
 
     Every element is summed over the rank in ascending order and scaled once, so that its bits do not
     depend on the range in which it is computed.
     """
     rank, columns = right.shape
-    sums = np.empty(_TILE, np.float32)
+    sums = scratch(_TILE, np.float32)
     done = 0
     while done < out.size:
         row, column = divmod(start + done, columns)
@@ -33,7 +33,3 @@ def _add_product(out: Floats, start: int, left: Floats, right: Floats, scale: np
         for j in range(count):
             out[done + j] += scale * sums[j]
         done += count
-
-
-_njit: Any = numba.njit  # Numba's decorators have no types
-add_product: Any = _njit(nogil=True, cache=True)(_add_product)

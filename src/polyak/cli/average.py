@@ -108,8 +108,8 @@ def _merge(asked: Recipe, out: Path, *, workers: int, force: bool, as_json: bool
     from .. import adapters, api
     from ..engine import run
     from ._progress import Bar
-    from .lora import tell as tell_of_adapter
     from ._report import tell
+    from .lora import tell as tell_of_adapter
 
     with Bar(quiet=quiet or as_json) as bar:
         if asked.adapter is not None:

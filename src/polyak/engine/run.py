@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from .. import recipe as recipes
 from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
-from ..kernels._compile import saying_when_compiling
+from ..native import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root

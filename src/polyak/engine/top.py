@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.select import (
-    PART,
     count_and_collect,
     count_and_collect_deltas,
     count_equal,
@@ -212,7 +211,6 @@ class _Visit:
         self.inside = np.empty(SMALL if collects else 0, np.uint32)
         self._bins = np.zeros(BINS if search.state == "bins" else 0, np.int64)
         self._ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (len(self._bins), 1))
-        self._scratch = np.empty(2 * PART + 1, np.uint32), np.zeros(PART, np.uint8)
         self.blocks: list[tuple[int, int, int]] = []  # (first, stop, how many equals) of blocks that have some
         self.last = -1
 
@@ -232,9 +230,9 @@ class _Visit:
         search = self._search
         match search.state:
             case "collect":
-                count_and_collect(row, *self._ends_of_bracket, self.inside, self._tally, *self._scratch)
+                count_and_collect(row, *self._ends_of_bracket, self.inside, self._tally)
             case "bins":
-                put_into_bins(row, *self._ends_of_bracket, *self._parts, self._tally, *self._scratch)
+                put_into_bins(row, *self._ends_of_bracket, *self._parts, self._tally)
             case "ties":
                 if found := count_equal(row, self._pattern):
                     self.blocks.append((index, index + row.size, found))
@@ -248,9 +246,9 @@ class _Visit:
         """Collect, or put into bins, from a model's and the base's stored numbers."""
         bracket = self._ends_of_bracket
         if self._search.state == "collect":
-            count_and_collect_deltas(bits, base, wide, *bracket, self.inside, self._tally, *self._scratch)
+            count_and_collect_deltas(bits, base, wide, *bracket, self.inside, self._tally)
         elif self._search.state == "bins":
-            put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._tally, *self._scratch)
+            put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._tally)
 
     def hand_over(self) -> None:
         """Make room: what has been collected is cut to its length, and bins go to where all are added up."""
@@ -258,7 +256,7 @@ class _Visit:
             self._search.add_bins(self._bins, self._ends)
         self.inside = self.inside[: self.used].copy() if self.is_complete else self.inside[:0]
         self._search.held += len(self.inside)
-        del self._bins, self._ends, self._scratch
+        del self._bins, self._ends
 
     @property
     def _ends_of_bracket(self) -> tuple[np.uint32, np.uint32]:

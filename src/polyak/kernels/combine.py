@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ._compile import kernel, scratch
 
 _BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
 
@@ -98,7 +98,7 @@ def inner_products(stack: Any, out: Any) -> None:
         stack: (k, n) float32.
         out: (k, k) float64.
     """
-    lanes = np.empty(_LANES, np.float64)
+    lanes = scratch(_LANES, np.float64)
     out[:] = 0.0
     for begin in range(0, stack.shape[1], _TOGETHER):
         for a in range(stack.shape[0]):

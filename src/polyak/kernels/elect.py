@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ._compile import kernel, scratch
 
 _BLOCK = 1024
 MEAN, SUM, MAX = 0, 1, 2
@@ -25,7 +25,7 @@ def elect(out: Any, stack: Any, weight: Any, function: int, tie: Any, scale: Any
         tie: The sign where the sum is zero: 1, -1, or 0 for none.
         scale: What the result is multiplied by.
     """
-    sign, share = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    sign, share = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero, one = np.float32(0), np.float32(1)
     tie_sign, factor = np.float32(tie), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
@@ -55,7 +55,7 @@ def elect(out: Any, stack: Any, weight: Any, function: int, tie: Any, scale: Any
 def sign_votes(stack: Any, weight: Any) -> float:
     """Sum over entries of the sign of the weighted sum over models."""
     votes = np.int64(0)
-    total = np.empty(_BLOCK, np.float32)
+    total = scratch(_BLOCK, np.float32)
     for begin in range(0, stack.shape[1], _BLOCK):
         part = total[: min(_BLOCK, stack.shape[1] - begin)]
         part[:] = np.float32(0)

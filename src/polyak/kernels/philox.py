@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ._compile import inlined, kernel
+from ._compile import inlined, kernel, scratch
 
 _ROUNDS = 10
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -62,7 +62,11 @@ def words(counter: int, key: Any, out: Any) -> None:
         key: (2,) uint32.
         out: (4, n) uint32, written.
     """
-    c0, c1, c2, c3 = out[0], out[1], out[2], out[3]
+    _words(counter, key, out[0], out[1], out[2], out[3])
+
+
+@kernel
+def _words(counter: int, key: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> None:
     for i in range(c0.size):
         x0, x2 = np.uint64(counter + i), np.uint64(0)
         x1, x3 = np.uint64(x0 >> np.uint64(32)), np.uint64(0)
@@ -77,6 +81,7 @@ def words(counter: int, key: Any, out: Any) -> None:
 
 
 _LANES = 256  # counters at once: their words stay in the first-level cache
+_UNITS = 4 * _LANES
 
 
 @kernel
@@ -88,10 +93,11 @@ def uniform(out: Any, key: Any, start: int) -> None:
         key: (2,) uint32.
         start: Index of the first entry.
     """
-    drawn, units = np.empty((4, _LANES), np.uint32), np.empty(4 * _LANES, np.float32)
-    w0, w1, w2, w3 = drawn[0], drawn[1], drawn[2], drawn[3]
+    w0, w1 = scratch(_LANES, np.uint32), scratch(_LANES, np.uint32)
+    w2, w3 = scratch(_LANES, np.uint32), scratch(_LANES, np.uint32)
+    units = scratch(_UNITS, np.float32)
     for begin in range(-(start % 4), out.size, 4 * _LANES):
-        words((start + begin) // 4, key, drawn)
+        _words((start + begin) // 4, key, w0, w1, w2, w3)
         for i in range(_LANES):
             units[4 * i] = _unit(w0[i])
             units[4 * i + 1] = _unit(w1[i])

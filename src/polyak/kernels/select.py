@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel
+from ._compile import inlined, kernel, scratch
 
 PART = 1024  # entries whose patterns and marks stay in the first-level cache
+_SPACE = 2 * PART + 1  # patterns of a part, and those of them that are marked
 LANES = 256  # entries that are summed apart
 _STEP, _WIDTHS, _FIRST_WIDTH = 0.1, 4.0, 0.2  # how a guess learns
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -30,7 +31,7 @@ def _float(bits: Any) -> Any:
 
 
 @kernel
-def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any, patterns: Any, marks: Any) -> None:
+def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any) -> None:
     """Count the magnitudes above `high` and append those in [low, high] to `inside`.
 
     Args:
@@ -39,9 +40,8 @@ def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any, pa
         high: uint32 pattern.
         inside: uint32 patterns found so far; those of a part that may not fit are only counted.
         tally: (2,) int64, added to: how many lie above, and how many were found inside in all.
-        patterns: (2 * PART + 1,) uint32, overwritten.
-        marks: (PART,) uint8, overwritten.
     """
+    patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
     for begin in range(0, row.size, PART):
         part = row[begin : begin + PART]
         _put_magnitudes(part, patterns)
@@ -52,9 +52,7 @@ def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any, pa
 
 
 @kernel
-def count_and_collect_deltas(
-    bits: Any, base: Any, wide: bool, low: Any, high: Any, inside: Any, tally: Any, patterns: Any, marks: Any
-) -> None:
+def count_and_collect_deltas(bits: Any, base: Any, wide: bool, low: Any, high: Any, inside: Any, tally: Any) -> None:
     """`count_and_collect` of the differences of two stored rows, which never become a row of float32.
 
     Args:
@@ -65,9 +63,8 @@ def count_and_collect_deltas(
         high: uint32 pattern.
         inside: As for `count_and_collect`.
         tally: (2,) int64, added to.
-        patterns: (2 * PART + 1,) uint32, overwritten.
-        marks: (PART,) uint8, overwritten.
     """
+    patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
     for begin in range(0, bits.size, PART):
         part = bits[begin : begin + PART]
         _put_differences(part, base[begin : begin + PART], wide, patterns)
@@ -78,9 +75,7 @@ def count_and_collect_deltas(
 
 
 @kernel
-def put_into_bins(
-    row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any, patterns: Any, marks: Any
-) -> None:
+def put_into_bins(row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any) -> None:
     """Count the magnitudes above `high`, and those in [low, high] by their leading bits; keep the ends of each bin.
 
     Args:
@@ -91,9 +86,8 @@ def put_into_bins(
         bins: int64, added to.
         ends: (bins, 2) uint32, the smallest and the largest pattern of each bin so far; widened.
         tally: (2,) int64, added to, as for `count_and_collect`.
-        patterns: (2 * PART + 1,) uint32, overwritten.
-        marks: (PART,) uint8, overwritten.
     """
+    patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
     for begin in range(0, row.size, PART):
         part = row[begin : begin + PART]
         _put_magnitudes(part, patterns)
@@ -106,10 +100,10 @@ def put_into_bins(
 
 @kernel
 def put_deltas_into_bins(
-    bits: Any, base: Any, wide: bool, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any,
-    patterns: Any, marks: Any,
-) -> None:  # fmt: skip
+    bits: Any, base: Any, wide: bool, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any
+) -> None:
     """`put_into_bins` of the differences of two stored rows; arguments as there and for `count_and_collect_deltas`."""
+    patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
     for begin in range(0, bits.size, PART):
         part = bits[begin : begin + PART]
         _put_differences(part, base[begin : begin + PART], wide, patterns)

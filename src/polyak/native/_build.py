@@ -1,0 +1,163 @@
+"""Compile kernels with Numba into object files that need no Numba.
+
+An entry point takes the addresses of array objects and reads where their numbers lie and how many they are, which
+costs a fraction of a microsecond; asking NumPy for an array's address costs several.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.errors import NumbaError
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+from numba.np.numpy_support import from_dtype
+
+from ._kernel import ALIGNED, C_CONTIGUOUS, Kernel, Source, scratch
+from ._load import target
+from ._store import SYMBOL, Compiled
+
+# Words of a NumPy array object: the header that every Python object has, data, number of dimensions, shape, strides.
+_DATA = object.__basicsize__ // np.dtype(np.intp).itemsize
+_SHAPE, _STRIDES = _DATA + 2, _DATA + 3
+_ALIGNMENT = 64
+_NAME = "polyak_entry"
+_njit: Any = njit  # Numba's decorators have no types
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}  # NRT: what allocates and counts references
+_RESULTS = {types.boolean: "?", types.int64: "q", types.float64: "d"}
+
+
+def build(kernel: Kernel, key: tuple[Any, ...]) -> Compiled:
+    """Compile a kernel for some types of arguments.
+
+    Raises:
+        TypeError: Numba cannot compile it, it needs something from outside, or its result is of no known type.
+    """
+    compiler = _njit(_signature(key), no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+    try:
+        entry = compiler(_entry(kernel, key))
+    except NumbaError as error:
+        raise TypeError(
+            f"kernel {kernel.__name__} cannot be compiled. It must not allocate; what it needs is `scratch`."
+        ) from error
+    result = _result(entry.nopython_signatures[0].return_type, kernel.__name__)
+    return Compiled(result, _object_file(entry, kernel.__name__))
+
+
+def _signature(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(types.voidptr if isinstance(kind, tuple) else from_dtype(np.dtype(kind)) for kind in key)
+
+
+def _entry(kernel: Kernel, key: tuple[Any, ...]) -> Any:
+    """A function of addresses and numbers that calls the kernel with arrays and numbers."""
+    known: dict[str, Any] = {"kernel": _compilable(kernel), "array_at": _array_at}
+    names, passed = [f"a{i}" for i in range(len(key))], list[str]()
+    for name, kind in zip(names, key, strict=True):
+        if isinstance(kind, tuple):
+            known[f"{name}_type"] = _array(*kind)
+        passed.append(f"array_at({name}, {name}_type)" if isinstance(kind, tuple) else name)
+    exec(f"def {_NAME}({', '.join(names)}):\n    return kernel({', '.join(passed)})", known)
+    return known[_NAME]
+
+
+def _array(dtype: Any, ndim: int, layout: int) -> Any:
+    contiguous = "C" if layout & C_CONTIGUOUS else "A"
+    return types.Array(from_dtype(dtype), ndim, contiguous, aligned=bool(layout & ALIGNED))
+
+
+def _compilable(source: Source) -> Any:
+    """A function as Numba takes it, and with it what it calls."""
+    code = source.code
+    known = {name: _replaced(code.__globals__[name]) for name in code.__code__.co_names if name in code.__globals__}
+    bare = FunctionType(code.__code__, known, code.__name__, code.__defaults__)
+    return _njit(inline="always" if source.inline else "never", **_OPTIONS)(bare)
+
+
+def _replaced(named: Any) -> Any:
+    if isinstance(named, Source):
+        return _compilable(named)
+    return _scratch if named is scratch else named
+
+
+@intrinsic
+def _array_at(_: Any, address: Any, kind: Any) -> Any:
+    """The array whose NumPy object lies at an address."""
+    array = kind.instance_type
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = context.get_value_type(types.intp)
+        words = builder.bitcast(args[0], word.as_pointer())
+        entry = context.get_data_type(array.dtype)
+        data = builder.inttoptr(_word(builder, words, _DATA), entry.as_pointer())
+        shape = _words(builder, builder.inttoptr(_word(builder, words, _SHAPE), word.as_pointer()), array.ndim)
+        strides = _words(builder, builder.inttoptr(_word(builder, words, _STRIDES), word.as_pointer()), array.ndim)
+        return _whole(context, builder, array, data, shape, strides)
+
+    return array(address, kind), generate
+
+
+@intrinsic(prefer_literal=True)
+def _scratch(_: Any, n: Any, dtype: Any) -> Any:
+    array = types.Array(dtype.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        entry = context.get_data_type(array.dtype)
+        data = cgutils.alloca_once(builder, ir.ArrayType(entry, n.literal_value))
+        data.align = _ALIGNMENT
+        pointer = builder.bitcast(data, entry.as_pointer())
+        shape = [context.get_constant(types.intp, n.literal_value)]
+        return _whole(context, builder, array, pointer, shape, [_itemsize(context, array)])
+
+    return array(n, dtype), generate
+
+
+def _words(builder: Any, words: Any, n: int) -> list[Any]:
+    return [_word(builder, words, i) for i in range(n)]
+
+
+def _word(builder: Any, words: Any, number: int) -> Any:
+    return builder.load(cgutils.gep(builder, words, number))
+
+
+def _itemsize(context: Any, array: Any) -> Any:
+    return context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+
+
+def _whole(context: Any, builder: Any, array: Any, data: Any, shape: list[Any], strides: list[Any]) -> Any:
+    """An array that owns nothing."""
+    made = make_array(array)(context, builder)
+    populate_array(made, data, shape, strides, _itemsize(context, array), None)
+    return made._getvalue()
+
+
+def _result(found: Any, name: str) -> str:
+    if found == types.none:
+        return ""
+    several: tuple[Any, ...] | None = getattr(found, "types", None)
+    letters = [_RESULTS.get(types.unliteral(item)) for item in several or (found,)]
+    if None in letters or len(set(letters)) > 1:
+        raise TypeError(f"kernel {name} returns {found}; a number, a bool or a tuple of one such type is wanted.")
+    return "-" * bool(several) + "".join(map(str, letters))
+
+
+def _object_file(entry: Any, name: str) -> bytes:
+    """Everything that the entry point needs, under SYMBOL."""
+    module = binding.parse_assembly(entry.inspect_llvm(entry.signatures[0]))
+    for function in module.functions:
+        if _NAME in function.name:
+            function.name = SYMBOL
+        elif not function.is_declaration:
+            function.linkage = "internal"
+    with binding.create_pass_builder(target(), binding.create_pipeline_tuning_options()) as passes:
+        manager = binding.create_new_module_pass_manager()
+        manager.add_global_dead_code_eliminate_pass()
+        manager.run(module, passes)
+    outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+    if outside:
+        raise TypeError(f"kernel {name} needs {', '.join(outside)}; it must not allocate, print or call libraries.")
+    return target().emit_object(module)

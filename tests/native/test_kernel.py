@@ -1,0 +1,145 @@
+"""Kernels: compiled once, believed from the cache only when whole, and the same to their callers as before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyak.native import _store, kernel, saying_when_compiling, scratch
+
+LOOPS = """
+import sys
+import numpy as np
+from polyak.native import inlined, kernel, scratch
+
+ADDEND = 3
+
+@inlined
+def added(x):
+    return x + ADDEND
+
+@kernel
+def grown(row):
+    for i in range(row.size):
+        row[i] = added(row[i])
+
+@kernel
+def total(rows, scale, twice):
+    kept, found = scratch(4, np.float32), np.float32(0)
+    for i in range(kept.size):
+        kept[i] = np.float32(0)
+    for r in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            kept[i % 4] += rows[r, i]
+    for i in range(kept.size):
+        found += kept[i]
+    return float(found) * scale * (2 if twice else 1)
+
+@kernel
+def ends(row):
+    return row[0], row[row.size - 1]
+
+if __name__ == "__main__":
+    row = np.arange(6, dtype=np.float32)
+    grown(row)
+    print(row.tolist(), "numba" in sys.modules)
+"""
+
+
+@pytest.fixture
+def loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    _store.folder.cache_clear()
+    (tmp_path / "loops.py").write_text(LOOPS)
+    module = types.ModuleType("loops")
+    exec(compile(LOOPS, str(tmp_path / "loops.py"), "exec"), module.__dict__)
+    yield module
+    _store.folder.cache_clear()
+
+
+def run(tmp_path: Path, source: str = LOOPS) -> str:
+    """In a process of its own, with its own cache."""
+    (tmp_path / "loops.py").write_text(source)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, str(tmp_path / "loops.py")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_second_process_loads_what_the_first_compiled_without_numba(tmp_path: Path):
+    numbers = [3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    assert run(tmp_path) == f"{numbers} True"
+    assert run(tmp_path) == f"{numbers} False"
+    changed = [number + 2 for number in numbers]  # a constant of a function that the kernel calls
+    assert run(tmp_path, LOOPS.replace("ADDEND = 3", "ADDEND = 5")) == f"{changed} True"
+    damaged = max((tmp_path / "cache").iterdir(), key=lambda kept: kept.stat().st_mtime_ns)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    source = LOOPS.replace("ADDEND = 3", "ADDEND = 5")
+    assert run(tmp_path, source) == f"{changed} True"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    assert run(tmp_path, source) == f"{changed} True"
+    assert run(tmp_path, source) == f"{changed} False"
+
+
+def test_without_a_place_for_the_cache_kernels_are_compiled_each_time(loops, tmp_path: Path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    row = np.zeros(3, np.float32)
+    loops.grown(row)
+    assert row.tolist() == [3, 3, 3]
+
+
+def test_arrays_of_any_layout_are_taken(loops):
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    unaligned = np.frombuffer(b"\0" + whole.tobytes(), np.uint8)[1:].view(np.float32).reshape(4, 6)
+    for rows in (whole, whole[:, :4], whole[::2], whole.T, whole[::-1, ::-1], unaligned, whole[:0]):
+        assert loops.total(rows, 0.5, False) == 0.5 * rows.sum()
+    assert loops.total(whole.astype(np.float64), 2.0, True) == 4 * whole.sum()
+
+
+def test_results_are_tuples_of_numbers_too(loops):
+    assert loops.ends(np.array([4, 5, 6])) == (4, 6)
+    assert loops.ends(np.array([0.25, 6])) == (0.25, 6.0)
+
+
+def test_it_is_said_once_that_kernels_are_compiled(loops):
+    said: list[str] = []
+    with saying_when_compiling(said.append):
+        loops.grown(np.zeros(3, np.float32))
+        loops.grown(np.zeros(3, np.float64))
+        loops.grown(np.zeros(3, np.float64))
+    loops.ends(np.zeros(3))
+    assert len(said) == 1
+
+
+def test_a_kernel_that_allocates_is_refused(loops):
+    @kernel
+    def careless(row):
+        row[:] = np.zeros(row.size)
+
+    with pytest.raises(TypeError, match=r"careless cannot be compiled\..*`scratch`"):
+        careless(np.zeros(3))
+
+
+def test_a_kernel_whose_result_has_no_known_type_is_refused(loops):
+    @kernel
+    def narrow(row):
+        return row[0]
+
+    with pytest.raises(TypeError, match="narrow returns float32"):
+        narrow(np.zeros(3, np.float32))
+
+
+def test_arguments_that_are_no_numbers_are_refused(loops):
+    with pytest.raises(TypeError, match=r"grown .* str"):
+        loops.grown("row")
+
+
+def test_scratch_is_an_array_in_plain_python_too():
+    assert scratch(3, np.float32).shape == (3,)

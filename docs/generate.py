@@ -96,7 +96,8 @@ def _default(default: object) -> str:
 
 def _reads(method: Method) -> str:
     if Law.ELEMENTWISE not in method.laws:
-        return "a whole tensor at a time"
+        tiles = "in tiles of whole rows" if Law.ROWS in method.laws else "a whole tensor at a time"
+        return f"{tiles}, with first passes" if method.passes else tiles
     return "in tiles, with first passes" if method.passes else "in tiles, once"
 
 

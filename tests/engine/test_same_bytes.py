@@ -28,14 +28,25 @@ SETTINGS = {
     "dare_ties": [{"density": 0.6}, {"density": 0.6, "trim": 0.5}, {"density": 0.6, "rescale": "l1"}],
     "breadcrumbs": [{"density": 0.3, "gamma": 0.1}, {"density": 0.3, "gamma": 0.1, "granularity": "tensor"}],
     "model_stock": [{}, {"granularity": "row"}],
+    "magmax": [{"scale": 0.5}],
+    "trimmed_mean": [{"trim": 0.34}],
+    "nuslerp": [{}, {"flatten": False}, {"flatten": False, "along": "first"}],
+    "sce": [{}, {"select_topk": 0.3}],
+    "ram": [{"epsilon": 0.01}],
+    "ramplus_tl": [{"epsilon": 0.01}],
+    "nearswap": [{"t": 0.003}],
+    "della": [{}, {"rescale": "l1"}],
 }
-COUNT = {"slerp": 2, "expo": 1, "wise_ft": 1, "passthrough": 1}
 CASES = [(name, settings) for name in methods.registry for settings in SETTINGS.get(name, [{}])]
 
 
+def count_of(method):
+    """How many models to merge: three, or as many as the method takes."""
+    return methods.resolve(method).models[1] or 3
+
+
 def planned(method, settings, family):
-    count = COUNT.get(method, 3)
-    models = tuple(Model(f"m{i}", Source(path="x")) for i in range(count))
+    models = tuple(Model(f"m{i}", Source(path="x")) for i in range(count_of(method)))
     recipe = Recipe(method, models, settings=settings, seed=3)
     given = {name: open_checkpoint(family[name]) for name in [m.name for m in models]}
     return plan_recipe(recipe, given | {"base": open_checkpoint(family["base"])})
@@ -78,10 +89,10 @@ def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pi
     """Streamed first passes and twins against sorts and formulas on whole tensors."""
     if methods.resolve(method).is_random or settings.get("granularity") == "model":
         pytest.skip("numbers are drawn by tensor name; whole-model passes are compared below")
-    family = random_family(models=COUNT.get(method, 3), dtype=dtype)
+    family = random_family(models=count_of(method), dtype=dtype)
     got = run_in_memory(planned(method, settings, family), workers=2)
     for name, tensor in got.items():
-        stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(COUNT.get(method, 3))])
+        stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(count_of(method))])
         wanted = methods.resolve(method)(stack, np.asarray(family["base"][name], np.float32), **settings)
         np.testing.assert_allclose(
             tensor.astype(np.float32),

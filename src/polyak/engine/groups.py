@@ -156,8 +156,8 @@ def _waves(prepared: Prepared) -> list[list[str]]:
 
 def _named_by(request: Request) -> tuple[str, ...]:
     match request:
-        case Top(of=of) if of is not None:
-            return parameters(of)
+        case Top(of=of):
+            return (*(parameters(of) if of else ()), *request.needs)
         case Sum(term=term):
             return parameters(term)
         case _:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..planning import Step
-from .tiles import Prepared, is_elementwise
+from .tiles import Prepared
 
 PIECE = 4 * 2**20  # entries; a multiple of a digest's leaf for every dtype, so that pieces are hashed apart
 
@@ -32,8 +32,11 @@ def pieces(prepared: Prepared, unit: int = 1) -> Iterator[Span]:
 
 
 def piece_length(step: Step, unit: int = 1) -> int:
-    """How many entries a piece of a step has, the last piece apart."""
-    return max(PIECE // unit, 1) * unit if is_elementwise(step) else max(step.out.numel, 1)
+    """How many entries a piece of a step has, the last piece apart.
+
+    What must be merged together and lies in two pieces is merged twice, so it must be small.
+    """
+    return max(PIECE // unit, 1) * unit if step.unit <= PIECE // 16 else max(step.out.numel, 1)
 
 
 def tiles(span: Span, length: int) -> Iterator[tuple[int, int]]:

@@ -30,6 +30,7 @@ from ._api import resolve as resolve
 from ._passes import Cut as Cut
 from ._passes import Gram as Gram
 from ._passes import Products as Products
+from ._passes import Rows as Rows
 from ._passes import Sum as Sum
 from ._passes import Top as Top
 

@@ -127,7 +127,7 @@ class _Builder:
             settings = {
                 k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()
             }
-        base = self._read(self._base, name) if self._base and method.needs_base else None
+        base = self._read(self._base, name) if self._base and method.uses_base else None
         return Step(out, "merge", reads, base, method, settings, number)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:

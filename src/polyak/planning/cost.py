@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from ..methods import Law
 from ._model import Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
@@ -24,8 +23,9 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
 def _step_nbytes(step: Step) -> int:
     sources = len(step.every_read)
-    if step.method is not None and Law.ELEMENTWISE not in step.method.laws:
-        return 4 * math.prod(step.out.shape) * (ARRAYS * sources + 2)
+    if step.unit > 1:
+        entries = min(max(step.unit, TILE), math.prod(step.out.shape))
+        return 4 * entries * (ARRAYS * sources + 2) + BUFFERS_NBYTES
     collected = COLLECTED_NBYTES * len(step.reads) if step.method is not None and step.method.passes else 0
     return min(4 * TILE * (sources + 1), 4_000_000) + BUFFERS_NBYTES + collected
 

@@ -11,13 +11,11 @@ from .. import methods
 from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec
 from ..errors import Mismatch, RecipeError, suggestion
 from ..methods import Law, Method
-from ..recipe import Recipe, Source
+from ..recipe import BASE, Recipe, Source
 from ._model import NestedMerge, Plan, Read, Sidecars, Step
 from .fit import Opened, check, opened
 from .resolve import Treatment
 from .sidecars import sidecars
-
-BASE = "base"
 
 
 def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
-from ._mergekit_methods import NOT_YET, TRANSLATIONS, Translation
+from ._mergekit_methods import TRANSLATIONS, Translation
 from ._mergekit_models import Reference, names, read_reference, without_nulls
 from ._mergekit_values import NONE, Given, Parameters
 from ._model import Model, Recipe
@@ -82,8 +82,6 @@ class _Entry:
 
 def _read_method(value: object, place: Place) -> tuple[Method, Translation]:
     name = text(value, place)
-    if name in NOT_YET:
-        raise place.error(f"is mergekit's {name!r}, which is not supported yet")
     if name not in TRANSLATIONS:
         raise no_method(name, TRANSLATIONS, place)
     return resolve_method(name, place), TRANSLATIONS[name]
@@ -110,7 +108,7 @@ def _arranged(
     for i, source in enumerate(sources):
         if source in sources[:i]:
             raise listed[i].place.error("is a model that is listed before")
-    if base is None and translation.base != "model":
+    if base is None and translation.base not in ("model", "optional"):
         raise place.error(f"has no 'base_model', which mergekit's {method.name!r} needs")
     others = [entry for entry in listed if base is None or entry.reference.source != base.source]
     entries = list(listed) if translation.base == "model" else others

@@ -66,8 +66,8 @@ def _built_in() -> Iterable[Method]:
 def _what(method: Method) -> list[str]:
     low, high = method.models
     count = str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-    base, random = ("yes" if fact else "no" for fact in (method.needs_base, method.is_random))
-    return [f"`{method.name}`", method.summary, base, count, random, _reads(method)]
+    base = "yes" if method.needs_base else "if there is one" if method.uses_base else "no"
+    return [f"`{method.name}`", method.summary, base, count, "yes" if method.is_random else "no", _reads(method)]
 
 
 def _how(method: Method) -> list[str]:
@@ -96,7 +96,8 @@ def _default(default: object) -> str:
 
 def _reads(method: Method) -> str:
     if Law.ELEMENTWISE not in method.laws:
-        return "a whole tensor at a time"
+        tiles = "in tiles of whole rows" if Law.ROWS in method.laws else "a whole tensor at a time"
+        return f"{tiles}, with first passes" if method.passes else tiles
     return "in tiles, with first passes" if method.passes else "in tiles, once"
 
 

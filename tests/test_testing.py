@@ -10,7 +10,7 @@ import pytest
 from array_api_compat import array_namespace
 
 from polyak import testing
-from polyak.methods import FirstPass, Law, Method, method, registry
+from polyak.methods import FirstPass, Law, Method, load_all, method, registry
 from polyak.methods._api import Chance, Coefficient, Delta, Deltas, Fraction, Merged, Tensors
 from polyak.methods._passes import Cut, Sum, Top
 
@@ -113,6 +113,13 @@ def looks_at_the_whole(deltas: Deltas) -> Delta:
     """Divide by the largest entry of what it is given."""
     xp = array_namespace(deltas)
     return xp.sum(deltas, axis=0) / (1 + xp.max(xp.abs(deltas)))
+
+
+@broken("check_rows", laws={Law.ROWS})
+def looks_at_every_row(deltas: Deltas) -> Delta:
+    """Divide by the largest entry of each column."""
+    xp = array_namespace(deltas)
+    return xp.sum(deltas, axis=0) / (1 + xp.max(xp.abs(deltas), axis=1)[0])
 
 
 @broken("check_homogeneous", laws={Law.HOMOGENEOUS})
@@ -249,6 +256,7 @@ def test_a_right_method_passes_every_check():
 
 
 def test_uneven_settings_lie_in_their_ranges():
+    load_all()
     found = registry["breadcrumbs"]
     settings = testing.uneven(found, 4)
     assert len(set(settings["density"])) == 4

@@ -33,15 +33,26 @@ SETTINGS = {
     "consensus": [{}, {"of": "ties", "granularity": "model"}],
     "tall_masks": [{}, {"of": "ties"}],
     "pcb": [{}, {"granularity": "tensor", "ratio": 0.97, "clip": 0.05}],
+    "magmax": [{"scale": 0.5}],
+    "trimmed_mean": [{"trim": 0.34}],
+    "nuslerp": [{}, {"flatten": False}, {"flatten": False, "along": "first"}],
+    "sce": [{}, {"select_topk": 0.3}],
+    "ram": [{"epsilon": 0.01}],
+    "ramplus_tl": [{"epsilon": 0.01}],
+    "nearswap": [{"t": 0.003}],
+    "della": [{}, {"rescale": "l1"}],
 }
 OVER_THE_MODEL = {"pcb"}  # by default
-COUNT = {"slerp": 2, "expo": 1, "wise_ft": 1, "passthrough": 1}
 CASES = [(name, settings) for name in methods.registry for settings in SETTINGS.get(name, [{}])]
 
 
+def count_of(method):
+    """How many models to merge: three, or as many as the method takes."""
+    return methods.resolve(method).models[1] or 3
+
+
 def planned(method, settings, family):
-    count = COUNT.get(method, 3)
-    models = tuple(Model(f"m{i}", Source(path="x")) for i in range(count))
+    models = tuple(Model(f"m{i}", Source(path="x")) for i in range(count_of(method)))
     recipe = Recipe(method, models, settings=settings, seed=3)
     given = {name: open_checkpoint(family[name]) for name in [m.name for m in models]}
     measured = {kind: {m: open_checkpoint(one) for m, one in each.items()} for kind, each in known(method, settings)}
@@ -50,7 +61,7 @@ def planned(method, settings, family):
 
 def known(method, settings):
     """The statistics that a method asks for."""
-    return random_statistics(methods.resolve(method), SHAPES, COUNT.get(method, 3), **settings).items()
+    return random_statistics(methods.resolve(method), SHAPES, count_of(method), **settings).items()
 
 
 def assert_same(a, b):
@@ -92,10 +103,10 @@ def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pi
     over_the_model = settings.get("granularity", default) == "model" or settings.get("normalize")
     if methods.resolve(method).is_random or over_the_model:
         pytest.skip("numbers are drawn by tensor name; whole-model passes are compared below")
-    family = random_family(models=COUNT.get(method, 3), dtype=dtype)
+    family = random_family(models=count_of(method), dtype=dtype)
     got = run_in_memory(planned(method, settings, family), workers=2)
     for name, tensor in got.items():
-        stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(COUNT.get(method, 3))])
+        stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(count_of(method))])
         measured = {
             kind: np.stack([one[name] for one in of.values()])
             for kind, of in known(method, settings)

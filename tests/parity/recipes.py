@@ -21,6 +21,13 @@ models:
 WEIGHED = EXPERTS.replace(", density: 0.6", "").replace(", density: 0.35", "").replace(", density: 0.2", "")
 UNWEIGHED = EXPERTS.replace("parameters", "#")
 EVERY_DENSITY = WEIGHED + "parameters: {density: %s}\n"
+BASELESS_UNWEIGHED = UNWEIGHED.replace("base_model: ./base", "")
+TWO = """
+models:
+  - {model: ./expert-1, parameters: {weight: 0.7}}
+  - {model: ./stranger, parameters: {weight: 0.4}}
+"""
+TO_BASE = "\nbase_model: ./base\nmodels: [{model: ./base}, {model: ./expert-3}]\n"
 BASELESS = WEIGHED.replace("base_model: ./base", "")
 NEGATIVE = WEIGHED.replace("0.4", "-0.2")
 
@@ -67,6 +74,43 @@ METHODS = {
     "model_stock, filter_wise": "merge_method: model_stock\nparameters: {filter_wise: true}" + UNWEIGHED,
     "model_stock, of two": "merge_method: model_stock\nbase_model: ./base\n"
     "models: [{model: ./expert-1}, {model: ./expert-2}]\n",
+    "breadcrumbs_ties": "merge_method: breadcrumbs_ties" + EXPERTS,
+    "breadcrumbs_ties, normalised": "merge_method: breadcrumbs_ties\n"
+    "parameters: {normalize: true, gamma: 0.1, lambda: 0.4, int8_mask: true}" + EXPERTS,
+    "breadcrumbs_ties, rescaled": "merge_method: breadcrumbs_ties\nparameters: {rescale: true}" + EXPERTS,
+    "breadcrumbs_ties, a negative weight": "merge_method: breadcrumbs_ties" + NEGATIVE,
+    "della, nothing dropped": "merge_method: della" + WEIGHED,
+    "della, nothing dropped, not normalised": "merge_method: della\n"
+    "parameters: {normalize: false, lambda: 0.3, epsilon: 0.1, rescale: false, int8_mask: true}" + WEIGHED,
+    "della_linear, nothing dropped": "merge_method: della_linear" + WEIGHED,
+    "della_linear, nothing dropped, normalised": "merge_method: della_linear\n"
+    "parameters: {normalize: true, lambda: 0.3}" + WEIGHED,
+    "sce": "merge_method: sce" + UNWEIGHED,
+    "sce, some selected": "merge_method: sce\nparameters: {select_topk: 0.3, int8_mask: true}" + UNWEIGHED,
+    "sce, nothing selected": "merge_method: sce\nparameters: {select_topk: 0}" + UNWEIGHED,
+    "nuslerp": "merge_method: nuslerp" + TWO,
+    "nuslerp, by row": "merge_method: nuslerp\nparameters: {nuslerp_flatten: false}" + TWO,
+    "nuslerp, by column": "merge_method: nuslerp\nparameters: {nuslerp_flatten: false, nuslerp_row_wise: true}" + TWO,
+    "nuslerp, on deltas": "merge_method: nuslerp\nbase_model: ./base" + TWO,
+    "nuslerp, on deltas, by row": "merge_method: nuslerp\nbase_model: ./base\n"
+    "parameters: {nuslerp_flatten: false}" + TWO,
+    "nuslerp, on deltas, by column": "merge_method: nuslerp\nbase_model: ./base\n"
+    "parameters: {nuslerp_flatten: false, nuslerp_row_wise: true}" + TWO,
+    "multislerp": "merge_method: multislerp" + BASELESS,
+    "multislerp, on deltas": "merge_method: multislerp" + WEIGHED,
+    "multislerp, not normalised": "merge_method: multislerp\n"
+    "parameters: {normalize_weights: false, eps: 1.0e-5}" + WEIGHED,
+    "karcher": "merge_method: karcher" + BASELESS_UNWEIGHED,
+    "karcher, unlike": "merge_method: karcher\nparameters: {max_iter: 20, tol: 1.0e-6}"
+    + UNLIKE.replace("base_model: ./base", ""),
+    "karcher, the base is one more model": "merge_method: karcher" + UNWEIGHED,
+    "karcher, no steps": "merge_method: karcher\nparameters: {max_iter: 0}" + UNLIKE,
+    "nearswap": "merge_method: nearswap\nparameters: {t: 0.001}" + TO_BASE,
+    "nearswap, a gradient": "merge_method: nearswap\nparameters: {t: [0.0001, 0.01]}" + TO_BASE,
+    "ram": "merge_method: ram" + UNWEIGHED,
+    "ram, few changes": "merge_method: ram\nparameters: {epsilon: 0.003}" + UNWEIGHED,
+    "ramplus_tl": "merge_method: ramplus_tl" + UNWEIGHED,
+    "ramplus_tl, few changes": "merge_method: ramplus_tl\nparameters: {epsilon: 0.003, r: 0.5, alpha: 0.7}" + UNWEIGHED,
     "passthrough": "merge_method: passthrough\nmodels: [{model: ./expert-2}]\n",
     "passthrough, scaled": "merge_method: passthrough\nmodels: [{model: ./expert-2, parameters: {scale: 0.7}}]\n",
     "passthrough, some scaled": "merge_method: passthrough\nmodels:\n  - model: ./expert-2\n"

@@ -117,6 +117,19 @@ def test_in_bfloat16_the_result_is_nearer_to_the_exact_one(families, run_both):
     assert wrong["polyak"] < 0.001 * sum(t.numel() for t in base.values()) < wrong["mergekit"]
 
 
+def test_arcee_fusion_takes_over_the_same_but_for_entries_near_the_threshold(families, run_both):
+    """mergekit's divergences are in float32, in which those of close models are mostly rounding."""
+    family = families("llama")
+    text = METHODS["nearswap"].replace("nearswap", "arcee_fusion").replace("parameters: {t: 0.001}", "")
+    theirs, ours = (tensors(out) for out in run_both(family, f"{text}\ndtype: float32\n"))
+    assert_same_specs(ours, theirs)
+    base = tensors(family / "base")
+    taken = {name: (ours[name] != base[name]) for name in ours}
+    apart = sum(int((taken[name] != (theirs[name] != base[name])).sum()) for name in ours)
+    assert 0.02 < sum(int(t.sum()) for t in taken.values()) / sum(t.numel() for t in taken.values()) < 0.3
+    assert apart < 0.02 * sum(t.numel() for t in taken.values())
+
+
 @pytest.fixture
 def two_labels(tmp_path: Path) -> Path:
     """A family with a tensor of two entries, `classifier.bias`."""

@@ -1,4 +1,4 @@
-"""DARE drops other entries than mergekit does, but as many, and rescales them alike."""
+"""DARE and DELLA drop other entries than mergekit does, but as many, and rescale them alike."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assert_kept_by_chance(found: Tensors, whole: Tensors) -> None:
         assert abs(kept - DENSITY * entries) <= allowed, f"{name}: {kept} of {entries}"
 
 
-@pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
+@pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della_linear", "della"])
 def test_as_many_entries_survive(families, run_both, method):
     family = families("llama")
     whole = deltas(family / "expert-3", family / "base")
@@ -47,10 +47,11 @@ def test_as_many_entries_survive(families, run_both, method):
         assert_kept_by_chance(deltas(out, family / "base"), whole)
 
 
-def test_survivors_are_multiplied_so_that_the_sum_of_magnitudes_is_as_before(families, run_both):
+@pytest.mark.parametrize("method", ["dare_linear", "della_linear"])
+def test_survivors_are_multiplied_so_that_the_sum_of_magnitudes_is_as_before(families, run_both, method):
     family = families("llama")
     whole = deltas(family / "expert-3", family / "base")
-    for out in run_both(family, f"merge_method: dare_linear\n{ONE}"):
+    for out in run_both(family, f"merge_method: {method}\n{ONE}"):
         for name, found in deltas(out, family / "base").items():
             kept = found != 0
             factor = whole[name].abs().sum() / whole[name][kept].abs().sum()
@@ -79,8 +80,25 @@ def test_the_same_seed_drops_the_same_and_another_drops_other_entries(families, 
     assert not any(torch.equal(tensor, differs[name]) for name, tensor in one.items())
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.25])
+def test_della_keeps_larger_entries_more_often_within_the_same_window(families, run_both, epsilon):
+    """The share of survivors among the larger half of each row, over all matrices of one width."""
+    family = families("llama")
+    whole = deltas(family / "expert-3", family / "base")
+    shares = []
+    for out in run_both(family, f"merge_method: della\nparameters: {{epsilon: {epsilon}}}\n{ONE}"):
+        kept, entries = 0, 0
+        for name, found in deltas(out, family / "base").items():
+            if found.ndim == 2 and found.shape[1] == 32:
+                larger = whole[name].abs() > whole[name].abs().median(dim=1, keepdim=True).values
+                kept, entries = kept + int((found[larger] != 0).sum()), entries + int(larger.sum())
+        shares.append(kept / entries)
+    wanted = DENSITY + epsilon * 16 / 31  # ranks 16 to 31 of 0 to 31
+    assert all(abs(share - wanted) <= SIGMAS * math.sqrt(wanted * (1 - wanted) / entries) for share in shares), shares
+
+
 @pytest.mark.parametrize("parameters", ["{lambda: 0.8}", "{normalize: true}", "{rescale: false}"])
-@pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])
+@pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della_linear", "della"])
 def test_moments_over_seeds_agree(families, run_both, method, parameters):
     """The mean of the merged deltas along what the experts learned, and their mean square, tensor by tensor."""
     family = families("llama")

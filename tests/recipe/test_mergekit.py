@@ -7,7 +7,7 @@ import pytest
 from polyak import methods
 from polyak.errors import UnknownMethod
 from polyak.recipe import Cases, Gradient, Lora, Model, Source, dump, load, loads
-from polyak.recipe._mergekit_methods import NOT_YET, TRANSLATIONS
+from polyak.recipe._mergekit_methods import TRANSLATIONS
 from polyak.recipe.mergekit import _REFUSED
 
 methods.load_all()
@@ -36,9 +36,8 @@ def test_every_translated_setting_exists(name):
         assert known[setting].problem_with(value) is None
 
 
-def test_no_method_is_both_translated_and_refused():
-    assert not set(NOT_YET) & set(TRANSLATIONS)
-    assert len(NOT_YET) + len(TRANSLATIONS) == 20
+def test_every_method_of_mergekit_is_translated():
+    assert len(TRANSLATIONS) == 20
 
 
 @pytest.mark.parametrize(
@@ -288,11 +287,6 @@ def test_what_is_wrong_or_not_supported_is_refused_by_name(text, parts, assert_r
     assert_refused(text, "recipe: ", *parts)
 
 
-@pytest.mark.parametrize("name", NOT_YET)
-def test_methods_that_polyak_does_not_have_are_refused_by_name(name, assert_refused):
-    assert_refused(f"merge_method: {name}\n{BASE_A_B}", f"merge_method is mergekit's '{name}'", "not supported yet")
-
-
 def test_a_misspelt_method_is_no_method():
     with pytest.raises(UnknownMethod, match="Did you mean 'ties'"):
         loads(f"merge_method: tise\n{BASE_A_B}")
@@ -400,8 +394,17 @@ def test_models_are_called_by_their_last_component_or_in_full_where_that_is_not_
     assert recipe.models[2] == Model("o/b+o/l", Source("hf://o/b", lora=(Lora("hf://o/l"),)))
 
 
+@pytest.mark.parametrize("written", ["base", "./base", "o/base"])
+def test_a_model_that_lies_in_a_folder_called_base_is_not_called_base(written):
+    recipe = loads(
+        f"merge_method: linear\nbase_model: {written}\nparameters: {{weight: 1}}\n"
+        f"models: [{{model: {written}}}, {{model: o/a}}]"
+    )
+    assert [m.name for m in recipe.models] == [written if "/" in written else f"./{written}", "a"]
+
+
 def test_the_page_about_mergekit_names_everything_that_is_translated_or_refused():
     page = (Path(__file__).parents[2] / "docs/coming-from-mergekit.md").read_text()
     parameters = {parameter.name for translation in TRANSLATIONS.values() for parameter in translation.parameters}
-    for name in [*TRANSLATIONS, *NOT_YET, *_REFUSED, *(parameters - {"weight", "t"})]:
+    for name in [*TRANSLATIONS, *_REFUSED, *(parameters - {"weight", "t"})]:
         assert f"`{name}`" in page, name

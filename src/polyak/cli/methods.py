@@ -43,6 +43,7 @@ def as_data(method: Method) -> dict[str, Any]:
         "source": method.source,
         "models": list(method.models),
         "needs_base": method.needs_base,
+        "uses_base": method.uses_base,
         "random": method.is_random,
         "laws": sorted(law.name.lower() for law in method.laws),
         "first_passes": list(method.passes),
@@ -72,6 +73,6 @@ def _show(method: Method) -> None:
         extras = [e for e in ("one a model" if setting["per_model"] else "", setting["range"] or "") if e]
         default = "required" if setting["required"] else f"default {setting['default']}"
         print(f"  {name}: {kind} ({', '.join([*extras, default])})")
-    print(f"\nneeds a base: {'yes' if method.needs_base else 'no'}")
+    print(f"\nneeds a base: {'yes' if method.needs_base else 'no, but uses it' if method.uses_base else 'no'}")
     print(f"laws: {', '.join(data['laws']) or 'none'}")
     print(f"source: {method.source}")

@@ -174,7 +174,9 @@ def _waves(prepared: Prepared) -> list[list[str]]:
 
 def _named_by(request: Request) -> tuple[str, ...]:
     match request:
-        case Top(of=of) | Order(of=of) if of is not None:
+        case Top(of=of):
+            return (*(parameters(of) if of else ()), *request.needs)
+        case Order(of=of):
             return parameters(of)
         case Sum(term=term):
             return parameters(term)

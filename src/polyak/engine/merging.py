@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from ..checkpoint import Checkpoint
@@ -16,7 +15,7 @@ from .masking import Packer, without_masks
 from .schedule import Scheduler
 from .sources import Workspace, tile_length
 from .spans import Span, tiles
-from .tiles import Prepared, evaluate, sources_of
+from .tiles import Prepared, merged_tiles
 
 
 class Sink(Protocol):
@@ -66,23 +65,27 @@ PART_NBYTES = 2**20  # bytes that are written and hashed together
 
 
 def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None, packer: Packer | None) -> Parts:
-    prepared, step = span.prepared, span.prepared.step
-    length = (tile or tile_length(step)) if prepared.elementwise else max(step.out.numel, 1)
-    length = -(-length // 8) * 8 if packer else length  # masks fill whole bytes
-    sources = sources_of(prepared, span.stop, space, lambda i, raw: reads[i].update(raw))
-    itemsize = step.out.dtype.itemsize
-    for begin, end in tiles(span, max(PART_NBYTES // itemsize // length, 1) * length):
-        data = space.bytes("encoded", (end - begin) * itemsize)
-        for start in range(begin, end, length):
-            stop = min(start + length, end)
-            look = partial(packer.look, start=start, stop=stop) if packer else None
-            merged = evaluate(prepared, start, stop, space, sources, look)
-            if not encode(merged, step.out.dtype, data[(start - begin) * itemsize : (stop - begin) * itemsize]):
-                raise NotFinite(
-                    f"the merge of {step.out.name!r} by {prepared.method.name!r} holds numbers that {step.out.dtype} "
-                    "cannot hold. Write a wider `dtype:`, or look at weights and scale."
-                )
-        yield begin, data
+    prepared, out = span.prepared, span.prepared.step.out
+    length = tile_length(prepared.step, tile)
+    room = max(PART_NBYTES // out.dtype.itemsize // length, 1) * length
+    data = space.bytes("encoded", min(room, max(span.stop - span.start, 1)) * out.dtype.itemsize)
+    begin, used = span.start, 0
+    look = packer.look if packer else None
+    for start, merged in merged_tiles(
+        prepared, span.start, span.stop, space, lambda i, raw: reads[i].update(raw), tile, look
+    ):
+        nbytes = merged.size * out.dtype.itemsize
+        if used + nbytes > data.size:
+            yield begin, data[:used]
+            begin, used = start, 0
+        if not encode(merged, out.dtype, data[used : used + nbytes]):
+            raise NotFinite(
+                f"the merge of {out.name!r} by {prepared.method.name!r} holds numbers that {out.dtype} "
+                "cannot hold. Write a wider `dtype:`, or look at weights and scale."
+            )
+        used += nbytes
+    if used:
+        yield begin, data[:used]
 
 
 def _copied(span: Span, space: Workspace, reads: list[Leaves], tile: int | None) -> Parts:
@@ -135,16 +138,9 @@ def _attach(nested: NestedMerge, workers: int) -> None:
         if not hasattr(local, "space"):
             local.space = Workspace()
         one = prepared[name]
-        if one.step.kind == "merge" and one.elementwise:
-            sources = sources_of(one, stop, local.space)
-            for begin in range(start, stop, length := tile_length(one.step)):
-                end = min(begin + length, stop)
-                out[4 * (begin - start) : 4 * (end - start)] = evaluate(one, begin, end, local.space, sources).view(
-                    "u1"
-                )
-        elif one.step.kind == "merge":
-            whole = evaluate(one, 0, one.step.out.numel, local.space)
-            out[:] = whole[start:stop].view("u1")
+        if one.step.kind == "merge":
+            for begin, merged in merged_tiles(one, start, stop, local.space):
+                out[4 * (begin - start) : 4 * (begin - start + merged.size)] = merged.view("u1")
         else:
             one.step.reads[0].checkpoint.read_into(one.step.reads[0].spec.name, start, stop, out)
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..kernels.combine import inner_products
-from ..methods._passes import Gram, Order, Products, Request, Sum, Top, call
+from ..methods._passes import Gram, Order, Products, Request, Rows, Sum, Top, call, in_rows
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared, definition_supply, inputs, sources_for, wanted
@@ -74,8 +74,12 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
             return TopOverall(request, members)
         case Gram(scope="row"):
             return GramByRow(request, members)
+        case Gram(scope="column") if len(members[0].step.out.shape) > 1:
+            return GramByColumn(request, members)
         case Gram():
             return GramOverall(request, members)
+        case Sum(scope="row"):
+            return SumByRow(request, members)
         case Sum():
             return SumOverall(request, members)
 
@@ -136,6 +140,35 @@ class GramByRow(GramOverall):
         return [Products(self._rows, row_length(prepared))]
 
 
+class GramByColumn(GramOverall):
+    """Inner products column by column: of entries that differ in nothing but their first index."""
+
+    def __init__(self, request: Gram, members: Sequence[Prepared]) -> None:
+        super().__init__(request, members)
+        out = members[0].step.out
+        self._columns = max(out.numel // max(out.shape[0], 1), 1)
+
+    def sweep(self) -> list[Span]:
+        return [span for member in self.members for span in pieces(member, self._columns)]
+
+    def visit(self, span: Span, space: Workspace) -> Any:
+        sources = Sources(span.prepared.step, span.stop, space, wanted(span.prepared.method))
+        length = max(BLOCK // self._columns, 1) * self._columns
+        total: Any = 0.0
+        for start, stop in tiles(span, length):
+            total = total + self._product(sources, start, stop)
+        return [total]
+
+    def _product(self, sources: Sources, start: int, stop: int) -> Any:
+        loaded = sources.load(start, stop)
+        stack: Any = loaded.deltas if self._of == "deltas" else loaded.tensors
+        rows = stack.reshape(len(stack), -1, self._columns).astype(np.float64)
+        return np.stack([np.sum(rows[a] * rows, axis=1) for a in range(len(rows))])
+
+    def answers_for(self, prepared: Prepared) -> Sequence[Products]:
+        return [Products(self._total, self._columns, columns=True)]
+
+
 class SumOverall(Answering):
     """Sums of terms, in float64."""
 
@@ -145,15 +178,16 @@ class SumOverall(Answering):
         self._total: Any = 0.0
 
     def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, BLOCK)]
+        return [span for member in self.members for span in pieces(member, _block(member.step.unit))]
 
     def visit(self, span: Span, space: Workspace) -> Any:
         sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
         share = 1 / max(span.prepared.step.out.numel, 1) if self._request.of_means else 1.0
-        return [share * self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, BLOCK)]
+        length = _block(span.prepared.step.unit)
+        return [share * self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
-        fused, loaded = self._request.fused, sources.load(start, stop)
+        fused, loaded = self._request.fused, sources.load(start, stop).shaped(prepared.shape)
         if fused is not None:
             known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
             return np.asarray(call(fused, known | inputs(prepared, loaded, start, stop) | prepared.flat), np.float64)
@@ -168,6 +202,35 @@ class SumOverall(Answering):
 
     def answers_for(self, prepared: Prepared) -> Sequence[Any]:
         return [self._total]
+
+
+class SumByRow(SumOverall):
+    """Sums of terms over each row."""
+
+    def sweep(self) -> list[Span]:
+        return [span for member in self.members for span in pieces(member, _block(row_length(member)))]
+
+    def visit(self, span: Span, space: Workspace) -> Any:
+        sources = sources_for(span.prepared, span.stop, space, self._request.term)
+        length = _block(row_length(span.prepared))
+        return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
+
+    def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
+        supply = definition_supply(prepared, sources.load(start, stop), start, stop)
+        terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
+        return np.sum(terms, axis=2, dtype=np.float64)
+
+    def absorb(self, visits: Sequence[Any]) -> bool:
+        self._total = np.concatenate([rows for blocks in visits for rows in blocks], axis=1)
+        return True
+
+    def answers_for(self, prepared: Prepared) -> Sequence[Rows]:
+        return [Rows(self._total, row_length(prepared))]
+
+
+def _block(unit: int) -> int:
+    """How many entries are reduced together, where that must be a multiple of some number."""
+    return max(BLOCK // unit, 1) * unit
 
 
 def row_length(prepared: Prepared) -> int:

@@ -32,9 +32,13 @@ _SHIFTS = {"BF16": 16, "F32": 0}
 WINDOW_NBYTES = 4 * 2**20  # the windows of all sources, together
 
 
-def tile_length(step: Step) -> int:
-    """How many entries to merge at a time: as many as the cache holds for every source, within reason."""
-    return max(8 * 1024, min(TILE, TILE_NBYTES // (4 * (len(step.reads) + 2)) & ~1023))
+def tile_length(step: Step, entries: int | None = None) -> int:
+    """How many entries to merge at a time: as many as the cache holds for every source, within reason.
+
+    It is a multiple of what must be merged together. `entries` are taken instead of the cache's, if given.
+    """
+    most = entries or max(8 * 1024, min(TILE, TILE_NBYTES // (4 * (len(step.reads) + 2)) & ~1023))
+    return max(most // step.unit, 1) * step.unit
 
 
 class Workspace:
@@ -71,7 +75,7 @@ class Loaded:
 
     Attributes:
         tensors: (k, n), if asked for.
-        deltas: (k, n), if asked for and there is a base.
+        deltas: (k, n), if asked for; the tensors themselves where there is no base.
         base: (n,), if there is one.
         statistics: The statistics that were asked for, by parameter: (k, n) or, for Grams, (k, d, d).
     """
@@ -80,6 +84,15 @@ class Loaded:
     deltas: Tile | None
     base: Tile | None
     statistics: Mapping[str, Tile] = field(default_factory=dict[str, Tile])
+
+    def shaped(self, shape: tuple[int, ...]) -> Loaded:
+        """The same with entries in another shape, in the same memory."""
+        return Loaded(
+            None if self.tensors is None else self.tensors.reshape(len(self.tensors), *shape),
+            None if self.deltas is None else self.deltas.reshape(len(self.deltas), *shape),
+            None if self.base is None else self.base.reshape(shape),
+            self.statistics,
+        )
 
 
 class Sources:
@@ -92,6 +105,8 @@ class Sources:
         want: Which of tensors, deltas and base are needed.
         tap: Sees the bytes as they come, once each, to hash them.
         statistics: Which statistics are needed too, by parameter.
+        tapped: Which entries it sees (default: all).
+        tile: How many entries are loaded at a time; else some may be read twice.
     """
 
     def __init__(
@@ -102,16 +117,20 @@ class Sources:
         want: frozenset[Role],
         tap: Tap | None = None,
         statistics: Collection[str] = (),
+        tapped: tuple[int, int] | None = None,
+        tile: int = TILE,
     ) -> None:
         self._reads, self._has_base = step.own_reads, step.base is not None
         self._measured = {key: rows for key, rows in measured(step, stop, space, tap).items() if key in statistics}
         self._is_needed = bool(want) or not statistics
-        self._stop, self._space, self._tap = stop, space, tap
+        self._stop, self._space, self._tap, self._tapped = stop, space, tap, tapped or (0, stop)
+        self._without_base = Role.DELTAS in want and not self._has_base
         self._relative = Role.DELTAS in want and self._has_base
         self._keeps_tensors = self._relative and Role.TENSORS in want
         self._dtypes = {read.spec.dtype for read in self._reads}
         self._itemsize = max(dtype.itemsize for dtype in self._dtypes)
-        self._window = max(WINDOW_NBYTES // (self._itemsize * len(self._reads)) // TILE, 1) * TILE
+        # Tiles must not cross the end of a window, or what they share would be read, and hashed, again.
+        self._window = max(WINDOW_NBYTES // (self._itemsize * len(self._reads)) // tile, 1) * tile
         self._raw: Bytes = np.empty((0, 0), np.uint8)
         self._begin = self._end = 0
 
@@ -132,7 +151,7 @@ class Sources:
         relative = self._relative and not self._keeps_tensors
         self._widen(start, rows, relative=relative)
         if not self._has_base:
-            return Loaded(rows, None, None)
+            return Loaded(rows, rows if self._without_base else None, None)
         stack, base = rows[:-1], rows[-1]
         if not self._keeps_tensors:
             return Loaded(None, stack, base) if relative else Loaded(stack, None, base)
@@ -161,7 +180,8 @@ class Sources:
             read.checkpoint.read_into(read.spec.name, start, stop, row)
             self._space.nbytes_read += row.size
             if self._tap is not None:
-                self._tap(i, row)
+                first, last = max(start, self._tapped[0]) - start, min(stop, self._tapped[1]) - start
+                self._tap(i, row[first * read.spec.dtype.itemsize : max(last, first) * read.spec.dtype.itemsize])
 
     def _widen(self, start: int, rows: Tile, *, relative: bool) -> None:
         offset = start - self._begin

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..planning import Step
-from .tiles import Prepared, is_elementwise
+from .tiles import Prepared
 
 PIECE = 4 * 2**20  # entries; a multiple of a digest's leaf for every dtype, so that pieces are hashed apart
 
@@ -32,8 +32,11 @@ def pieces(prepared: Prepared, unit: int | None = None) -> Iterator[Span]:
 
 
 def piece_length(step: Step, unit: int | None = None) -> int:
-    """How many entries a piece of a step has, the last piece apart."""
-    if not is_elementwise(step):
+    """How many entries a piece of a step has, the last piece apart.
+
+    What must be merged together and lies in two pieces is merged twice, so it must be small.
+    """
+    if step.unit > PIECE // 16:
         return max(step.out.numel, 1)
     if unit is None:
         # Masks have a bit an entry, and their pieces must be a multiple of a digest's leaf too.

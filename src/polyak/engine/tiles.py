@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
@@ -14,12 +14,7 @@ from ..kernels.philox import Stream, stream
 from ..methods import Law, Method, Role, Stat, _apply
 from ..methods._passes import Array, call, moved, parameters
 from ..planning import Step
-from .sources import Loaded, Sources, Tap, Tile, Workspace
-
-
-def is_elementwise(step: Step) -> bool:
-    """Whether ranges of entries can be merged apart; other methods get one whole tensor at a time."""
-    return step.method is None or Law.ELEMENTWISE in step.method.laws
+from .sources import Loaded, Sources, Tap, Tile, Workspace, tile_length
 
 
 @dataclass
@@ -37,7 +32,8 @@ class Prepared:
             name: np.array(value, np.float32) if name in per_model else value
             for name, value in self.step.settings.items()
         }
-        self.columns = {name: v[:, None] if name in per_model else v for name, v in self.flat.items()}
+        ones = (1,) * len(self.shape)
+        self.columns = {name: v.reshape(-1, *ones) if name in per_model else v for name, v in self.flat.items()}
         self.models = tuple(read.model for read in self.step.reads)
         self.stream = stream(self.seed, self.models, self.step.out.name) if method and method.is_random else None
 
@@ -47,8 +43,11 @@ class Prepared:
         return self.step.method
 
     @property
-    def elementwise(self) -> bool:
-        return is_elementwise(self.step)
+    def shape(self) -> tuple[int, ...]:
+        """The form of a tile: flat, or rows of the tensor for methods that merge rows apart."""
+        laws = self.step.method.laws if self.step.method else {Law.ELEMENTWISE}
+        rows = Law.ROWS in laws and Law.ELEMENTWISE not in laws and len(self.step.out.shape) > 1
+        return (-1, *self.step.out.shape[1:]) if rows else (-1,)
 
     def answers_for(self, start: int, stop: int) -> dict[str, Any]:
         """The first passes' answers as entries [start, stop) see them."""
@@ -58,6 +57,7 @@ class Prepared:
         return Stream(self.stream.keys, start) if self.stream else None
 
 
+Look = Callable[[Loaded, int, int], None]  # shown what is loaded, and from which entry to which
 _STACKS = frozenset({Role.TENSORS, Role.DELTAS, Role.BASE})
 
 
@@ -68,11 +68,6 @@ def wanted(method: Method, functions: tuple[Callable[..., Any], ...] = ()) -> fr
     by_name = {"tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
     roles = {role for role in method.inputs.values() if isinstance(role, Role)}
     return frozenset(roles & _STACKS) | {role for name, role in by_name.items() if name in names}
-
-
-def sources_of(prepared: Prepared, stop: int, space: Workspace, tap: Tap | None = None) -> Sources:
-    """The sources of a step up to entry `stop`, in the spaces that its method asks for."""
-    return Sources(prepared.step, stop, space, wanted(prepared.method), tap, tuple(prepared.step.statistics))
 
 
 def sources_for(prepared: Prepared, stop: int, space: Workspace, function: Callable[..., Any] | None) -> Sources:
@@ -88,50 +83,70 @@ def _roles(method: Method, names: tuple[str, ...]) -> bool:
     return any(isinstance(method.inputs.get(name), Role) for name in names)
 
 
-def evaluate(
+def merged_tiles(
     prepared: Prepared,
     start: int,
     stop: int,
     space: Workspace,
-    sources: Sources | None = None,
-    look: Callable[[Loaded], None] | None = None,
-) -> Tile:
-    """The merged entries [start, stop) in float32: (n,). They live in `space` until the next call.
+    tap: Tap | None = None,
+    tile: int | None = None,
+    look: Look | None = None,
+) -> Iterator[tuple[int, Tile]]:
+    """The merged entries [start, stop) in float32, a tile at a time: where one begins, and its numbers.
+
+
+    What must be merged together is merged whole, even where it begins before `start` or ends behind `stop`.
 
     Args:
         prepared: The step.
         start: First entry.
         stop: One past the last entry.
-        space: Buffers.
-        sources: The step's sources, when more of them will be asked for.
-        look: Shown what is loaded, before the method may overwrite it.
+        space: Buffers; a tile lives in them until the next one.
+        tap: Sees the bytes read of [start, stop).
+        tile: The most entries of a tile, about (default: what the cache holds).
+        look: Shown what is loaded, and for which entries, before the method may overwrite it.
     """
-    method = prepared.method
-    loaded = (sources or sources_of(prepared, stop, space)).load(start, stop)
-    if look is not None:
-        look(loaded)
+    step, length = prepared.step, tile_length(prepared.step, tile)
+    length = -(-length // 8) * 8 if look else length  # what looks makes bits, and bits fill whole bytes
+    first, last = start // step.unit * step.unit, min(-(-stop // step.unit) * step.unit, step.out.numel)
+    want = wanted(prepared.method)
+    sources = Sources(step, last, space, want, tap, tuple(step.statistics), (start, stop), length)
+    for begin in range(first, last, length):
+        end = min(begin + length, last)
+        loaded = sources.load(begin, end)
+        if look is not None:
+            look(loaded, begin, end)
+        merged = _evaluate(prepared, begin, end, space, loaded)
+        yield max(begin, start), merged[max(start - begin, 0) : min(stop, end) - begin]
+
+
+def _evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded: Loaded) -> Tile:
+    """The merged entries [start, stop): (n,). They live in `space` until the next call."""
+    method, flat = prepared.method, loaded
     out = space.floats("out", stop - start)
-    if not prepared.elementwise:
+    if method.laws.isdisjoint((Law.ELEMENTWISE, Law.ROWS)):
         out[:] = _whole(prepared, loaded).reshape(-1)
         return out
+    loaded = loaded.shaped(prepared.shape)
     supply = inputs(prepared, loaded, start, stop)
     if method.twin is not None:
         call(method.twin, {**supply, **prepared.flat, "out": out})
-        if method.returns is Role.DELTA:
-            add(out, loaded.base)
+        if method.returns is Role.DELTA and flat.base is not None:
+            add(out, flat.base)
         return out
     if Role.CHANCE in method.inputs.values():
         supply |= _drawn(prepared, start, stop)
     stack = loaded.tensors if loaded.tensors is not None else loaded.deltas
     result = call(method.fn, {**supply, **prepared.columns})
-    out[:] = _apply.finish(method, result, loaded.base, cast("Array", stack))
+    out[:] = _apply.finish(method, result, loaded.base, cast("Array", stack)).reshape(-1)
     return out
 
 
 def _whole(prepared: Prepared, loaded: Loaded) -> Any:
     """Merge a whole tensor by a definition that is not elementwise."""
     step, shape = prepared.step, prepared.step.out.shape or (1,)
-    tensors = loaded.tensors if loaded.tensors is not None else cast("Tile", loaded.deltas) + cast("Tile", loaded.base)
+    deltas, start = cast("Tile", loaded.deltas), loaded.base
+    tensors = loaded.tensors if loaded.tensors is not None else deltas if start is None else deltas + start
     chance = prepared.stream.numbers(step.out.numel).reshape(-1, *shape) if prepared.stream else None
     base = None if loaded.base is None else loaded.base.reshape(shape)
     statistics = {
@@ -167,7 +182,7 @@ def _drawn(prepared: Prepared, start: int, stop: int) -> dict[str, Any]:
     chance = prepared.chance(start)
     assert chance is not None
     names = [name for name, role in prepared.method.inputs.items() if role is Role.CHANCE]
-    return {name: chance.numbers(stop - start) for name in names}
+    return {name: chance.numbers(stop - start).reshape(len(prepared.models), *prepared.shape) for name in names}
 
 
 def definition_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class TopOverall(Answering):
         sizes = [member.step.out.numel for member in members]
         self._total = sum(sizes)
         self._begins = {id(m): int(b) for m, b in zip(members, np.cumsum([0, *sizes[:-1]]), strict=True)}
-        self._searches = [self._begin(count) for count in request.count(self._total)]
+        self._searches = [self._begin(count) for count in request.counts(self._total, members[0].answers)]
 
     def _begin(self, count: int) -> _Search:
         if count <= 0 or count >= self._total:

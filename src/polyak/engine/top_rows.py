@@ -27,7 +27,7 @@ class TopsByRow(Answering):
     def __init__(self, requests: Sequence[Top], members: Sequence[Prepared]) -> None:
         super().__init__(members)
         self._requests, self._length = requests, row_length(members[0])
-        self._counts = [request.count(self._length) for request in requests]
+        self._counts = [request.counts(self._length, members[0].answers) for request in requests]
         self._parts: list[tuple[Any, Any]] = []
 
     def sweep(self) -> list[Span]:

@@ -64,27 +64,64 @@ def scale_rows(out: Any, factor: Any, row: int, start: int) -> None:
 
 
 @kernel
-def median(out: Any, stack: Any) -> None:
-    """The middle of the models at every entry, or the mean of the middle two.
-
-    Rows are sorted by exchanges of neighbours, odd and even in turn: a network, so vector code.
+def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
+    """Write the mean of the models whose magnitude exceeds a number; the only one such is multiplied by its factor.
 
     Args:
         out: (n,) float32, written.
-        stack: (k, n) float32, changed.
+        stack: (k, n) float32.
+        epsilon: float32; magnitude up to which an entry does not count.
+        alone: (k,) float32, what an entry is multiplied by that is the only one that counts.
     """
-    k, half = stack.shape[0], np.float32(0.5)
+    count, single = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    zero, one = np.float32(0), np.float32(1)
     for begin in range(0, out.size, _BLOCK):
         part = out[begin : begin + _BLOCK]
+        part[:] = zero
+        count[:] = zero
+        single[:] = zero
+        for model in range(stack.shape[0]):
+            row, factor = stack[model, begin : begin + _BLOCK], alone[model]
+            for i in range(part.size):
+                entry = row[i] if abs(row[i]) > epsilon else zero
+                part[i] += entry
+                single[i] += factor * entry
+                count[i] += one if abs(row[i]) > epsilon else zero
+        for i in range(part.size):
+            part[i] = single[i] if count[i] == one else part[i] / max(count[i], one)
+
+
+@kernel
+def order(stack: Any) -> None:
+    """Sort the models at every entry, in place, ascending.
+
+    Neighbours are exchanged, odd and even in turn: a network, so vector code.
+
+    Args:
+        stack: (k, n) float32, changed.
+    """
+    k = stack.shape[0]
+    for begin in range(0, stack.shape[1], _BLOCK):
         for turn in range(k):
             for model in range(turn % 2, k - 1, 2):
                 a, b = stack[model, begin : begin + _BLOCK], stack[model + 1, begin : begin + _BLOCK]
-                for i in range(part.size):
+                for i in range(a.size):
                     low, high = min(a[i], b[i]), max(a[i], b[i])
                     a[i], b[i] = low, high
-        a, b = stack[(k - 1) // 2, begin : begin + _BLOCK], stack[k // 2, begin : begin + _BLOCK]
-        for i in range(part.size):
-            part[i] = a[i] * half + b[i] * half
+
+
+@kernel
+def middle(out: Any, stack: Any) -> None:
+    """The middle of ordered models at every entry, or the mean of the middle two.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32, ordered.
+    """
+    k, half = stack.shape[0], np.float32(0.5)
+    a, b = stack[(k - 1) // 2], stack[k // 2]
+    for i in range(out.size):
+        out[i] = a[i] * half + b[i] * half
 
 
 _LANES, _TOGETHER = 128, 16 * 1024

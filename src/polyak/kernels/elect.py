@@ -14,13 +14,14 @@ FUNCTIONS = {"mean": MEAN, "sum": SUM, "max": MAX}
 
 
 @kernel
-def elect(out: Any, stack: Any, weight: Any, function: int, tie: Any, scale: Any) -> None:
-    """The elected sign is that of the weighted sum; entries of that sign are averaged, summed, or the largest taken.
+def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any, scale: Any) -> None:
+    """The elected sign is that of the vote; entries of that sign are averaged, summed, or the largest taken.
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        weight: (k,) float32.
+        weight: (k,) float32, in the merge.
+        vote: (k,) float32, weight in the election: the same or of the same sign.
         function: MEAN, SUM or MAX.
         tie: The sign where the sum is zero: 1, -1, or 0 for none.
         scale: What the result is multiplied by.
@@ -32,9 +33,9 @@ def elect(out: Any, stack: Any, weight: Any, function: int, tie: Any, scale: Any
         part = out[begin : begin + _BLOCK]
         part[:] = zero
         for model in range(stack.shape[0]):
-            row, w = stack[model, begin : begin + _BLOCK], weight[model]
+            row, v = stack[model, begin : begin + _BLOCK], vote[model]
             for i in range(part.size):
-                part[i] += w * row[i]
+                part[i] += v * row[i]
         for i in range(part.size):
             sign[i] = one if part[i] > zero else (-one if part[i] < zero else tie_sign)
             part[i] = zero

@@ -32,6 +32,7 @@ from ._passes import Cut as Cut
 from ._passes import Gram as Gram
 from ._passes import Order as Order
 from ._passes import Products as Products
+from ._passes import Rows as Rows
 from ._passes import Sum as Sum
 from ._passes import Top as Top
 from ._stat import Stat as Stat

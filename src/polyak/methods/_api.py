@@ -93,6 +93,7 @@ class Law(enum.Enum):
     SYMMETRIC = "reordering the models and their settings changes nothing"
     IDEMPOTENT = "merging copies of one model gives that model"
     ELEMENTWISE = "once its first passes are known, merging a slice gives that slice of the merge"
+    ROWS = "merging some of a matrix' rows gives those rows of the merge"
     HOMOGENEOUS = "scaling every delta scales the result's delta"
     LINEAR = "the result is a sum of the models and the base, each times a number that the settings alone decide"
     ZERO_IS_ABSENT = "a model whose weight is zero might as well not be there"
@@ -142,6 +143,7 @@ class Method:
         inputs: Its positional parameters by name.
         returns: The space of its result.
         settings: Its keyword-only parameters by name.
+        optional_base: Whether deltas are taken from zero where there is no base.
     """
 
     name: str
@@ -153,11 +155,17 @@ class Method:
     returns: Role
     settings: Mapping[str, Setting]
     _maskings: list[Callable[..., Masks]] = field(default_factory=list[Callable[..., "Masks"]])
+    optional_base: bool = False
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
     _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
 
     @property
     def needs_base(self) -> bool:
+        return self.uses_base and not self.optional_base
+
+    @property
+    def uses_base(self) -> bool:
+        """Whether a base makes a difference."""
         return self.returns is Role.DELTA or not {Role.BASE, Role.DELTAS}.isdisjoint(self._roles)
 
     @property
@@ -284,7 +292,7 @@ class Method:
 
         Args:
             tensors: The models' tensors, float32 or float64, stacked: (k, *shape). NumPy, torch, CuPy ...
-            base: The base's tensor: (*shape). Required if `needs_base`.
+            base: The base's tensor: (*shape). Required if `needs_base`, ignored unless `uses_base`.
             chance: Numbers in [0, 1) for a random method: (k, *shape) (default: drawn from `seed`).
             statistics: What was measured of the models, by name, stacked like the tensors; of the tensors' dtype.
             seed: Seeds them.
@@ -330,6 +338,7 @@ class method:  # noqa: N801
         source: Where it was published: authors, year, title, identifier.
         models: The fewest and the most models that it merges (default: one or more).
         laws: The properties that it claims.
+        optional_base: Without a base, take deltas from zero: the tensors themselves (default: a base is needed).
 
     Raises:
         DeclarationError: the signature does not say what the engine must know.
@@ -339,6 +348,7 @@ class method:  # noqa: N801
     source: str
     models: tuple[int, int | None] = (1, None)
     laws: frozenset[Law] | set[Law] = frozenset()
+    optional_base: bool = False
 
     def __call__(self, fn: Callable[..., Array]) -> Method:
         if self.name in registry:
@@ -362,8 +372,9 @@ class method:  # noqa: N801
         returns = _mark(hints.get("return"))
         if returns not in (Role.MERGED, Role.DELTA):
             raise DeclarationError(f"{self.name!r}: annotate the result as Merged or Delta.")
+        laws, space = frozenset(self.laws), cast("Role", returns)
         found = Method(
-            self.name, fn, self.source, self.models, frozenset(self.laws), inputs, cast("Role", returns), settings
+            self.name, fn, self.source, self.models, laws, inputs, space, settings, optional_base=self.optional_base
         )
         registry[self.name] = found
         return found

@@ -38,7 +38,7 @@ def apply(
         return xp.empty_like(tensors[0])
     # No method meets a 0-d tensor: scalars travel as vectors of one entry.
     stack = tensors if shape else xp.reshape(tensors, (k, 1))
-    ground = xp.reshape(base, stack.shape[1:]) if base is not None else None
+    ground = xp.reshape(base, stack.shape[1:]) if base is not None and method.uses_base else None
     if method.is_random:
         chance = _draw(stack, seed) if chance is None else xp.reshape(chance, stack.shape)
     result = evaluate(method, stack, ground, chance, bound, statistics)
@@ -60,9 +60,8 @@ def evaluate(
 
     supply = settings_as_arrays(method, bound, stack)
     arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.CHANCE: chance}
-    if base is not None:
-        arrays[Role.DELTAS] = stack - base
-        supply["deltas"] = arrays[Role.DELTAS]
+    if base is not None or method.optional_base:
+        supply["deltas"] = arrays[Role.DELTAS] = stack if base is None else stack - base
     supply |= {"tensors": stack, "base": base}
     supply |= supplied(method.name, method.statistics, statistics, stack, bound)
     for name, kind in method.inputs.items():
@@ -75,12 +74,12 @@ def evaluate(
 
 
 def finish(method: Method, result: Array, base: Array | None, stack: Array) -> Array:
-    """Bring a definition's result to the dtype of its inputs, and onto the base where it is a delta."""
+    """Bring a definition's result to the dtype of its inputs, and onto the base where it is a delta from one."""
     from ._api import Role
 
     xp = array_namespace(stack)
     result = xp.astype(result, stack.dtype, copy=False)
-    return result + base if method.returns is Role.DELTA else xp.asarray(result, copy=True)
+    return result + base if method.returns is Role.DELTA and base is not None else xp.asarray(result, copy=True)
 
 
 def settings_as_arrays(method: Method, bound: Mapping[str, Any], stack: Array) -> dict[str, Any]:

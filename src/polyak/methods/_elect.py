@@ -12,7 +12,7 @@ Function: TypeAlias = Literal["mean", "sum", "max"]
 ZeroSum: TypeAlias = Literal["majority", "positive", "drop"]
 
 
-def elect(weighted: Array, weight: Array, function: Function, tie: float) -> Array:
+def elect(weighted: Array, weight: Array, function: Function, tie: float, ballot: Array | None = None) -> Array:
     """Merge, for every entry, the models that agree with the sign of the sum.
 
     Args:
@@ -20,9 +20,10 @@ def elect(weighted: Array, weight: Array, function: Function, tie: float) -> Arr
         weight: w_i, (k, 1, ..., 1).
         function: `mean` (divided by the sum of the agreeing weights), `sum` or `max`.
         tie: The sign where the sum is zero; 0 for none.
+        ballot: What is summed for the sign (default: `weighted`).
     """
     xp = array_namespace(weighted)
-    total = xp.sum(weighted, axis=0)
+    total = xp.sum(weighted if ballot is None else ballot, axis=0)
     sign = xp.where(total == 0, xp.full_like(total, tie), xp.sign(total))
     agreeing = xp.where(weighted * sign > 0, weighted * sign, xp.zeros_like(weighted))
     if function == "max":

@@ -7,6 +7,7 @@ requests by streaming (`polyak.engine.passes`), and the contract tests hold the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,25 +27,41 @@ class Top:
     """Ask for the `count` entries of each model that are largest in magnitude; the answer is a `Cut`.
 
     Attributes:
-        count: From the number of entries in scope to how many to keep, for each model.
+        count: From the number of entries in scope to how many to keep, for each model. Parameters after the first
+            are answers of earlier passes, by name.
         scope: Over what the entries compete: each row (last dimension), each tensor, or the whole model.
         ties: Among equal magnitudes at the boundary: keep the `first` (lowest index, exactly `count`
             survive) or `all` (at least `count` survive).
         of: What competes: a function of named inputs and settings that returns a stack (default: the deltas).
     """
 
-    count: Callable[[int], Sequence[int]]
+    count: Callable[..., Sequence[int]]
     scope: Scope = "tensor"
     ties: Literal["first", "all"] = "first"
     of: Callable[..., Array] | None = None
 
+    def counts(self, entries: int, known: Mapping[str, Any]) -> Sequence[int]:
+        """How many to keep, for each model, given the answers of earlier passes."""
+        return self.count(entries, *(known[name] for name in self.needs))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The earlier passes that `count` names."""
+        return parameters(self.count)[1:]
+
 
 @dataclass(frozen=True)
 class Gram:
-    """Ask for the inner products of the models' tensors or deltas; the answer is `Products`."""
+    """Ask for the inner products of the models' tensors or deltas; the answer is `Products`.
+
+    Attributes:
+        of: The products of what.
+        scope: Over which entries: each row (last dimension), each column (the entries that differ in nothing but their
+            first index), or the tensor.
+    """
 
     of: Literal["tensors", "deltas"] = "deltas"
-    scope: Literal["row", "tensor"] = "tensor"
+    scope: Literal["row", "column", "tensor"] = "tensor"
 
 
 @dataclass(frozen=True)
@@ -53,14 +70,15 @@ class Sum:
 
     Attributes:
         term: A function of named inputs and settings that returns terms stacked (m, *shape).
-        scope: Over which entries.
+        scope: Over which entries. Over rows (last dimension) the answer is `Rows`, and `term` sees whole rows:
+            (k, rows, entries).
         fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
-            take, in the twin's forms, that returns the sums over a tile, (m,).
+            take, in the twin's forms, that returns the sums over a tile, (m,); not over rows.
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 
     term: Callable[..., Array]
-    scope: Literal["tensor", "model"] = "tensor"
+    scope: Scope = "tensor"
     fused: Callable[..., Any] | None = None
     of_means: bool = False
 
@@ -110,29 +128,38 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Products:
-    """Inner products of every two models, of whole tensors or row by row.
+class Rows:
+    """Numbers for each row of a tensor, or for each column.
 
     Attributes:
-        value: (k, k, rows) in float64; one row where the scope is the tensor.
-        row: How many entries a row has.
+        value: (..., rows) in float64; one row where the scope is the tensor.
+        row: How many entries a row has; how many columns there are where `columns` is true.
         start: Index in the tensor of the first entry that `spread` is given.
+        columns: Whether the numbers are those of columns, which repeat after every `row` entries.
     """
 
     value: Array
     row: int
     start: int = 0
+    columns: bool = False
 
     def spread(self, numbers: Array, stack: Array) -> Array:
         """Numbers made of `value`, one a row (rows,), laid over the entries of a stack (k, *shape): (*shape)."""
         xp = array_namespace(stack)
-        shape = stack.shape[1:]
-        size = 1
-        for n in shape:
-            size *= n
-        index = self.start + xp.arange(size, dtype=xp.int64, **_device(stack))
-        row = index // self.row - self.start // self.row
-        return xp.reshape(xp.astype(xp.take(numbers, row, axis=0), stack.dtype), shape)
+        index = self.start + xp.arange(math.prod(stack.shape[1:]), dtype=xp.int64, **_device(stack))
+        which = index % self.row if self.columns else index // self.row - self.start // self.row
+        return xp.reshape(xp.astype(xp.take(numbers, which, axis=0), stack.dtype), stack.shape[1:])
+
+    def moved(self, start: int, stop: int) -> Any:
+        """The same for the entries [start, stop) of the tensor."""
+        if self.columns:
+            return replace(self, start=start)
+        return replace(self, value=self.value[..., start // self.row : (stop - 1) // self.row + 1], start=start)
+
+
+@dataclass(frozen=True)
+class Products(Rows):
+    """Inner products of every two models: `value` is (k, k, rows)."""
 
 
 def answer(request: Request, supply: Mapping[str, Array]) -> Any:
@@ -145,9 +172,11 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
     match request:
         case Top():
             stack = call(request.of, supply) if request.of else supply["deltas"]
-            return _top(request, stack)
+            return _top(request, stack, supply)
         case Gram():
             return _gram(supply[request.of], request.scope)
+        case Sum(scope="row"):
+            return _sum_by_row(request, supply)
         case Sum():
             terms = call(request.term, supply)
             xp = array_namespace(terms)
@@ -157,14 +186,14 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
             return _order(request, call(request.of, supply))
 
 
-def _top(request: Top, stack: Array) -> Cut:
+def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
     xp = array_namespace(stack)
     k, size = stack.shape[0], _row_length(stack.shape[1:], request.scope)
     rows = xp.reshape(xp.abs(stack), (k, -1, size))
     order = xp.argsort(-rows, axis=2)  # stable, so equals stay in the order of their index
     offset = size * xp.arange(rows.shape[1], dtype=xp.int64, **_device(stack))
     values, lasts = [], []
-    for model, count in enumerate(request.count(size)):
+    for model, count in enumerate(request.counts(size, known)):
         if count <= 0 or count >= size:
             values.append(xp.full_like(rows[model, :, 0], float("inf") if count <= 0 else -1.0))
             lasts.append(offset - 1)
@@ -184,17 +213,37 @@ def _order(request: Order, stack: Array) -> Array:
 def _gram(stack: Array, scope: str) -> Products:
     xp = array_namespace(stack)
     size = _row_length(stack.shape[1:], scope)
-    rows = xp.astype(xp.reshape(stack, (stack.shape[0], -1, size)), xp.float64)
-    return Products(xp.sum(rows[:, None] * rows[None, :], axis=3), size)
+    columns = scope == "column" and stack.ndim > 2
+    if columns:
+        stack = xp.permute_dims(xp.reshape(stack, (stack.shape[0], -1, size)), (0, 2, 1))
+    rows = xp.astype(xp.reshape(stack, (stack.shape[0], -1, stack.shape[-1] if columns else size)), xp.float64)
+    return Products(xp.sum(rows[:, None] * rows[None, :], axis=3), size, columns=columns)
+
+
+def _sum_by_row(request: Sum, supply: Mapping[str, Any]) -> Rows:
+    """Sums over each row, of inputs in the form of rows."""
+    stacks = [name for name in ("tensors", "deltas") if supply.get(name) is not None]
+    size = _row_length(supply[stacks[0]].shape[1:], "row")
+    terms = call(request.term, {**supply, **in_rows(supply, size)})
+    xp = array_namespace(terms)
+    return Rows(xp.sum(xp.astype(terms, xp.float64), axis=2), size)
+
+
+def in_rows(supply: Mapping[str, Any], row: int) -> dict[str, Array]:
+    """Those of `tensors`, `deltas` and `base` that there are, as rows: (k, rows, row), and (rows, row)."""
+    given = {name: supply.get(name) for name in ("tensors", "deltas", "base")}
+    return {
+        name: array_namespace(array).reshape(array, (*array.shape[: 0 if name == "base" else 1], -1, row))
+        for name, array in given.items()
+        if array is not None
+    }
 
 
 def _row_length(shape: Sequence[int], scope: str) -> int:
-    if scope == "row" and len(shape) > 1:
-        return shape[-1]
-    size = 1
-    for n in shape:
-        size *= n
-    return size
+    """Entries of a row; columns of a tensor; all entries where the scope is larger, and of a vector."""
+    if len(shape) > 1 and scope in ("row", "column"):
+        return shape[-1] if scope == "row" else math.prod(shape[1:])
+    return math.prod(shape)
 
 
 def call(fn: Callable[..., Any], supply: Mapping[str, Any]) -> Any:
@@ -213,9 +262,8 @@ def moved(known: Any, start: int, stop: int) -> Any:
     if isinstance(known, Cut):
         rows = slice(start // known.row, (stop - 1) // known.row + 1)
         return replace(known, value=known.value[:, rows], last=known.last[:, rows], start=start)
-    if isinstance(known, Products):
-        rows = slice(start // known.row, (stop - 1) // known.row + 1)
-        return replace(known, value=known.value[:, :, rows], start=start)
+    if isinstance(known, Rows):
+        return known.moved(start, stop)
     return known
 
 

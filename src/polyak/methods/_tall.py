@@ -73,4 +73,4 @@ def multi_task_tile(
         return
     stack = deltas if kept is None else deltas.copy()
     _trim(stack, kept)
-    elect_tile(out, stack, weight, SUM, sign_of_majority(majority, zero_sum), 1.0)
+    elect_tile(out, stack, weight, weight, SUM, sign_of_majority(majority, zero_sum), 1.0)

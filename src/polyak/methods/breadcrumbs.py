@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
 from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
-from ._passes import Cut, Sum, Top
-from ._sparsify import before_and_after, norm_kept, trimmed, where
+from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, cut_tile
+from ._passes import Cut
+from ._sparsify import norm_kept
 from ._weights import has_a_sum
-
-Scope: TypeAlias = Literal["row", "tensor"]
-Rescale: TypeAlias = Literal["none", "l1"]
-
-
-def _outliers(density: tuple[float, ...], gamma: tuple[float, ...], granularity: Scope) -> Top | None:
-    def count(entries: int) -> list[int]:
-        return [_counts(entries, *shares)[0] for shares in zip(density, gamma, strict=True)]
-
-    return Top(count, scope=granularity) if max(gamma) > 0 else None
-
-
-def _kept(density: tuple[float, ...], gamma: tuple[float, ...], granularity: Scope) -> Top | None:
-    def count(entries: int) -> list[int]:
-        return [sum(_counts(entries, *shares)) for shares in zip(density, gamma, strict=True)]
-
-    return Top(count, scope=granularity) if min(density) < 1 else None
-
-
-def _counts(entries: int, density: float, gamma: float) -> tuple[int, int]:
-    """How many are outliers, and how many are kept. Where both do not fit, fewer are outliers."""
-    keep = max(1, int(density * entries))
-    return min(int(gamma * entries), entries - keep), keep
-
-
-def _norms(rescale: Rescale) -> Sum | None:
-    return Sum(_before_and_after, fused=_norms_of_tile) if rescale == "l1" else None
-
-
-def _before_and_after(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:
-    return before_and_after(deltas, _between(deltas, outliers, kept))
 
 
 @method(
@@ -50,9 +20,9 @@ def _before_and_after(deltas: Array, outliers: Cut | None, kept: Cut | None) -> 
 )
 def breadcrumbs(
     deltas: Deltas,
-    outliers: Annotated[Cut | None, FirstPass(_outliers)],
-    kept: Annotated[Cut | None, FirstPass(_kept)],
-    norms: Annotated[Array | None, FirstPass(_norms)],
+    outliers: Annotated[Cut | None, FirstPass(ask_outliers)],
+    kept: Annotated[Cut | None, FirstPass(ask_kept)],
+    norms: Annotated[Array | None, FirstPass(ask_norms)],
     *,
     weight: Coefficient,
     density: Annotated[Array, PerModel(0.2, In(0, 1, above=True))],
@@ -87,38 +57,14 @@ def breadcrumbs(
         scale: The paper's alpha; the authors suggest 0.4.
     """
     xp = array_namespace(deltas)
-    sparse = _between(deltas, outliers, kept)
+    sparse = between(deltas, outliers, kept)
     if norms is not None:
         sparse = sparse * norm_kept(norms, weight)
     total = scale * xp.sum(weight * sparse, axis=0)
     return total / xp.sum(weight) if normalize else total
 
 
-def _between(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:
-    sparse = trimmed(deltas, kept)
-    return sparse if outliers is None else where(~outliers.keeps(deltas), sparse)
-
-
 breadcrumbs.requires(has_a_sum)
-
-
-def _norms_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> Any:
-    import numpy as np
-
-    from ..kernels.sparsify import magnitudes
-
-    before = magnitudes(deltas)
-    _cut_tile(deltas, outliers, kept)
-    return np.concatenate([before, magnitudes(deltas)])
-
-
-def _cut_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> None:
-    from ..kernels.sparsify import shave, trim
-
-    if kept is not None:
-        trim(deltas, kept.value, kept.last, kept.row, kept.start)
-    if outliers is not None:
-        shave(deltas, outliers.value, outliers.last, outliers.row, outliers.start)
 
 
 @breadcrumbs.fused
@@ -139,6 +85,6 @@ def _fused(
 ) -> None:
     from ..kernels.combine import weighted_sum
 
-    _cut_tile(deltas, outliers, kept)
+    cut_tile(deltas, outliers, kept)
     rescaled = weight if norms is None else weight * norm_kept(norms, weight)
     weighted_sum(out, deltas, rescaled, scale / weight.sum() if normalize else scale)

@@ -128,4 +128,4 @@ def _fused(
     from ..kernels.elect import elect as elect_tile
 
     _sparsify_tile(deltas, chance, norms, kept, density, rescale)
-    elect_tile(out, deltas, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)
+    elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)

@@ -94,7 +94,8 @@ def _unify(out: Any, deltas: Any, scale: float) -> None:
     from ..kernels.elect import MAX
     from ..kernels.elect import elect as elect_tile
 
-    elect_tile(out, deltas, np.ones(len(deltas), np.float32), MAX, -1.0, scale)
+    ones = np.ones(len(deltas), np.float32)
+    elect_tile(out, deltas, ones, ones, MAX, -1.0, scale)
 
 
 @emr.fused

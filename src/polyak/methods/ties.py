@@ -98,4 +98,4 @@ def _fused(
     from ..kernels.elect import elect as elect_tile
 
     _trim_tile(deltas, kept)
-    elect_tile(out, deltas, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)
+    elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)

@@ -1,5 +1,6 @@
 """Plans: a recipe plus headers, priced in bytes, before any tensor is read."""
 
+from ..recipe import BASE as BASE
 from ._model import NestedMerge as NestedMerge
 from ._model import Plan as Plan
 from ._model import PlanPart as PlanPart
@@ -8,4 +9,3 @@ from ._model import Sidecars as Sidecars
 from ._model import Step as Step
 from .build import open_source as open_source
 from .build import plan as plan
-from .shelf import BASE as BASE

@@ -17,7 +17,7 @@ from .._version import __version__
 from ..checkpoint import DTYPES, Checkpoint, TensorSpec
 from ..checkpoint._api import Bytes
 from ..errors import PolyakError
-from ..methods import Method
+from ..methods import Law, Method
 
 Kind = Literal["merge", "copy", "same", "beside"]
 
@@ -79,6 +79,15 @@ class Step:
     def every_read(self) -> tuple[Read, ...]:
         """`own_reads`, then the statistics in the order of the method's parameters."""
         return (*self.own_reads, *(read for reads in self.statistics.values() for read in reads))
+
+    @property
+    def unit(self) -> int:
+        """How many entries must be merged together: one, a row (those that share their first index), or all."""
+        laws = self.method.laws if self.method else {Law.ELEMENTWISE}
+        if Law.ELEMENTWISE in laws:
+            return 1
+        rows = self.out.shape[0] if Law.ROWS in laws and len(self.out.shape) > 1 else 1
+        return max(self.out.numel // max(rows, 1), 1)
 
     @property
     def nbytes_read(self) -> int:

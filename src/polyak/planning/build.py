@@ -147,7 +147,7 @@ class _Builder:
             settings = {
                 k: tuple(v[i] for i in kept) if method.settings[k].per_model else v for k, v in settings.items()
             }
-        base = self._read(self._base, name) if self._base and method.needs_base else None
+        base = self._read(self._base, name) if self._base and method.uses_base else None
         models = [self._models[i] for i in kept]
         statistics = self.measured.reads(name, spec.shape, method, settings, models) if method.statistics else {}
         masks = self._masks(out) if _has_masks(method, settings) else ()

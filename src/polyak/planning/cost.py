@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from ..methods import Law
 from ._model import Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
@@ -25,10 +24,11 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
 def _step_nbytes(step: Step) -> int:
     sources = len(step.every_read)
-    if step.method is not None and Law.ELEMENTWISE not in step.method.laws:
+    if step.unit > 1:
         measured = [read.spec.nbytes for reads in step.statistics.values() for read in reads]
         solving = sum(measured) + SOLVING * max(measured, default=0)
-        return 4 * math.prod(step.out.shape) * (ARRAYS * len(step.own_reads) + 2) + solving
+        entries = min(max(step.unit, TILE), math.prod(step.out.shape))
+        return 4 * entries * (ARRAYS * len(step.own_reads) + 2) + BUFFERS_NBYTES + solving
     collected = COLLECTED_NBYTES * len(step.reads) if step.method is not None and step.method.passes else 0
     return min(4 * TILE * (sources + 1), 4_000_000) + BUFFERS_NBYTES + collected
 

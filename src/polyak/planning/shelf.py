@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ..checkpoint import Checkpoint, subset
 from ..errors import RecipeError
-from ..recipe import Recipe, Source
+from ..recipe import BASE, Recipe, Source
 from .fit import Opened, opened
 
-BASE = "base"
 Open = Callable[[Source, Path], Checkpoint]
 Keep = Callable[[str], bool]
 

@@ -1,5 +1,6 @@
 """Recipes: what to merge, as plain data.  Read from YAML, JSON or Python, in polyak's form or mergekit's."""
 
+from ._model import BASE as BASE
 from ._model import Cases as Cases
 from ._model import Factorisation as Factorisation
 from ._model import Gradient as Gradient

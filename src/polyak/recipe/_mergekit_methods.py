@@ -37,13 +37,13 @@ class Translation:
 
     Attributes:
         parameters: Its parameters.
-        base: Whether the base is what differences are taken from (`ancestor`), the first of two models (`first`),
-            or a model like any other (`model`).
+        base: Whether the base is what differences are taken from (`ancestor`), or may be (`optional`), the first of
+            two models (`first`), or a model like any other (`model`).
         always: Settings without a counterpart there.
     """
 
     parameters: tuple[Parameter, ...]
-    base: Literal["ancestor", "first", "model"] = "ancestor"
+    base: Literal["ancestor", "optional", "first", "model"] = "ancestor"
     always: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
 
 
@@ -59,6 +59,14 @@ def flag(value: object, place: Place) -> bool:
     raise place.wanted("true or false", value)
 
 
+def whole(value: object, place: Place) -> int:
+    """A whole number, in any spelling that mergekit takes for one."""
+    found = number(value, place)
+    if not found.is_integer():
+        raise place.wanted("a whole number", value)
+    return int(found)
+
+
 def _choice(yes: str, no: str) -> Callable[[object, Place], str]:
     return lambda value, place: yes if flag(value, place) else no
 
@@ -70,6 +78,8 @@ _INT8 = Parameter("int8_mask", None, flag, default=False)
 _NO_DENSITY = Parameter("density", None, per_model=True, default=1.0)
 _NO_RESCALE = Parameter("rescale", None, flag, default=False)
 _GAMMA = Parameter("gamma", "gamma", default=0.01, per_model=True)
+_EPSILON = Parameter("epsilon", "epsilon", default=0.15, per_model=True)
+_CHANGE = Parameter("epsilon", "epsilon", default=1e-5)
 
 
 def _rescale(default: str) -> Parameter:
@@ -101,12 +111,41 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "breadcrumbs": Translation(
         (*_SHARED, _DENSITY, _GAMMA, _normalize(default=False), _rescale("none")), always={"granularity": "tensor"}
     ),
+    "breadcrumbs_ties": Translation(
+        (*_SHARED, _DENSITY, _GAMMA, _function("sum"), _rescale("none")),
+        always={"granularity": "tensor", "zero_sum": "positive"},
+    ),
+    "della": Translation(
+        (*_SHARED, _DENSITY, _EPSILON, _function("mean"), _rescale("l1")), always={"zero_sum": "positive"}
+    ),
+    "della_linear": Translation((*_SHARED, _DENSITY, _EPSILON, _normalize(default=False), _rescale("l1"))),
+    "sce": Translation(
+        (Parameter("select_topk", "select_topk", default=1.0), _INT8), always={"zero_sum": "positive", "tiny": "alike"}
+    ),
+    "nuslerp": Translation(
+        (
+            _WEIGHT,
+            Parameter("nuslerp_flatten", "flatten", flag, default=True),
+            Parameter("nuslerp_row_wise", "along", _choice("first", "last"), "last"),
+        ),
+        base="optional",
+    ),
+    "multislerp": Translation(
+        (
+            _WEIGHT,
+            Parameter("normalize_weights", "normalize", flag, default=True),
+            Parameter("eps", "eps", default=1e-8),
+        ),
+        base="optional",
+    ),
+    "karcher": Translation(
+        (Parameter("max_iter", "max_iter", whole, default=10), Parameter("tol", "tol", default=1e-5)), base="model"
+    ),
+    "arcee_fusion": Translation(()),
+    "nearswap": Translation((Parameter("t", "t"),)),
+    "ram": Translation((_CHANGE,)),
+    "ramplus_tl": Translation((Parameter("r", "r", default=0.1), Parameter("alpha", "alpha", default=0.2), _CHANGE)),
     "model_stock": Translation(
         (Parameter("filter_wise", "granularity", _choice("row", "tensor"), "tensor"),), always={"clamp": False}
     ),
 }
-
-NOT_YET = (
-    "nuslerp", "multislerp", "karcher", "della", "della_linear", "breadcrumbs_ties", "sce", "arcee_fusion", "nearswap",
-    "ram", "ramplus_tl",
-)  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ._model import Lora, Source
+from ._model import BASE, Lora, Source
 from ._reader import Place, Table, is_mapping, text
 from ._scope import Scope
 from .native import default_name
@@ -44,10 +44,15 @@ def read_reference(value: object, place: Place, scope: Scope) -> Reference:
 
 
 def names(references: Iterable[Reference]) -> list[str]:
-    """What to call the models: the last component of their paths, or all that is written where that is not unique."""
+    """What to call the models: the last component of their paths, or all that is written where that is not unique.
+
+    No model may be called `base`: that is what the base is called.
+    """
     many = list(references)
     short = [default_name(one.source.path or "") for one in many]
-    return [one.written if short.count(name) > 1 or not name else name for one, name in zip(many, short, strict=True)]
+    taken = [*short, "", "", BASE, BASE]
+    found = (one.written if taken.count(name) > 1 else name for one, name in zip(many, short, strict=True))
+    return [f"./{name}" if name == BASE else name for name in found]
 
 
 def _read_path(value: object, place: Place) -> str:

@@ -136,7 +136,7 @@ class PartReader:
         entries = self._arranged(group)
         owns = [(entry.own, entry.place) for entry in entries]
         shared = self._parameters.of_everyone(group.everyone, owns, group.place / "parameters")
-        needed = group.base and (not group.sliced or self._translation.base == "ancestor")
+        needed = group.base and (not group.sliced or self._translation.base in ("ancestor", "optional"))
         recipe = Recipe(
             method=self._method.name,
             models=tuple(self._model(entry, group.everyone) for entry in entries),
@@ -158,9 +158,9 @@ class PartReader:
         for i, source in enumerate(sources):
             if source in sources[:i]:
                 raise listed[i].place.error("is a model that is listed before")
-        if base is None and kind != "model":
+        if base is None and kind not in ("model", "optional"):
             raise group.place.error(f"has no 'base_model', which mergekit's {self._method.name!r} needs")
-        if group.sliced and base and base.source not in sources and kind != "model":
+        if group.sliced and base and base.source not in sources and kind not in ("model", "optional"):
             raise (group.place / "sources").error(
                 f"have no layers of the base {base.written!r}, which mergekit's {self._method.name!r} needs"
             )
@@ -177,11 +177,11 @@ class PartReader:
         if kind == "model":
             added = [Entry(base, NONE, group.place / "base_model")] if base and base.source not in sources else []
             return [*listed, *([] if group.sliced else added)]
-        assert base
-        others = [entry for entry in listed if entry.reference.source != base.source]
+        others = [entry for entry in listed if base is None or entry.reference.source != base.source]
         # Parameters of the base are dropped, as in mergekit, unless it is a model like any other.
-        first = Entry(base, NONE, group.place / "base_model", _base_source(group).layers)
-        return [first, *others] if kind == "first" else others
+        if base is None or kind != "first":
+            return others
+        return [Entry(base, NONE, group.place / "base_model", _base_source(group).layers), *others]
 
 
 def _groups(what: What) -> Sequence[Group]:

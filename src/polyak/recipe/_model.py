@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 Scalar: TypeAlias = bool | int | float | str
+BASE = "base"  # what the base is called, and no model may be
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ._mergekit_methods import NOT_YET, TRANSLATIONS, Translation
+from ._mergekit_methods import TRANSLATIONS, Translation
 from ._mergekit_models import Reference, read_reference, without_nulls
 from ._mergekit_parts import PartReader
 from ._mergekit_values import NONE, Parameters
@@ -63,8 +63,6 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
 
 def _read_method(value: object, place: Place) -> tuple[Method, Translation]:
     name = text(value, place)
-    if name in NOT_YET:
-        raise place.error(f"is mergekit's {name!r}, which is not supported yet")
     if name not in TRANSLATIONS:
         raise no_method(name, TRANSLATIONS, place)
     return resolve_method(name, place), TRANSLATIONS[name]

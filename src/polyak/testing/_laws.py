@@ -41,6 +41,15 @@ def check_elementwise(method: Method) -> None:
         assert_close(np.concatenate(slabs), wanted, f"slabs differ from the whole ({settings})")
 
 
+def check_rows(method: Method) -> None:
+    problem = sample(method)
+    for settings in choices(method, problem.k):
+        whole = Answered(method, problem, settings)
+        slabs = [call(method.fn, whole.slab(start, stop)) for start, stop in whole.pieces((0, 1, 8, 23, 30))]
+        wanted = call(method.fn, whole.supply)
+        assert_close(np.concatenate(slabs).reshape(wanted.shape), wanted, f"rows differ from the whole ({settings})")
+
+
 def check_homogeneous(method: Method) -> None:
     problem = sample(method)
     settings = uneven(method, problem.k)
@@ -72,12 +81,13 @@ def check_zero_is_absent(method: Method) -> None:
         assert_close(there, gone, f"a model of weight zero changed the result ({settings})")
 
 
-# ELEMENTWISE, SYMMETRIC, LINEAR and ZERO_IS_ABSENT hold whatever the settings; the others where words and switches have
-# their defaults, and IDEMPOTENT where numbers that are not the models' own have theirs too.
+# ELEMENTWISE, ROWS, SYMMETRIC, LINEAR and ZERO_IS_ABSENT hold whatever the settings; the others where words and
+# switches have their defaults, and IDEMPOTENT where numbers that are not the models' own have theirs too.
 LAWS: Mapping[Law, Check] = {
     Law.SYMMETRIC: check_symmetric,
     Law.IDEMPOTENT: check_idempotent,
     Law.ELEMENTWISE: check_elementwise,
+    Law.ROWS: check_rows,
     Law.HOMOGENEOUS: check_homogeneous,
     Law.LINEAR: check_linear,
     Law.ZERO_IS_ABSENT: check_zero_is_absent,

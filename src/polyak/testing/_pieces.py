@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..methods import FirstPass, Method, Role
+from ..methods import FirstPass, Law, Method, Role
 from ..methods._apply import settings_as_arrays
 from ..methods._passes import Sum, answer, call, moved
 from ..methods._stat import supplied
@@ -37,10 +37,14 @@ class Answered:
                 self.supply[name] = None if request is None else answer(request, self.supply)
 
     def slab(self, start: int, stop: int) -> dict[str, Any]:
-        """The definition's arguments for the entries [start, stop), as flat stacks."""
-        cut = {n: self._flat(stack)[..., start:stop].copy() for n, stack in self.stacks.items()}
+        """The definition's arguments for the entries [start, stop): flat, or rows where rows are merged apart."""
+        cut = {n: self._shaped(self._flat(stack)[..., start:stop].copy()) for n, stack in self.stacks.items()}
         settings = settings_as_arrays(self.method, self.bound, cut["tensors"])
         return cut | self.absent | settings | {n: moved(self.supply[n], start, stop) for n in self.requests}
+
+    def pieces(self, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Ranges of entries that the method can merge apart, near some cuts."""
+        return pairwise(sorted({-(-cut // self._unit) * self._unit for cut in cuts}))
 
     def tile(self, start: int, stop: int, chance: Any) -> dict[str, Any]:
         """The twin's arguments for them."""
@@ -55,7 +59,7 @@ class Answered:
 
         for name, request in self.requests.items():
             if isinstance(request, Sum) and request.fused is not None:
-                tiles = [call(request.fused, self.tile(a, b, Stream(keys, a))) for a, b in pairwise(cuts)]
+                tiles = [call(request.fused, self.tile(a, b, Stream(keys, a))) for a, b in self.pieces(cuts)]
                 total = np.sum(tiles, axis=0) / (self.stacks["base"].size if request.of_means else 1)
                 assert_close(total, self.supply[name], f"the fused sum {name!r} is not its term's")
 
@@ -63,6 +67,17 @@ class Answered:
         """Which entries of [start, stop) belong to each model, if the method has masks: (k, stop - start)."""
         assert self.method.masks is not None
         return call(self.method.masks, self.slab(start, stop)).keep
+
+    @property
+    def _unit(self) -> int:
+        return self.stacks["base"].shape[1] if self._by_rows else 1
+
+    @property
+    def _by_rows(self) -> bool:
+        return Law.ROWS in self.method.laws and Law.ELEMENTWISE not in self.method.laws
+
+    def _shaped(self, flat: Any) -> Any:
+        return flat.reshape(*flat.shape[:-1], -1, self._unit) if self._by_rows else flat
 
     def _flat(self, stack: Any) -> Any:
         entries = math.prod(self.stacks["base"].shape)

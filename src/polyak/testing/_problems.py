@@ -37,7 +37,7 @@ class Problem:
 
     def merge(self, method: Method, settings: Mapping[str, Any]) -> Any:
         """Merge by the definition."""
-        base = self.base if method.needs_base else None
+        base = self.base if method.uses_base else None
         chance = self.chance if method.is_random else None
         return method(self.tensors, base, chance=chance, statistics=self.statistics, **settings)
 
@@ -87,8 +87,27 @@ def _measured(stat: Stat, k: int, size: tuple[int, ...] | None, rng: np.random.G
 
 
 def uneven(method: Method, k: int) -> dict[str, Any]:
-    """A value for every number among the settings: no two models alike, nothing neutral."""
-    return {name: _uneven(s, k) for name, s in method.settings.items() if s.kind in (float, int)}
+    """A value for every number among the settings: no two models alike, nothing neutral.
+
+    Numbers that do not go together are drawn towards the defaults, until the method accepts them.
+    """
+    found = {name: _uneven(s, k) for name, s in method.settings.items() if s.kind in (float, int)}
+    for _ in range(8):
+        try:
+            method.bind(found, k)
+        except SettingError:
+            found = {name: _drawn(value, method.settings[name]) for name, value in found.items()}
+        else:
+            break
+    return found
+
+
+def _drawn(value: Any, setting: Setting) -> Any:
+    """Half the way to the default."""
+    if setting.kind is int or setting.default is REQUIRED:
+        return value
+    halves = [(one + setting.default) / 2 for one in (value if setting.per_model else [value])]
+    return halves if setting.per_model else halves[0]
 
 
 def _uneven(setting: Setting, k: int) -> Any:

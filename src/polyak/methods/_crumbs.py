@@ -1,0 +1,70 @@
+"""What breadcrumbs and breadcrumbs_ties leave of the deltas."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from ._passes import Array, Cut, Sum, Top
+from ._sparsify import before_and_after, trimmed, where
+
+Scope: TypeAlias = Literal["row", "tensor"]
+Rescale: TypeAlias = Literal["none", "l1"]
+
+
+def ask_outliers(density: tuple[float, ...], gamma: tuple[float, ...], granularity: Scope) -> Top | None:
+    """Ask where the outliers of each model end; None if there are none."""
+
+    def count(entries: int) -> list[int]:
+        return [_counts(entries, *shares)[0] for shares in zip(density, gamma, strict=True)]
+
+    return Top(count, scope=granularity) if max(gamma) > 0 else None
+
+
+def ask_kept(density: tuple[float, ...], gamma: tuple[float, ...], granularity: Scope) -> Top | None:
+    """Ask where outliers and what is kept end, together; None if everything is kept."""
+
+    def count(entries: int) -> list[int]:
+        return [sum(_counts(entries, *shares)) for shares in zip(density, gamma, strict=True)]
+
+    return Top(count, scope=granularity) if min(density) < 1 else None
+
+
+def _counts(entries: int, density: float, gamma: float) -> tuple[int, int]:
+    """How many are outliers, and how many are kept. Where both do not fit, fewer are outliers."""
+    keep = max(1, int(density * entries))
+    return min(int(gamma * entries), entries - keep), keep
+
+
+def ask_norms(rescale: Rescale) -> Sum | None:
+    """Ask for the L1 norms of all deltas, then of what is left of them, where the rescaling is by them."""
+    return Sum(_before_and_after, fused=_norms_of_tile) if rescale == "l1" else None
+
+
+def _before_and_after(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:
+    return before_and_after(deltas, between(deltas, outliers, kept))
+
+
+def between(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:
+    """The deltas with zeros for outliers and for what is too small."""
+    sparse = trimmed(deltas, kept)
+    return sparse if outliers is None else where(~outliers.keeps(deltas), sparse)
+
+
+def _norms_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> Any:
+    import numpy as np
+
+    from ..kernels.sparsify import magnitudes
+
+    before = magnitudes(deltas)
+    cut_tile(deltas, outliers, kept)
+    return np.concatenate([before, magnitudes(deltas)])
+
+
+def cut_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> None:
+    """`between` of a tile, in place."""
+    from ..kernels.sparsify import shave, trim
+
+    if kept is not None:
+        trim(deltas, kept.value, kept.last, kept.row, kept.start)
+    if outliers is not None:
+        shave(deltas, outliers.value, outliers.last, outliers.row, outliers.start)

@@ -1,0 +1,98 @@
+"""Arcee Fusion: take over what matters of a model, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Delta, Deltas, FirstPass, Law, Tensors, method
+from ._passes import Cut, Rows, Sum, Top
+
+_SMOOTHING = 1e-8  # added to every probability
+_FENCE = 1.5  # interquartile ranges above the median: Tukey's fence
+
+
+def _divergence() -> Sum:
+    return Sum(_terms_of_divergence, scope="row")
+
+
+def _terms_of_divergence(tensors: Array, base: Array) -> Array:
+    """What each entry adds to KL(softmax(model's row) || softmax(base's row))."""
+    xp = array_namespace(tensors)
+    model, ground = _softmax(tensors) + _SMOOTHING, _softmax(base[None, ...]) + _SMOOTHING
+    return model * xp.log(model / ground)
+
+
+def _softmax(rows: Array) -> Array:
+    xp = array_namespace(rows)
+    wide = xp.astype(rows, xp.float64)
+    powers = xp.exp(wide - xp.max(wide, axis=-1, keepdims=True))
+    return powers / xp.sum(powers, axis=-1, keepdims=True)
+
+
+def _quartiles() -> Top:
+    def count(entries: int) -> list[int]:
+        return [entries - int(share * (entries - 1)) for share in (0.25, 0.5, 0.75)]
+
+    return Top(count, ties="all", of=_three_times_the_importance)
+
+
+def _three_times_the_importance(deltas: Array, divergence: Rows) -> Array:
+    return array_namespace(deltas).concat([_importance(deltas, divergence)] * 3, axis=0)
+
+
+@method(
+    "arcee_fusion",
+    source="Goddard et al., 2024. Arcee's MergeKit. arXiv:2403.13257",
+    models=(1, 1),
+    laws={Law.ELEMENTWISE},
+)
+def arcee_fusion(
+    tensors: Tensors,
+    deltas: Deltas,
+    divergence: Annotated[Rows, FirstPass(_divergence)],
+    quartiles: Annotated[Cut, FirstPass(_quartiles)],
+) -> Delta:
+    """Take over the entries that matter most, in rows that changed most, and leave the others as the base has them.
+
+    tau_i where importance_i >= median + 1.5 (third - first quartile) of the importances of the tensor, else 0;
+    importance_i = |tau_i| KL(softmax(theta_row) || softmax(theta_0,row)), the rows taken as if they were logits and
+    1e-8 added to every probability.
+
+    Quartiles are the importances at the places int(q (n - 1)) of all n in ascending order, exactly, and zero where that
+    is the first place (in fewer than five entries); mergekit takes them from a random million, and the divergences
+    in float32, in which those of close models are mostly rounding.
+
+    Args:
+        tensors: (1, *shape).
+        deltas: (1, *shape).
+        divergence: The divergence of each row (last dimension).
+        quartiles: The quartiles of the importances.
+    """
+    xp = array_namespace(deltas)
+    importance = _importance(deltas, divergence)
+    return xp.where(importance >= _fence(quartiles, importance), deltas, xp.zeros_like(deltas))[0, ...]
+
+
+def _importance(deltas: Array, divergence: Rows) -> Array:
+    """(1, *shape)."""
+    xp = array_namespace(deltas)
+    rows = xp.clip(divergence.value[0, ...], 0, math.inf)
+    return xp.abs(deltas) * divergence.spread(rows, deltas)
+
+
+def _fence(quartiles: Cut, like: Array) -> Array:
+    xp = array_namespace(like)
+    value = xp.astype(xp.clip(quartiles.value[:, 0], 0, math.inf), xp.float64)
+    first, median, third = (value[i] for i in range(3))
+    return xp.astype(median + _FENCE * (third - first), like.dtype)
+
+
+@arcee_fusion.fused
+def _fused(out: Any, tensors: Any, deltas: Any, divergence: Rows, quartiles: Cut) -> None:
+    import numpy as np
+
+    importance = _importance(deltas, divergence)
+    np.multiply(deltas[0], importance[0] >= _fence(quartiles, importance), out=out)

@@ -1,0 +1,113 @@
+"""Breadcrumbs with TIES: drop what is largest and what is smallest, elect a sign, merge what has it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, cut_tile
+from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
+from ._passes import Cut, Sum
+from ._sparsify import norm_kept
+
+
+def _majority(zero_sum: ZeroSum) -> Sum | None:
+    return Sum(_votes, fused=_votes_of_tile) if zero_sum == "majority" else None
+
+
+def _votes(deltas: Array, outliers: Cut | None, kept: Cut | None, norms: Array | None, weight: Array) -> Array:
+    return votes(_rescaled(weight, norms) * between(deltas, outliers, kept))
+
+
+def _rescaled(weight: Array, norms: Array | None) -> Array:
+    return weight if norms is None else weight * norm_kept(norms, weight)
+
+
+@method(
+    "breadcrumbs_ties",
+    source="Davari and Belilovsky, 2024. Model Breadcrumbs. arXiv:2312.06795. "
+    "Yadav et al., 2023. TIES-Merging. arXiv:2306.01708",
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def breadcrumbs_ties(
+    deltas: Deltas,
+    outliers: Annotated[Cut | None, FirstPass(ask_outliers)],
+    kept: Annotated[Cut | None, FirstPass(ask_kept)],
+    norms: Annotated[Array | None, FirstPass(ask_norms)],
+    majority: Annotated[Array | None, FirstPass(_majority)],
+    *,
+    weight: Coefficient,
+    density: Annotated[Array, PerModel(0.2, In(0, 1, above=True))],
+    gamma: Annotated[Array, PerModel(0.1, In(0, 1))],
+    granularity: Scope = "row",
+    rescale: Rescale = "none",
+    function: Function = "mean",
+    zero_sum: ZeroSum = "drop",
+    scale: float = 1.0,
+) -> Delta:
+    """Drop the largest and the smallest entries of each delta, then elect a sign and merge what has it, as TIES does.
+
+    sparse_i as in `breadcrumbs`;
+    s = sign(sum_i w_i sparse_i);
+    tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
+
+    A combination of mergekit's; no paper has it.
+
+    Args:
+        deltas: (k, *shape).
+        outliers: Which entries are too large.
+        kept: Which entries are outliers or large enough to stay.
+        norms: L1 norms of the deltas before and after.
+        majority: Sum of all elected signs, to break sums of exactly zero.
+        weight: Weight of each model in election and merge.
+        density: Share that each model keeps.
+        gamma: Share of each model's largest entries that are dropped; mergekit has 0.01.
+        granularity: Over what the entries compete: each `row` (last dimension), or the whole `tensor` (mergekit).
+        rescale: `l1` restores each tensor's L1 norm; `none`.
+        function: How the agreeing entries are merged: `mean`, `sum` (mergekit), or the `max` by magnitude.
+        zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's; `majority` gives them
+            the sign of most entries of the tensor, `positive` that sign (mergekit).
+        scale: What the result is multiplied by.
+    """
+    sparse = between(deltas, outliers, kept)
+    if norms is not None:
+        sparse = sparse * norm_kept(norms, weight)
+    return scale * elect(weight * sparse, weight, function, sign_of_majority(majority, zero_sum))
+
+
+def _cut_and_rescale_tile(deltas: Any, outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any) -> None:
+    cut_tile(deltas, outliers, kept)
+    if norms is not None:
+        deltas *= norm_kept(norms, weight)[:, None]
+
+
+def _votes_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any) -> list[float]:
+    from ..kernels.elect import sign_votes
+
+    _cut_and_rescale_tile(deltas, outliers, kept, norms, weight)
+    return [sign_votes(deltas, weight)]
+
+
+@breadcrumbs_ties.fused
+def _fused(
+    out: Any,
+    deltas: Any,
+    outliers: Cut | None,
+    kept: Cut | None,
+    norms: Any,
+    majority: Any,
+    *,
+    weight: Any,
+    density: Any,
+    gamma: Any,
+    granularity: Scope,
+    rescale: Rescale,
+    function: Function,
+    zero_sum: ZeroSum,
+    scale: float,
+) -> None:
+    from ..kernels.elect import FUNCTIONS
+    from ..kernels.elect import elect as elect_tile
+
+    _cut_and_rescale_tile(deltas, outliers, kept, norms, weight)
+    elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)

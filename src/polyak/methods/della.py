@@ -1,0 +1,83 @@
+"""DELLA: drop deltas at random by their rank, rescale, elect a sign, merge what has it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from ._api import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._elect import Function, elect
+from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
+from ._sparsify import Rescale
+
+
+@method(
+    "della",
+    source="Deep et al., 2024. DELLA-Merging: Reducing Interference in Model Merging through Magnitude-Based Sampling. "
+    "arXiv:2406.11617",
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ROWS, Law.HOMOGENEOUS},
+)
+def della(
+    deltas: Deltas,
+    chance: Chance,
+    norms: Annotated[Array | None, FirstPass(norms_when_thinned)],
+    *,
+    weight: Coefficient,
+    density: Annotated[Array, PerModel(0.7, In(0, 1, above=True))],
+    epsilon: Annotated[Array, PerModel(0.07, In(0, 0.5))],
+    rescale: Rescale = "inverse_keep",
+    function: Function = "mean",
+    zero_sum: Literal["positive", "drop"] = "positive",
+    scale: float = 1.0,
+) -> Delta:
+    """Keep each entry with a probability that grows with its rank, rescale, then elect and merge as TIES does.
+
+    keep_i = d_i - e_i + 2 e_i (rank - 1) / (n - 1), for the rank of |tau_i| among the n entries of its row, 1 the
+    smallest; sparse_i = m_i tau_i / keep_i, where m_i is 1 with probability keep_i, independently;
+    s = sign(sum_i w_i sparse_i), where 0 counts as positive;
+    tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
+
+    A row is what shares its first index; a vector is one row. A row of one entry keeps it with probability d (the
+    authors' code divides by zero), and a density of 1 keeps everything. Among equal magnitudes the first counts as the
+    largest.
+
+    Args:
+        deltas: (k, *shape).
+        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below its probability.
+        norms: L1 norms of the deltas before and after the drop.
+        weight: Weight of each model in election and merge.
+        density: Mean probability that an entry is kept: one minus the paper's p.
+        epsilon: Half the width of the window of probabilities: half the paper's epsilon. mergekit has 0.15.
+        rescale: What keeps the size: `inverse_keep` divides each entry by its own probability (paper), which is right
+            in expectation; `l1` restores each tensor's L1 norm by one factor (mergekit); `none`.
+        function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
+        zero_sum: What becomes of entries whose sum is exactly zero: `positive` merges the positive ones (authors'
+            code), `drop` keeps the base's.
+        scale: The paper's lambda; the authors' example has 1.1.
+    """
+    weighted = weight * thinned(deltas, chance, norms, density, epsilon, rescale)
+    return scale * elect(weighted, weight, function, float(zero_sum == "positive"))
+
+
+della.requires(windows_fit)
+
+
+@della.fused
+def _fused(
+    out: Any,
+    deltas: Any,
+    chance: Any,
+    norms: Any,
+    *,
+    weight: Any,
+    density: Any,
+    epsilon: Any,
+    rescale: Rescale,
+    function: Function,
+    zero_sum: str,
+    scale: float,
+) -> None:
+    from ..kernels.elect import FUNCTIONS
+    from ..kernels.elect import elect as elect_tile
+
+    flat = thin_tile(deltas, chance, norms, density, epsilon, rescale)
+    elect_tile(out, flat, weight, weight, FUNCTIONS[function], float(zero_sum == "positive"), scale)

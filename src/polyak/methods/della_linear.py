@@ -1,0 +1,75 @@
+"""DELLA without its election: drop deltas at random by their rank, rescale, and add them up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
+from ._sparsify import Rescale
+from ._weights import has_a_sum
+
+
+@method(
+    "della_linear",
+    source="Deep et al., 2024. DELLA-Merging: Reducing Interference in Model Merging through Magnitude-Based Sampling. "
+    "arXiv:2406.11617",
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ROWS, Law.HOMOGENEOUS},
+)
+def della_linear(
+    deltas: Deltas,
+    chance: Chance,
+    norms: Annotated[Array | None, FirstPass(norms_when_thinned)],
+    *,
+    weight: Coefficient,
+    density: Annotated[Array, PerModel(0.7, In(0, 1, above=True))],
+    epsilon: Annotated[Array, PerModel(0.07, In(0, 0.5))],
+    rescale: Rescale = "inverse_keep",
+    normalize: bool = False,
+    scale: float = 1.0,
+) -> Delta:
+    """Keep each entry with a probability that grows with its rank, rescale, and add the weighted deltas.
+
+    sparse_i as in `della`; tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
+
+    Args:
+        deltas: (k, *shape).
+        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below its probability.
+        norms: L1 norms of the deltas before and after the drop.
+        weight: Weight of each model; may be negative.
+        density: Mean probability that an entry is kept: one minus the paper's p.
+        epsilon: Half the width of the window of probabilities: half the paper's epsilon. mergekit has 0.15.
+        rescale: What keeps the size: `inverse_keep` divides each entry by its own probability (paper), `l1` restores
+            each tensor's L1 norm by one factor (mergekit); `none`.
+        normalize: Divide by the sum of the weights.
+        scale: What the result is multiplied by.
+    """
+    xp = array_namespace(deltas)
+    total = scale * xp.sum(weight * thinned(deltas, chance, norms, density, epsilon, rescale), axis=0)
+    return total / xp.sum(weight) if normalize else total
+
+
+della_linear.requires(has_a_sum)
+della_linear.requires(windows_fit)
+
+
+@della_linear.fused
+def _fused(
+    out: Any,
+    deltas: Any,
+    chance: Any,
+    norms: Any,
+    *,
+    weight: Any,
+    density: Any,
+    epsilon: Any,
+    rescale: Rescale,
+    normalize: bool,
+    scale: float,
+) -> None:
+    from ..kernels.combine import weighted_sum
+
+    flat = thin_tile(deltas, chance, norms, density, epsilon, rescale)
+    weighted_sum(out, flat, weight, scale / weight.sum() if normalize else scale)

@@ -1,0 +1,41 @@
+"""MagMax: from each entry's deltas the largest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from ._api import Delta, Deltas, Law, method
+
+
+@method(
+    "magmax",
+    source="Marczak et al., 2024. MagMax: Leveraging Model Merging for Seamless Continual Learning. arXiv:2407.06322",
+    laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
+    """Take, for every entry, the delta of the largest magnitude.
+
+    scale * tau_m, where m is the model of the largest |tau_m|.
+
+    Of two deltas that differ in nothing but sign, the positive one is taken, whatever the order of the models; the
+    authors' code takes the first model's.
+
+    Args:
+        deltas: (k, *shape).
+        scale: The paper's lambda, which is chosen on validation data; 0.5 is a usual value.
+    """
+    xp = array_namespace(deltas)
+    highest, lowest = xp.max(deltas, axis=0), xp.min(deltas, axis=0)
+    return scale * xp.where(highest >= -lowest, highest, lowest)
+
+
+@magmax.fused
+def _fused(out: Any, deltas: Any, *, scale: float) -> None:
+    import numpy as np
+
+    lowest = deltas.min(axis=0)
+    np.max(deltas, axis=0, out=out)
+    np.copyto(out, lowest, where=out < -lowest)
+    out *= np.float32(scale)

@@ -1,0 +1,77 @@
+"""Magnitude pruning: keep the largest entries of each delta, and add them up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._passes import Cut, Top
+from ._sparsify import Granularity, TopK, survivors, trimmed
+from ._weights import has_a_sum
+
+
+def _survivors(density: tuple[float, ...], topk: TopK, granularity: Granularity) -> Top | None:
+    return survivors(density, topk, granularity)
+
+
+@method(
+    "magnitude_prune",
+    source="Yadav et al., 2023. TIES-Merging. arXiv:2306.01708 (its trim alone)",
+    laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def magnitude_prune(
+    deltas: Deltas,
+    kept: Annotated[Cut | None, FirstPass(_survivors)],
+    *,
+    weight: Coefficient,
+    density: Annotated[Array, PerModel(0.2, In(0, 1))],
+    topk: TopK = "exact",
+    granularity: Granularity = "tensor",
+    normalize: bool = False,
+    scale: float = 1.0,
+) -> Delta:
+    """Trim each delta to its largest entries and add the weighted deltas: TIES without its election.
+
+    trimmed_i = tau_i where |tau_i| is among the max(1, int(density n)) largest of n entries, else 0;
+    tau = scale * sum_i w_i trimmed_i; with `normalize`, divided by sum_i w_i.
+
+    Args:
+        deltas: (k, *shape).
+        kept: Which entries survive the trim.
+        weight: Weight of each model; may be negative.
+        density: Share of entries that each model keeps.
+        topk: `exact` keeps exactly max(1, k), the lowest index among equals; `official` keeps k + 1 entries and all
+            their equals, as the code of TIES' authors.
+        granularity: Over what the entries compete: each `tensor`, or the whole `model`.
+        normalize: Divide by the sum of the weights.
+        scale: What the result is multiplied by.
+    """
+    xp = array_namespace(deltas)
+    total = scale * xp.sum(weight * trimmed(deltas, kept), axis=0)
+    return total / xp.sum(weight) if normalize else total
+
+
+magnitude_prune.requires(has_a_sum)
+
+
+@magnitude_prune.fused
+def _fused(
+    out: Any,
+    deltas: Any,
+    kept: Cut | None,
+    *,
+    weight: Any,
+    density: Any,
+    topk: TopK,
+    granularity: Granularity,
+    normalize: bool,
+    scale: float,
+) -> None:
+    from ..kernels.combine import weighted_sum
+    from ..kernels.sparsify import trim
+
+    if kept is not None:
+        trim(deltas, kept.value, kept.last, kept.row, kept.start)
+    weighted_sum(out, deltas, weight, scale / weight.sum() if normalize else scale)

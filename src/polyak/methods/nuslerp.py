@@ -1,0 +1,89 @@
+"""NuSLERP: spherical interpolation between two models, or between what they learned."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, Law, method
+from ._passes import Gram, Products
+from ._sphere import lengths_of, reciprocal, shares_of
+
+Along: TypeAlias = Literal["last", "first"]
+_PARALLEL = 1e-12  # square of the sine below which arc and straight line are the same
+
+
+def _products(flatten: bool, along: Along) -> Gram:
+    return Gram(of="deltas", scope="tensor" if flatten else "row" if along == "last" else "column")
+
+
+@method(
+    "nuslerp",
+    source="Goddard et al., 2024. Arcee's MergeKit. arXiv:2403.13257",
+    models=(2, 2),
+    laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+    optional_base=True,
+)
+def nuslerp(
+    deltas: Deltas,
+    products: Annotated[Products, FirstPass(_products)],
+    *,
+    weight: Coefficient,
+    flatten: bool = True,
+    along: Along = "last",
+) -> Delta:
+    """Interpolate between two models along the arc between them; with a base, between their deltas.
+
+    sin((1 - t) Omega) / sin Omega tau_1 + sin(t Omega) / sin Omega tau_2, where t = w_2 / (w_1 + w_2), Omega is the
+    angle between the two deltas and tau = theta where there is no base. Along the straight line,
+    (1 - t) tau_1 + t tau_2, where sin^2 Omega < 1e-12 or one has no length.
+
+    mergekit takes what has no length to be orthogonal to the other, and weights whose sum is below 1e-6 to be equal.
+
+    Args:
+        deltas: (2, *shape).
+        products: Inner products of the two.
+        weight: Weight of each model; the arc is divided by their ratio.
+        flatten: One angle for each tensor; else one for each vector in it.
+        along: Which dimension the vectors run along: the `last` gives each row its angle, the `first` each column.
+    """
+    first, second = (products.spread(part, deltas) for part in _coefficients(products.value, weight))
+    return first * deltas[0, ...] + second * deltas[1, ...]
+
+
+@nuslerp.requires
+def _has_a_sum(weight: tuple[float, ...]) -> str | None:
+    return None if sum(weight) else f"the weights {list(weight)} sum to zero, so they do not divide the arc."
+
+
+def _coefficients(products: Array, weight: Array) -> Array:
+    """What the two deltas are multiplied by: (2, rows)."""
+    xp = array_namespace(products)
+    shares = shares_of(weight, products)
+    t = shares[1] / xp.sum(shares)
+    length = lengths_of(products)
+    cosine = xp.clip(products[0, 1] * reciprocal(length[0] * length[1]), -1, 1)
+    straight = (1 - cosine**2 < _PARALLEL) | (length[0] * length[1] == 0)
+    omega = xp.acos(xp.where(straight, xp.zeros_like(cosine), cosine))
+    arc = xp.stack([xp.sin((1 - t) * omega), xp.sin(t * omega)]) / xp.sin(omega)
+    line = xp.stack([xp.ones_like(omega) * (1 - t), xp.ones_like(omega) * t])
+    return xp.where(straight[None, :], line, arc)
+
+
+@nuslerp.fused
+def _fused(out: Any, deltas: Any, products: Products, *, weight: Any, flatten: bool, along: Along) -> None:
+    import numpy as np
+
+    from ..kernels.combine import scale_rows, weighted_sum
+
+    coefficients = _coefficients(products.value, weight)
+    if flatten:
+        weighted_sum(out, deltas, coefficients[:, 0].astype(np.float32), 1.0)
+        return
+    for delta, each in zip(deltas, coefficients, strict=True):
+        if products.columns:
+            np.multiply(delta, products.spread(each, deltas), out=delta)
+        else:
+            scale_rows(delta, each, products.row, products.start)
+    np.add(deltas[0], deltas[1], out=out)

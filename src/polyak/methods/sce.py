@@ -1,0 +1,154 @@
+"""SCE: select what varies, calculate a weight for each model, erase what disagrees."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Delta, Deltas, FirstPass, In, Law, method
+from ._elect import elect
+from ._passes import Cut, Sum, Top
+from ._sparsify import where
+
+Tiny: TypeAlias = Literal["weigh", "alike"]
+_TINY = 1e-6  # sum of mean squares below which `alike` ignores them
+
+
+def _varying(select_topk: float) -> Sum | None:
+    return Sum(_varies, fused=_varies_of_tile) if 0 < select_topk < 1 else None
+
+
+def _varies(deltas: Array) -> Array:
+    """1 where the models differ: (1, *shape)."""
+    variance = _variance(deltas)
+    return array_namespace(deltas).astype(variance > 0, deltas.dtype)
+
+
+def _selected(select_topk: float) -> Top | None:
+    def count(entries: int, varying: Array) -> list[int]:
+        return [int(select_topk * int(varying[0]))]
+
+    return Top(count, of=_variance) if 0 < select_topk < 1 else None
+
+
+def _squares() -> Sum:
+    return Sum(_selected_squares, fused=_selected_squares_of_tile)
+
+
+def _selected_squares(deltas: Array, selected: Cut | None, select_topk: float) -> Array:
+    xp = array_namespace(deltas)
+    return xp.concat([_select(deltas, selected, select_topk) ** 2, xp.ones_like(deltas[:1, ...])], axis=0)
+
+
+@method(
+    "sce",
+    source="Wan et al., 2024. FuseChat: Knowledge Fusion of Chat Models. arXiv:2408.07990",
+    laws={Law.SYMMETRIC, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def sce(
+    deltas: Deltas,
+    varying: Annotated[Array | None, FirstPass(_varying)],
+    selected: Annotated[Cut | None, FirstPass(_selected)],
+    squares: Annotated[Array, FirstPass(_squares)],
+    *,
+    select_topk: Annotated[float, In(0, 1)] = 1.0,
+    zero_sum: Literal["drop", "positive"] = "drop",
+    tiny: Tiny = "weigh",
+    scale: float = 1.0,
+) -> Delta:
+    """Keep the entries in which the models vary most, weigh models by the size of these, merge what agrees in sign.
+
+    selected_i = tau_i where the variance over the models is among the largest int(select_topk n) of the n that are not
+    zero, else 0; w_i = mean square of selected_i over the sum of them; s = sign(sum_i selected_i);
+    tau = scale * sum_i w_i selected_i [selected_i s > 0] / sum_i w_i [selected_i s > 0].
+
+    mergekit divides by at least 1e-6, so that what only a model of tiny weight has is shrunk there.
+
+    Args:
+        deltas: (k, *shape).
+        varying: How many entries vary at all.
+        selected: Which entries vary most.
+        squares: Sums of the squares of each model's selected entries, and how many entries there are.
+        select_topk: Share of the entries that vary which is selected; 1 takes all.
+        zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's, `positive` merges the
+            positive ones (mergekit).
+        tiny: What decides where all mean squares together are below 1e-6, as they are for cautious fine-tunes:
+            `weigh` by them all the same, or take all models `alike` (mergekit).
+        scale: What the result is multiplied by.
+    """
+    xp = array_namespace(deltas)
+    kept = _select(deltas, selected, select_topk)
+    weight = xp.reshape(xp.astype(_weights(squares, tiny), deltas.dtype), (-1, *[1] * (deltas.ndim - 1)))
+    return scale * elect(weight * kept, weight, "mean", float(zero_sum == "positive"), ballot=kept)
+
+
+def _variance(deltas: Array) -> Array:
+    """Of the models, at every entry: (1, *shape)."""
+    xp = array_namespace(deltas)
+    return xp.mean((deltas - xp.mean(deltas, axis=0)) ** 2, axis=0)[None, ...]
+
+
+def _select(deltas: Array, selected: Cut | None, select_topk: float) -> Array:
+    """The deltas with zeros where they vary too little."""
+    if select_topk == 0:
+        return array_namespace(deltas).zeros_like(deltas)
+    return deltas if selected is None else where(selected.keeps(_variance(deltas)), deltas)
+
+
+def _weights(squares: Array, tiny: Tiny) -> Array:
+    """The weight of each model: (k,)."""
+    xp = array_namespace(squares)
+    means = squares[:-1] / squares[-1]
+    total = xp.sum(means)
+    alike = (total == 0) | ((tiny == "alike") & (total < _TINY))
+    return xp.where(alike, xp.ones_like(means) / means.shape[0], means / xp.where(total == 0, total + 1, total))
+
+
+def _select_of_tile(deltas: Any, selected: Cut | None, select_topk: float) -> None:
+    """`_select`, in place."""
+    from ..kernels.sparsify import trim
+
+    if select_topk == 0:
+        deltas[:] = 0
+    elif selected is not None:
+        variance = _variance(deltas)
+        trim(variance, selected.value, selected.last, selected.row, selected.start)
+        deltas *= variance > 0  # what is selected does vary
+
+
+def _varies_of_tile(deltas: Any) -> list[float]:
+    import numpy as np
+
+    return [float(np.count_nonzero(_variance(deltas)))]
+
+
+def _selected_squares_of_tile(deltas: Any, selected: Cut | None, select_topk: float) -> list[float]:
+    import numpy as np
+
+    _select_of_tile(deltas, selected, select_topk)
+    wide = (delta.astype(np.float64) for delta in deltas)
+    return [*(float(np.dot(one, one)) for one in wide), float(deltas.shape[1])]
+
+
+@sce.fused
+def _fused(
+    out: Any,
+    deltas: Any,
+    varying: Any,
+    selected: Cut | None,
+    squares: Any,
+    *,
+    select_topk: float,
+    zero_sum: str,
+    tiny: Tiny,
+    scale: float,
+) -> None:
+    import numpy as np
+
+    from ..kernels.elect import MEAN
+    from ..kernels.elect import elect as elect_tile
+
+    _select_of_tile(deltas, selected, select_topk)
+    weight, ballot = _weights(squares, tiny).astype(np.float32), np.ones(len(deltas), np.float32)
+    elect_tile(out, deltas, weight, ballot, MEAN, float(zero_sum == "positive"), scale)

@@ -1,0 +1,49 @@
+"""Coordinate-wise trimmed mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from array_api_compat import array_namespace
+
+from ._api import In, Law, Merged, Tensors, method
+
+
+@method(
+    "trimmed_mean",
+    source="Yin et al., 2018. Byzantine-Robust Distributed Learning. arXiv:1803.01498",
+    laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
+)
+def trimmed_mean(tensors: Tensors, *, trim: Annotated[float, In(0, 0.5)] = 0.1) -> Merged:
+    """Average the models, entry by entry, without the largest and the smallest values.
+
+    The mean of what is left when the int(trim k) largest and as many of the smallest of k values are taken away;
+    at least one value is left, two of an even k, so that a trim of 0.5 is the median.
+
+    Args:
+        tensors: (k, *shape).
+        trim: Share of the models that is taken away at either end: the paper's beta, which is to be at least the
+            share of broken models. Of fewer than 1 / trim models none is taken away.
+    """
+    xp = array_namespace(tensors)
+    k = tensors.shape[0]
+    cut = _cut(k, trim)
+    return xp.mean(xp.sort(tensors, axis=0)[cut : k - cut, ...], axis=0)
+
+
+def _cut(k: int, trim: float) -> int:
+    """How many values are taken away at either end."""
+    return min(int(trim * k), (k - 1) // 2)
+
+
+@trimmed_mean.fused
+def _fused(out: Any, tensors: Any, *, trim: float) -> None:
+    import numpy as np
+
+    from ..kernels.combine import order, weighted_sum
+
+    cut = _cut(len(tensors), trim)
+    if cut:
+        order(tensors)
+    left = tensors[cut : len(tensors) - cut]
+    weighted_sum(out, left, np.ones(len(left), np.float32), 1 / len(left))

@@ -107,11 +107,17 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, source
 
 def _whole(prepared: Prepared, loaded: Loaded) -> Any:
     """Merge a whole tensor by a definition that is not elementwise."""
-    step, shape = prepared.step, prepared.step.out.shape or (1,)
-    tensors = loaded.tensors if loaded.tensors is not None else cast("Tile", loaded.deltas) + cast("Tile", loaded.base)
+    step, method, shape = prepared.step, prepared.method, prepared.step.out.shape or (1,)
     chance = prepared.stream.numbers(step.out.numel).reshape(-1, *shape) if prepared.stream else None
     base = None if loaded.base is None else loaded.base.reshape(shape)
-    return _apply.evaluate(prepared.method, tensors.reshape(-1, *shape), base, chance, step.settings)
+    if method.passes:  # whose functions may ask for more than the method does
+        tensors = loaded.tensors if loaded.tensors is not None else cast("Tile", loaded.deltas) + loaded.base
+        return _apply.evaluate(method, tensors.reshape(-1, *shape), base, step.out.name, chance, step.settings)
+    arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.CHANCE: chance}
+    stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
+    arrays |= {role: stack.reshape(-1, *shape) for role, stack in stacks.items() if stack is not None}
+    stack = arrays[Role.DELTAS if loaded.tensors is None else Role.TENSORS]
+    return _apply.evaluate_given(method, stack, arrays, step.settings)
 
 
 def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
@@ -125,6 +131,8 @@ def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[st
                 supply[name] = loaded.deltas
             case Role.BASE:
                 supply[name] = loaded.base
+            case Role.NAME:
+                supply[name] = prepared.step.out.name
             case Role.CHANCE:
                 supply[name] = prepared.chance(start)
             case _:

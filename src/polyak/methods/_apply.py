@@ -11,18 +11,24 @@ from ..errors import DeclarationError, SettingError
 from ._passes import Array, answer, call
 
 if TYPE_CHECKING:
-    from ._api import Method
+    from ._api import Method, Role
 
 
 def apply(
-    method: Method, tensors: Array, base: Array | None, chance: Array | None, seed: int, given: Mapping[str, Any]
+    method: Method,
+    tensors: Array,
+    base: Array | None,
+    name: str,
+    chance: Array | None,
+    seed: int,
+    given: Mapping[str, Any],
 ) -> Array:
     """See `Method.__call__`."""
     k, shape = tensors.shape[0], tuple(tensors.shape[1:])
     method.check_count(k)
     if method.needs_base and base is None:
         raise SettingError(f"method {method.name!r} needs a base model.")
-    bound = method.bind(given, k)
+    method, bound = method.for_tensor(name, shape, method.bind(given, k), k)
     xp = array_namespace(tensors)
     if 0 in shape:
         return xp.empty_like(tensors[0])
@@ -31,29 +37,45 @@ def apply(
     ground = xp.reshape(base, stack.shape[1:]) if base is not None else None
     if method.is_random:
         chance = _draw(stack, seed) if chance is None else xp.reshape(chance, stack.shape)
-    result = evaluate(method, stack, ground, chance, bound)
+    result = evaluate(method, stack, ground, name, chance, bound)
     if tuple(result.shape) != tuple(stack.shape[1:]):
         raise DeclarationError(f"method {method.name!r} turned {shape} into {tuple(result.shape)}.")
     return xp.reshape(result, shape)
 
 
-def evaluate(method: Method, stack: Array, base: Array | None, chance: Array | None, bound: Mapping[str, Any]) -> Array:
+def evaluate(
+    method: Method, stack: Array, base: Array | None, name: str, chance: Array | None, bound: Mapping[str, Any]
+) -> Array:
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
+    from ._api import Role
+
+    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.CHANCE: chance}
+    if base is not None:
+        arrays[Role.DELTAS] = stack - base
+    return evaluate_given(method, stack, arrays, bound)
+
+
+def evaluate_given(method: Method, stack: Array, arrays: Mapping[Role, Array], bound: Mapping[str, Any]) -> Array:
+    """The same, where the inputs are there already.
+
+    Args:
+        method: The method.
+        stack: What the result is to be like: tensors or deltas, (k, *shape).
+        arrays: The method's inputs, and those of its first passes.
+        bound: All settings.
+    """
     from ._api import FirstPass, Role
 
     supply = settings_as_arrays(method, bound, stack)
-    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.CHANCE: chance}
-    if base is not None:
-        arrays[Role.DELTAS] = stack - base
-        supply["deltas"] = arrays[Role.DELTAS]
-    supply |= {"tensors": stack, "base": base}
-    for name, kind in method.inputs.items():
+    named = {"tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
+    supply |= {parameter: arrays[role] for parameter, role in named.items() if role in arrays}
+    for parameter, kind in method.inputs.items():
         if isinstance(kind, FirstPass):
             request = call(kind.ask, bound)
-            supply[name] = None if request is None else answer(request, supply)
+            supply[parameter] = None if request is None else answer(request, supply)
         else:
-            supply[name] = arrays[kind]
-    return finish(method, call(method.fn, supply), base, stack)
+            supply[parameter] = arrays[kind]
+    return finish(method, call(method.fn, supply), arrays.get(Role.BASE), stack)
 
 
 def finish(method: Method, result: Array, base: Array | None, stack: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..methods import Law
+from ..methods import Law, Method
 from ._model import Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
@@ -25,9 +25,18 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 def _step_nbytes(step: Step) -> int:
     sources = len(step.every_read)
     if step.method is not None and Law.ELEMENTWISE not in step.method.laws:
-        return 4 * math.prod(step.out.shape) * (ARRAYS * sources + 2)
+        return _whole_nbytes(step, step.method)
     collected = COLLECTED_NBYTES * len(step.reads) if step.method is not None and step.method.passes else 0
     return min(4 * TILE * (sources + 1), 4_000_000) + BUFFERS_NBYTES + collected
+
+
+def _whole_nbytes(step: Step, method: Method) -> int:
+    """Bytes and numbers of every source, the result, and what the definition makes of them."""
+    numel = math.prod(step.out.shape)
+    if method.workspace is None:
+        return 4 * numel * (ARRAYS * len(step.every_read) + 2)
+    inputs = sum(numel * (read.spec.dtype.itemsize + 4) for read in step.every_read)
+    return inputs + 8 * numel + method.workspace(len(step.reads), step.out.shape)
 
 
 def workers_within(plan: Plan, workers: int, memory: int) -> int:

@@ -23,9 +23,11 @@ class Answered:
         self.method, self.bound = method, method.bind(settings, problem.k)
         arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.CHANCE: problem.chance}
         arrays[Role.DELTAS] = problem.tensors - problem.base
-        self.stacks = {n: arrays[role] for n, role in method.inputs.items() if isinstance(role, Role)}
+        self.stacks = {n: arrays[role] for n, role in method.inputs.items() if role in arrays}
         self.stacks |= {"tensors": problem.tensors, "deltas": arrays[Role.DELTAS], "base": problem.base}
         self.supply = self.stacks | settings_as_arrays(method, self.bound, problem.tensors)
+        self.names = {n: "tensor" for n, role in method.inputs.items() if role is Role.NAME}
+        self.supply |= self.names
         self.requests: dict[str, Any] = {}
         for name, kind in method.inputs.items():
             if isinstance(kind, FirstPass):
@@ -36,7 +38,7 @@ class Answered:
         """The definition's arguments for the entries [start, stop), as flat stacks."""
         cut = {n: self._flat(stack)[..., start:stop].copy() for n, stack in self.stacks.items()}
         settings = settings_as_arrays(self.method, self.bound, cut["tensors"])
-        return cut | settings | {n: moved(self.supply[n], start, stop) for n in self.requests}
+        return cut | settings | self.names | {n: moved(self.supply[n], start, stop) for n in self.requests}
 
     def tile(self, start: int, stop: int, chance: Any) -> dict[str, Any]:
         """The twin's arguments for them."""

@@ -82,7 +82,8 @@ def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pi
     got = run_in_memory(planned(method, settings, family), workers=2)
     for name, tensor in got.items():
         stack = np.stack([np.asarray(family[f"m{i}"][name], np.float32) for i in range(COUNT.get(method, 3))])
-        wanted = methods.resolve(method)(stack, np.asarray(family["base"][name], np.float32), **settings)
+        base = np.asarray(family["base"][name], np.float32)
+        wanted = methods.resolve(method)(stack, base, name=name, **settings)
         np.testing.assert_allclose(
             tensor.astype(np.float32),
             wanted.astype(dtype).astype(np.float32),

@@ -111,7 +111,9 @@ def _whole(prepared: Prepared, loaded: Loaded) -> Any:
     chance = prepared.stream.numbers(step.out.numel).reshape(-1, *shape) if prepared.stream else None
     base = None if loaded.base is None else loaded.base.reshape(shape)
     if method.passes:  # whose functions may ask for more than the method does
-        tensors = loaded.tensors if loaded.tensors is not None else cast("Tile", loaded.deltas) + loaded.base
+        tensors = (
+            loaded.tensors if loaded.tensors is not None else cast("Tile", loaded.deltas) + cast("Tile", loaded.base)
+        )
         return _apply.evaluate(method, tensors.reshape(-1, *shape), base, step.out.name, chance, step.settings)
     arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.CHANCE: chance}
     stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}

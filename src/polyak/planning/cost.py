@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..methods import Law, Method
-from ._model import Plan, Step
+from ._model import NestedMerge, Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
 TILE = 128 * 1024  # the most entries that are merged at a time
@@ -19,7 +19,14 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
-    return PROCESS_NBYTES + workers * max((_step_nbytes(step) for step in plan.steps), default=0)
+    return PROCESS_NBYTES + workers * _worker_nbytes(plan)
+
+
+def _worker_nbytes(plan: Plan) -> int:
+    """What one worker holds; nested merges are computed while it waits for them."""
+    nested = [model for model in plan.models.values() if isinstance(model, NestedMerge)]
+    inside = sum(_worker_nbytes(one.plan) for one in nested)
+    return inside + max((_step_nbytes(step) for step in plan.steps), default=0)
 
 
 def _step_nbytes(step: Step) -> int:

@@ -5,10 +5,10 @@ BIN     = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text parity fuzz bench clean
+.PHONY: help setup test lint fix demo demo-text parity parity-fusionbench fuzz bench bench-spectral clean
 
 help: ## print this menu
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(VENV)/.core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +59,19 @@ parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its o
 	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 pytest -e .
 	$(VENV)-mergekit/bin/python -m pytest -q tests/parity
+	$(MAKE) parity-fusionbench
+
+parity-fusionbench: $(VENV)-fusionbench/.ready ## compare with FusionBench 0.2.33, in an environment of its own (1.8 GB)
+	$(VENV)-fusionbench/bin/python -m pytest -q tests/parity/test_fusionbench*.py
+
+$(VENV)-fusionbench/.ready:
+	$(PYTHON) -m venv $(VENV)-fusionbench
+	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33 pytest -e .
+	@touch $@
+
+bench-spectral: $(VENV)-fusionbench/.ready ## measure spectral methods against FusionBench and LAPACK
+	$(VENV)-fusionbench/bin/python benchmarks/spectral_speed.py
 
 fuzz: $(VENV)/.dev ## feed damaged headers to the parsers for a minute
 	$(BIN)/python tests/fuzz_header.py 60
@@ -67,4 +80,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-mergekit demo-out demo-text-out benchmarks/.work
+	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out benchmarks/.work

@@ -80,10 +80,11 @@ def _setting(setting: Setting) -> str:
     if isinstance(setting.kind, tuple):
         kind = " | ".join(setting.kind)
     else:
-        kind = {bool: "true | false", int: "whole number", float: "number"}[setting.kind]
+        kind = {bool: "true | false", int: "whole number", float: "number", str: "pattern"}[setting.kind]
     kind += f" {setting.range}" if setting.range else ""
     kind += ", one a model" if setting.per_model else ""
-    return f"`{setting.name}`: {kind}; {_default(setting.default)}"
+    default = f"default `{setting.default}`" if setting.kind is str else _default(setting.default)
+    return f"`{setting.name}`: {kind}; {default}"
 
 
 def _default(default: object) -> str:

@@ -112,9 +112,8 @@ def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pi
             for kind, of in known(method, settings)
             if name in next(iter(of.values()))
         }
-        wanted = methods.resolve(method)(
-            stack, np.asarray(family["base"][name], np.float32), statistics=measured, **settings
-        )
+        base = np.asarray(family["base"][name], np.float32)
+        wanted = methods.resolve(method)(stack, base, name=name, statistics=measured, **settings)
         np.testing.assert_allclose(
             tensor.astype(np.float32),
             wanted.astype(dtype).astype(np.float32),

@@ -56,8 +56,9 @@ def setting_data(setting: Setting) -> dict[str, Any]:
     """One setting as JSON."""
     from ..methods import REQUIRED
 
+    word = "regex" if setting.kind is str else None
     return {
-        "kind": list(setting.kind) if isinstance(setting.kind, tuple) else setting.kind.__name__,
+        "kind": list(setting.kind) if isinstance(setting.kind, tuple) else word or setting.kind.__name__,
         "default": None if setting.default is REQUIRED else setting.default,
         "required": setting.default is REQUIRED,
         "per_model": setting.per_model,

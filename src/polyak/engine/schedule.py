@@ -54,7 +54,7 @@ class Scheduler:
         Raises:
             BaseException: the first one that a task raised.
         """
-        with _no_collections():
+        with _no_collections(), _one_thread_a_matrix():
             self._run(tick)
 
     def _run(self, tick: Callable[[], None]) -> None:
@@ -121,6 +121,15 @@ class Scheduler:
             if not tasks:
                 self._open.remove(entry)
             self._changed.notify_all()
+
+
+@contextmanager
+def _one_thread_a_matrix() -> Generator[None]:
+    """Keep linear algebra from threads of its own: the workers are threads already, and its sums depend on how many."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @contextmanager

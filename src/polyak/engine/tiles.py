@@ -144,17 +144,24 @@ def _evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loade
 
 def _whole(prepared: Prepared, loaded: Loaded) -> Any:
     """Merge a whole tensor by a definition that is not elementwise."""
-    step, shape = prepared.step, prepared.step.out.shape or (1,)
-    deltas, start = cast("Tile", loaded.deltas), loaded.base
-    tensors = loaded.tensors if loaded.tensors is not None else deltas if start is None else deltas + start
+    step, method, shape = prepared.step, prepared.method, prepared.step.out.shape or (1,)
     chance = prepared.stream.numbers(step.out.numel).reshape(-1, *shape) if prepared.stream else None
     base = None if loaded.base is None else loaded.base.reshape(shape)
-    statistics = {
-        stat.name: loaded.statistics[key].reshape(-1, *(step.statistics[key][0].spec.shape or (1,)))
-        for key, stat in prepared.method.statistics.items()
-        if key in loaded.statistics
-    }
-    return _apply.evaluate(prepared.method, tensors.reshape(-1, *shape), base, chance, step.settings, statistics)
+    if method.passes or method.statistics:  # whose functions may ask for more than the method does
+        deltas, start = cast("Tile", loaded.deltas), loaded.base
+        tensors = loaded.tensors if loaded.tensors is not None else deltas if start is None else deltas + start
+        known = {
+            stat.name: loaded.statistics[key].reshape(-1, *(step.statistics[key][0].spec.shape or (1,)))
+            for key, stat in method.statistics.items()
+            if key in loaded.statistics
+        }
+        stack = tensors.reshape(-1, *shape)
+        return _apply.evaluate(method, stack, base, step.out.name, chance, step.settings, known)
+    arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.CHANCE: chance}
+    stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
+    arrays |= {role: stack.reshape(-1, *shape) for role, stack in stacks.items() if stack is not None}
+    stack = arrays[Role.DELTAS if loaded.tensors is None else Role.TENSORS]
+    return _apply.evaluate_given(method, stack, arrays, step.settings)
 
 
 def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
@@ -168,6 +175,8 @@ def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[st
                 supply[name] = loaded.deltas
             case Role.BASE:
                 supply[name] = loaded.base
+            case Role.NAME:
+                supply[name] = prepared.step.out.name
             case Role.CHANCE:
                 supply[name] = prepared.chance(start)
             case Stat():

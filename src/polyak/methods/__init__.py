@@ -20,6 +20,8 @@ from ._api import In as In
 from ._api import Law as Law
 from ._api import Merged as Merged
 from ._api import Method as Method
+from ._api import Name as Name
+from ._api import Pattern as Pattern
 from ._api import PerModel as PerModel
 from ._api import Role as Role
 from ._api import Setting as Setting

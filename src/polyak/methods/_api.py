@@ -15,6 +15,8 @@ from __future__ import annotations
 import enum
 import inspect
 import math
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
@@ -33,6 +35,7 @@ class Role(enum.Enum):
     TENSORS = "the models' tensors, stacked: (k, *shape)"
     DELTAS = "the models' tensors minus the base's, stacked: (k, *shape)"
     BASE = "the base's tensor: (*shape)"
+    NAME = "the tensor's name: text"
     CHANCE = "a number in [0, 1) for each model and entry, the same whatever the slabs: (k, *shape)"
     MERGED = "the merged tensor: (*shape)"
     DELTA = "what to add to the base: (*shape)"
@@ -80,11 +83,16 @@ class PerModel:
 Tensors: TypeAlias = Annotated[Array, Role.TENSORS]
 Deltas: TypeAlias = Annotated[Array, Role.DELTAS]
 Base: TypeAlias = Annotated[Array, Role.BASE]
+Name: TypeAlias = Annotated[str, Role.NAME]
 Chance: TypeAlias = Annotated[Array, Role.CHANCE]
 Merged: TypeAlias = Annotated[Array, Role.MERGED]
 Delta: TypeAlias = Annotated[Array, Role.DELTA]
 Coefficient: TypeAlias = Annotated[Array, PerModel(1.0)]
 Fraction: TypeAlias = Annotated[float, In(0, 1)]
+# From the tensor's name, its shape and settings to another method's name and settings.
+Choice: TypeAlias = Callable[..., "tuple[str, Mapping[str, Any]] | None"]
+Workspace: TypeAlias = Callable[[int, tuple[int, ...]], int]
+Pattern: TypeAlias = str  # as a setting: a regular expression for `re.search`, or nothing
 
 
 class Law(enum.Enum):
@@ -105,14 +113,14 @@ class Setting:
 
     Attributes:
         name: What recipes call it.
-        kind: The type of a value, or the words it may be.
+        kind: The type of a value, or the words it may be; text is a regular expression.
         default: Its value when the recipe gives none; `REQUIRED` when the recipe must.
         per_model: Whether each model has its own.
         range: Which numbers are allowed.
     """
 
     name: str
-    kind: type[float | int | bool] | tuple[str, ...]
+    kind: type[float | int | bool | str] | tuple[str, ...]
     default: Any
     per_model: bool = False
     range: In | None = None
@@ -123,11 +131,25 @@ class Setting:
             return None if value in self.kind else f"one of {', '.join(self.kind)}"
         if self.kind is bool:
             return None if isinstance(value, bool) else "true or false"
+        if self.kind is str:
+            return _problem_with_pattern(value)
         if isinstance(value, bool) or not isinstance(value, int if self.kind is int else int | float):
             return "a whole number" if self.kind is int else "a number"
         if not math.isfinite(value):
             return "finite"
         return str(self.range) if self.range is not None and value not in self.range else None
+
+
+def _problem_with_pattern(value: object) -> str | None:
+    if not isinstance(value, str):
+        return "text, a regular expression"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            re.compile(value)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        return f"a regular expression ({error})"
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +166,7 @@ class Method:
         returns: The space of its result.
         settings: Its keyword-only parameters by name.
         optional_base: Whether deltas are taken from zero where there is no base.
+        workspace: For definitions on whole tensors: the bytes that they hold beside inputs and result, if known.
     """
 
     name: str
@@ -156,8 +179,10 @@ class Method:
     settings: Mapping[str, Setting]
     _maskings: list[Callable[..., Masks]] = field(default_factory=list[Callable[..., "Masks"]])
     optional_base: bool = False
+    workspace: Workspace | None = None
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
     _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
+    _choices: list[Choice] = field(default_factory=list[Choice])
 
     @property
     def needs_base(self) -> bool:
@@ -234,6 +259,26 @@ class Method:
         self._conditions.append(condition)
         return condition
 
+    def leaves(self, choice: Choice) -> Choice:
+        """Register which tensors another method merges: a function of some of `name`, `shape`, the
+        number of models `k`, and the settings.
+
+        It returns the other method's name and settings, or None. Plans carry out the choice, so that these tensors
+        are merged as the other method can: in tiles, say.
+        """
+        self._choices.append(choice)
+        return choice
+
+    def for_tensor(
+        self, name: str, shape: tuple[int, ...], bound: dict[str, Any], k: int
+    ) -> tuple[Method, dict[str, Any]]:
+        """Who merges a tensor, this method or the one that it leaves it to; and that one's bound settings."""
+        for choice in self._choices:
+            if (left := call(choice, {**bound, "name": name, "shape": shape, "k": k})) is not None:
+                other = resolve(left[0])
+                return other, other.bind(left[1], k)
+        return self, bound
+
     def bind(self, given: Mapping[str, Any], k: int) -> dict[str, Any]:
         """Fill in defaults and check every value; settings with a value for each model become tuples of k.
 
@@ -283,6 +328,7 @@ class Method:
         tensors: Array,
         base: Array | None = None,
         *,
+        name: str = "",
         chance: Array | None = None,
         statistics: Mapping[str, Array] | None = None,
         seed: int = 0,
@@ -293,6 +339,7 @@ class Method:
         Args:
             tensors: The models' tensors, float32 or float64, stacked: (k, *shape). NumPy, torch, CuPy ...
             base: The base's tensor: (*shape). Required if `needs_base`, ignored unless `uses_base`.
+            name: The tensor's name, for methods that treat tensors by name.
             chance: Numbers in [0, 1) for a random method: (k, *shape) (default: drawn from `seed`).
             statistics: What was measured of the models, by name, stacked like the tensors; of the tensors' dtype.
             seed: Seeds them.
@@ -306,7 +353,7 @@ class Method:
         """
         from ._apply import apply
 
-        return apply(self, tensors, base, chance, seed, given, statistics or {})
+        return apply(self, tensors, base, name, chance, seed, given, statistics or {})
 
 
 def _count(low: int, high: int | None) -> str:
@@ -339,6 +386,8 @@ class method:  # noqa: N801
         models: The fewest and the most models that it merges (default: one or more).
         laws: The properties that it claims.
         optional_base: Without a base, take deltas from zero: the tensors themselves (default: a base is needed).
+        workspace: From the number of models and the shape of a tensor to the bytes that the definition holds beside
+            inputs and result, where it gets whole tensors (default: a copy of all inputs).
 
     Raises:
         DeclarationError: the signature does not say what the engine must know.
@@ -349,6 +398,7 @@ class method:  # noqa: N801
     models: tuple[int, int | None] = (1, None)
     laws: frozenset[Law] | set[Law] = frozenset()
     optional_base: bool = False
+    workspace: Workspace | None = None
 
     def __call__(self, fn: Callable[..., Array]) -> Method:
         if self.name in registry:
@@ -366,7 +416,7 @@ class method:  # noqa: N801
                 inputs[p.name] = _read_input(mark, hints[p.name])
             else:
                 raise DeclarationError(
-                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Chance, FirstPass or Stat."
+                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Chance, FirstPass or Stat."
                 )
         self._check_statistics(inputs)
         returns = _mark(hints.get("return"))
@@ -374,7 +424,16 @@ class method:  # noqa: N801
             raise DeclarationError(f"{self.name!r}: annotate the result as Merged or Delta.")
         laws, space = frozenset(self.laws), cast("Role", returns)
         found = Method(
-            self.name, fn, self.source, self.models, laws, inputs, space, settings, optional_base=self.optional_base
+            self.name,
+            fn,
+            self.source,
+            self.models,
+            laws,
+            inputs,
+            space,
+            settings,
+            optional_base=self.optional_base,
+            workspace=self.workspace,
         )
         registry[self.name] = found
         return found
@@ -403,9 +462,9 @@ def _read_setting(method_name: str, p: inspect.Parameter, hint: Any) -> Setting:
         return Setting(p.name, float, mark.default, per_model=True, range=mark.range)
     if get_origin(bare) is Literal:
         return Setting(p.name, get_args(bare), p.default)
-    if bare in (float, int, bool):
+    if bare in (float, int, bool, str):
         return Setting(p.name, bare, p.default, range=mark if isinstance(mark, In) else None)
     raise DeclarationError(
-        f"{method_name!r}: annotate the setting {p.name!r} as float, int, bool, Literal[...] or "
+        f"{method_name!r}: annotate the setting {p.name!r} as float, int, bool, Pattern, Literal[...] or "
         "Annotated[Array, PerModel(...)]."
     )

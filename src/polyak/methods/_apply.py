@@ -13,7 +13,7 @@ from ._passes import Array, answer, call
 from ._stat import Stat, supplied
 
 if TYPE_CHECKING:
-    from ._api import Method
+    from ._api import Method, Role
 
 NO_STATISTICS: Mapping[str, Array] = MappingProxyType({})
 
@@ -22,6 +22,7 @@ def apply(
     method: Method,
     tensors: Array,
     base: Array | None,
+    name: str,
     chance: Array | None,
     seed: int,
     given: Mapping[str, Any],
@@ -32,7 +33,7 @@ def apply(
     method.check_count(k)
     if method.needs_base and base is None:
         raise SettingError(f"method {method.name!r} needs a base model.")
-    bound = method.bind(given, k)
+    method, bound = method.for_tensor(name, shape, method.bind(given, k), k)
     xp = array_namespace(tensors)
     if 0 in shape:
         return xp.empty_like(tensors[0])
@@ -41,7 +42,7 @@ def apply(
     ground = xp.reshape(base, stack.shape[1:]) if base is not None and method.uses_base else None
     if method.is_random:
         chance = _draw(stack, seed) if chance is None else xp.reshape(chance, stack.shape)
-    result = evaluate(method, stack, ground, chance, bound, statistics)
+    result = evaluate(method, stack, ground, name, chance, bound, statistics)
     if tuple(result.shape) != tuple(stack.shape[1:]):
         raise DeclarationError(f"method {method.name!r} turned {shape} into {tuple(result.shape)}.")
     return xp.reshape(result, shape)
@@ -51,26 +52,49 @@ def evaluate(
     method: Method,
     stack: Array,
     base: Array | None,
+    name: str,
     chance: Array | None,
     bound: Mapping[str, Any],
     statistics: Mapping[str, Array] = NO_STATISTICS,
 ) -> Array:
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
+    from ._api import Role
+
+    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.CHANCE: chance}
+    if base is not None or method.optional_base:
+        arrays[Role.DELTAS] = stack if base is None else stack - base
+    return evaluate_given(method, stack, arrays, bound, statistics)
+
+
+def evaluate_given(
+    method: Method,
+    stack: Array,
+    arrays: Mapping[Role, Array],
+    bound: Mapping[str, Any],
+    statistics: Mapping[str, Array] = NO_STATISTICS,
+) -> Array:
+    """The same, where the inputs are there already.
+
+    Args:
+        method: The method.
+        stack: What the result is to be like: tensors or deltas, (k, *shape).
+        arrays: The method's inputs, and those of its first passes.
+        bound: All settings.
+        statistics: The models' statistics, by name, stacked.
+    """
     from ._api import FirstPass, Role
 
     supply = settings_as_arrays(method, bound, stack)
-    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.CHANCE: chance}
-    if base is not None or method.optional_base:
-        supply["deltas"] = arrays[Role.DELTAS] = stack if base is None else stack - base
-    supply |= {"tensors": stack, "base": base}
+    named = {"tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
+    supply |= {parameter: arrays[role] for parameter, role in named.items() if role in arrays}
     supply |= supplied(method.name, method.statistics, statistics, stack, bound)
-    for name, kind in method.inputs.items():
+    for parameter, kind in method.inputs.items():
         if isinstance(kind, FirstPass):
             request = call(kind.ask, bound)
-            supply[name] = None if request is None else answer(request, supply)
+            supply[parameter] = None if request is None else answer(request, supply)
         elif not isinstance(kind, Stat):
-            supply[name] = arrays[kind]
-    return finish(method, call(method.fn, supply), base, stack)
+            supply[parameter] = arrays[kind]
+    return finish(method, call(method.fn, supply), arrays.get(Role.BASE), stack)
 
 
 def finish(method: Method, result: Array, base: Array | None, stack: Array) -> Array:

@@ -140,6 +140,7 @@ class _Builder:
         if not spec.dtype.floating:
             return self._buffer(name)
         number, method, settings = treatment.of(name)
+        method, settings = method.for_tensor(name, spec.shape, settings, len(self._models))
         out = TensorSpec(name, self._out_dtype(spec), spec.shape)
         kept = self._needed(method, settings)
         reads = tuple(self._read(self._models[i], name) for i in kept)
@@ -168,7 +169,8 @@ class _Builder:
         if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple) or _has_masks(method, settings):
             return everyone
         needed = [i for i in everyone if weight[i] != 0]
-        return needed if len(needed) >= max(1, method.models[0]) else everyone
+        least = max(1, method.models[0])
+        return needed if len(needed) >= least else everyone if needed else everyone[:least]
 
     def _out_dtype(self, spec: TensorSpec) -> DType:
         wanted = self._recipe.dtype

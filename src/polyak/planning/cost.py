@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ._model import Plan, Step
+from ..methods import Law, Method
+from ._model import NestedMerge, Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
 TILE = 128 * 1024  # the most entries that are merged at a time
@@ -19,18 +20,39 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
-    return PROCESS_NBYTES + workers * max((_step_nbytes(step) for step in plan.steps), default=0)
+    return PROCESS_NBYTES + workers * _worker_nbytes(plan)
+
+
+def _worker_nbytes(plan: Plan) -> int:
+    """What one worker holds; nested merges are computed while it waits for them."""
+    nested = [model for model in plan.models.values() if isinstance(model, NestedMerge)]
+    inside = sum(_worker_nbytes(one.plan) for one in nested)
+    return inside + max((_step_nbytes(step) for step in plan.steps), default=0)
 
 
 def _step_nbytes(step: Step) -> int:
     sources = len(step.every_read)
-    if step.unit > 1:
-        measured = [read.spec.nbytes for reads in step.statistics.values() for read in reads]
-        solving = sum(measured) + SOLVING * max(measured, default=0)
-        entries = min(max(step.unit, TILE), math.prod(step.out.shape))
-        return 4 * entries * (ARRAYS * len(step.own_reads) + 2) + BUFFERS_NBYTES + solving
+    if step.method is not None and step.unit > 1:
+        return _rows_nbytes(step) if Law.ROWS in step.method.laws else _whole_nbytes(step, step.method)
     collected = COLLECTED_NBYTES * len(step.reads) if step.method is not None and step.method.passes else 0
     return min(4 * TILE * (sources + 1), 4_000_000) + BUFFERS_NBYTES + collected
+
+
+def _rows_nbytes(step: Step) -> int:
+    """Tiles of whole rows."""
+    entries = min(max(step.unit, TILE), math.prod(step.out.shape))
+    return 4 * entries * (ARRAYS * len(step.own_reads) + 2) + BUFFERS_NBYTES
+
+
+def _whole_nbytes(step: Step, method: Method) -> int:
+    """Bytes and numbers of every source, the result, and what the definition makes of them."""
+    numel = math.prod(step.out.shape)
+    measured = [read.spec.nbytes for reads in step.statistics.values() for read in reads]
+    solving = sum(measured) + SOLVING * max(measured, default=0)
+    if method.workspace is None:
+        return 4 * numel * (ARRAYS * len(step.own_reads) + 2) + solving
+    inputs = sum(numel * (read.spec.dtype.itemsize + 4) for read in step.own_reads)
+    return inputs + 8 * numel + method.workspace(len(step.reads), step.out.shape) + solving
 
 
 def workers_within(plan: Plan, workers: int, memory: int) -> int:

@@ -251,6 +251,8 @@ def _scalar(setting: Setting) -> Schema:
         return {"enum": list(setting.kind)}
     if setting.kind is bool:
         return {"type": "boolean"}
+    if setting.kind is str:
+        return {"type": "string", "format": "regex"}
     found: Schema = {"type": "integer" if setting.kind is int else "number"}
     if setting.range is None:
         return found

@@ -98,7 +98,7 @@ def check_bad_settings_are_named(method: Method) -> None:
 
 
 def _bad_values(setting: Setting) -> Iterator[object]:
-    yield from ("nonsense", None, math.nan, math.inf)
+    yield from ("(" if setting.kind is str else "nonsense", None, math.nan, math.inf)
     yield from () if setting.kind is bool else (True,)
     yield from (1.5,) if setting.kind is int else ()
     yield from (1, 0) if setting.kind is bool else ()

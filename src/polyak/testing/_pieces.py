@@ -24,12 +24,14 @@ class Answered:
         self.method, self.bound = method, method.bind(settings, problem.k)
         arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.CHANCE: problem.chance}
         arrays[Role.DELTAS] = problem.tensors - problem.base
-        self.stacks = {n: arrays[role] for n, role in method.inputs.items() if isinstance(role, Role)}
+        self.stacks = {n: arrays[role] for n, role in method.inputs.items() if role in arrays}
         self.stacks |= {"tensors": problem.tensors, "deltas": arrays[Role.DELTAS], "base": problem.base}
         found = supplied(method.name, method.statistics, problem.statistics, problem.tensors, self.bound)
         self.absent = {name: None for name, stack in found.items() if stack is None}
         self.stacks |= {name: stack for name, stack in found.items() if stack is not None}
         self.supply = self.stacks | self.absent | settings_as_arrays(method, self.bound, problem.tensors)
+        self.names = {n: "tensor" for n, role in method.inputs.items() if role is Role.NAME}
+        self.supply |= self.names
         self.requests: dict[str, Any] = {}
         for name, kind in method.inputs.items():
             if isinstance(kind, FirstPass):
@@ -40,7 +42,8 @@ class Answered:
         """The definition's arguments for the entries [start, stop): flat, or rows where rows are merged apart."""
         cut = {n: self._shaped(self._flat(stack)[..., start:stop].copy()) for n, stack in self.stacks.items()}
         settings = settings_as_arrays(self.method, self.bound, cut["tensors"])
-        return cut | self.absent | settings | {n: moved(self.supply[n], start, stop) for n in self.requests}
+        known = self.absent | settings | self.names
+        return cut | known | {n: moved(self.supply[n], start, stop) for n in self.requests}
 
     def pieces(self, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Ranges of entries that the method can merge apart, near some cuts."""

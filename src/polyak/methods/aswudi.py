@@ -1,0 +1,68 @@
+"""ASWUDI: WUDI's minimum in a subspace that the spectrum chooses."""
+
+from __future__ import annotations
+
+import math
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
+from ._interference import FLOOR, filtered, interference, workspace
+from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+
+
+@method(
+    "aswudi",
+    source="SWUDI and ASWUDI, 2026. arXiv:2606.07289",
+    workspace=workspace,
+    laws={Law.SYMMETRIC, Law.HOMOGENEOUS},
+)
+def aswudi(
+    deltas: Deltas,
+    name: Name,
+    *,
+    weight: Coefficient,
+    scale: float = 1.0,
+    exclude: Pattern = EXCLUDE,
+    vector_1d: Vectors = "mean",
+    conv: Conv = "vector",
+    qkv: Qkv = "fused",
+) -> Delta:
+    """Replace the sum of the deltas by the minimum of WUDI's interference in the subspace of C's effective rank.
+
+    For a matrix, with S = sum_t w_t tau_t, and C and D as for `wudi`, C = V diag(l) V^T, eigenvalues at least 1e-8,
+    K = ceil((sum sqrt(l))^2 / sum l) of them the largest: tau = scale * (S - S V_K V_K^T + D V_K diag(1 / l) V_K^T).
+
+    There is nothing to tune. One eigendecomposition a matrix, in float64.
+
+    Args:
+        deltas: (k, *shape).
+        name: The tensor's name.
+        weight: What each delta is multiplied by, first of all; the paper has 1.
+        scale: Factor of the result; the paper has none.
+        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
+        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
+        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
+        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
+            where each is square.
+    """
+
+    def merge(tasks: Tasks) -> Array:
+        found = interference(tasks)
+        xp = array_namespace(found.c)
+        values, vectors = xp.linalg.eigh(found.c)
+        values = xp.clip(values, min=FLOOR)
+        count = _effective_rank(values)
+        return filtered(found, values[-count:], vectors[:, -count:], xp.ones_like(values[-count:]))
+
+    return scale * merged(deltas, weight, name, qkv, merge)
+
+
+def _effective_rank(values: Array) -> int:
+    xp = array_namespace(values)
+    effective = float(xp.sum(xp.sqrt(values))) ** 2 / float(xp.sum(values))
+    # Rounding must not lift a whole number to the next.
+    return max(1, min(math.ceil(effective * (1 - 1e-12)), values.shape[0]))
+
+
+aswudi.leaves(vectors_left)

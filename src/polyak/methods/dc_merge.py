@@ -1,0 +1,102 @@
+"""DC-Merge: deltas in one basis for all, where only the largest entries that agree are kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
+from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._spectra import Components, joined, leading, orthogonal, workspace
+
+
+def _workspace(k: int, shape: tuple[int, ...]) -> int:
+    """The decompositions, and for every model its entries in the common basis."""
+    return workspace(k, shape) + 4 * (2 * k + 2) * min(shape[0], math.prod(shape[1:])) ** 2
+
+
+@method(
+    "dc_merge",
+    source="DC-Merge, CVPR 2026; after the authors' code for full fine-tunes.",
+    workspace=_workspace,
+    laws={Law.SYMMETRIC, Law.HOMOGENEOUS},
+)
+def dc_merge(
+    deltas: Deltas,
+    name: Name,
+    *,
+    weight: Coefficient,
+    density: Annotated[float, In(0, 1)] = 0.001,
+    scale: float = 1.0,
+    exclude: Pattern = EXCLUDE,
+    vector_1d: Vectors = "mean",
+    conv: Conv = "vector",
+    qkv: Qkv = "fused",
+) -> Delta:
+    """Write the leading parts of all deltas in one orthogonal basis, keep their largest entries, average what agrees.
+
+    For a matrix with smaller dimension r and T models, w_t tau_t is cut to its k = max(1, r // T) largest singular
+    values, U_t S_t V_t^T. With U = polar([U_1 ... U_T]), V = polar([V_1 ... V_T]), M_t = U^T (U_t S_t V_t^T) V, of
+    which the max(1, int(density r^2)) entries largest in magnitude stay. M is, entry by entry, the mean of the M_t
+    that have the sign of sum_t M_t, and 0 outside T blocks of k x k on its diagonal; tau = scale * U M V^T.
+
+    The authors' code for adapters also smooths singular values; that for full fine-tunes, which this is, does not.
+    Among equal magnitudes the lowest index stays. Null directions (singular values of at most 1e-6 of the largest) are
+    dropped, and decompositions are as those of `tsv_m`.
+
+    Args:
+        deltas: (k, *shape).
+        name: The tensor's name.
+        weight: What each delta is multiplied by, first of all; the authors have 1.
+        density: Share of the entries of each M_t that stay.
+        scale: Factor of the result, chosen on validation data.
+        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
+        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
+        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
+        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
+            where each is square.
+    """
+
+    def merge(tasks: Tasks) -> Array:
+        parts = [leading(delta, tasks.rank // len(tasks)) for delta in tasks]
+        whole = joined(parts)
+        u, v = orthogonal(whole.u), orthogonal(whole.v)
+        count = max(1, int(density * tasks.rank**2))
+        return u @ (_agreed(parts, u, v, count) * _blocks(parts)) @ v.T
+
+    return scale * merged(deltas, weight, name, qkv, merge)
+
+
+def _agreed(parts: list[Components], u: Array, v: Array, count: int) -> Array:
+    """Mean of the entries that have the sign of their sum."""
+    xp = array_namespace(u)
+    sparse = [_largest((u.T @ part.u * part.s) @ (part.v.T @ v), count) for part in parts]
+    sign = xp.sign(sum(sparse[1:], start=sparse[0]))
+    total, number = xp.zeros_like(sign), xp.zeros_like(sign)
+    for one in sparse:
+        agrees = xp.astype((xp.sign(one) == sign) & (sign != 0), sign.dtype)
+        total, number = total + agrees * one, number + agrees
+    return total / xp.clip(number, min=1)
+
+
+def _largest(matrix: Array, count: int) -> Array:
+    """Zeros but for the entries that are largest in magnitude."""
+    xp = array_namespace(matrix)
+    flat = xp.reshape(matrix, (-1,))
+    if count >= flat.shape[0]:
+        return matrix
+    order = xp.argsort(-xp.abs(flat))  # stable, so equals stay in the order of their index
+    rank = xp.argsort(order)
+    return xp.reshape(xp.where(rank < count, flat, xp.zeros_like(flat)), matrix.shape)
+
+
+def _blocks(parts: list[Components]) -> Array:
+    """Ones where both directions are one model's."""
+    xp = array_namespace(parts[0].u)
+    owner = xp.concat([xp.zeros_like(part.s) + i for i, part in enumerate(parts)])
+    return xp.astype(owner[:, None] == owner[None, :], owner.dtype)
+
+
+dc_merge.leaves(vectors_left)

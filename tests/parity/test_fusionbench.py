@@ -1,0 +1,102 @@
+"""The spectral methods against FusionBench, on plain modules."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fusion_bench", reason="FusionBench is not installed here; `make parity` does it apart")
+torch = pytest.importorskip("torch")
+
+import polyak  # noqa: E402
+
+SHAPES = [(24, 16), (16, 24), (20, 20)]
+TASKS = 4
+
+
+class Plain(torch.nn.Module):
+    """A few layers of several shapes, in no particular architecture."""
+
+    def __init__(self, seed: int = 0, base: Any = None) -> None:
+        super().__init__()
+        drawn = torch.Generator().manual_seed(seed)
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(n, m) for m, n in SHAPES)
+        with torch.no_grad():
+            for name, one in self.named_parameters():
+                noise = torch.randn(one.shape, generator=drawn)
+                one.copy_(noise if base is None else base.get_parameter(name) + 0.02 * noise)
+
+
+@pytest.fixture(scope="module")
+def family() -> dict[str, Plain]:
+    base = Plain()
+    return {"_pretrained_": base} | {f"task-{i}": Plain(i + 1, base) for i in range(TASKS)}
+
+
+def with_fusionbench(algorithm: Any, family: dict[str, Plain]) -> dict[str, np.ndarray]:
+    from fusion_bench import BaseModelPool
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        merged = algorithm.run(BaseModelPool(copy.deepcopy(family)))  # it writes into the pretrained model
+    return {name: tensor.detach().numpy() for name, tensor in merged.state_dict().items()}
+
+
+def with_polyak(method: str, family: dict[str, Plain], **settings: Any) -> dict[str, np.ndarray]:
+    states = {name: {n: t.numpy() for n, t in one.state_dict().items()} for name, one in family.items()}
+    base = states.pop("_pretrained_")
+    return polyak.merge_state_dicts(states, method=method, base=base, **settings)
+
+
+def made(name: str, **options: Any) -> Any:
+    """An algorithm of FusionBench; importing it takes seconds, and warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from fusion_bench import method
+
+        return getattr(method, name)(**options)
+
+
+CASES = [
+    ("TaskSingularVectorMerging", {}, "tsv_m", {}),
+    ("TaskSingularVectorMerging", {"alpha": 0.7}, "tsv_m", {"scale": 0.7}),
+    ("TaskSingularVectorMerging", {"alpha": [1.0, 0.5, 2.0, 1.5]}, "tsv_m", {"weight": [1.0, 0.5, 2.0, 1.5]}),
+    ("IsotropicMergingInCommonSubspace", {"scaling_factor": 1.3}, "iso_c", {"scale": 1.3}),
+    (
+        "IsotropicMergingInCommonAndTaskSubspace",
+        {"scaling_factor": 1.0, "common_space_fraction": 0.6},
+        "iso_cts",
+        {"common": 0.6},
+    ),
+    ("WUDIMerging", {"iter_num": 300}, "wudi", {"vector_1d": "mean"}),
+]
+
+
+@pytest.mark.parametrize(("theirs", "options", "ours", "settings"), CASES)
+def test_polyak_agrees_with_fusionbench(theirs: str, options: Any, ours: str, settings: Any, family: dict[str, Plain]):
+    base = family["_pretrained_"].state_dict()
+    wanted = with_fusionbench(made(theirs, **options), family)
+    found = with_polyak(ours, family, **settings)
+    assert found.keys() == wanted.keys()
+    for name, tensor in found.items():
+        moved = np.abs(wanted[name] - base[name].numpy()).max()
+        assert moved > 0
+        np.testing.assert_allclose(tensor, wanted[name], atol=1e-4 * moved, err_msg=name)
+
+
+def test_svc_agrees_with_fusionbench(family: dict[str, Plain]):
+    from fusion_bench.method.singular_value_calibration.utils import subspace_consistency_spectral_calibration
+
+    for name in (f"layers.{i}.weight" for i in range(len(SHAPES))):
+        base, *experts = (one.state_dict()[name] for one in family.values())
+        merged = base + sum(expert - base for expert in experts)
+        wanted = subspace_consistency_spectral_calibration(base, experts, merged, 0.25, torch.device("cpu"))
+        stack = {str(i): {name: one.numpy()} for i, one in enumerate([merged, *experts])}
+        found = polyak.merge_state_dicts(stack, method="svc", base={name: base.numpy()}, alpha=0.25)
+        np.testing.assert_allclose(found[name], wanted.numpy(), atol=1e-5)

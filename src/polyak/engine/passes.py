@@ -17,7 +17,7 @@ from ..kernels.combine import inner_products
 from ..methods._passes import Gram, Order, Products, Request, Sum, Top, call
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, definition_supply, inputs, wanted
+from .tiles import Prepared, definition_supply, twin_supply, wanted
 
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
@@ -145,8 +145,7 @@ class SumOverall(Answering):
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
         fused, loaded = self._request.fused, sources.load(start, stop)
         if fused is not None:
-            known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
-            return np.asarray(call(fused, known | inputs(prepared, loaded, start, stop) | prepared.flat), np.float64)
+            return np.asarray(call(fused, twin_supply(prepared, loaded, start, stop)), np.float64)
         terms = call(self._request.term, definition_supply(prepared, loaded, start, stop))
         return np.sum(terms.reshape(len(terms), -1), axis=1, dtype=np.float64)
 

@@ -20,7 +20,7 @@ from ..methods._passes import EVERY_TIE, Cut, Top, call
 from .passes import BLOCK, Answering, row_length
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, definition_supply, wanted
+from .tiles import Prepared, definition_supply, twin_supply, wanted
 
 SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
 HELD = 4 * 2**20  # entries of one model that may be collected in all
@@ -154,8 +154,9 @@ class _Competing:
     """What competes in a span: the deltas, or what a request makes of them."""
 
     def __init__(self, span: Span, request: Top, space: Workspace) -> None:
-        self._of, self._prepared = request.of, span.prepared
-        want = wanted(span.prepared.method, (request.of,) if request.of else ())
+        self._of, self._fused, self._prepared = request.of, request.fused, span.prepared
+        named = request.fused or request.of
+        want = wanted(span.prepared.method, (named,) if named else ())
         self._sources = Sources(span.prepared.step, span.stop, space, want)
 
     @property
@@ -170,6 +171,8 @@ class _Competing:
         loaded = self._sources.load(start, stop)
         if self._of is None:
             return loaded.deltas
+        if self._fused is not None:
+            return call(self._fused, twin_supply(self._prepared, loaded, start, stop))
         return np.ascontiguousarray(call(self._of, definition_supply(self._prepared, loaded, start, stop)), np.float32)
 
 

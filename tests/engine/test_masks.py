@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -150,6 +151,58 @@ def test_an_interrupted_merge_goes_on_and_does_damaged_pieces_again(
     report = run(plan, out, resume=True)
     assert report.resumed == len(plan.steps) - bool(damaged)
     assert tree_digest(out) == tree_digest(merged / "out")
+
+
+@pytest.fixture
+def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces and leaves so small that a tensor's masks have several."""
+    from polyak.engine import digest, spans, verify
+    from polyak.engine import run as module
+
+    monkeypatch.setattr(spans, "PIECE", 4096)
+    for one in (digest, verify, sys.modules[module.__module__]):
+        monkeypatch.setattr(one, "LEAF_NBYTES", 4096)
+
+
+@pytest.fixture
+def long(tmp_path: Path, small_leaves: None) -> Path:
+    """A recipe for models with a tensor of three pieces, the last of which is short and no multiple of eight."""
+    shapes = {"layers.0.w": (80_003,), "layers.1.w": (9,)}
+    return recipe(written(tmp_path, random_family(models=3, shapes=shapes)), settings="{masks: true}")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_masks_of_several_pieces_are_those_of_one(long: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
+    run(polyak.plan(long), long.parent / "out", workers=workers)
+    assert verify(long.parent / "out").differing == ()
+    monkeypatch.undo()
+    run(polyak.plan(long), long.parent / "whole")
+    for model in MODELS:
+        name = f"masks/{model}.safetensors"
+        assert (long.parent / "out" / name).read_bytes() == (long.parent / "whole" / name).read_bytes()
+
+
+def test_a_piece_whose_masks_are_not_in_the_journal_is_done_again(long: Path, monkeypatch: pytest.MonkeyPatch):
+    from polyak.engine.masking import Packer
+
+    plan, out = polyak.plan(long), long.parent / "out"
+    digests, calls = Packer.digests, []
+
+    def fail_at_the_third(packer: Packer):
+        calls.append(packer)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return digests(packer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Packer, "digests", fail_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, out, workers=1)
+    report = run(plan, out, workers=1, resume=True)
+    assert 7 < report.resumed < 24
+    assert verify(out, inputs=True).differing == ()
+    run(plan, long.parent / "again", workers=2)
+    assert tree_digest(out) == tree_digest(long.parent / "again")
 
 
 def test_a_recipe_takes_task_models_as_models(merged: Path, tmp_path: Path):

@@ -276,6 +276,12 @@ def test_the_plan_says_what_lies_beside_the_merge(merged: Path):
     assert "masks and scales into masks/m2.safetensors" in polyak.plan(merged / "emr.yaml").explain()
 
 
+def test_the_model_card_names_the_masks_where_there_are_some(merged: Path, tmp_path: Path):
+    assert "`masks/m2.safetensors` (`polyak bake`)" in (merged / "out" / "README.md").read_text()
+    run(polyak.plan(recipe(written(tmp_path, random_family(models=3)), "ties")), tmp_path / "out")
+    assert "bake" not in (tmp_path / "out" / "README.md").read_text()
+
+
 def bake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     try:
         app(["bake", *map(str, arguments)], standalone_mode=False)

@@ -276,6 +276,15 @@ def test_the_plan_says_what_lies_beside_the_merge(merged: Path):
     assert "masks and scales into masks/m2.safetensors" in polyak.plan(merged / "emr.yaml").explain()
 
 
+@pytest.mark.parametrize("more", [{}, {"settings": "{masks: false}", "heads": "embed"}])
+def test_a_name_that_would_leave_the_folder_is_refused_for_masks_and_heads(tmp_path: Path, more: dict[str, str]):
+    written(tmp_path, random_family(models=3))
+    models = "[{path: ./m0, name: ../../m0}, ./m1, ./m2]"
+    with pytest.raises(errors.RecipeError, match=r"'\.\./\.\./m0' cannot be: give it a `name:` without '/'"):
+        polyak.plan(recipe(tmp_path, models=models, **more))
+    polyak.plan(recipe(tmp_path, models=models, settings="{masks: false}"))
+
+
 def test_the_model_card_names_the_masks_where_there_are_some(merged: Path, tmp_path: Path):
     assert "`masks/m2.safetensors` (`polyak bake`)" in (merged / "out" / "README.md").read_text()
     run(polyak.plan(recipe(written(tmp_path, random_family(models=3)), "ties")), tmp_path / "out")

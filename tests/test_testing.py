@@ -10,7 +10,8 @@ import pytest
 from array_api_compat import array_namespace
 
 from polyak import testing
-from polyak.methods import FirstPass, Law, Method, load_all, method, registry
+from polyak.errors import DeclarationError
+from polyak.methods import FirstPass, Law, Masks, Method, load_all, method, registry
 from polyak.methods._api import Chance, Coefficient, Delta, Deltas, Fraction, Merged, Tensors
 from polyak.methods._passes import Cut, Sum, Top
 
@@ -269,3 +270,44 @@ def test_problems_are_exact_and_the_same_for_the_same_seed():
     deltas = problem.tensors - problem.base
     np.testing.assert_array_equal((problem.base + 2 * deltas) - problem.base, 2 * deltas)
     assert problem.tensors.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("masks", "packs", "right"),
+    [
+        (lambda deltas: Masks(deltas > 0, np.ones(3)), lambda packed, deltas: _packed(packed, deltas > 0), True),
+        (lambda deltas: Masks(deltas > 0, np.ones(3)), lambda packed, deltas: _packed(packed, deltas >= -0.1), False),
+        (lambda deltas: Masks(deltas > 0, np.ones(3)), lambda packed, deltas: _packed(packed, deltas > 0) * 2, False),
+        (lambda deltas: Masks(deltas > deltas.mean(), np.ones(3)), None, False),
+        (lambda deltas: Masks(deltas, np.ones(3)), None, False),
+    ],
+)
+def test_masks_that_cannot_be_cut_or_are_packed_wrongly_are_caught(
+    masks: Callable[..., Any], packs: Callable[..., Any] | None, right: bool
+):
+    def adds(deltas: Deltas, *, masks: bool = True) -> Delta:
+        """Add the deltas up."""
+        return array_namespace(deltas).sum(deltas, axis=0)
+
+    found = method("under_test", source="this file", laws={Law.ELEMENTWISE})(adds)
+    found.masking(masks)
+    if packs is not None:
+        found.packing(packs)
+    del registry["under_test"]
+    assert list(caught(found)) == ([] if right else ["check_masks_can_be_cut_and_packed"])
+
+
+def _packed(packed: Any, keep: Any) -> Any:
+    packed[:] = np.packbits(keep, axis=1, bitorder="little")
+    return np.ones(len(keep), np.float32)
+
+
+def test_masks_need_a_setting_that_switches_them():
+    def adds(deltas: Deltas) -> Delta:
+        """Add the deltas up."""
+        return array_namespace(deltas).sum(deltas, axis=0)
+
+    found = method("under_test", source="this file")(adds)
+    del registry["under_test"]
+    with pytest.raises(DeclarationError, match="needs a setting `masks: bool`"):
+        found.masking(lambda deltas: Masks(deltas > 0, np.ones(3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -152,6 +153,58 @@ def test_an_interrupted_merge_goes_on_and_does_damaged_pieces_again(
     assert tree_digest(out) == tree_digest(merged / "out")
 
 
+@pytest.fixture
+def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces and leaves so small that a tensor's masks have several."""
+    from polyak.engine import digest, spans, verify
+    from polyak.engine import run as module
+
+    monkeypatch.setattr(spans, "PIECE", 4096)
+    for one in (digest, verify, sys.modules[module.__module__]):
+        monkeypatch.setattr(one, "LEAF_NBYTES", 4096)
+
+
+@pytest.fixture
+def long(tmp_path: Path, small_leaves: None) -> Path:
+    """A recipe for models with a tensor of three pieces, the last of which is short and no multiple of eight."""
+    shapes = {"layers.0.w": (80_003,), "layers.1.w": (9,)}
+    return recipe(written(tmp_path, random_family(models=3, shapes=shapes)), settings="{masks: true}")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_masks_of_several_pieces_are_those_of_one(long: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
+    run(polyak.plan(long), long.parent / "out", workers=workers)
+    assert verify(long.parent / "out").differing == ()
+    monkeypatch.undo()
+    run(polyak.plan(long), long.parent / "whole")
+    for model in MODELS:
+        name = f"masks/{model}.safetensors"
+        assert (long.parent / "out" / name).read_bytes() == (long.parent / "whole" / name).read_bytes()
+
+
+def test_a_piece_whose_masks_are_not_in_the_journal_is_done_again(long: Path, monkeypatch: pytest.MonkeyPatch):
+    from polyak.engine.masking import Packer
+
+    plan, out = polyak.plan(long), long.parent / "out"
+    digests, calls = Packer.digests, []
+
+    def fail_at_the_third(packer: Packer):
+        calls.append(packer)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return digests(packer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Packer, "digests", fail_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, out, workers=1)
+    report = run(plan, out, workers=1, resume=True)
+    assert 7 < report.resumed < 24
+    assert verify(out, inputs=True).differing == ()
+    run(plan, long.parent / "again", workers=2)
+    assert tree_digest(out) == tree_digest(long.parent / "again")
+
+
 def test_a_recipe_takes_task_models_as_models(merged: Path, tmp_path: Path):
     for model in ("m0", "m2"):
         path = merged / "out" / "masks" / f"{model}.safetensors"
@@ -221,6 +274,21 @@ def test_masks_false_writes_none_and_merges_in_memory_and_nested_ones_write_none
 
 def test_the_plan_says_what_lies_beside_the_merge(merged: Path):
     assert "masks and scales into masks/m2.safetensors" in polyak.plan(merged / "emr.yaml").explain()
+
+
+@pytest.mark.parametrize("more", [{}, {"settings": "{masks: false}", "heads": "embed"}])
+def test_a_name_that_would_leave_the_folder_is_refused_for_masks_and_heads(tmp_path: Path, more: dict[str, str]):
+    written(tmp_path, random_family(models=3))
+    models = "[{path: ./m0, name: ../../m0}, ./m1, ./m2]"
+    with pytest.raises(errors.RecipeError, match=r"'\.\./\.\./m0' cannot be: give it a `name:` without '/'"):
+        polyak.plan(recipe(tmp_path, models=models, **more))
+    polyak.plan(recipe(tmp_path, models=models, settings="{masks: false}"))
+
+
+def test_the_model_card_names_the_masks_where_there_are_some(merged: Path, tmp_path: Path):
+    assert "`masks/m2.safetensors` (`polyak bake`)" in (merged / "out" / "README.md").read_text()
+    run(polyak.plan(recipe(written(tmp_path, random_family(models=3)), "ties")), tmp_path / "out")
+    assert "bake" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def bake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -16,7 +16,7 @@ from ..planning import BASE, Plan, Step
 from .digest import Leaves
 from .sources import Loaded
 from .spans import Span
-from .tiles import Prepared, definition_supply
+from .tiles import Prepared, definition_supply, twin_supply
 
 
 def file_metadata(plan: Plan, file: str) -> dict[str, str]:
@@ -56,11 +56,16 @@ class Packer:
 
     def look(self, loaded: Loaded, start: int, stop: int) -> None:
         """Find and pack the masks of entries [start, stop); `start` is a multiple of eight."""
-        prepared = self._span.prepared
-        assert prepared.method.masks is not None
-        found: Masks = call(prepared.method.masks, definition_supply(prepared, loaded, start, stop))
-        self._factors = np.asarray(found.scale, np.float32)
-        self._packed.append(np.packbits(found.keep, axis=1, bitorder="little"))
+        method, prepared = self._span.prepared.method, self._span.prepared
+        if method.packs is not None:
+            packed = np.empty((len(self._masks), -(-(stop - start) // 8)), np.uint8)
+            scale = call(method.packs, twin_supply(prepared, loaded, start, stop) | {"packed": packed})
+        else:
+            assert method.masks is not None
+            found: Masks = call(method.masks, definition_supply(prepared, loaded, start, stop))
+            packed, scale = np.packbits(found.keep, axis=1, bitorder="little"), found.scale
+        self._factors = np.asarray(scale, np.float32)
+        self._packed.append(packed)
 
     def taken(self, stop: int) -> Iterator[tuple[Step, int, Any]]:
         """What has been packed since the last call, up to entry `stop`: the step, where it begins, and its bytes."""

@@ -62,7 +62,8 @@ class _Part(TopOverall):
             return [entries - at if sign > 0 else at + 1 for at in wanted for _ in range(models)]
 
         times = len(request.index(sum(member.step.out.numel for member in members)))
-        super().__init__(Top(count, request.scope, "all", _part(request.of, sign, times)), members)
+        fused = None if request.fused is None else _part(request.fused, sign, times)
+        super().__init__(Top(count, request.scope, "all", _part(request.of, sign, times), fused), members)
         if done is not None:
             for search, settled in zip(self._searches, done, strict=True):
                 search.state = "done" if settled else search.state
@@ -82,6 +83,10 @@ def _part(of: Callable[..., Array], sign: int, times: int) -> Callable[..., Arra
 
     @wraps(of)
     def part(**given: Any) -> Any:
-        return np.tile(np.maximum(sign * of(**given), np.float32(0)), (times, 1))
+        found = of(**given)
+        rows = np.empty((times, *found.shape), np.float32)
+        np.maximum(found if sign > 0 else -found, np.float32(0), out=rows[0])
+        rows[1:] = rows[0]
+        return rows.reshape(-1, found.shape[1])
 
     return part

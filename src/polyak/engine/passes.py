@@ -17,7 +17,7 @@ from ..kernels.combine import inner_products
 from ..methods._passes import Gram, Order, Products, Request, Rows, Sum, Top, call, in_rows
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, definition_supply, inputs, sources_for, wanted
+from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
 
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
@@ -52,8 +52,8 @@ class Answering(ABC):
 def can_share(one: Request, other: Request) -> bool:
     """Whether two requests can be answered by one sweep."""
     match one, other:
-        case Top(scope="row", of=a), Top(scope="row", of=b):
-            return a is b
+        case Top(scope="row", of=a, fused=c), Top(scope="row", of=b, fused=d):
+            return a is b and c is d
         case _:
             return False
 
@@ -189,8 +189,7 @@ class SumOverall(Answering):
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
         fused, loaded = self._request.fused, sources.load(start, stop).shaped(prepared.shape)
         if fused is not None:
-            known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
-            return np.asarray(call(fused, known | inputs(prepared, loaded, start, stop) | prepared.flat), np.float64)
+            return np.asarray(call(fused, twin_supply(prepared, loaded, start, stop)), np.float64)
         terms = call(self._request.term, definition_supply(prepared, loaded, start, stop))
         return np.sum(terms.reshape(len(terms), -1), axis=1, dtype=np.float64)
 

@@ -76,6 +76,7 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
             "",
             f"`{FILE}` holds the digests of every tensor read and written; `polyak verify` checks them.",
             "",
+            *_of_masks(plan),
             "## Recipe",
             "",
             "```yaml",
@@ -84,3 +85,11 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
             "",
         ]
     )
+
+
+def _of_masks(plan: Plan) -> list[str]:
+    files = sorted({step.file for step in plan.steps if step.kind == "beside" and step.file})
+    if not files:
+        return []
+    shown = ", ".join(f"`{file}`" for file in files)
+    return [f"With their base, masks cut each model's own weights out of this one: {shown} (`polyak bake`).", ""]

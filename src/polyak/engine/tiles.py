@@ -194,6 +194,12 @@ def _drawn(prepared: Prepared, start: int, stop: int) -> dict[str, Any]:
     return {name: chance.numbers(stop - start).reshape(len(prepared.models), *prepared.shape) for name in names}
 
 
+def twin_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
+    """Everything that a fused function of a first pass may name, in the forms of twins."""
+    known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
+    return known | inputs(prepared, loaded, start, stop) | prepared.flat
+
+
 def definition_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """Everything that a function of a first pass may name, as arrays of definitions."""
     supply = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}

@@ -28,7 +28,7 @@ from ..methods._passes import EVERY_TIE, Cut, Top, call
 from .passes import BLOCK, Answering
 from .sources import Workspace
 from .spans import Span, pieces, tiles
-from .tiles import Prepared, definition_supply, sources_for
+from .tiles import Prepared, definition_supply, sources_for, twin_supply
 
 SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
 HELD = 4 * 2**20  # entries of one model that may be collected in all
@@ -182,8 +182,8 @@ class Competing:
     """What competes in a span: the deltas, or what a request makes of them."""
 
     def __init__(self, span: Span, request: Top, space: Workspace) -> None:
-        self._of, self._prepared = request.of, span.prepared
-        self._sources = sources_for(span.prepared, span.stop, space, request.of)
+        self._of, self._fused, self._prepared = request.of, request.fused, span.prepared
+        self._sources = sources_for(span.prepared, span.stop, space, request.fused or request.of)
 
     @property
     def shift(self) -> int | None:
@@ -197,6 +197,8 @@ class Competing:
         loaded = self._sources.load(start, stop)
         if self._of is None:
             return loaded.deltas
+        if self._fused is not None:
+            return call(self._fused, twin_supply(self._prepared, loaded, start, stop))
         return np.ascontiguousarray(call(self._of, definition_supply(self._prepared, loaded, start, stop)), np.float32)
 
 

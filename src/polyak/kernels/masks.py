@@ -1,4 +1,4 @@
-"""Masks and shares of a tile: which entries of a merged delta belong to which model, and how much of them."""
+"""Masks of a tile: which entries of a merged delta belong to which model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ._compile import inlined, kernel
 
 _BLOCK = 1024
 
@@ -29,6 +29,65 @@ def masked_magnitudes(stack: Any, unified: Any) -> Any:
                 part[i] = np.float64(abs(merged[i])) if agrees else 0.0
             sums[model] += part[: merged.size].sum()
     return sums
+
+
+@inlined
+def _pack(marks: Any, packed: Any) -> None:
+    """Put marks (n,), 0 or 1, into the bits of (ceil(n / 8),) bytes, the lowest first."""
+    for j in range(packed.size):
+        byte = np.uint8(0)
+        for bit in range(8):
+            byte |= np.uint8(marks[8 * j + bit] << bit)
+        packed[j] = byte
+
+
+@kernel
+def pack_agreeing(packed: Any, stack: Any) -> None:
+    """Mark where each model has the sign of the sum, or the negative one where the sum is zero.
+
+    Args:
+        packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
+        stack: (k, n) float32.
+    """
+    zero, marks = np.float32(0), np.empty(_BLOCK, np.uint8)
+    total = np.empty(_BLOCK, np.float32)
+    for begin in range(0, stack.shape[1], _BLOCK):
+        size = min(_BLOCK, stack.shape[1] - begin)
+        total[:] = zero
+        marks[size:] = 0
+        for model in range(stack.shape[0]):
+            row = stack[model, begin : begin + size]
+            for i in range(size):
+                total[i] += row[i]
+        for model in range(stack.shape[0]):
+            row = stack[model, begin : begin + size]
+            for i in range(size):
+                marks[i] = np.uint8((row[i] > zero) == (total[i] > zero)) & np.uint8(row[i] != zero)
+            _pack(marks, packed[model, begin // 8 : (begin + size + 7) // 8])
+
+
+@kernel
+def pack_needed(packed: Any, stack: Any, merged: Any, weight: Any, tall_lambda: Any) -> None:
+    """Mark where each model needs the multi-task delta.
+
+    Args:
+        packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
+        stack: (k, n) float32.
+        merged: (n,) float32: the multi-task delta.
+        weight: (k,) float32.
+        tall_lambda: (k,) float32.
+    """
+    marks = np.empty(_BLOCK, np.uint8)
+    for begin in range(0, stack.shape[1], _BLOCK):
+        size = min(_BLOCK, stack.shape[1] - begin)
+        marks[size:] = 0
+        whole = merged[begin : begin + size]
+        for model in range(stack.shape[0]):
+            row, w, bound = stack[model, begin : begin + size], weight[model], tall_lambda[model]
+            for i in range(size):
+                own = w * row[i]
+                marks[i] = np.uint8(abs(own) > bound * abs(whole[i] - own))
+            _pack(marks, packed[model, begin // 8 : (begin + size + 7) // 8])
 
 
 @kernel
@@ -54,33 +113,3 @@ def consensus(out: Any, stack: Any, weight: Any, tall_lambda: Any, agreement: in
                 needed[i] += np.int32(abs(own) > bound * abs(part[i] - own))
         for i in range(part.size):
             part[i] = factor * part[i] if needed[i] >= agreement else np.float32(0)
-
-
-@kernel
-def balanced(out: Any, stack: Any, share: Any, weight: Any, low: Any, high: Any, scale: Any) -> None:
-    """Write scale * sum_i share_i weight_i c_i / max(sum_i share_i, 1e-12), c_i with magnitudes from low_i to high_i.
-
-    Args:
-        out: (n,) float32, written.
-        stack: (k, n) float32.
-        share: (k, n) float32.
-        weight: (k,) float32.
-        low: (k,) float32.
-        high: (k,) float32.
-        scale: A number.
-    """
-    zero, total, factor = np.float32(0), np.empty(_BLOCK, np.float32), np.float32(scale)
-    for begin in range(0, out.size, _BLOCK):
-        part = out[begin : begin + _BLOCK]
-        part[:] = zero
-        total[:] = zero
-        for model in range(stack.shape[0]):
-            row, part_of = stack[model, begin : begin + _BLOCK], share[model, begin : begin + _BLOCK]
-            w, least, most = weight[model], low[model], high[model]
-            for i in range(part.size):
-                size = min(max(abs(row[i]), least), most)
-                signed = size if row[i] > zero else (-size if row[i] < zero else zero)
-                part[i] += part_of[i] * w * signed
-                total[i] += part_of[i]
-        for i in range(part.size):
-            part[i] = factor * part[i] / max(total[i], np.float32(1e-12))

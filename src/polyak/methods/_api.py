@@ -180,6 +180,7 @@ class Method:
     _maskings: list[Callable[..., Masks]] = field(default_factory=list[Callable[..., "Masks"]])
     optional_base: bool = False
     workspace: Workspace | None = None
+    _packings: list[Callable[..., Any]] = field(default_factory=list[Callable[..., Any]])
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
     _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
     _choices: list[Choice] = field(default_factory=list[Choice])
@@ -253,6 +254,20 @@ class Method:
             raise DeclarationError(f"{self.name!r} has masks, so it needs a setting `masks: bool`.")
         self._maskings.append(masks)
         return masks
+
+    @property
+    def packs(self) -> Callable[..., Any] | None:
+        """The fused form of `masks`, if there is one."""
+        return self._packings[0] if self._packings else None
+
+    def packing(self, packs: Callable[..., Any]) -> Callable[..., Any]:
+        """Register a fused form of `masks`, for the CPU: it takes what it names of what a twin may take.
+
+        It writes the masks into `packed` (k, ceil(n / 8)), a bit an entry with the lowest bit first, leaves the other
+        arrays as they are, and returns the scales (k,).
+        """
+        self._packings.append(packs)
+        return packs
 
     def requires(self, condition: Callable[..., str | None]) -> Callable[..., str | None]:
         """Register a condition on the settings, as a function of some of them that says what is wrong, or None."""

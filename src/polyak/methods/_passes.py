@@ -33,12 +33,15 @@ class Top:
         ties: Among equal magnitudes at the boundary: keep the `first` (lowest index, exactly `count`
             survive) or `all` (at least `count` survive).
         of: What competes: a function of named inputs and settings that returns a stack (default: the deltas).
+        fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
+            that returns a stack (k, n) of float32.
     """
 
     count: Callable[..., Sequence[int]]
     scope: Scope = "tensor"
     ties: Literal["first", "all"] = "first"
     of: Callable[..., Array] | None = None
+    fused: Callable[..., Array] | None = None
 
     def counts(self, entries: int, known: Mapping[str, Any]) -> Sequence[int]:
         """How many to keep, for each model, given the answers of earlier passes."""
@@ -91,11 +94,14 @@ class Order:
         index: From the number of entries in scope to which entries are wanted, sorted upwards and counted from 0.
         of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape).
         scope: Over what the entries are sorted.
+        fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
+            that returns a stack (k, n) of float32.
     """
 
     index: Callable[[int], Sequence[int]]
     of: Callable[..., Array]
     scope: Literal["tensor", "model"] = "tensor"
+    fused: Callable[..., Array] | None = None
 
 
 Request: TypeAlias = Top | Gram | Sum | Order

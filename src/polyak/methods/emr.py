@@ -72,9 +72,20 @@ def _agrees(deltas: Array) -> Array:
 
 @emr.masking
 def _masks(deltas: Array, sizes: Array) -> Masks:
+    return Masks(_agrees(deltas), _rescalers(sizes))
+
+
+def _rescalers(sizes: Array) -> Array:
     xp = array_namespace(sizes)
-    ones = xp.ones(sizes.shape[0] // 2, dtype=sizes.dtype)
-    return Masks(_agrees(deltas), norm_kept(sizes, ones))
+    return norm_kept(sizes, xp.ones(sizes.shape[0] // 2, dtype=sizes.dtype))
+
+
+@emr.packing
+def _pack(packed: Any, deltas: Any, sizes: Any) -> Any:
+    from ..kernels.masks import pack_agreeing
+
+    pack_agreeing(packed, deltas)
+    return _rescalers(sizes)
 
 
 def _sizes_of_tile(deltas: Any, scale: float) -> Any:

@@ -29,7 +29,7 @@ def _ends(ratio: float, granularity: Granularity) -> Order:
     def index(entries: int) -> list[int]:
         return [min(int(entries * (1 - ratio)), entries - 1), entries - 1]
 
-    return Order(index, _scores_of, granularity)
+    return Order(index, _scores_of, granularity, fused=_scores_of_tile)
 
 
 def _magnitudes(deltas: Array) -> Array:
@@ -145,10 +145,24 @@ def _fused(
     granularity: Granularity,
     scale: float,
 ) -> None:
+    from ..kernels.compete import balanced
+
+    score = _scores_of_tile(deltas, bounds, variant)
+    balanced(out, deltas, score, weight, *_float32(bounds), *_float32(ends), scale)
+
+
+def _scores_of_tile(deltas: Any, bounds: Any, variant: Variant) -> Any:
     import numpy as np
 
-    from ..kernels.masks import balanced
+    from ..kernels.compete import VARIANTS, scores
 
-    low, high = _two(bounds, deltas)
-    shares = np.ascontiguousarray(_stretched(_scores(deltas, low, high, variant), *_two(ends, deltas)), np.float32)
-    balanced(out, deltas, shares, weight, low[:, 0], high[:, 0], scale)
+    out = np.empty_like(deltas)
+    scores(out, deltas, *_float32(bounds), VARIANTS[variant])
+    return out
+
+
+def _float32(known: Any) -> tuple[Any, Any]:
+    import numpy as np
+
+    low, high = np.ascontiguousarray(known, np.float32)
+    return low, high

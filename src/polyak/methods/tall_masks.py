@@ -80,6 +80,20 @@ def _masks(
     return Masks(needed(deltas, merged, weight, tall_lambda), xp.ones(deltas.shape[0], dtype=deltas.dtype))
 
 
+@tall_masks.packing
+def _pack(
+    packed: Any, deltas: Any, kept: Cut | None, majority: Any, weight: Any, tall_lambda: Any, of: Of, zero_sum: ZeroSum
+) -> Any:
+    import numpy as np
+
+    from ..kernels.masks import pack_needed
+
+    merged = np.empty(deltas.shape[1], np.float32)
+    multi_task_tile(merged, deltas, kept, majority, weight, of, zero_sum)
+    pack_needed(packed, deltas, merged, weight, tall_lambda)
+    return np.ones(len(deltas), np.float32)
+
+
 @tall_masks.fused
 def _fused(
     out: Any,

@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import checkpoint as checkpoints
 from .. import methods
 from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
-from ..checkpoint.masked import FOLDER, mask_spec, scale_spec
+from ..checkpoint.masked import FOLDER, HEADS, mask_spec, scale_spec
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, with_shared
@@ -81,6 +81,16 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
     """Whether masks of every model are to be written beside the merge."""
     return method.masks is not None and settings["masks"] is True
+
+
+def _file_of(model: Opened, folder: str) -> str:
+    """A file of one model beside the merged one."""
+    if "/" in model.name:  # a name such as ../../x would leave the result's folder
+        raise RecipeError(
+            f"{folder} are written to a file of each model's name, which {model.name!r} cannot be: give it a `name:` "
+            "without '/'."
+        )
+    return f"{folder}/{model.name}.safetensors"
 
 
 class _Builder:
@@ -158,7 +168,7 @@ class _Builder:
         """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
         if not out.numel:
             return ()
-        files = [f"{FOLDER}/{model.name}.safetensors" for model in self._models]
+        files = [_file_of(model, FOLDER) for model in self._models]
         specs = mask_spec(out), scale_spec(out)
         return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
 
@@ -211,7 +221,7 @@ class _Builder:
             for name, spec in model.checkpoint.specs.items():
                 if self._heads.search(name):
                     out = TensorSpec(name, spec.dtype, spec.shape)
-                    steps.append(Step(out, "copy", (self._read(model, name),), file=f"heads/{model.name}.safetensors"))
+                    steps.append(Step(out, "copy", (self._read(model, name),), file=_file_of(model, HEADS)))
         if not steps:
             raise RecipeError(f"`heads: {self._recipe.heads}` matches no tensor of any model.")
         return steps

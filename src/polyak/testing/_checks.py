@@ -156,6 +156,7 @@ def check_twin_equals_definition(method: Method) -> None:
             size = max(largest(problem.tensors), largest(wanted))
             assert_close(out, wanted, f"the twin differs from the definition ({settings})", size)
         whole.assert_sums_add_up((0, 1, 1030, 4101), drawn.keys)
+        whole.assert_fused_ranks_agree((0, 1, 1030, 4101))
 
 
 def _with_and_without(method: Method, problem: Problem) -> list[Problem]:
@@ -165,19 +166,26 @@ def _with_and_without(method: Method, problem: Problem) -> list[Problem]:
     return [problem, replace(problem, statistics=rest)] if optional else [problem]
 
 
-def check_masks_can_be_cut(method: Method) -> None:
-    """Masks are elementwise once first passes are known, whatever the settings."""
+def check_masks_can_be_cut_and_packed(method: Method) -> None:
+    """Masks are elementwise once first passes are known, and their fused form has the same bits."""
     if method.masks is None:
         return
-    problem = sample(method)
+    problem = sample(method, (3, 1367))
     for settings in choices(method, problem.k):
         if not settings["masks"]:
             continue
         whole = Answered(method, problem, settings)
-        entries = problem.base.size
-        cuts = np.concatenate([whole.masks(start, stop) for start, stop in pairwise((0, 1, 8, 23, entries))], axis=1)
-        assert_that(cuts.dtype == bool, f"masks are booleans; got {cuts.dtype}")
-        assert_that(np.array_equal(cuts, whole.masks(0, entries)), f"masks of slices are not slices ({settings})")
+        entire = whole.masks(0, 4101)
+        assert_that(entire.keep.dtype == bool, f"masks are booleans; got {entire.keep.dtype}")
+        for start, stop in pairwise((0, 1, 1030, 4101)):
+            cut = whole.masks(start, stop)
+            same = np.array_equal(cut.keep, entire.keep[:, start:stop]) and np.array_equal(cut.scale, entire.scale)
+            assert_that(same, f"the masks of slices are not slices of the masks ({settings})")
+            if method.packs is not None:
+                bits, scale = whole.packed(start, stop)
+                same = np.array_equal(bits, np.packbits(cut.keep, axis=1, bitorder="little"))
+                assert_that(same, f"the fused masks have other bits ({settings})")
+                assert_close(scale, cut.scale, f"the fused masks have other scales ({settings})")
 
 
 def check_numpy_equals_torch(method: Method) -> None:

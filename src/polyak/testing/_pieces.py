@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..methods import FirstPass, Law, Method, Role
+from ..methods import FirstPass, Law, Masks, Method, Role
 from ..methods._apply import settings_as_arrays
-from ..methods._passes import Sum, answer, call, moved
+from ..methods._passes import Order, Sum, Top, answer, call, moved
 from ..methods._stat import supplied
 from ._asserts import assert_close
 from ._problems import Problem
@@ -56,6 +56,15 @@ class Answered:
         drawn = {n: chance for n, role in self.method.inputs.items() if role is Role.CHANCE}
         return self.slab(start, stop) | numbers | drawn
 
+    def assert_fused_ranks_agree(self, cuts: Sequence[int]) -> None:
+        """What first passes rank is the same in its fused form."""
+        for name, request in self.requests.items():
+            if isinstance(request, Top | Order) and request.fused is not None and request.of is not None:
+                for start, stop in pairwise(cuts):
+                    wanted = call(request.of, self.slab(start, stop))
+                    found = call(request.fused, self.tile(start, stop, None))
+                    assert_close(found, wanted, f"what {name!r} ranks differs in its fused form")
+
     def assert_sums_add_up(self, cuts: Sequence[int], keys: Any) -> None:
         """Fused sums over tiles come to the answer."""
         from ..kernels.philox import Stream
@@ -66,10 +75,17 @@ class Answered:
                 total = np.sum(tiles, axis=0) / (self.stacks["base"].size if request.of_means else 1)
                 assert_close(total, self.supply[name], f"the fused sum {name!r} is not its term's")
 
-    def masks(self, start: int, stop: int) -> Any:
-        """Which entries of [start, stop) belong to each model, if the method has masks: (k, stop - start)."""
+    def masks(self, start: int, stop: int) -> Masks:
+        """Which entries of [start, stop) belong to each model, (k, stop - start), and the scales, if it has masks."""
         assert self.method.masks is not None
-        return call(self.method.masks, self.slab(start, stop)).keep
+        return call(self.method.masks, self.slab(start, stop))
+
+    def packed(self, start: int, stop: int) -> tuple[Any, Any]:
+        """The bits and scales of the method's fused masks, for the entries [start, stop)."""
+        assert self.method.packs is not None
+        bits = np.full((self.stacks["tensors"].shape[0], -(-(stop - start) // 8)), 255, np.uint8)
+        scale = call(self.method.packs, self.tile(start, stop, None) | {"packed": bits})
+        return bits, scale
 
     @property
     def _unit(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from .. import recipe as recipes
 from .._version import __version__
 from ..planning import BASE, Plan
+from ..recipe.writing import plain_source
 from .digest import new_hash
 
 FILE = "polyak.json"
@@ -32,6 +33,7 @@ def provenance(
         "models": {
             name: {
                 "path": model.label,
+                **_source(plan, name),
                 "digest": of_model(inputs.get(name, {}), algorithm),
                 "tensors": dict(sorted(inputs.get(name, {}).items())),
             }
@@ -39,6 +41,15 @@ def provenance(
         },
         "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
     }
+
+
+def _source(plan: Plan, name: str) -> dict[str, Any]:
+    """How to read a model again that is more than a path."""
+    sources = {model.name: model.source for model in plan.recipe.models}
+    source = plan.recipe.base if name == BASE else sources.get(name)
+    if source is None or not (source.recipe or source.lora or source.key or source.strip_prefix):
+        return {}
+    return {"source": plain_source(source, plan.recipe)}
 
 
 def of_model(tensors: Mapping[str, str], algorithm: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from ..checkpoint import Checkpoint
 from ..methods import Law
-from ._model import Plan, Step
+from ._model import NestedMerge, Plan, Step
 
 PROCESS_NBYTES = 170_000_000  # Python, NumPy, Numba and the compiled kernels, as measured
 TILE = 128 * 1024  # the most entries that are merged at a time
@@ -19,7 +20,18 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
-    return PROCESS_NBYTES + workers * max((_step_nbytes(step) for step in plan.steps), default=0)
+    held = sum(_held_nbytes(model) for model in plan.models.values())
+    return PROCESS_NBYTES + held + workers * max((_step_nbytes(step) for step in plan.steps), default=0)
+
+
+def _held_nbytes(model: Checkpoint) -> int:
+    """What a model holds in memory however small the piece that is read: the factors of its adapters."""
+    inner = model
+    while not isinstance(inner, NestedMerge):
+        if inner.inner is None:
+            return model.held_nbytes
+        inner = inner.inner
+    return model.held_nbytes + sum(_held_nbytes(one) for one in inner.plan.models.values())
 
 
 def _step_nbytes(step: Step) -> int:

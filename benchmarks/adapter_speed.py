@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _checkpoints import SHAPES, Llama
+from _checkpoints import Llama
+from _inputs import SHAPES
 from _machine import machine
 
 from polyak import adapters, recipe
@@ -37,6 +39,7 @@ Shapes = Mapping[str, tuple[int, int]]
 def main() -> None:
     options = _options()
     shape = SHAPES[options.shape]
+    assert isinstance(shape, Llama)
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         found = measured(Path(work), shape, options)
     found["command"] = f"python benchmarks/adapter_speed.py --shape {options.shape} --runs {options.runs}"
@@ -49,7 +52,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shape", choices=list(SHAPES), default="500M")
+    parser.add_argument("--shape", choices=[n for n, s in SHAPES.items() if isinstance(s, Llama)], default="500M")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of ours; PEFT runs once")
     parser.add_argument("--work", type=Path, help="folder for inputs and outputs")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -61,6 +64,7 @@ def measured(work: Path, shape: Llama, options: argparse.Namespace) -> dict[str,
     for number in range(ADAPTERS):
         write_adapter(work / f"adapter-{number}", modules, number)
     samples = {size: name for name, size in modules.items()}
+    load = f"{os.getloadavg()[0]:.1f}"
     ours(work, "warm")
     before = [ours(work, f"out-{i}") for i in range(options.runs)]
     theirs = {name: peft_svd(work, name, size) for size, name in samples.items()}
@@ -78,7 +82,9 @@ def measured(work: Path, shape: Llama, options: argparse.Namespace) -> dict[str,
     ]  # fmt: skip
     peft = __import__("peft").__version__
     return {
-        "machine": machine(work) | {"torch": __import__("torch").__version__, "peft": peft},
+        "machine": machine(work)
+        | {"load average at the start": load}
+        | {"torch": __import__("torch").__version__, "peft": peft},
         "what": f"{ADAPTERS} adapters of rank {RANK} on the {len(modules)} linear layers of a {options.shape} Llama "
         f"shape, merged to rank {RANK}. The error is that of the sampled modules, most of it the truncation's.",
         "rows": [dict(zip(["work", "modules", "seconds", "error"], row, strict=True)) for row in rows],

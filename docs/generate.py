@@ -160,7 +160,13 @@ def adapters_benchmark() -> str:
     said = f"Measured with `{found['command']}` on one machine ({machine}). {found['what']}"
     head = ["work", "modules", "seconds", "seconds a module", "relative error against float64"]
     rows = [
-        [r["work"], str(r["modules"]), f"{r['seconds']:.3g}", f"{r['seconds'] / r['modules']:.3g}", f"{r['error']:.9g}"]
+        [
+            r["work"],
+            str(r["modules"]),
+            f"{r['seconds']:.3g}",
+            f"{r['seconds'] / r['modules']:.3g}",
+            f"{r['error']:.10f}",
+        ]
         for r in found["rows"]
     ]
     return f"{said}\n\n{table(head, rows)}\n\n{found['ratio']}"

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
+from polyak.cli import main
+
 from ..adapters.made import configuration, deltas, write_adapter
 from ..docs.models import write_all
-from .test_commands import polyak
+
+
+@pytest.fixture
+def polyak(capsys, monkeypatch):
+    """Runs a command in this process: starting Python for each takes longer than the work."""
+
+    def run(place, *arguments, code=0):
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(sys, "argv", ["polyak", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+            sys.exit(0)
+        printed = capsys.readouterr()
+        assert (ended.value.code or 0) == code, printed.err
+        return printed.err if code else printed.out
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +40,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_merge_takes_adapters_or_a_recipe_and_options_win(place):
+def test_merge_takes_adapters_or_a_recipe_and_options_win(place, polyak):
     given = ["--adapter", "a", "--adapter", "b", "--weight", "1", "--weight", "-1", "--method", "task_arithmetic"]
     report = json.loads(polyak(place, "lora", "merge", *given, "sum", "--json"))
     assert report["share_lost"] == 0
@@ -34,7 +53,7 @@ def test_merge_takes_adapters_or_a_recipe_and_options_win(place):
     assert "0 differ" in polyak(place, "verify", "ties")
 
 
-def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place):
+def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place, polyak):
     said = polyak(place, "lora", "extract", "base", "maths", "extracted", "--rank", "2")
     assert "28 modules of rank 2" in said
     assert "loses 0." in said
@@ -64,6 +83,6 @@ def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place):
         (["bake", "base", "a", "out"], 4, "adapter"),
     ],
 )
-def test_wrong_use_is_one_message_and_a_code(place, arguments, code, word):
+def test_wrong_use_is_one_message_and_a_code(place, polyak, arguments, code, word):
     assert word in polyak(place, "lora", *arguments, code=code)
     assert not (place / "out").exists()

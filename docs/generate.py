@@ -17,6 +17,7 @@ from polyak.methods import REQUIRED, Law, Method, Setting
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
+ADAPTERS = ROOT / "benchmarks" / "adapters.json"
 NONE = "–"
 
 
@@ -152,18 +153,41 @@ def _benchmark_row(row: Mapping[str, Any]) -> list[str]:
     return [row["work"], *times, NONE if theirs is None else _seconds(theirs)]
 
 
+def adapters_benchmark() -> str:
+    """The table of merges of adapters, or how to produce it."""
+    if not ADAPTERS.exists():
+        return "No results are kept in this checkout yet: `python benchmarks/adapter_speed.py` measures them."
+    found = json.loads(ADAPTERS.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
+    said = f"Measured with `{found['command']}` on one machine ({machine}). {found['what']}"
+    head = ["work", "modules", "seconds", "seconds a module", "relative error against float64"]
+    rows = [
+        [
+            r["work"],
+            str(r["modules"]),
+            f"{r['seconds']:.3g}",
+            f"{r['seconds'] / r['modules']:.3g}",
+            f"{r['error']:.10f}",
+        ]
+        for r in found["rows"]
+    ]
+    return f"{said}\n\n{table(head, rows)}\n\n{found['ratio']}"
+
+
 def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
+    "docs/adapters.md": {"adapters": adapters_benchmark},
     "docs/choosing-a-method.md": {"methods": methods_table},
     "docs/recipes.md": {
         "keys of a recipe": keys_of("Recipe"),
         "keys of a model": keys_of("Model"),
         "keys of an adapter": keys_of("Lora"),
         "keys of a rule": keys_of("Rule"),
+        "keys of a factorisation": keys_of("Factorisation"),
         "exit codes": exit_codes,
     },
 }

@@ -315,3 +315,23 @@ def test_a_result_is_replaced_only_by_force(pair):
 def test_an_ordinary_merge_refuses_such_a_recipe(pair):
     with pytest.raises(RecipeError, match="polyak lora merge"):
         polyak.plan({"models": [str(pair / "a")], "method": "linear", "adapter": {"rank": 2}})
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"rank": 3}, {"energy": 0.5, "space": "factors"}, {"absent": "zero", "base": "org/base"}], ids=str
+)
+def test_recipes_of_adapters_are_written_as_they_are_read(said):
+    jsonschema = pytest.importorskip("jsonschema")
+    data = {"models": ["a", "b"], "method": "linear", "adapter": said}
+    jsonschema.Draft202012Validator(recipe.schema()).validate(data)
+    asked = recipe.read(data)
+    assert recipe.loads(recipe.dump(asked)) == asked
+    assert asked.adapter == recipe.Factorisation(**said)
+
+
+@pytest.mark.parametrize(
+    "said", [{"rank": 0}, {"rank": 1.5}, {"energy": 0}, {"energy": 1.1}, {"space": "sum"}, {"ranks": 1}, [1]], ids=str
+)
+def test_what_the_result_cannot_be_like_is_refused(said):
+    with pytest.raises(RecipeError, match="adapter"):
+        recipe.read({"models": ["a"], "method": "linear", "adapter": said})

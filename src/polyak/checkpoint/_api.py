@@ -157,6 +157,7 @@ class Checkpoint(ABC):
         folder: Where its config and tokenizer lie, if anywhere.
         stamps: The files behind it, as they were when it was opened.
         inner: What it is a view of, if it is one.
+        held_nbytes: Anonymous memory that reading all of it comes to hold, bytes.
     """
 
     label: str
@@ -166,6 +167,7 @@ class Checkpoint(ABC):
     folder: Path | None = None
     stamps: tuple[Stamp, ...] = ()
     inner: Checkpoint | None = None
+    held_nbytes: int = 0
 
     @abstractmethod
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:

@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
+from ._patterns import Pattern
 from .folder import inside, read_json
 
 # Settings that make an adapter something else than W + s * B @ A, if they are set at all.
@@ -135,11 +137,16 @@ def _matched(patterns: Mapping[str, float], module: str, default: float, path: P
     """The value of the first pattern that matches the end of a module's name, from a dot on."""
     for pattern, value in patterns.items():
         try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
+            if _compiled(pattern).matches_end(module):
                 return value
-        except (re.error, RecursionError, OverflowError) as error:
-            raise CheckpointError(f"{path}: {pattern!r:.200} is not a regular expression: {error}.") from error
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {pattern!r:.200} is no pattern of module names: {error}.") from error
     return default
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> Pattern:
+    return Pattern(pattern)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class _LoraView(Checkpoint):
         finder = _Finder([*base.specs, *base.ties], self.label)
         self._updates = _unique(_updates(base, factors, settings, names, finder, scale), self.label)
         self._replaced = _unique(_replacements(base, factors, settings, names, finder), self.label)
+        held = {factor for update in self._updates.values() for factor in (update.left, update.right)}
+        self.held_nbytes = base.held_nbytes + sum(4 * factors.spec(factor).numel for factor in held)
         self.ties = {
             alias: held for alias, held in base.ties.items() if not self._changed(alias) and not self._changed(held)
         }

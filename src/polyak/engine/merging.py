@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from ..checkpoint import Checkpoint
@@ -110,19 +110,18 @@ def _copied(span: Span, space: Workspace, reads: list[Leaves], tile: int | None)
 
 def prepare(plan: Plan, workers: int) -> list[Prepared]:
     """Prepare the steps of a plan, and whatever nested merges they read from."""
-    for nested in nested_merges(plan):
-        _attach(nested, workers)
+    for model in plan.models.values():
+        attach(model, workers)
     return [Prepared(step, plan.recipe.seed) for step in plan.steps if step.kind != "beside"]
 
 
-def nested_merges(plan: Plan) -> Iterable[NestedMerge]:
-    """The nested merges among a plan's models, whatever views lie on them."""
-    for model in plan.models.values():
-        inner: Checkpoint | None = model
-        while inner is not None and not isinstance(inner, NestedMerge):
-            inner = inner.inner
-        if inner is not None:
-            yield inner
+def attach(model: Checkpoint, workers: int) -> None:
+    """Let a model be read if it is a nested merge, whatever views lie on it."""
+    inner: Checkpoint | None = model
+    while inner is not None and not isinstance(inner, NestedMerge):
+        inner = inner.inner
+    if inner is not None:
+        _attach(inner, workers)
 
 
 def _attach(nested: NestedMerge, workers: int) -> None:

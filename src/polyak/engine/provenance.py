@@ -9,6 +9,7 @@ from .. import recipe as recipes
 from .._version import __version__
 from ..checkpoint import Checkpoint
 from ..planning import BASE, Plan
+from ..recipe.writing import plain_source
 from .digest import new_hash
 
 FILE = "polyak.json"
@@ -30,23 +31,33 @@ def provenance(
         "digest": algorithm,
         "recipe": recipes.dump(plan.recipe),
         "recipe_digest": recipes.digest(plan.recipe),
-        "models": _read(plan.models, inputs, algorithm),
+        "models": _read(plan, plan.models, inputs, algorithm),
         "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
     }
-    return found | ({"statistics": _read(plan.statistics, inputs, algorithm)} if plan.statistics else {})
+    return found | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
 
 
 def _read(
-    checkpoints: Mapping[str, Checkpoint], inputs: Mapping[str, Mapping[str, str]], algorithm: str
+    plan: Plan, checkpoints: Mapping[str, Checkpoint], inputs: Mapping[str, Mapping[str, str]], algorithm: str
 ) -> dict[str, Any]:
     return {
         name: {
             "path": one.label,
+            **_source(plan, name),
             "digest": of_model(inputs.get(name, {}), algorithm),
             "tensors": dict(sorted(inputs.get(name, {}).items())),
         }
         for name, one in checkpoints.items()
     }
+
+
+def _source(plan: Plan, name: str) -> dict[str, Any]:
+    """How to read a model again that is more than a path."""
+    sources = {model.name: model.source for model in plan.recipe.models}
+    source = plan.recipe.base if name == BASE else sources.get(name)
+    if source is None or not (source.recipe or source.lora or source.key or source.strip_prefix):
+        return {}
+    return {"source": plain_source(source, plan.recipe)}
 
 
 def of_model(tensors: Mapping[str, str], algorithm: str) -> str:

@@ -10,11 +10,15 @@ from typing import Any, cast
 import numpy as np
 
 from .. import checkpoint as checkpoints
+from .. import recipe as recipes
 from ..checkpoint import Checkpoint
 from ..checkpoint.folder import read_json
+from ..checkpoint.lora import open_factors
 from ..checkpoint.safetensors import SafetensorsFile
 from ..errors import CheckpointError, PolyakError
+from ..planning import open_source
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
+from .merging import attach
 from .provenance import FILE
 
 
@@ -69,7 +73,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 def _digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
     """The digest of every tensor in the folder, heads and masks under `heads/<model>.safetensors:<name>`."""
-    with checkpoints.open(folder) as model:
+    with _opened(folder) as model:
         for name in model.specs:
             yield name, digest_of(model, name, algorithm)
     for path in sorted([*folder.glob("heads/*.safetensors"), *folder.glob("masks/*.safetensors")]):
@@ -98,11 +102,28 @@ def _check_input(model: object, algorithm: str) -> str:
             stated = cast("dict[str, str]", tensors)
         case _:
             return "not described"
-    if not Path(path).exists():
+    source = cast("dict[str, Any]", model).get("source")
+    if source is None and not Path(path).exists():
         return "not found"
     try:
-        with checkpoints.open(path) as opened:
+        with _opened(Path(path)) if source is None else _reread(source) as opened:
             changed = [name for name, digest in stated.items() if digest_of(opened, name, algorithm) != digest]
     except PolyakError as error:
         return str(error)
     return "unchanged" if not changed else f"changed: {', '.join(changed[:3])}" + (" ..." if len(changed) > 3 else "")
+
+
+def _opened(path: Path) -> Checkpoint:
+    """A model, or the factors of an adapter."""
+    if path.is_dir() and (path / "adapter_config.json").exists():
+        return open_factors(path)
+    return checkpoints.open(path)
+
+
+def _reread(source: object) -> Checkpoint:
+    """A model that has adapters on it, is a nested merge, or is looked at in another way."""
+    given = {"name": "model", **cast("dict[str, Any]", source)} if isinstance(source, dict) else source
+    recipe = recipes.read({"models": [given], "method": "linear"}, Path("/"))
+    model = open_source(recipe.models[0].source, recipe.folder)
+    attach(model, 1)
+    return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..checkpoint import Checkpoint
 from ..methods import Law, Method
 from ._model import NestedMerge, Plan, Step
 
@@ -20,14 +21,30 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
-    return PROCESS_NBYTES + workers * _worker_nbytes(plan)
+    held = sum(_held_nbytes(model) for model in plan.models.values())
+    return PROCESS_NBYTES + held + workers * _worker_nbytes(plan)
 
 
 def _worker_nbytes(plan: Plan) -> int:
     """What one worker holds; nested merges are computed while it waits for them."""
-    nested = [model for model in plan.models.values() if isinstance(model, NestedMerge)]
+    nested = [found for model in plan.models.values() if (found := _nested(model))]
     inside = sum(_worker_nbytes(one.plan) for one in nested)
     return inside + max((_step_nbytes(step) for step in plan.steps), default=0)
+
+
+def _held_nbytes(model: Checkpoint) -> int:
+    """What a model holds in memory however small the piece that is read: the factors of its adapters."""
+    nested = _nested(model)
+    inside = sum(_held_nbytes(one) for one in nested.plan.models.values()) if nested else 0
+    return model.held_nbytes + inside
+
+
+def _nested(model: Checkpoint) -> NestedMerge | None:
+    """The nested merge that a model is, whatever views lie on it."""
+    inner: Checkpoint | None = model
+    while inner is not None and not isinstance(inner, NestedMerge):
+        inner = inner.inner
+    return inner
 
 
 def _step_nbytes(step: Step) -> int:

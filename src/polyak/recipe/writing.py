@@ -68,6 +68,12 @@ def _part(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     return {key: value for key, value in plain(recipe, folder).items() if key not in ("dtype", "seed", "buffers")}
 
 
+def plain_source(source: Source, recipe: Recipe) -> dict[str, Any]:
+    """The data that reads as this source of a recipe in the root folder: its paths are absolute."""
+    data = _source(source, recipe, Path("/"))
+    return data if isinstance(data, dict) else {"path": data}
+
+
 def _without_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if value not in (None, {}, [])}
 

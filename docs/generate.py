@@ -18,6 +18,7 @@ from polyak.methods import REQUIRED, Law, Method, Setting
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 ADAPTERS = ROOT / "benchmarks" / "adapters.json"
+SPECTRAL = ROOT / "benchmarks" / "spectral.json"
 NONE = "–"
 
 
@@ -174,6 +175,28 @@ def adapters_benchmark() -> str:
     return f"{said}\n\n{table(head, rows)}\n\n{found['ratio']}"
 
 
+def spectral_benchmark() -> str:
+    """The table of merges of whole matrices, or how to produce it."""
+    if not SPECTRAL.exists():
+        return (
+            "No results are kept in this checkout yet. `make bench-spectral` measures them, and `make fix` writes them."
+        )
+    found = json.loads(SPECTRAL.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
+    head = ["work", "against", "theirs", "polyak", "ratio", "ratio of CPU time", "target", "their error", "our error"]
+    said = (
+        f"Measured with `python benchmarks/spectral_speed.py --runs {found['runs']}` on one machine ({machine}): "
+        f"{found['experts']} experts, one layer of the shape {found['shape']}. Errors are relative to float64."
+    )
+    return f"{said}\n\n{table(head, map(_spectral_row, found['rows']))}"
+
+
+def _spectral_row(row: Mapping[str, Any]) -> list[str]:
+    times = [_seconds(row["their_s"]), _seconds(row["our_s"]), f"{row['ratio']:.2f}", f"{row['cpu_ratio']:.2f}"]
+    errors = [f"{row[name]:.1e}" if name in row else NONE for name in ("their_error", "our_error")]
+    return [f"`{row['work']}`", row["against"], *times, row["target"], *errors]
+
+
 def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
@@ -181,7 +204,7 @@ def _seconds(seconds: float) -> str:
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
     "docs/adapters.md": {"adapters": adapters_benchmark},
-    "docs/choosing-a-method.md": {"methods": methods_table},
+    "docs/choosing-a-method.md": {"methods": methods_table, "speed of decompositions": spectral_benchmark},
     "docs/recipes.md": {
         "keys of a recipe": keys_of("Recipe"),
         "keys of a model": keys_of("Model"),

@@ -108,3 +108,22 @@ def test_results_of_the_benchmark_become_tables(generate, monkeypatch, tmp_path)
     assert "| linear | 1 s | 1.25 s | 1.25 | 1.3 | 10 s |" in written
     assert "| ties | 1 s | 2 s | 2.00 | 2.2 | – |" in written
     assert "| memory | 200 MB | 300 MB |" in written
+
+
+SPECTRAL = {
+    "machine": {"CPU": "a CPU"}, "shape": "150M", "experts": 8, "runs": 3,
+    "rows": [
+        {"work": "tsv_m", "against": "them", "target": "1/3", "their_s": 3.0, "our_s": 1.5, "ratio": 0.5,
+         "cpu_ratio": 0.25, "their_error": 1e-5, "our_error": 2e-8},
+        {"work": "aswudi", "against": "it", "target": "1.5", "their_s": 1, "our_s": 2, "ratio": 2, "cpu_ratio": 2},
+    ],
+}  # fmt: skip
+
+
+def test_results_of_decompositions_become_a_table(generate, monkeypatch, tmp_path):
+    monkeypatch.setattr(generate, "SPECTRAL", tmp_path / "spectral.json")
+    assert "make bench-spectral" in generate.spectral_benchmark()
+    (tmp_path / "spectral.json").write_text(json.dumps(SPECTRAL))
+    written = generate.spectral_benchmark()
+    assert "| `tsv_m` | them | 3 s | 1.5 s | 0.50 | 0.25 | 1/3 | 1.0e-05 | 2.0e-08 |" in written
+    assert "| `aswudi` | it | 1 s | 2 s | 2.00 | 2.00 | 1.5 | – | – |" in written

@@ -77,7 +77,7 @@ class Fisher(Statistic):
         self._given_outputs = log_likelihood or outputs or (lambda module, batch: module(batch))
         self._likelihood: Likelihood | None = None if log_likelihood else likelihood
         self.estimator: Estimator = "empirical" if log_likelihood else estimator
-        self._targets, self._samples, self._seed, self._per = targets, samples, seed, per
+        self._targets, self.samples, self._seed, self._per = targets, samples, seed, per
         self._check_arguments(log_likelihood is not None)
         self._measured = self._parameters()
         self._together = together or self._as_fit()
@@ -88,8 +88,8 @@ class Fisher(Statistic):
             raise TaskError("Fisher information needs a likelihood: what the outputs mean, or a log_likelihood.")
         if self.estimator == "empirical" and self._targets is None and not has_log_likelihood:
             raise TaskError("the empirical estimator needs targets.")
-        if self._samples < 1:
-            raise TaskError(f"samples must be at least 1; got {self._samples}.")
+        if self.samples < 1:
+            raise TaskError(f"samples must be at least 1; got {self.samples}.")
 
     def _parameters(self) -> dict[str, Tensor]:
         found = {
@@ -111,7 +111,7 @@ class Fisher(Statistic):
         if self._likelihood in ("tokens", "language_model"):
             found["log_probability"] = "summed" if self._per == "example" else "averaged over positions"
         if self.estimator == "sampled":
-            found |= {"samples": str(self._samples), "seed": str(self._seed)}
+            found |= {"samples": str(self.samples), "seed": str(self._seed)}
         return found
 
     def measurable(self) -> list[str]:
@@ -164,7 +164,7 @@ class Fisher(Statistic):
             return None
         import torch
 
-        drawn = [space(self._likelihood).noise(self._seed, one, self._places, self._samples) for one in identities]
+        drawn = [space(self._likelihood).noise(self._seed, one, self._places, self.samples) for one in identities]
         return torch.stack([torch.from_numpy(one) for one in drawn])
 
     def _squares(
@@ -227,4 +227,4 @@ class Fisher(Statistic):
         return said, said.detach()
 
     def _directions(self, found: Tensor, target: Any, draw: Any) -> Iterator[Tensor]:
-        return directions(self._likelihood, self.estimator, Example(found, target, draw, self._samples, per=self._per))
+        return directions(self._likelihood, self.estimator, Example(found, target, draw, self.samples, per=self._per))

@@ -12,7 +12,7 @@ from ._api import Outputs, evaluating
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def recalibrate(
@@ -57,13 +57,18 @@ def recalibrate(
             advance(seen)
         if not seen:
             raise TaskError("there is nothing to recalibrate on: the data has no examples.")
+        found = _buffers(norms)
+    return {name: buffer.cpu().numpy().copy() for name, buffer in found.items()}
+
+
+def _buffers(norms: Mapping[str, Any]) -> dict[str, Tensor]:
     found = {
         f"{name}.{key}".lstrip("."): buffer for name, norm in norms.items() for key, buffer in norm.named_buffers()
     }
     for name, buffer in found.items():
         if not bool(buffer.isfinite().all()):
             raise TaskError(f"{name!r} is not finite after recalibration: look for NaN in the data.")
-    return {name: buffer.cpu().numpy().copy() for name, buffer in found.items()}
+    return found
 
 
 def _norms(module: nn.Module) -> Mapping[str, Any]:

@@ -148,11 +148,11 @@ def cost(statistic: Statistic, data: Data, live: LiveModel) -> str:
     n = data.count()
     if isinstance(statistic, Gram):
         return f"{n} examples, forwards once each; the Grams take {statistic.cost() / 1e6:.0f} MB while they are summed"
-    passes = 1
-    if isinstance(statistic, Fisher) and statistic.estimator == "exact":
-        passes = classes(data, live)
-    elif isinstance(statistic, Fisher):
-        passes = statistic.samples
-    each = "place of each example" if data.task.likelihood in ("tokens", "language_model") else "example"
-    many = f"{passes} backward pass{'es' * (passes != 1)} for each {each}" if passes else ""
-    return f"{n} examples of {entries / 1e6:.1f} M parameters, {many}; sums take {8 * entries / 1e6:.0f} MB"
+    assert isinstance(statistic, Fisher)
+    exact, sequences = statistic.estimator == "exact", data.task.likelihood in ("tokens", "language_model")
+    passes = classes(data, live) if exact else statistic.samples if statistic.estimator == "sampled" else 1
+    each = "position of each example" if exact and sequences else "example"
+    return (
+        f"{n} examples, {passes} backward pass{'es' * (passes != 1)} for each {each}, through {entries / 1e6:.3g} M "
+        f"parameters; the sums take {8 * entries / 1e6:.3g} MB"
+    )

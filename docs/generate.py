@@ -201,6 +201,22 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def fisher_accuracy() -> str:
+    """How far measured Fisher information is from what it should be."""
+    found = json.loads((RESULTS.parent / "fisher_accuracy.json").read_text(encoding="utf-8"))
+    head = [
+        "model",
+        "batch size",
+        "error of polyak",
+        "error of the squared batch gradient",
+        "ratio of its sum",
+        "cosine",
+    ]
+    rows = [[row["model"], str(row["batch"]), f"{row['error']:.1e}", *(f"{row[f'squared_{key}']:.2f}" for key in
+            ("error", "ratio", "cosine"))] for row in found["rows"]]  # fmt: skip
+    return table(head, rows)
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
     "docs/adapters.md": {"adapters": adapters_benchmark},
@@ -213,6 +229,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "keys of a factorisation": keys_of("Factorisation"),
         "exit codes": exit_codes,
     },
+    "docs/statistics.md": {"accuracy of Fisher information": fisher_accuracy},
 }
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from ..errors import PolyakError
 app = typer.Typer(
     name="polyak",
     help="Turn many sets of neural-network weights into one better model.",
-    epilog="Exit codes: 0 done; 2 usage; 3 the recipe; 4 an input; 5 the output; 6 verification; 7 a task; "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done; 2 usage; 3 recipe; 4 input; 5 output; 6 verification; 7 task; 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

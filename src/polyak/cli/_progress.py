@@ -12,24 +12,30 @@ PATIENCE = 2.0  # seconds of work that need no bar
 
 
 class Bar:
-    """What `polyak merge` shows while it works."""
+    """What commands show while they work.
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    Args of the constructor:
+        quiet: Show nothing.
+        doing: What is going on, in a word.
+        unit: What is counted, if not bytes.
+    """
+
+    def __init__(self, *, quiet: bool, doing: str = "merging", unit: str = "") -> None:
+        self._quiet, self._doing, self._unit = quiet, doing, unit
         self._terminal = sys.stderr.isatty() and not quiet
         self._lock = threading.Lock()
         self._total, self._done, self._began = 0, 0, time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
-    def start(self, nbytes: int) -> None:
-        """The work begins; it reads about so many bytes."""
-        self._total, self._began = nbytes, time.monotonic()
+    def start(self, total: int) -> None:
+        """The work begins; it takes about so many bytes or units."""
+        self._total, self._began = total, time.monotonic()
 
-    def advance(self, nbytes: int) -> None:
-        """So many more bytes have been read; from any thread."""
+    def advance(self, more: int) -> None:
+        """So many more are done; from any thread."""
         with self._lock:
-            self._done += nbytes
+            self._done += more
             if self._terminal and self._bar is None and time.monotonic() - self._began > PATIENCE:
                 self._show()
             if self._bar is not None:
@@ -39,10 +45,23 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-        columns = [BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
-        self._bar = Progress("merging", *columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("merging", total=self._total)
+        amounts = [self._counted()] if self._unit else [DownloadColumn(), TransferSpeedColumn()]
+        columns = [BarColumn(), *amounts, TimeRemainingColumn()]
+        self._bar = Progress(self._doing, *columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(self._doing, total=self._total)
         self._bar.start()
+
+    def _counted(self) -> Any:
+        from rich.progress import ProgressColumn
+        from rich.text import Text
+
+        unit = self._unit
+
+        class Counted(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                return Text(f"{task.completed:,.0f}/{task.total:,.0f} {unit}, {task.speed or 0:,.0f}/s")
+
+        return Counted()
 
     def say(self, text: str) -> None:
         """Something that the user should know."""

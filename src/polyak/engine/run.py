@@ -33,11 +33,11 @@ SHARD_NBYTES = 5_000_000_000
 class Progress(Protocol):
     """Who watches a merge."""
 
-    def start(self, nbytes: int) -> None:
+    def start(self, nbytes: int, /) -> None:
         """The merge begins; it reads about so many bytes."""
         ...
 
-    def advance(self, nbytes: int) -> None:
+    def advance(self, nbytes: int, /) -> None:
         """So many more bytes have been read."""
         ...
 
@@ -49,8 +49,8 @@ class Progress(Protocol):
 class Silent:
     """Watches nothing."""
 
-    def start(self, nbytes: int) -> None: ...
-    def advance(self, nbytes: int) -> None: ...
+    def start(self, nbytes: int, /) -> None: ...
+    def advance(self, nbytes: int, /) -> None: ...
     def say(self, text: str) -> None: ...
 
 

@@ -26,19 +26,20 @@ class Place:
 
     file: str
     path: str = ""
+    whole: str = "the recipe"
 
     def __truediv__(self, key: str) -> Place:
-        return Place(self.file, f"{self.path}.{key}" if self.path else key)
+        return Place(self.file, f"{self.path}.{key}" if self.path else key, self.whole)
 
     def __getitem__(self, index: int) -> Place:
-        return Place(self.file, f"{self.path}[{index}]")
+        return Place(self.file, f"{self.path}[{index}]", self.whole)
 
     def wanted(self, what: str, got: object, remedy: str = "") -> RecipeError:
         """Say what should stand here instead."""
         return self.error(f"must be {what}; got {_shown(got)}", remedy)
 
     def error(self, problem: str, remedy: str = "") -> RecipeError:
-        return RecipeError(" ".join(filter(None, [f"{self.file}: {self.path or 'the recipe'} {problem}.", remedy])))
+        return RecipeError(" ".join(filter(None, [f"{self.file}: {self.path or self.whole} {problem}.", remedy])))
 
 
 class Table:

@@ -22,8 +22,8 @@ A target of `IGNORED` does not count: padding, prompts, pieces of words after th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import TaskError, suggestion
@@ -51,30 +51,68 @@ class Batch:
         targets: What is wanted, shaped as the task's likelihood says; None if the task has no labels.
         examples: The position of each example in its split.
         mask: Which positions of sequences are not padding, (n, positions) of bool; None if there are no sequences.
+        extra: What else the task's scores need.
     """
 
     inputs: Mapping[str, Any]
     targets: Tensor | None
     examples: tuple[int, ...]
     mask: Tensor | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def to(self, device: str | Any) -> Batch:
         """The same examples on another device."""
-        moved = {name: _moved(value, device) for name, value in self.inputs.items()}
-        return replace(self, inputs=moved, targets=_moved(self.targets, device), mask=_moved(self.mask, device))
+        inputs, extra = (
+            {name: _moved(value, device) for name, value in values.items()} for values in (self.inputs, self.extra)
+        )
+        targets, mask = _moved(self.targets, device), _moved(self.mask, device)
+        return replace(self, inputs=inputs, targets=targets, mask=mask, extra=extra)
 
 
-class Task(ABC):
-    """Examples in splits, and how a model is scored on them.
+@dataclass(frozen=True)
+class Asked:
+    """Which examples of a task, and how they are run.
+
+    Attributes:
+        split: One of the task's.
+        limit: At most so many, the first of the split.
+        batch_size: Examples that go through the model together.
+        device: Where the model runs, as torch names it.
+        progress: Told how many more examples are done.
+    """
+
+    split: str = "test"
+    limit: int | None = None
+    batch_size: int = 32
+    device: str = "cpu"
+    progress: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One number an example.
+
+    Attributes:
+        examples: The position of each example in its split.
+        values: The scores, float64.
+        weights: How much each counts, float64.
+    """
+
+    examples: tuple[int, ...]
+    values: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
+
+
+class Scorer(ABC):
+    """Whatever gives a model one number an example: a task, another library's benchmark, a function of a checkpoint.
 
     Attributes:
         name: What reports call it.
         metric: What the score is, such as `accuracy`.
         higher_is_better: Whether more of the metric is better.
-        likelihood: What the outputs mean; None if they are no parameters of a distribution.
         splits: The splits that it has, of `SPLITS`; no two have an example in common.
         notes: What the user should know, such as examples that were dropped because two splits had them.
     """
@@ -82,9 +120,55 @@ class Task(ABC):
     name: str
     metric: str
     higher_is_better: bool = True
-    likelihood: Likelihood | None = None
     splits: tuple[str, ...] = SPLITS
     notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def score(self, checkpoint: Checkpoint, asked: Asked) -> Outcome:
+        """The numbers of a model.
+
+        Raises:
+            TaskError: the split is unknown or empty, or the model cannot do the task.
+        """
+
+    @abstractmethod
+    def digest(self, split: str) -> str:
+        """Hexadecimal digest of the examples of a split and of every setting that the scores depend on."""
+
+    def count(self, split: str) -> int | None:
+        """How many examples a split has; None if that is not known before they are scored."""
+        return None
+
+    def summarise(self, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The metric from the weighted mean of the scores, entry by entry: the mean itself unless overridden."""
+        return mean
+
+    def check_split(self, split: str) -> None:
+        """Refuse a split that is not there.
+
+        Raises:
+            TaskError: with those that are.
+        """
+        if split not in self.splits:
+            raise TaskError(
+                f"task {self.name!r} has no split {split!r}. {suggestion(split, self.splits)} Calibration, validation "
+                "and test examples are kept apart: give each its own data, or fractions of one file."
+            )
+
+
+class Task(Scorer):
+    """Examples in splits, and how a torch module is run and scored on them.
+
+    Attributes:
+        likelihood: What the outputs mean; None if they are no parameters of a distribution.
+    """
+
+    likelihood: Likelihood | None = None
+
+    def score(self, checkpoint: Checkpoint, asked: Asked) -> Outcome:
+        from .running import run
+
+        return run(self, checkpoint, asked)
 
     @abstractmethod
     def count(self, split: str) -> int:
@@ -134,19 +218,15 @@ class Task(ABC):
     def scores(self, module: nn.Module, batch: Batch) -> Tensor:
         """One number an example, (n,), whose weighted mean is the metric (or what `summarise` makes the metric of)."""
 
+    def scoring(self, module: nn.Module) -> Callable[[Batch], Tensor]:
+        """`scores` of a module whose weights stay as they are, so that what all batches share is computed once."""
+        return lambda batch: self.scores(module, batch)
+
     def weights(self, batch: Batch) -> Tensor:
         """How much each example counts in the mean, (n,): 1, or the number of its words where words are scored."""
         import torch
 
         return torch.ones(len(batch))
-
-    def summarise(self, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The metric from the weighted mean of the scores, entry by entry: the mean itself unless overridden."""
-        return mean
-
-    @abstractmethod
-    def digest(self, split: str) -> str:
-        """Hexadecimal digest of the examples of a split and of every setting that the scores depend on."""
 
     @abstractmethod
     def live(self, checkpoint: Checkpoint) -> LiveModel:
@@ -155,18 +235,6 @@ class Task(ABC):
         Raises:
             TaskError: a parameter is filled by no tensor as it is, or a tensor fills no parameter.
         """
-
-    def check_split(self, split: str) -> None:
-        """Refuse a split that the task does not have.
-
-        Raises:
-            TaskError: with those that it has.
-        """
-        if split not in self.splits:
-            raise TaskError(
-                f"task {self.name!r} has no split {split!r}. {suggestion(split, self.splits)} Calibration, validation "
-                "and test examples are kept apart: give each its own data, or fractions of one file."
-            )
 
 
 def _moved(value: Any, device: Any) -> Any:

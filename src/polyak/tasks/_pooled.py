@@ -18,14 +18,16 @@ class Pooled(nn.Module):
     the search for each tensor's parameter finds out by itself.
     """
 
-    def __init__(self, encoder: nn.Module, layer: Mapping[str, Tensor], name: str, how: str, classes: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, layer: Mapping[str, Tensor], name: str, how: str, classes: int | None
+    ) -> None:
         super().__init__()
         weight = layer.get(f"{name}.weight")
-        if weight is None or weight.ndim != 2 or len(weight) != classes:
+        if weight is None or weight.ndim != 2 or len(weight) != (classes or len(weight)):
             got = "is missing" if weight is None else f"is {tuple(weight.shape)}"
-            raise TaskError(f"the head '{name}.weight' {got}; the task needs ({classes}, hidden size).")
+            raise TaskError(f"the head '{name}.weight' {got}; the task needs ({classes or 'classes'}, hidden size).")
         self.encoder, self.how = encoder, how
-        self.layer = nn.Linear(weight.shape[1], classes, bias=f"{name}.bias" in layer)
+        self.layer = nn.Linear(weight.shape[1], len(weight), bias=f"{name}.bias" in layer)
         self.layer.load_state_dict({key.removeprefix(f"{name}."): tensor for key, tensor in layer.items()})
 
     def forward(self, attention_mask: Tensor, **inputs: Any) -> Tensor:

@@ -38,13 +38,13 @@ def from_transformers(auto_class: str, folder: Path, **changes: Any) -> Build:
     return build
 
 
-def pooled(folder: Path, *, how: str, classes: int, head: str = "classifier") -> Build:
+def pooled(folder: Path, *, how: str, classes: int | None, head: str = "classifier") -> Build:
     """A builder of an encoder whose pooled last hidden states a linear layer, `head`, classifies.
 
     Args:
         folder: Where the encoder's config.json lies.
         how: `mean` of the positions that are not padding, or the `first`.
-        classes: How many there are.
+        classes: How many there must be; None takes what the layer has.
         head: What the layer's tensors are called: `head`.weight, `head`.bias.
     """
     encode = from_transformers("AutoModel", folder)

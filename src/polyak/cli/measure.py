@@ -1,0 +1,147 @@
+"""polyak measure"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from . import app
+
+if TYPE_CHECKING:
+    from ..statistics import Measurement, Statistic
+    from ..statistics.of_task import Data
+    from ..tasks import LiveModel
+
+measure = typer.Typer(
+    help="Measure statistics of a model on data, for methods that ask for them.", no_args_is_help=True
+)
+app.add_typer(measure, name="measure")
+
+Model = Annotated[str, typer.Argument(help="The model.", show_default=False)]
+TaskName = Annotated[str, typer.Option(help="A task: a YAML file, or module:function.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.", show_default=False)]
+Split = Annotated[str, typer.Option(help="calibration, validation or test.")]
+Examples = Annotated[int, typer.Option(help="At most so many examples.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Examples that go through the model together, at most.", min=1)]
+Seed = Annotated[int | None, typer.Option(help="Choose examples at random (default: the first ones).", min=0)]
+Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it.")]
+Module = Annotated[str, typer.Option(help="module:function that makes the torch module to run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished measurement.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there, finished or not.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+@measure.command()
+def fisher(
+    model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
+    estimator: Annotated[
+        Literal["auto", "exact", "sampled", "empirical"],
+        typer.Option(help="auto is exact for regression and up to 10 classes, else sampled."),
+    ] = "auto",
+    samples: Annotated[int, typer.Option(help="Draws an example, where labels are sampled.", min=1)] = 1,
+    batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
+    resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Diagonal Fisher information: per example, squared, averaged."""
+    from ..statistics.of_task import fisher_of
+
+    data, live = _data(model, task, module, split, examples, batch_size, seed, device)
+    chosen = None if estimator == "auto" else estimator
+    statistic = fisher_of(data, live, estimator=chosen, samples=samples, seed=seed or 0)
+    _run(statistic, data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+
+
+@measure.command()
+def gram(
+    model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
+    batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
+    resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Gram matrices of the inputs of linear layers and convolutions, without padding."""
+    from ..statistics.of_task import gram_of
+
+    data, live = _data(model, task, module, split, examples, batch_size, seed, device)
+    _run(gram_of(data, live), data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+
+
+@measure.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Measurements of parts of the data.", show_default=False)],
+    out: Out,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """One measurement from those of parts of the data, weighted by how much each observed."""
+    from ..statistics import load, merged
+
+    found = merged([load(part) for part in parts])
+    found.save(out, force=force)
+    _tell(found, out, as_json=as_json, quiet=quiet)
+
+
+def _data(
+    model: str, task: str, module: str, split: str, examples: int, batch_size: int, seed: int | None, device: str
+) -> tuple[Data, LiveModel]:
+    """The examples, and the model brought to life."""
+    from .. import checkpoint
+    from ..errors import TaskError
+    from ..statistics.of_task import Data
+    from ..tasks import Task
+    from ._evaluation import load_tasks
+
+    found = load_tasks([task], module)[0]
+    if not isinstance(found, Task):
+        raise TaskError(f"task {found.name!r} scores models by itself; a statistic needs one that shows its outputs.")
+    data = Data(found, split, examples, batch_size, seed, device)
+    data.count()  # a split that is not there is known before the model is read
+    live = found.live(checkpoint.open(model))
+    live.module.to(device)
+    return data, live
+
+
+def _run(
+    statistic: Statistic, data: Data, live: LiveModel, out: Path, *, resume: bool, force: bool, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    from ..statistics import measure_to
+    from ..statistics.of_task import cost
+    from ._progress import Bar
+
+    bar = Bar(quiet=quiet or as_json, doing="measuring", unit="examples")
+    bar.say(f"{cost(statistic, data, live)}.")
+    bar.start(data.count())
+    done = [0]
+
+    def advance(examples: int) -> None:
+        bar.advance(examples - done[0])
+        done[0] = examples
+
+    try:
+        with bar:
+            found = measure_to(
+                out, statistic, data.trees, data=data.digest, resume=resume, force=force, advance=advance
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted. Go on with the same command and --resume", err=True)
+        raise typer.Exit(130) from None
+    for note in found.notes:
+        bar.say(f"note: {note}")
+    _tell(found, out, as_json=as_json, quiet=quiet)
+
+
+def _tell(found: Measurement, out: Path, *, as_json: bool, quiet: bool) -> None:
+    said: dict[str, Any] = {
+        "out": str(out), "kind": found.kind, "tensors": len(found.tensors), "examples": found.examples,
+        "model": found.model, "data": found.data, **cast("dict[str, Any]", found.facts), "notes": list(found.notes),
+    }  # fmt: skip
+    if as_json:
+        import json
+
+        print(json.dumps(said))
+    elif not quiet:
+        how = ", ".join(f"{key} {value}" for key, value in found.facts.items())
+        print(f"{out}: {found.kind} of {len(found.tensors)} tensors over {found.examples} examples ({how})")

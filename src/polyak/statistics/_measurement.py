@@ -1,0 +1,156 @@
+"""What came out of a measurement, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import checkpoint as checkpoints
+from ..checkpoint import DTYPES, TensorSpec
+from ..checkpoint.safetensors import layout
+from ..engine.draft import sync_folder, writing
+from ..errors import CheckpointError, Mismatch, OutputExists
+from ..planning.measured import KIND, MODEL
+
+_DATA, _EXAMPLES, _ROWS, _FACTS = "polyak.data", "polyak.examples", "polyak.rows", "polyak.facts"
+_BY_DTYPE = {np.dtype("<f4"): DTYPES["F32"], np.dtype("<f8"): DTYPES["F64"]}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A statistic of a model on data.
+
+    Attributes:
+        kind: `fisher` or `gram`.
+        tensors: Means over what was observed, by the names of the model's tensors, float32.
+        rows: Over how many observations each is the mean: examples, or rows of inputs.
+        examples: How many examples were observed.
+        model: Digest of the tensors that it is of.
+        data: Digest of the examples.
+        facts: How it was measured: estimator, likelihood, seed and the like.
+        notes: What the user should know, such as layers that were left out; not kept in the file.
+    """
+
+    kind: str
+    tensors: Mapping[str, NDArray[np.floating[Any]]]
+    rows: Mapping[str, int]
+    examples: int
+    model: str
+    data: str
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    notes: tuple[str, ...] = ()
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write it as a safetensors file that is a checkpoint named like the weights; whole or not at all.
+
+        Raises:
+            OutputExists: something is there, and `force` does not allow to replace it.
+            OutputError: it cannot be written.
+        """
+        path = Path(path)
+        refuse_to_overwrite(path, force=force)
+        write(path, self.tensors, self._metadata())
+        return path
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            KIND: self.kind, MODEL: self.model, _DATA: self.data, _EXAMPLES: str(self.examples),
+            _ROWS: json.dumps(dict(self.rows), sort_keys=True), _FACTS: json.dumps(dict(self.facts), sort_keys=True),
+        }  # fmt: skip
+
+
+def load(path: str | Path) -> Measurement:
+    """Read a measurement that was saved.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
+    with checkpoints.open(path) as file:
+        try:
+            said = file.metadata
+            rows = cast("dict[str, int]", json.loads(said[_ROWS]))
+            facts = cast("dict[str, str]", json.loads(said[_FACTS]))
+            if set(rows) != set(file.specs):
+                raise ValueError
+            tensors = {name: file.read(name) for name in file.specs}
+            return Measurement(said[KIND], tensors, rows, int(said[_EXAMPLES]), said[MODEL], said[_DATA], facts)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise CheckpointError(
+                f"{path} is no measurement: its metadata lacks what `polyak measure` writes. Measure again."
+            ) from None
+
+
+def merged(parts: Sequence[Measurement]) -> Measurement:
+    """One measurement from those of parts of the data: means weighted by how much each part observed.
+
+    Raises:
+        Mismatch: they are of different kinds or models, were measured differently, or hold the same data twice.
+    """
+    first = parts[0]
+    for other in parts[1:]:
+        for what in ("kind", "model", "facts"):
+            if getattr(other, what) != getattr(first, what):
+                raise Mismatch(
+                    f"measurements of different {what} cannot be put together: {getattr(first, what)!r} and "
+                    f"{getattr(other, what)!r}."
+                )
+        if other.tensors.keys() != first.tensors.keys():
+            odd = sorted(other.tensors.keys() ^ first.tensors.keys())[0]
+            raise Mismatch(f"measurements of different tensors cannot be put together: only one has {odd!r}.")
+    if len({part.data for part in parts}) < len(parts):
+        raise Mismatch("two of the measurements are of the same examples, which would count twice. Leave one out.")
+    rows = {name: sum(part.rows[name] for part in parts) for name in first.rows}
+    tensors = {name: _mean([p.tensors[name] for p in parts], [p.rows[name] for p in parts]) for name in first.tensors}
+    examples = sum(part.examples for part in parts)
+    return replace(first, tensors=tensors, rows=rows, examples=examples, data=_joined([part.data for part in parts]))
+
+
+def _mean(each: Sequence[NDArray[Any]], rows: Sequence[int]) -> NDArray[np.float32]:
+    total = sum((n * one.astype(np.float64) for one, n in zip(each, rows, strict=True)), np.zeros(each[0].shape))
+    return (total / max(sum(rows), 1)).astype(np.float32)
+
+
+def _joined(digests: Sequence[str]) -> str:
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(",".join(sorted(digests)).encode())
+
+
+def refuse_to_overwrite(path: Path, *, force: bool) -> None:
+    """Refuse a place that is taken.
+
+    Raises:
+        OutputExists: by a file, unless `force`; by a folder.
+    """
+    if path.is_dir():
+        raise OutputExists(f"{path} is a folder; name a file, such as {path / 'fisher.safetensors'}.")
+    if path.exists() and not force:
+        raise OutputExists(f"{path} exists. Choose another place, or replace it with --force.")
+
+
+def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file of float32 or float64; what was there is replaced in one step.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(one).reshape(np.shape(one)) for name, one in tensors.items()}
+    head, offsets = layout([TensorSpec(n, _BY_DTYPE[a.dtype], a.shape) for n, a in arrays.items()], metadata)
+    draft = path.with_name(f".{path.name}.draft")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(head)
+            for name in sorted(arrays, key=lambda name: offsets[name]):
+                file.write(arrays[name].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)

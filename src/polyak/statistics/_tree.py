@@ -1,0 +1,57 @@
+"""Batches of any form - tensors in mappings, lists and tuples - taken apart into examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import TaskError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def flatten(batch: object) -> tuple[list[Tensor], Callable[[Sequence[Any]], Any]]:
+    """The tensors of a batch, and what puts others in their places; all else stays as it is.
+
+    Raises:
+        TaskError: there is no tensor, or their first axes, the examples, differ in length.
+    """
+    tensors: list[Any] = []
+
+    def take(value: Any) -> Callable[[Iterator[Any]], Any]:
+        if hasattr(value, "detach"):
+            tensors.append(value)
+            return next
+        if isinstance(value, Mapping):
+            parts = {key: take(one) for key, one in cast("Mapping[Any, Any]", value).items()}
+            return lambda given: {key: part(given) for key, part in parts.items()}
+        if isinstance(value, list | tuple):
+            places = [take(one) for one in cast("Sequence[Any]", value)]
+            made = cast("Callable[[Any], Any]", type(value))
+            if hasattr(value, "_fields"):
+                return lambda given: made(*[place(given) for place in places])
+            return lambda given: made([place(given) for place in places])
+        return lambda given: value
+
+    rebuild = take(batch)
+    lengths = {tuple(tensor.shape[:1]) for tensor in tensors}
+    if len(lengths) != 1 or () in lengths:
+        got = "no tensor" if not tensors else f"tensors of the shapes {[list(t.shape) for t in tensors]}"
+        raise TaskError(
+            f"a batch must be tensors with the examples along their first axis; got a {type(batch).__name__} with "
+            f"{got}."
+        )
+    return tensors, lambda given: rebuild(iter(given))
+
+
+def bytes_of(tensors: Sequence[Any], index: int) -> bytes:
+    """What one example is, to tell it from others."""
+    import torch
+
+    parts: list[bytes] = []
+    for tensor in tensors:
+        one = tensor[index].detach().cpu().contiguous()
+        parts.append(f"{one.dtype} {list(one.shape)}\n".encode())
+        parts.append(one.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return b"".join(parts)

@@ -1,0 +1,230 @@
+"""The diagonal of the Fisher information: per example, then squared, then averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ..errors import NotFinite, TaskError
+from ..tasks import Likelihood
+from ._api import Identify, Outputs, Statistic
+from ._directions import Example, directions, space
+from ._tree import flatten
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Estimator: TypeAlias = Literal["exact", "sampled", "empirical"]
+Per: TypeAlias = Literal["example", "position"]
+TOGETHER_NBYTES = 256 * 2**20  # gradients of examples that are held together
+COPIES = 3  # of a gradient: itself, its square, and their sum
+
+
+class Fisher(Statistic):
+    """Diagonal Fisher information of every parameter that has a gradient.
+
+    F_j = (1 / N) sum_n E_y [(d log p(y | x_n) / d theta_j)^2], where y is drawn from the model's own prediction. A
+    gradient is taken for each example by itself, then squared, then averaged: batches only save time, and the result
+    does not depend on them. Squaring the gradient of a batch gives another quantity.
+
+    Estimators:
+        exact: the expectation, as a sum over classes (and positions): one backward pass for each.
+        sampled: `samples` draws of y an example; unbiased. For sequences one draw is a label for every position, with
+            the given text as context.
+        empirical: y is the target. Not the Fisher information, which knows no targets, but often used in its place.
+
+    For `regression` the outputs are the means of unit Gaussians: exact is (1 / N) sum_n sum_k (d f_k / d theta_j)^2.
+    A sequence's log-probability is the sum over its positions; with `per="position"`, their mean.
+
+    Source: Matena and Raffel, 2022, arXiv:2111.09832. The authors' code is exact over labels; they describe sampling.
+
+    Args:
+        module: Any torch module. Parameters without `requires_grad` are left out; tied ones count once.
+        outputs: (module, batch) -> what the module says, with the examples along the first axis: logits
+            (n, classes) or (n, positions, classes), or numbers (n, k). Default: the module, called with the batch.
+        likelihood: What the outputs mean.
+        log_likelihood: Instead of the two: (module, batch) -> log-probabilities of the targets, (n,). Empirical.
+        estimator: See above.
+        targets: batch -> targets (n,) or (n, positions) of whole numbers, or (n, k); positions that are -100 do not
+            count. Needed by `empirical`; for sequences, it also says what is padding.
+        samples: Draws an example.
+        seed: Seeds them; with the example itself, so that neither order nor batches matter.
+        per: See above.
+        names: From parameters to tensors of the checkpoint (default: the same names); others are left out.
+        identify: batch -> bytes that tell each example from others (default: the batch's tensors).
+        together: The most examples whose gradients are held at a time (default: as fit into 256 MB).
+    """
+
+    kind = "fisher"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        outputs: Outputs | None = None,
+        *,
+        likelihood: Likelihood | None = None,
+        log_likelihood: Outputs | None = None,
+        estimator: Estimator = "exact",
+        targets: Callable[[Any], Tensor | None] | None = None,
+        samples: int = 1,
+        seed: int = 0,
+        per: Per = "example",
+        names: Mapping[str, str] | None = None,
+        identify: Identify | None = None,
+        together: int | None = None,
+    ) -> None:
+        super().__init__(module, names, identify)
+        self._given_outputs = log_likelihood or outputs or (lambda module, batch: module(batch))
+        self._likelihood: Likelihood | None = None if log_likelihood else likelihood
+        self.estimator: Estimator = "empirical" if log_likelihood else estimator
+        self._targets, self.samples, self._seed, self._per = targets, samples, seed, per
+        self._check_arguments(log_likelihood is not None)
+        self._measured = self._parameters()
+        self._together = together or self._as_fit()
+        self._vectorised, self._is_checked = self._together > 1, False
+
+    def _check_arguments(self, has_log_likelihood: bool) -> None:
+        if self._likelihood is None and not has_log_likelihood:
+            raise TaskError("Fisher information needs a likelihood: what the outputs mean, or a log_likelihood.")
+        if self.estimator == "empirical" and self._targets is None and not has_log_likelihood:
+            raise TaskError("the empirical estimator needs targets.")
+        if self.samples < 1:
+            raise TaskError(f"samples must be at least 1; got {self.samples}.")
+
+    def _parameters(self) -> dict[str, Tensor]:
+        found = {
+            name: place.detach()
+            for name, place in self._module.named_parameters()
+            if place.requires_grad and place.is_floating_point() and self.name_of(name)
+        }
+        if not found:
+            raise TaskError("the module has no parameter to measure: none has requires_grad, or none is in `names`.")
+        return found
+
+    def _as_fit(self) -> int:
+        nbytes = sum(place.numel() * place.element_size() for place in self._measured.values())
+        return max(TOGETHER_NBYTES // (COPIES * nbytes), 1)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        found = {"estimator": self.estimator, "likelihood": self._likelihood or "its own"}
+        if self._likelihood in ("tokens", "language_model"):
+            found["log_probability"] = "summed" if self._per == "example" else "averaged over positions"
+        if self.estimator == "sampled":
+            found |= {"samples": str(self.samples), "seed": str(self._seed)}
+        return found
+
+    def measurable(self) -> list[str]:
+        return [self.name_of(name) for name in self._measured]
+
+    def _nothing(self) -> str:
+        return (
+            "the Fisher information is zero everywhere: the outputs do not depend on the parameters, or the model is "
+            "certain of every example."
+        )
+
+    def _observe(self, batch: Any, identities: list[bytes]) -> None:
+        tensors, rebuild = flatten(batch)
+        targets = self._targets_of(batch, len(tensors[0]))
+        self._check_outputs(batch)
+        for start in range(0, len(identities), self._together):
+            part = slice(start, start + self._together)
+            known = None if targets is None else targets[part]
+            noise = self._noise(batch, identities[part], known)
+            for name, squares in self._squares([t[part] for t in tensors], rebuild, known, noise).items():
+                self._add(self.name_of(name), squares, len(identities[part]))
+
+    def _targets_of(self, batch: Any, n: int) -> Tensor | None:
+        targets = None if self._targets is None else self._targets(batch)
+        if targets is None and self.estimator == "empirical" and self._likelihood is not None:
+            raise TaskError("the empirical estimator needs targets; this batch has none.")
+        if targets is not None and len(targets) != n:
+            raise TaskError(f"a batch of {n} examples has {len(targets)} targets.")
+        return targets
+
+    def _check_outputs(self, batch: Any) -> None:
+        """What the module says must be finite, about each example, and, looked at twice, the same."""
+        import torch
+
+        with torch.no_grad():
+            found = self._given_outputs(self._module, batch)
+            again = found if self._is_checked else self._given_outputs(self._module, batch)
+        if not bool(torch.isfinite(found).all()):
+            bad = int((~torch.isfinite(found)).flatten(1).any(1).nonzero()[0]) if found.ndim > 1 else 0
+            raise NotFinite(f"the module says NaN or infinity of example {self.examples + bad}.")
+        if not torch.equal(found, again):
+            raise TaskError("the module says two things of one batch: something in it is random in evaluation mode.")
+        self._is_checked = True
+        space(self._likelihood).check(found, None if self._targets is None else self._targets(batch))
+        self._places = found.shape[1:]
+
+    def _noise(self, batch: Any, identities: Sequence[bytes], targets: Tensor | None) -> Tensor | None:
+        """Numbers in (0, 1) for the draws of each example: (n, *places, samples)."""
+        if self.estimator != "sampled":
+            return None
+        import torch
+
+        drawn = [space(self._likelihood).noise(self._seed, one, self._places, self.samples) for one in identities]
+        return torch.stack([torch.from_numpy(one) for one in drawn])
+
+    def _squares(
+        self, tensors: list[Tensor], rebuild: Callable[[Sequence[Any]], Any], targets: Any, noise: Any
+    ) -> dict[str, Tensor]:
+        """Squared gradients, expected over y and summed over some examples, by parameter."""
+        if self._vectorised:
+            try:
+                return self._all_at_once(tensors, rebuild, targets, noise)
+            except (RuntimeError, ValueError, NotImplementedError):
+                # Some modules look at the values of their inputs, which a vectorised call has none of.
+                self._vectorised = False
+                self.notes.append("the module cannot be vectorised: examples were measured one at a time.")
+        return self._one_by_one(tensors, rebuild, targets, noise)
+
+    def _all_at_once(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:
+        import torch
+        from torch.func import vjp, vmap
+
+        from ._call import Call
+
+        call = Call(self._given_outputs, self._module)
+
+        def squares(example: list[Any], target: Any, draw: Any) -> dict[str, Any]:
+            batch = rebuild([one.unsqueeze(0) for one in example])
+            pulled: Any = vjp(lambda weights: self._said(call.at(weights, batch)[0]), self._measured, has_aux=True)
+            _, pull, found = pulled
+            total: dict[str, Any] = {}
+            for cotangent in self._directions(found, target, draw):
+                for name, slope in pull(cotangent)[0].items():
+                    total[name] = total[name] + slope**2 if name in total else slope**2
+            return total
+
+        axes = (0, None if targets is None else 0, None if noise is None else 0)
+        with torch.no_grad():  # weights that are not measured may still want gradients
+            each = vmap(squares, in_dims=axes)(tensors, targets, noise)
+        return {name: one.sum(0) for name, one in each.items()}
+
+    def _one_by_one(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:
+        import torch
+
+        places = dict(self._module.named_parameters())
+        weights = [places[name] for name in self._measured]
+        total = {name: torch.zeros_like(place) for name, place in self._measured.items()}
+        for i in range(len(tensors[0])):
+            with torch.enable_grad():
+                outputs = self._given_outputs(self._module, rebuild([t[i : i + 1] for t in tensors]))[0]
+                said, found = self._said(outputs)
+            target, draw = (one if one is None else one[i] for one in (targets, noise))
+            for cotangent in self._directions(found, target, draw):
+                slopes: Any = torch.autograd.grad(said, weights, cotangent, retain_graph=True, allow_unused=True)
+                for sums, slope in zip(total.values(), slopes, strict=True):
+                    if slope is not None:
+                        sums.addcmul_(slope, slope)
+        return total
+
+    def _said(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What is differentiated, of one example, and what the directions are made of."""
+        said = space(self._likelihood).differentiated(outputs)
+        return said, said.detach()
+
+    def _directions(self, found: Tensor, target: Any, draw: Any) -> Iterator[Tensor]:
+        return directions(self._likelihood, self.estimator, Example(found, target, draw, self.samples, per=self._per))

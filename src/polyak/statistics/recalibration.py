@@ -1,0 +1,109 @@
+"""Statistics of BatchNorm, measured again: averages of two models' statistics are not those of their average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PolyakError, TaskError
+from ._api import Outputs, evaluating
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+
+def recalibrate(
+    module: nn.Module,
+    batches: Iterable[Any],
+    run: Outputs | None = None,
+    *,
+    advance: Callable[[int], None] = lambda n: None,
+) -> dict[str, NDArray[np.generic]]:
+    """Measure the running means and variances of every BatchNorm of a module again, in place.
+
+    The cumulative average over the batches, each weighted by its size: mean = sum_b n_b mean_b / sum_b n_b, and so for
+    variances. All but the BatchNorms is in evaluation mode; each normalises by its batch while it is measured.
+
+    Source: Izmailov et al., 2018, arXiv:1803.05407, section 3.2; there batches are of one size.
+
+    Args:
+        module: Any torch module.
+        batches: Calibration data, as `Statistic.observe` takes them. Larger batches give better variances.
+        run: (module, batch) -> anything; default: the module, called with the batch.
+        advance: Told after each batch how many examples were seen.
+
+    Returns:
+        The buffers that changed, by name.
+
+    Raises:
+        TaskError: the module has no BatchNorm that keeps statistics, or there are no batches, or a batch is too small.
+    """
+    import torch
+
+    from ._tree import flatten
+
+    norms = _norms(module)
+    seen = 0
+    with evaluating(module), _measuring(norms.values()), torch.no_grad():
+        for batch in batches:
+            size = len(batch.examples) if hasattr(batch, "examples") else len(flatten(batch)[0][0])
+            seen += size
+            for norm in norms.values():
+                norm.momentum = size / seen
+            _forward(module, batch, run)
+            advance(seen)
+        if not seen:
+            raise TaskError("there is nothing to recalibrate on: the data has no examples.")
+        found = _buffers(norms)
+    return {name: buffer.cpu().numpy().copy() for name, buffer in found.items()}
+
+
+def _buffers(norms: Mapping[str, Any]) -> dict[str, Tensor]:
+    found = {
+        f"{name}.{key}".lstrip("."): buffer for name, norm in norms.items() for key, buffer in norm.named_buffers()
+    }
+    for name, buffer in found.items():
+        if not bool(buffer.isfinite().all()):
+            raise TaskError(f"{name!r} is not finite after recalibration: look for NaN in the data.")
+    return found
+
+
+def _norms(module: nn.Module) -> Mapping[str, Any]:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    found = {n: one for n, one in module.named_modules() if isinstance(one, _BatchNorm) and one.track_running_stats}
+    if not found:
+        raise TaskError("the module has no BatchNorm that keeps statistics: there is nothing to recalibrate.")
+    return found
+
+
+@contextmanager
+def _measuring(norms: Iterable[Any]) -> Generator[None]:
+    """Norms that forget, measure, and afterwards have the momentum that they had; on failure, what they knew too."""
+    before = [(norm, norm.momentum, {k: b.clone() for k, b in norm.named_buffers()}) for norm in norms]
+    try:
+        for norm, _, _ in before:
+            norm.reset_running_stats()
+            norm.train()
+        yield
+    except BaseException:
+        for norm, _, buffers in before:
+            for key, buffer in norm.named_buffers():
+                buffer.copy_(buffers[key])
+        raise
+    finally:
+        for norm, momentum, _ in before:
+            norm.momentum = momentum
+
+
+def _forward(module: nn.Module, batch: Any, run: Outputs | None) -> None:
+    try:
+        run(module, batch) if run else module(batch)
+    except PolyakError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        small = " Use larger batches." if "more than 1 value per channel" in str(error) else ""
+        raise TaskError(f"the module fails on a batch: {type(error).__name__}: {error}.{small}") from error

@@ -1,0 +1,118 @@
+"""What classifications of texts, images and choices have in common: labels, and what is measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ..errors import TaskError, suggestion
+from ._api import Batch, Likelihood
+from .examples import ExampleTask, logits_of
+from .likelihood import check_labels
+from .rows import Rows
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "loss"]
+METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy", "loss")
+
+
+class Classification(ExampleTask):
+    """One label an example; rows have a column `label` of whole numbers.
+
+    `accuracy` is the share of examples whose largest logit is the label's; `balanced_accuracy` weighs examples so that
+    each class of the split counts the same; `loss` is the mean negative log-likelihood, in nats.
+    """
+
+    likelihood: Likelihood | None = "classification"
+
+    @property
+    def higher_is_better(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.metric != "loss"
+
+    def targets(self, rows: Rows) -> Tensor:
+        import torch
+
+        return torch.tensor(list(rows.columns["label"]), dtype=torch.int64)
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        logits = logits_of(module(**batch.inputs))
+        if logits.ndim != 2 or len(logits) != len(batch):
+            raise TaskError(f"logits must be (examples, classes); the module returns {tuple(logits.shape)}.")
+        return logits
+
+    def scores(self, module: nn.Module, batch: Batch) -> Tensor:
+        outputs = self.outputs(module, batch)
+        if batch.targets is None:
+            raise TaskError("there are no labels.")
+        if self.metric == "loss":
+            return self.losses_of(outputs, batch)
+        check_labels(batch.targets, outputs.shape[-1])
+        # The largest of NaNs is the first: without this, a broken model would be right about label 0.
+        right = (outputs.argmax(-1) == batch.targets).double()
+        return right.where(outputs.isfinite().all(-1), float("nan"))
+
+    def weights(self, batch: Batch) -> Tensor:
+        return batch.extra.get("weights", super().weights(batch))
+
+    def extra(self, rows: Rows) -> Mapping[str, Any]:
+        """What a batch carries for `weights`."""
+        import torch
+
+        if "weight" not in rows.columns:
+            return {}
+        return {"weights": torch.tensor(list(rows.columns["weight"]), dtype=torch.float64)}
+
+
+def balanced(rows: Rows) -> Rows:
+    """The rows with a column `weight`: the inverse of how many of them have their label."""
+    counts = Counter(rows.columns["label"])
+    weights = [1 / counts[label] for label in rows.columns["label"]]
+    return Rows({**rows.columns, "weight": weights}, rows.label, rows.numbers)
+
+
+def labelled(data: Mapping[str, Rows], names: Sequence[str], classes: int | None, metric: str) -> dict[str, Rows]:
+    """The rows of each split as the task and its metric need them: `read_labels`, and `balanced` where asked for."""
+    read = {split: read_labels(rows, names, classes) for split, rows in data.items()}
+    return {split: balanced(rows) for split, rows in read.items()} if metric == "balanced_accuracy" else read
+
+
+def read_labels(rows: Rows, names: Sequence[str], classes: int | None) -> Rows:
+    """The rows with labels as whole numbers from 0.
+
+    Args:
+        rows: With a column `label` of whole numbers, of names, or of whole numbers as text.
+        names: The labels' names in the order of the model's outputs; empty if labels are numbers.
+        classes: How many there are, if that is known.
+
+    Raises:
+        TaskError: a label is none of these, or out of range.
+    """
+    known = {name: i for i, name in enumerate(names)}
+    most = len(names) or classes
+    labels = [_label(value, known, most, rows, i) for i, value in enumerate(rows.columns["label"])]
+    return Rows({**rows.columns, "label": labels}, rows.label, rows.numbers)
+
+
+def _label(value: Any, known: dict[str, int], most: int | None, rows: Rows, i: int) -> int:
+    if isinstance(value, str) and value in known:
+        return known[value]
+    if isinstance(value, str) and known:
+        raise TaskError(f"{rows.place(i)}: {value!r} is no label. {suggestion(value, known)}")
+    is_number = value.strip().isdecimal() if isinstance(value, str) else _is_whole(value)
+    if not is_number:
+        raise TaskError(
+            f"{rows.place(i)}: the label must be a whole number; got {value!r:.60}. Where labels are names, list them "
+            "as `labels:`, in the order of the model's outputs."
+        )
+    number = int(value)
+    if number < 0 or (most is not None and number >= most):
+        known_as = "from 0" if most is None else f"from 0 to {most - 1}"
+        raise TaskError(f"{rows.place(i)}: label {number} is out of range; labels are numbered {known_as}.")
+    return number
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and hasattr(value, "__index__")

@@ -1,0 +1,258 @@
+"""Models side by side on the same examples: paired differences, and what experts reach as the yardstick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from ..checkpoint import Checkpoint
+from ..errors import TaskError, suggestion
+from ._api import Scorer
+from .evaluating import Progress, Scores, evaluate
+from .paired import Bootstrap, Interval, Numbers, average, interval, resampled_means, sign_test
+
+Model = str | Path | Checkpoint
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model on one task.
+
+    Attributes:
+        score: The metric.
+        difference: Score minus that of the first model; None for the first itself.
+        wins: Examples on which it is better than the first model.
+        losses: Examples on which it is worse.
+        sign_test: Two-sided p of wins against losses; None for the first.
+        normalised: Over the expert's score (held-in) or the base's (held-out); upside down where less is better.
+        recovered: (score - base) / (expert - base): 0 is the base, 1 the expert.
+    """
+
+    score: Interval
+    difference: Interval | None = None
+    wins: int = 0
+    losses: int = 0
+    sign_test: float | None = None
+    normalised: Interval | None = None
+    recovered: Interval | None = None
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """All models on one task.
+
+    Attributes:
+        task: Its name.
+        metric: What is measured.
+        higher_is_better: Whether more is better.
+        examples: How many.
+        group: `held-in` if the task has an expert, else `held-out` if there is a base.
+        expert: The expert's score.
+        base: The base's score.
+        results: By model.
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    examples: int
+    group: str | None
+    expert: float | None
+    base: float | None
+    results: Mapping[str, Result]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models on all tasks.
+
+    Attributes:
+        models: Their names; the first is what the others are compared with.
+        split: Which examples.
+        tasks: One entry a task.
+        groups: For each group, each model's `normalised` averaged over the group's tasks.
+        level: Of the intervals.
+        resamples: Behind each interval.
+        notes: What the user should know.
+    """
+
+    models: tuple[str, ...]
+    split: str
+    tasks: tuple[TaskComparison, ...]
+    groups: Mapping[str, Mapping[str, Interval]]
+    level: float
+    resamples: int
+    notes: tuple[str, ...] = ()
+
+
+def compare(
+    models: Mapping[str, Model],
+    tasks: Sequence[Scorer],
+    *,
+    experts: Mapping[str, Model] | None = None,
+    base: Model | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    batch_size: int = 32,
+    device: str = "cpu",
+    cache: str | Path | None = None,
+    bootstrap: Bootstrap | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Score models on tasks, and compare each with the first, example by example.
+
+    Args:
+        models: By name, two or more.
+        tasks: One or more, each with a name of its own.
+        experts: The expert of a task, by the task's name; a task with an expert is held-in.
+        base: What experts and merges come from; a task without an expert is held-out, and normalised to it.
+        split: Which examples.
+        limit: At most so many a task.
+        batch_size: Examples that go through a model together.
+        device: Where models run, as torch names it.
+        cache: Folder in which scores are kept.
+        bootstrap: How intervals are made.
+        progress: Told how many more examples are done.
+
+    Raises:
+        TaskError: there are too few models or examples, a name stands twice or is unknown, or `evaluate` raises it.
+    """
+    experts, bootstrap = experts or {}, bootstrap or Bootstrap()
+    _check(models, tasks, experts)
+
+    def score(model: Model, task: Scorer) -> Scores:
+        return evaluate(
+            model, task, split=split, limit=limit, batch_size=batch_size, device=device, cache=cache, progress=progress
+        )
+
+    found: list[_Measured] = []
+    for task in tasks:
+        scores = {name: score(model, task) for name, model in models.items()}
+        expert = score(experts[task.name], task) if task.name in experts else None
+        found.append(_Measured(task, scores, expert, score(base, task) if base is not None else None, bootstrap))
+    notes = [f"{task.name}: {note}" for task in tasks for note in task.notes]
+    notes += [note for one in found for note in one.notes()]
+    compared = tuple(one.comparison() for one in found)
+    groups = _groups(found, list(models), bootstrap)
+    return Comparison(tuple(models), split, compared, groups, bootstrap.level, bootstrap.resamples, tuple(notes))
+
+
+def _check(models: Mapping[str, Model], tasks: Sequence[Scorer], experts: Mapping[str, Model]) -> None:
+    names = [task.name for task in tasks]
+    if len(models) < 2:
+        raise TaskError("a comparison needs two models or more.")
+    if not names:
+        raise TaskError("a comparison needs a task.")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
+    for name in experts:
+        if name not in names:
+            raise TaskError(f"there is an expert for {name!r}, which is no task here. {suggestion(name, names)}")
+
+
+class _Measured:
+    """The scores of all models on one task, and resamples of them."""
+
+    def __init__(
+        self, task: Scorer, scores: Mapping[str, Scores], expert: Scores | None, base: Scores | None, how: Bootstrap
+    ) -> None:
+        self.task, self.models, self.how = task, list(scores), how
+        rows = [*scores.values(), *(one for one in (expert, base) if one is not None)]
+        self.values, self.weights = _aligned(rows)
+        self.scores = [row.metric_value for row in rows]
+        seed = [how.seed, crc32(task.name.encode())]
+        means = resampled_means(self.values, self.weights, resamples=how.resamples, seed=seed)
+        self.draws = task.summarise(means)
+        self.expert = len(scores) if expert is not None else None
+        self.base = len(rows) - 1 if base is not None else None
+
+    @property
+    def group(self) -> str | None:
+        if self.expert is not None:
+            return "held-in"
+        return None if self.base is None else "held-out"
+
+    def comparison(self) -> TaskComparison:
+        return TaskComparison(
+            task=self.task.name,
+            metric=self.task.metric,
+            higher_is_better=self.task.higher_is_better,
+            examples=self.values.shape[1],
+            group=self.group,
+            expert=None if self.expert is None else self.scores[self.expert],
+            base=None if self.base is None else self.scores[self.base],
+            results={name: self._result(i) for i, name in enumerate(self.models)},
+        )
+
+    def notes(self) -> list[str]:
+        yardstick = self.expert if self.expert is not None else self.base
+        if yardstick is None or self.normalised(0) is not None:
+            return []
+        return [f"{self.task.name}: a score is 0 where the yardstick is divided by, so nothing is normalised"]
+
+    def _result(self, i: int) -> Result:
+        normalised = self.normalised(i)
+        score = self._interval(self.scores[i], self.draws[i])
+        found = None if normalised is None else self._interval(*normalised)
+        if i == 0:
+            return Result(score, normalised=found, recovered=self._recovered(i))
+        gains = (self.values[i] - self.values[0]) * (1 if self.task.higher_is_better else -1)
+        return Result(
+            score,
+            difference=self._interval(self.scores[i] - self.scores[0], self.draws[i] - self.draws[0]),
+            wins=int((gains > 0).sum()),
+            losses=int((gains < 0).sum()),
+            sign_test=sign_test(gains),
+            normalised=found,
+            recovered=self._recovered(i),
+        )
+
+    def normalised(self, i: int) -> tuple[float, Numbers] | None:
+        """Over the expert, else over the base; None without either, or where that would divide by 0."""
+        yardstick = self.expert if self.expert is not None else self.base
+        if yardstick is None:
+            return None
+        over, under = (i, yardstick) if self.task.higher_is_better else (yardstick, i)
+        if self.scores[under] == 0:
+            return None
+        return self.scores[over] / self.scores[under], _ratio(self.draws[over], self.draws[under])
+
+    def _recovered(self, i: int) -> Interval | None:
+        if self.expert is None or self.base is None or self.scores[self.expert] == self.scores[self.base]:
+            return None
+        gain = self.scores[self.expert] - self.scores[self.base]
+        draws = _ratio(self.draws[i] - self.draws[self.base], self.draws[self.expert] - self.draws[self.base])
+        return self._interval((self.scores[i] - self.scores[self.base]) / gain, draws)
+
+    def _interval(self, value: float, draws: Numbers) -> Interval:
+        return interval(value, draws, level=self.how.level)
+
+
+def _aligned(rows: Sequence[Scores]) -> tuple[Numbers, Numbers]:
+    first = rows[0]
+    for row in rows:
+        if row.examples != first.examples or not np.array_equal(row.weights, first.weights):
+            raise TaskError(f"task {row.task!r} gave {row.model} and {first.model} different examples or weights.")
+    if len(first.examples) < 2:
+        raise TaskError(f"task {first.task!r} has one example; a comparison with error bars needs two or more.")
+    return np.stack([row.values for row in rows]), first.weights
+
+
+def _ratio(over: Numbers, under: Numbers) -> Numbers:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return over / under
+
+
+def _groups(found: Sequence[_Measured], models: Sequence[str], how: Bootstrap) -> dict[str, dict[str, Interval]]:
+    groups: dict[str, dict[str, Interval]] = {}
+    for group in ("held-in", "held-out"):
+        for i, name in enumerate(models):
+            parts: list[Any] = [one.normalised(i) for one in found if one.group == group]
+            if parts and None not in parts:
+                groups.setdefault(group, {})[name] = interval(*average(parts), level=how.level)
+    return groups

@@ -1,0 +1,120 @@
+"""Bootstrap intervals of means, differences and ratios, where models answered the same examples.
+
+Examples are resampled, each with what every model made of it, so that what makes an example hard for all cancels
+in a difference.  Percentile intervals (Efron, 1979); the same seed gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, lgamma, log
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+RESAMPLES = 10_000
+LEVEL = 0.95
+_CHUNK = 4_000_000  # numbers drawn at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number, and where it may lie if other examples had been drawn.
+
+    Attributes:
+        value: On the examples themselves.
+        low: Lower end; None where there are too few examples, or a ratio is not defined.
+        high: Upper end.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def excludes(self, number: float) -> bool:
+        """Whether the interval exists and does not contain a number."""
+        return self.low is not None and self.high is not None and not self.low <= number <= self.high
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Attributes:
+        resamples: How many.
+        level: The share of resamples inside.
+        seed: Of the draws; each task draws for itself.
+    """
+
+    resamples: int = RESAMPLES
+    level: float = LEVEL
+    seed: int = 0
+
+
+def weighted_means(scores: Numbers, weights: Numbers) -> Numbers:
+    """Weighted means of the rows of (models, n)."""
+    return scores @ weights / weights.sum()
+
+
+def resampled_means(
+    scores: Numbers, weights: Numbers, *, resamples: int = RESAMPLES, seed: int | Sequence[int] = 0
+) -> npt.NDArray[np.float64]:
+    """Weighted means over resampled examples, (models, resamples): each column is one resample for all models.
+
+    Args:
+        scores: (models, n), one number an example and model.
+        weights: (n,), how much each example counts.
+        resamples: How many.
+        seed: Of the draws.
+    """
+    products = np.vstack([scores * weights, weights]).T
+    sums = np.concatenate([counts @ products for counts in _draws(scores.shape[1], resamples, seed)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums[:, :-1] / sums[:, -1:]).T
+
+
+def _draws(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Numbers]:
+    """How often each example is drawn in each resample, in chunks."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(n, size=(rows, n))
+        drawn += n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def interval(value: float, draws: Numbers, *, level: float = LEVEL) -> Interval:
+    """The percentile interval of draws; without ends if a draw is not finite.
+
+    Args:
+        value: The statistic on the examples themselves.
+        draws: The statistic on each resample.
+        level: The share of draws inside.
+    """
+    if not len(draws) or not np.isfinite(draws).all():
+        return Interval(float(value))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+def sign_test(differences: Numbers) -> float:
+    """Two-sided exact sign test: how probable so uneven wins and losses are if each is as likely as the other.
+
+    Args:
+        differences: One an example; zeros do not count.
+    """
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    n = wins + losses
+    if n == 0:
+        return 1.0
+    tail = [lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(min(wins, losses) + 1)]
+    return min(1.0, 2 * sum(map(exp, tail)))
+
+
+def average(parts: Sequence[tuple[float, Numbers]]) -> tuple[float, Numbers]:
+    """The mean over tasks of statistics with their draws; tasks are resampled apart, so draws pair up freely."""
+    values, draws = zip(*parts, strict=True)
+    return float(np.mean(values)), np.mean(draws, axis=0)

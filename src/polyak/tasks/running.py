@@ -1,0 +1,69 @@
+"""Modules run on the batches of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..checkpoint import Checkpoint
+from ..errors import TaskError
+from ._api import Asked, Batch, Outcome, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def run(task: Task, checkpoint: Checkpoint, asked: Asked) -> Outcome:
+    """Bring a model to life and score it, one batch at a time.
+
+    Raises:
+        TaskError: the split is unknown or empty, or the model fails; the message names task and model.
+    """
+    import torch
+
+    task.check_split(asked.split)
+    live = task.live(checkpoint)
+    module = _on_device(live.module, asked.device)
+    who = f"task {task.name!r}, model {checkpoint.label}"
+    parts: list[tuple[tuple[int, ...], Any, Any]] = []
+    with torch.inference_mode():
+        score = _guarded(lambda: task.scoring(module), who)
+        for batch in task.batches(asked.split, limit=asked.limit, batch_size=asked.batch_size):
+            parts.append(_scored(task, score, batch, asked.device, who))
+            if asked.progress is not None:
+                asked.progress(len(batch))
+    if not parts:
+        raise TaskError(f"task {task.name!r}: the split {asked.split!r} has no examples.")
+    examples = tuple(i for part in parts for i in part[0])
+    return Outcome(examples, *(np.concatenate([part[k] for part in parts]) for k in (1, 2)))
+
+
+def _on_device(module: Any, device: str) -> Any:
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise TaskError(f"the model cannot run on {device!r}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _scored(
+    task: Task, score: Callable[[Batch], Tensor], batch: Batch, device: str, who: str
+) -> tuple[tuple[int, ...], Any, Any]:
+    found = _guarded(lambda: score(batch.to(device)), who)
+    weights = task.weights(batch)
+    values, weighed = (np.asarray(one.detach().cpu(), np.float64) for one in (found, weights))
+    if values.shape != (len(batch),):
+        raise TaskError(f"{who}: scores must be one number an example, ({len(batch)},); got {values.shape}.")
+    return batch.examples, values, weighed
+
+
+def _guarded(work: Callable[[], Any], who: str) -> Any:
+    """Whatever a module raises becomes an error that names task and model."""
+    try:
+        return work()
+    except TaskError as error:
+        raise TaskError(f"{who}: {error}") from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:500]
+        raise TaskError(f"{who}: the model fails: {said} ({type(error).__name__}).") from error

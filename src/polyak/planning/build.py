@@ -14,11 +14,14 @@ from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, with_shared
 from ._model import NestedMerge, Plan, PlanPart, Read, Step
+from .chat import with_template
 from .fit import Opened, check
 from .parts import Part, parts_of
 from .resolve import Treatment
 from .shelf import Shelf
 from .sidecars import result_sidecars
+from .tokens import compare
+from .vocabulary import align
 
 
 def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
@@ -36,15 +39,20 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None) -> Plan:
     methods.load_all()
     recipe = with_shared(recipe)
     shelf = Shelf(open_source, recipe.folder, given or {})
+    donor = shelf.donor(recipe)
+    shelf.fill(recipe)
+    spoken = align(recipe.vocabulary, shelf, donor)
     divided = parts_of(recipe, shelf)
-    builders = [_Builder(part, i) for i, part in enumerate(divided.parts)]
+    builders = [_Builder(part, i, spoken.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build()]
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-    models = {name: one.checkpoint for name, one in shelf.in_order()}
-    side, notes = result_sidecars(shelf.donor(recipe), divided, steps)
+    opened = [one for _, one in shelf.in_order()]
+    side, notes = result_sidecars(donor, divided, steps, spoken)
+    side = with_template(side, recipe.chat_template, opened)
+    notes = [*notes, *([] if recipe.vocabulary else compare(opened, steps))]
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
-    return Plan(recipe, tuple(steps), models, side, tuple(notes), parts)
+    return Plan(recipe, tuple(steps), {one.name: one.checkpoint for one in opened}, side, tuple(notes), parts)
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:
@@ -72,8 +80,8 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
 class _Builder:
     """Makes the steps of one part."""
 
-    def __init__(self, part: Part, number: int) -> None:
-        self._part, self._number = part, number
+    def __init__(self, part: Part, number: int, kept: frozenset[str]) -> None:
+        self._part, self._number, self._kept_tables = part, number, kept
         self._recipe, self._models, self._base = part.recipe, list(part.models), part.base
         self._reference = self._base or self._models[0]
         self._skip = re.compile(self._recipe.skip) if self._recipe.skip else None
@@ -81,7 +89,7 @@ class _Builder:
 
     def build(self) -> list[Step]:
         names = self._shared_names()
-        check(self._models, self._base, [n for n in names if not self._is_skipped(n)])
+        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
         treatment = Treatment(self._recipe, names)
         self._check_methods(treatment)
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
@@ -117,6 +125,8 @@ class _Builder:
     def _step(self, name: str, treatment: Treatment) -> Step | None:
         if self._is_skipped(name):
             return self._kept(name)
+        if name in self._kept_tables:
+            return self._copied(self._reference, name)
         spec = self._reference.find(name)
         assert spec is not None
         if not spec.dtype.floating:
@@ -159,9 +169,14 @@ class _Builder:
 
     def _kept(self, name: str) -> Step | None:
         """A skipped tensor keeps the base's values; without them it is left out."""
-        if self._base is None or self._base.find(name) is None or self._base.ties(name):
+        if self._base is None:
             return None
-        read = self._read(self._base, name)
+        return self._copied(self._base, name)
+
+    def _copied(self, model: Opened, name: str) -> Step | None:
+        if model.find(name) is None or model.ties(name):
+            return None
+        read = self._read(model, name)
         return Step(TensorSpec(name, read.spec.dtype, read.spec.shape), "copy", (read,))
 
     def _buffer(self, name: str) -> Step:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UnknownMethod, suggestion
-from ._model import NOTHING, Lora, Model, Module, Recipe, Rule, Settings, Source, Value, with_shared
+from ._model import NOTHING, Lora, Model, Module, Recipe, Rule, Settings, Source, Value, names_in, with_shared
 from ._reader import (
     Place,
     Table,
@@ -27,6 +27,7 @@ from ._reader import (
 )
 from ._scope import Scope
 from ._values import frozen, is_one_a_model, per_model, read_settings, read_value
+from ._vocabulary import checked, read_vocabulary
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -49,10 +50,13 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
         buffers=table.take("buffers", cast("Any", one_of(("first", "last"))), None),
         dtype=table.take("dtype", dtype, None),
         seed=table.take("seed", integer, 0),
+        vocabulary=table.take("vocabulary", read_vocabulary, None),
+        chat_template=table.take("chat_template", text, None),
         provenance=table.take("provenance", _read_provenance, _EMPTY),
         folder=scope.folder,
     )
     table.finish()
+    checked(recipe.vocabulary, names_in(recipe), place / "vocabulary")
     return with_shared(recipe)
 
 

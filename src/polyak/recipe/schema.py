@@ -19,7 +19,7 @@ from typing import (
     get_type_hints,
 )
 
-from ._model import Gradient, Lora, Model, Module, Recipe, Rule, Source
+from ._model import Gradient, Lora, Model, Module, Recipe, Rule, Source, Token, Vocabulary
 from ._reader import LARGEST_INTEGER
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def schema() -> Schema:
             "Module": {**_part(methods, ("modules",), "match"), **_ONE_OF_THREE},
             "Source": {"anyOf": [_TEXT, {**_table(Source, methods), **_PATH_OR_RECIPE}]},
             "Model": {"anyOf": [_TEXT, {**_model(methods), **_PATH_OR_RECIPE}]},
+            "Vocabulary": {"anyOf": [_TEXT, {**_table(Vocabulary, methods), **_SOURCE_OR_ROWS}]},
+            "Token": {"anyOf": [_TEXT, {**_table(Token, methods), **_ONE_TOKEN}]},
             "Lora": {"anyOf": [_TEXT, _table(Lora, methods)]},
             "Rule": {**_table(Rule, methods), "allOf": [_rule_follows(method) for method in methods]},
             **{f"settings of {method.name}": _settings(method.settings.values(), lists=True) for method in methods},
@@ -66,7 +68,18 @@ def schema() -> Schema:
 
 
 # What slices and modules share with the recipe that holds them.
-_SHARED = ("buffers", "dtype", "seed", "provenance")
+_SHARED = ("buffers", "dtype", "seed", "provenance", "vocabulary", "chat_template")
+_SOURCE_OR_ROWS: Schema = {
+    "oneOf": [
+        {"required": ["source"]},
+        {"required": ["rows"], "properties": {"tokens": False, "pad_to_multiple_of": False}},
+    ]
+}
+_ONE_TOKEN: Schema = {
+    "not": {"required": ["token", "token_id"]},
+    "if": {"properties": {"source": {"const": "zero"}}},
+    "then": {"properties": {"token": False, "token_id": False}},
+}
 _MERGE_ALONE = ("settings", "rules", "skip", "heads")
 _ONE_OF_THREE: Schema = {
     "oneOf": [
@@ -131,6 +144,7 @@ def _table(cls: type, methods: Iterable[Method]) -> Schema:
 # What a file must give; a name and an alternative to a path have defaults that dataclasses cannot express.
 _REQUIRED: Mapping[type, tuple[str, ...]] = {
     Recipe: ("method",), Source: (), Model: (), Lora: ("path",), Rule: ("match",), Gradient: ("gradient",),
+    Vocabulary: (), Token: ("source",),
 }  # fmt: skip
 
 
@@ -146,6 +160,10 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
                 key: {"type": "array", "items": {"$ref": f"#/$defs/{item}"}, "minItems": 1}
                 for key, item in {"models": "Model", "slices": "Slice", "modules": "Module"}.items()
             },
+        },
+        Vocabulary: {
+            "tokens": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Token"}},
+            "pad_to_multiple_of": {"type": "integer", "minimum": 1, "maximum": 2**20},
         },
         Rule: {
             "method": named,
@@ -176,7 +194,7 @@ def _of(hint: Any) -> Schema:
         return {"type": "array", "items": _of(get_args(hint)[0])}
     if is_dataclass(hint) and isinstance(hint, type):
         return {"$ref": f"#/$defs/{hint.__name__}"}
-    plain: dict[Any, Schema] = {str: _TEXT, int: _natural(), float: {"type": "number"}}
+    plain: dict[Any, Schema] = {bool: {"type": "boolean"}, str: _TEXT, int: _natural(), float: {"type": "number"}}
     return plain.get(hint, {"type": "object"})
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ..errors import RecipeError
 from ._model import Cases, Gradient, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._vocabulary import plain_vocabulary
 from .native import default_name
 
 
@@ -56,6 +57,8 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
         "buffers": recipe.buffers,
         "dtype": recipe.dtype,
         "seed": _copy(recipe.seed) or None,
+        "vocabulary": plain_vocabulary(recipe.vocabulary),
+        "chat_template": recipe.chat_template,
         "provenance": _copy(recipe.provenance),
     }
     return _without_defaults(data)

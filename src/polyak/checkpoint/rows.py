@@ -86,9 +86,11 @@ class Aligned(Checkpoint):
         rows, kind = self._tables[name], self.specs[name].dtype.numpy
         source, row = rows.source[first:last], rows.row[first:last]
         out: NDArray[Any] = np.zeros((last - first, self._width(name)), kind)
-        for i in np.unique(source[source >= 0]):
-            here = source == i
-            out[here] = _take(*rows.tables[int(i)], row[here], out.shape[1]).astype(kind, copy=False)
+        for i in range(len(rows.tables)):
+            if len(here := np.flatnonzero(source == i)):
+                taken = _take(*rows.tables[i], row[here], out.shape[1])
+                # Mostly a table has most rows of its own: runs are copied without an array of their numbers.
+                out[here if here[-1] - here[0] >= len(here) else slice(here[0], here[-1] + 1)] = taken
         if (source == MEAN).any():
             _add_means(rows, first, out, source)
         if (source == PADDING).any():
@@ -120,7 +122,7 @@ def _take(table: Checkpoint, name: str, rows: Integers, width: int) -> NDArray[A
     spec = table.spec(name)
     low, span = int(rows.min()), int(rows.max() - rows.min()) + 1
     if span <= SPARSE * len(rows) or span * width * spec.dtype.itemsize <= SPAN_NBYTES:
-        return _block(table, spec, low, low + span, width)[rows - low]
+        return _block(table, spec, low, low + span, width).take(rows - low, axis=0)
     order = np.argsort(rows, kind="stable")
     ranked = rows[order]
     near = max(SPAN_NBYTES // (64 * width * spec.dtype.itemsize), 1)

@@ -71,7 +71,7 @@ def schema() -> Schema:
 _SHARED = ("buffers", "dtype", "seed", "provenance", "vocabulary", "chat_template")
 _SOURCE_OR_ROWS: Schema = {
     "oneOf": [
-        {"required": ["source"]},
+        {"required": ["source"], "properties": {"rows": False}},
         {"required": ["rows"], "properties": {"tokens": False, "pad_to_multiple_of": False}},
     ]
 }
@@ -83,7 +83,7 @@ _ONE_TOKEN: Schema = {
 _MERGE_ALONE = ("settings", "rules", "skip", "heads")
 _ONE_OF_THREE: Schema = {
     "oneOf": [
-        {"required": ["models"]},
+        {"required": ["models"], "properties": {"slices": False, "modules": False}},
         *({"required": [key], "properties": dict.fromkeys(_MERGE_ALONE, False)} for key in ("slices", "modules")),
     ]
 }

@@ -182,7 +182,9 @@ def _model(
 ) -> Json:
     model = dict(first.data["model"])
     if first.kind != "Unigram":
-        model["vocab"] = {**model["vocab"], **pieces}
+        # The numbers of added tokens are only kept on loading if no piece has a larger one, or the model has them too.
+        between = {one["content"]: one["id"] for one in (*first.added, *added.values())} if pieces else {}
+        model["vocab"] = {**model["vocab"], **pieces, **between}
         return {**model, "merges": merges.all} if first.kind == "BPE" else model
     # A piece's number is its place in the list, so that added tokens between need a place too.
     least = min(score for _, score in model["vocab"]) - UNLIKELY

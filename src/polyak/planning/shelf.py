@@ -62,7 +62,8 @@ class Shelf:
         Raises:
             RecipeError: a name stands for two different models, or is the base's.
         """
-        if self.has_base(recipe) and any(model.name == BASE for model in recipe.models):
+        called = next((model.source for model in recipe.models if model.name == BASE), None)
+        if called and self.has_base(recipe) and (recipe.base is None or _whole(called) != _whole(recipe.base)):
             raise RecipeError(
                 f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
             )

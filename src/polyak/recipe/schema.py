@@ -81,10 +81,16 @@ _ONE_TOKEN: Schema = {
     "then": {"properties": {"token": False, "token_id": False}},
 }
 _MERGE_ALONE = ("settings", "rules", "skip", "heads")
+_DIVIDED = ("models", "slices", "modules")
 _ONE_OF_THREE: Schema = {
     "oneOf": [
-        {"required": ["models"], "properties": {"slices": False, "modules": False}},
-        *({"required": [key], "properties": dict.fromkeys(_MERGE_ALONE, False)} for key in ("slices", "modules")),
+        {
+            "required": [key],
+            "properties": dict.fromkeys(
+                [*(one for one in _DIVIDED if one != key), *(() if key == "models" else _MERGE_ALONE)], False
+            ),
+        }
+        for key in _DIVIDED
     ]
 }
 

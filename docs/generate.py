@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 ADAPTERS = ROOT / "benchmarks" / "adapters.json"
 SPECTRAL = ROOT / "benchmarks" / "spectral.json"
+VOCABULARY_RESULTS = ROOT / "benchmarks" / "vocabulary_results.json"
 NONE = "–"
 
 
@@ -148,6 +149,31 @@ def benchmark() -> str:
     return "\n\n".join(parts)
 
 
+def vocabulary_benchmark() -> str:
+    """The times for tables of tokens, or how to measure them."""
+    if not VOCABULARY_RESULTS.exists():
+        return "No results are kept in this checkout yet: `python benchmarks/vocabulary_speed.py` measures them."
+    found = json.loads(VOCABULARY_RESULTS.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
+    theirs = found["mergekit_s"] or {}
+    stages = {"tables": "gathering the tables", "all": "tokenizers, union and tables"}
+    rows = [
+        [
+            said,
+            _seconds(found["polyak_s"][stage]),
+            _seconds(theirs[stage]) if theirs else NONE,
+            f"{found['ratio'][stage]:.3g}" if theirs else NONE,
+        ]
+        for stage, said in stages.items()
+    ]
+    about = (
+        f"{found['models']} models with {found['tokens']:,} tokens each, two tables a model, {found['hidden']} numbers "
+        "a row; the rows of both tools are the same. `python benchmarks/vocabulary_speed.py --mergekit PYTHON` on one "
+        f"machine ({machine}). The target is {found['target']} times as fast as mergekit's loop over the tables."
+    )
+    return f"{about}\n\n{table(['work', 'polyak', 'mergekit 0.1.5', 'times as fast'], rows)}"
+
+
 def _benchmark_row(row: Mapping[str, Any]) -> list[str]:
     theirs = row["mergekit_s"]
     times = [_seconds(row["limit_s"]), _seconds(row["ours_s"]), f"{row['ratio']:.2f}", row["target"]]
@@ -221,12 +247,15 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
     "docs/adapters.md": {"adapters": adapters_benchmark},
     "docs/choosing-a-method.md": {"methods": methods_table, "speed of decompositions": spectral_benchmark},
+    "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},
     "docs/recipes.md": {
         "keys of a recipe": keys_of("Recipe"),
         "keys of a model": keys_of("Model"),
         "keys of an adapter": keys_of("Lora"),
         "keys of a rule": keys_of("Rule"),
         "keys of a factorisation": keys_of("Factorisation"),
+        "keys of a vocabulary": keys_of("Vocabulary"),
+        "keys of a token": keys_of("Token"),
         "exit codes": exit_codes,
     },
     "docs/statistics.md": {"accuracy of Fisher information": fisher_accuracy},

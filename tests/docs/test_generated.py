@@ -13,7 +13,7 @@ import pytest
 
 from polyak import cli, errors, methods
 from polyak.methods import Law
-from polyak.recipe import Factorisation, Lora, Model, Recipe, Rule, Source
+from polyak.recipe import Factorisation, Lora, Model, Recipe, Rule, Source, Token, Vocabulary
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def test_a_change_of_the_code_makes_a_page_stale(generate, monkeypatch):
 def test_recipes_documents_every_key_and_no_other():
     keys = documented("recipes.md", r"keys of an? (\w+)")
     wanted = {"recipe": [Recipe], "model": [Model, Source], "adapter": [Lora], "rule": [Rule]}
-    wanted["factorisation"] = [Factorisation]
+    wanted |= {"factorisation": [Factorisation], "vocabulary": [Vocabulary], "token": [Token]}
     for part, classes in wanted.items():
         names = {field.name for cls in classes for field in fields(cls)}
         assert set(keys[part]) == names - {"folder"} - ({"settings", "source"} if part == "model" else set())

@@ -6,7 +6,7 @@ import pytest
 
 from polyak import methods
 from polyak.errors import UnknownMethod
-from polyak.recipe import Cases, Gradient, Lora, Model, Source, dump, load, loads
+from polyak.recipe import Cases, Gradient, Lora, Model, Source, Token, Vocabulary, dump, load, loads
 from polyak.recipe._mergekit_methods import TRANSLATIONS
 from polyak.recipe.mergekit import _REFUSED
 
@@ -256,21 +256,25 @@ def test_passthrough_scales(assert_refused):
         (f"merge_method: linear\n{A_B}modules: {{}}", ["one of models, slices and modules; got 'models and modules'"]),
         ("merge_method: passthrough\nslices: []", ["slices must be a list of one or more"]),
         ("merge_method: passthrough\nmodules: {}", ["modules must be a mapping of one or more modules"]),
-        (f"merge_method: linear\n{A_B}tokenizer: {{source: union}}", ["tokenizer cannot be used", "not supported yet"]),
-        (f"merge_method: linear\n{A_B}chat_template: chatml", ["chat_template cannot be used", "not supported yet"]),
+        (f"merge_method: linear\n{A_B}tokenizer: {{source: o/c}}", ["tokenizer.source is 'o/c'", "no model of this"]),
+        (
+            f"merge_method: linear\n{A_B}tokenizer: {{}}\ntokenizer_source: union",
+            ["one of tokenizer and tokenizer_source"],
+        ),
+        (
+            f"merge_method: linear\n{A_B}tokenizer: {{tokens: {{x: {{source: {{kind: model_token, model: o/a}}}}}}}}",
+            ["tokenizer.tokens.x.source must be given either token or token_id; got 'neither'"],
+        ),
+        (f"merge_method: linear\n{A_B}tokenizer: {{tokens: {{x: {{force: true}}}}}}", ["tokens.x has no 'source'"]),
         (f"merge_method: linear\n{A_B}name: x", ["name cannot be used", "not supported yet"]),
         ("genome: {}\ntasks: []", ["genome cannot be used: mergekit-evolve"]),
         ("base_model: x\ngate_mode: hidden\nexperts: []", ["gate_mode cannot be used: mergekit-moe"]),
         ("base_model: x\nexperts: []", ["experts cannot be used: mergekit-moe"]),
         (
-            f"merge_method: linear\n{A_B}tokenizer_source: union",
-            ["tokenizer_source cannot be used", "not supported yet"],
-        ),
-        (
             f"merge_method: linear\n{A_B}tokenizer_source: base",
             ["tokenizer_source is 'base', but there is no base_model"],
         ),
-        (f"merge_method: linear\n{A_B}tokenizer_source: o/b", ["tokenizer_source cannot be used", "comes from 'o/a'"]),
+        (f"merge_method: linear\n{A_B}tokenizer_source: o/c", ["tokenizer_source is 'o/c', which is no model"]),
         ("merge_method: linear\nmodels: [{model: {model: o/a, override_architecture: X}}]", ["override_architecture"]),
         (
             "merge_method: linear\nmodels: [{model: {modl: o/a}}]",
@@ -292,12 +296,29 @@ def test_a_misspelt_method_is_no_method():
         loads(f"merge_method: tise\n{BASE_A_B}")
 
 
-@pytest.mark.parametrize("source", ["base", "o/base"])
-def test_the_tokenizer_of_the_base_is_what_is_taken_anyway(source):
-    assert loads(f"merge_method: ties\n{BASE_A_B}tokenizer_source: {source}") == loads(
-        f"merge_method: ties\n{BASE_A_B}"
+@pytest.mark.parametrize(("source", "found"), [("base", "base"), ("o/base", "base"), ("o/b", "b"), ("union", "union")])
+def test_the_source_of_the_tokenizer_is_a_model_or_all(source, found):
+    for text in (f"tokenizer_source: {source}", f"tokenizer: {{source: {source}}}"):
+        assert loads(f"merge_method: ties\n{BASE_A_B}{text}").vocabulary == Vocabulary(found)
+    assert loads(f"merge_method: ties\n{BASE_A_B}tokenizer: {{}}\nchat_template: auto").vocabulary == Vocabulary(
+        "union"
     )
-    assert loads(f"merge_method: linear\n{A_B}tokenizer_source: o/a") == loads(f"merge_method: linear\n{A_B}")
+
+
+def test_tokens_may_have_their_own_sources():
+    text = """
+tokenizer:
+  source: base
+  pad_to_multiple_of: 64
+  tokens:
+    w: {source: o/a}
+    x: {source: {kind: zero}, force: true}
+    y: {source: {kind: model_token, model: o/b, token: z}}
+    z: {source: {kind: model_token, model: o/base, token_id: 3}}
+"""
+    found = loads(f"merge_method: ties\n{BASE_A_B}{text}").vocabulary
+    tokens = {"w": Token("a"), "x": Token("zero", force=True), "y": Token("b", "z"), "z": Token("base", token_id=3)}
+    assert found == Vocabulary("base", tokens=tokens, pad_to_multiple_of=64)
 
 
 def test_keys_that_are_null_are_not_there():

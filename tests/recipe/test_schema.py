@@ -7,7 +7,7 @@ import pytest
 
 from polyak import methods
 from polyak.errors import RecipeError
-from polyak.recipe import Gradient, Lora, Model, Recipe, Rule, Source, read, schema
+from polyak.recipe import Gradient, Lora, Model, Recipe, Rule, Source, Token, Vocabulary, read, schema
 
 jsonschema = pytest.importorskip("jsonschema")
 methods.load_all()
@@ -36,6 +36,12 @@ FULL = {
     "buffers": "first",
     "dtype": "bfloat16",
     "seed": 7,
+    "vocabulary": {
+        "source": "union",
+        "tokens": {"x": "zero", "y": {"source": "base", "token": "z", "force": True}},
+        "pad_to_multiple_of": 64,
+    },
+    "chat_template": "auto",
     "provenance": {"anything": [1, {"x": None}]},
 }
 
@@ -79,6 +85,34 @@ WRONG = {
     "dtype": lambda r: r.update(dtype="bf16"),
     "seed": lambda r: r.update(seed=-1),
     "provenance": lambda r: r.update(provenance=[]),
+    "vocabulary": lambda r: r["vocabulary"].update(rows="pad"),
+    "vocabulary of nothing": lambda r: r.update(vocabulary={"pad_to_multiple_of": 8}),
+    "padding": lambda r: r["vocabulary"].update(pad_to_multiple_of=0),
+    "token": lambda r: r["vocabulary"]["tokens"]["y"].update(token_id=1),
+    "layers of a model": lambda r: r["models"][1].update(layers=[1]),
+    "models and slices": lambda r: r.update(slices=[{"models": ["a"]}]),
+    "nothing to merge": lambda r: r.pop("models"),
+}
+
+PARTS = {
+    "method": "linear",
+    "modules": [
+        {
+            "match": "a",
+            "slices": [{"models": [{"path": "a", "layers": [0, 2], "stack": "s"}], "method": "passthrough"}],
+        },
+        {"match": ["b", "c"], "models": [{"path": "b", "add_prefix": "x."}], "settings": {"normalize": False}},
+    ],
+    "base": "./base",
+    "vocabulary": "pad",
+}
+WRONG_PARTS = {
+    "settings beside": lambda r: r.update(settings={}),
+    "no match": lambda r: r["modules"][0].pop("match"),
+    "dtype of a slice": lambda r: r["modules"][0]["slices"][0].update(dtype="float32"),
+    "setting of a slice": lambda r: r["modules"][0]["slices"][0].update(settings={"weight": 1}),
+    "models and slices": lambda r: r["modules"][0].update(models=["a"]),
+    "no models": lambda r: r["modules"][0]["slices"][0].pop("models"),
 }
 
 
@@ -92,6 +126,20 @@ def validator():
 def test_what_the_reader_takes_the_schema_takes(validator):
     read(FULL)
     validator.validate(FULL)
+
+
+def test_the_parts_that_the_reader_takes_the_schema_takes(validator):
+    read(PARTS)
+    validator.validate(PARTS)
+
+
+@pytest.mark.parametrize("wrong", WRONG_PARTS.values(), ids=WRONG_PARTS)
+def test_the_parts_that_the_reader_refuses_the_schema_refuses(wrong, validator):
+    recipe = copy.deepcopy(PARTS)
+    wrong(recipe)
+    with pytest.raises(RecipeError):
+        read(recipe)
+    assert not validator.is_valid(recipe)
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
@@ -126,6 +174,8 @@ def test_every_field_is_described():
         (Source, found["Source"]["anyOf"][1]),
         (Lora, found["Lora"]["anyOf"][1]),
         (Rule, found["Rule"]),
+        (Vocabulary, found["Vocabulary"]["anyOf"][1]),
+        (Token, found["Token"]["anyOf"][1]),
     ]:
         assert set(table["properties"]) == {f.name for f in fields(cls)} - {"folder"}
         assert all(one["description"] for one in table["properties"].values())

@@ -251,6 +251,8 @@ class _Merge:
         with writing(self._draft.out):
             if side.config is not None:
                 write_text(model / "config.json", as_json(side.config))
+            for name, contents in side.written.items():
+                write_text(model / name, contents if isinstance(contents, str) else as_json(contents))
             for path in side.copied:
                 target = (
                     model

@@ -102,12 +102,14 @@ class Sidecars:
         config: Contents of config.json, already following the tensors; None if the donor has none.
         copied: Files that are copied from the donor as they are.
         donor: The model they come from.
+        written: Other files, by name: JSON, or text.
         code: Those of `copied` that are Python: never run by polyak, but perhaps by who loads the model.
     """
 
     config: Mapping[str, Any] | None = None
     copied: tuple[Path, ...] = ()
     donor: str = ""
+    written: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -15,12 +15,15 @@ from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, with_shared
 from ._model import NestedMerge, Plan, PlanPart, Read, Step
+from .chat import with_template
 from .fit import Opened, check
 from .measured import Given, Measured
 from .parts import Part, parts_of
 from .resolve import Treatment
 from .shelf import Shelf
 from .sidecars import result_sidecars
+from .tokens import compare
+from .vocabulary import align
 
 
 def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statistics: Given | None = None) -> Plan:
@@ -41,18 +44,24 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statisti
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
     recipe = with_shared(recipe)
     shelf = Shelf(open_source, recipe.folder, given or {})
+    donor = shelf.donor(recipe)
+    shelf.fill(recipe)
+    spoken = align(recipe.vocabulary, shelf, donor)
     divided = parts_of(recipe, shelf)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
         raise RecipeError("models of slices have no `statistics:`: their layers stand elsewhere in the result.")
-    builders = [_Builder(part, i) for i, part in enumerate(divided.parts)]
+    builders = [_Builder(part, i, spoken.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-    models = {name: one.checkpoint for name, one in shelf.in_order()}
-    side, notes = result_sidecars(shelf.donor(recipe), divided, steps)
-    notes = [note for builder in builders for note in builder.measured.notes] + list(notes)
+    opened = [one for _, one in shelf.in_order()]
+    side, notes = result_sidecars(donor, divided, steps, spoken)
+    side = with_template(side, recipe.chat_template, opened)
+    notes = [*notes, *([] if recipe.vocabulary else compare(opened, steps))]
+    notes += [note for builder in builders for note in builder.measured.notes]
     measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
+    models = {one.name: one.checkpoint for one in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
 
 
@@ -96,8 +105,8 @@ def _file_of(model: Opened, folder: str) -> str:
 class _Builder:
     """Makes the steps of one part."""
 
-    def __init__(self, part: Part, number: int) -> None:
-        self._part, self._number = part, number
+    def __init__(self, part: Part, number: int, kept: frozenset[str]) -> None:
+        self._part, self._number, self._kept_tables = part, number, kept
         self._recipe, self._models, self._base = part.recipe, list(part.models), part.base
         self._reference = self._base or self._models[0]
         self._skip = re.compile(self._recipe.skip) if self._recipe.skip else None
@@ -105,7 +114,7 @@ class _Builder:
 
     def build(self, given: Given) -> list[Step]:
         names = self._shared_names()
-        check(self._models, self._base, [n for n in names if not self._is_skipped(n)])
+        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
         treatment = Treatment(self._recipe, names)
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
@@ -145,6 +154,8 @@ class _Builder:
     def _step(self, name: str, treatment: Treatment) -> Step | None:
         if self._is_skipped(name):
             return self._kept(name)
+        if name in self._kept_tables:
+            return self._copied(self._reference, name)
         spec = self._reference.find(name)
         assert spec is not None
         if not spec.dtype.floating:
@@ -200,9 +211,14 @@ class _Builder:
 
     def _kept(self, name: str) -> Step | None:
         """A skipped tensor keeps the base's values; without them it is left out."""
-        if self._base is None or self._base.find(name) is None or self._base.ties(name):
+        if self._base is None:
             return None
-        read = self._read(self._base, name)
+        return self._copied(self._base, name)
+
+    def _copied(self, model: Opened, name: str) -> Step | None:
+        if model.find(name) is None or model.ties(name):
+            return None
+        read = self._read(model, name)
         return Step(TensorSpec(name, read.spec.dtype, read.spec.shape), "copy", (read,))
 
     def _buffer(self, name: str) -> Step:

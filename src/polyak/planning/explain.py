@@ -28,7 +28,8 @@ def explain(plan: Plan) -> str:
     if plan.sidecars.donor:
         files = ", ".join(path.name for path in plan.sidecars.copied) or "none"
         has = "config.json" if plan.sidecars.config is not None else "no config.json"
-        lines.append(f"config and tokenizer from {plan.sidecars.donor}: {has}; copied: {files}")
+        written = f"; written: {', '.join(plan.sidecars.written)}" if plan.sidecars.written else ""
+        lines.append(f"config and tokenizer from {plan.sidecars.donor}: {has}; copied: {files}{written}")
     return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
 
 

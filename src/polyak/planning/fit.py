@@ -106,7 +106,10 @@ def _report(missing: list[str], differing: list[str]) -> str:
     lines: list[str] = ["the models do not fit together."]
     if differing:
         lines += [f"  {line}" for line in differing[:_SHOWN]] + _rest(differing)
-        lines.append("  Different shapes usually mean different vocabularies or another architecture.")
+        lines.append(
+            "  Different shapes usually mean different vocabularies, which `vocabulary: union` brings together, or "
+            "another architecture."
+        )
     if missing:
         lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)
         lines.append(

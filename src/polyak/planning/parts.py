@@ -80,7 +80,7 @@ def parts_of(recipe: Recipe, shelf: Shelf) -> Parts:
     if any(source and source.layers for source in _sources(recipe)):
         return _stacked((recipe,), shelf, "", alone=True)
     whole = shelf.models(recipe)
-    base = shelf.base(recipe, "")
+    base = shelf.base(recipe)
     return Parts((Part(recipe, tuple(whole), base, "", (*([base] if base else []), *whole)),), {})
 
 
@@ -184,7 +184,7 @@ class _Slice:
         if recipe.heads:
             raise RecipeError(f"{self.name} has `heads:`, which layers that are put together cannot have; use `skip:`.")
         models = shelf.models(recipe)
-        self._base = shelf.base(recipe, name)
+        self._base = shelf.base(recipe)
         self._everyone = [*([self._base] if self._base else []), *models]
         sources = [*([recipe.base] if self._base else []), *(model.source for model in recipe.models)]
         self._windows = [self._window(m, s) for m, s in zip(self._everyone, sources, strict=True)]

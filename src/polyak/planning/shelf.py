@@ -39,6 +39,18 @@ class Shelf:
         """The same checkpoints, showing only some names."""
         return replace(self, keep=keep)
 
+    def fill(self, recipe: Recipe) -> None:
+        """Open everything that a recipe, its slices and its modules read."""
+        for part in (*recipe.slices, *(module.recipe for module in recipe.modules)):
+            self.fill(part)
+        if recipe.models:
+            self.base(recipe)
+            self.models(recipe)
+
+    def put(self, name: str, checkpoint: Checkpoint) -> None:
+        """Let another view stand for a model."""
+        self.found[name] = replace(self.found[name], checkpoint=checkpoint)
+
     def in_order(self) -> list[tuple[str, Opened]]:
         """All that has been opened, the base first."""
         return sorted(self.found.items(), key=lambda item: item[0] != BASE)
@@ -49,19 +61,21 @@ class Shelf:
         Raises:
             RecipeError: a name stands for two different models, or is the base's.
         """
-        if self.has_base(recipe) and any(model.name == BASE for model in recipe.models):
+        called = next((model.source for model in recipe.models if model.name == BASE), None)
+        if called and self.has_base(recipe) and (recipe.base is None or _whole(called) != _whole(recipe.base)):
             raise RecipeError(
                 f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
             )
         return [self._shown(self._take(model.name, model.source)) for model in recipe.models]
 
-    def base(self, recipe: Recipe, part: str) -> Opened | None:
-        """The base of a recipe, if it has one; that of a part may be another than the first."""
+    def base(self, recipe: Recipe) -> Opened | None:
+        """The base of a recipe, if it has one; another than the first is called `base 2`, and so on."""
         if not self.has_base(recipe):
             return None
-        name = BASE
-        if BASE in self.found and recipe.base and self.sources[BASE] != _whole(recipe.base):
-            name = f"{BASE} of {part}"
+        where, name, number = _whole(recipe.base) if recipe.base else None, BASE, 1
+        while name in self.found and where is not None and self.sources[name] != where:
+            number += 1
+            name = f"{BASE} {number}"
         return self._shown(self._take(name, recipe.base))
 
     def has_base(self, recipe: Recipe) -> bool:
@@ -72,7 +86,7 @@ class Shelf:
         while not self.has_base(recipe) and not recipe.models:
             recipe = recipe.slices[0] if recipe.slices else recipe.modules[0].recipe
         whole = replace(self, keep=None)
-        return whole.base(recipe, "the donor") or whole._take(recipe.models[0].name, recipe.models[0].source)
+        return whole.base(recipe) or whole._take(recipe.models[0].name, recipe.models[0].source)
 
     def _take(self, name: str, source: Source | None) -> Opened:
         where = _whole(source) if source else None

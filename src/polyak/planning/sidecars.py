@@ -8,28 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
+from ..checkpoint.tokenizer import FILE, SETTINGS
 from ._model import Sidecars, Step
 from .fit import HEAD, Opened, read_config
 from .follow import follow_layers
 from .parts import Parts
+from .tables import with_vocabulary_size
+from .vocabulary import Spoken
 
+# Stale once tokenizer.json says something else.
+_DESCRIBE_TOKENS = (
+    "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+TOKENIZER = (
+    *_DESCRIBE_TOKENS, "generation_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
 _COPIED = (
-    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-    "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "processor_config.json",
+    *TOKENIZER, "preprocessor_config.json", "processor_config.json",
     "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )  # fmt: skip
 _EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
 
 
-def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step]) -> tuple[Sidecars, list[str]]:
+def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken: Spoken) -> tuple[Sidecars, list[str]]:
     """Config and files of the result, and what should be known about its ties, layers and code.
 
     Args:
         donor: The model that gives them.
         divided: The parts of the merge.
         steps: What is written.
+        spoken: The tokens of the result.
     """
     written = [step for step in steps if step.file is None]
     untied, tied, notes = _ties(divided, written)
@@ -38,6 +48,8 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step]) -> tup
         config, said = follow_layers(found.config, divided.layers)
         found = replace(found, config=config)
         notes += said
+    found = _speaking(found, spoken)
+    notes += spoken.notes
     if found.config is not None and _loses_its_head(donor, divided, written):
         found = replace(found, config={**found.config, "tie_word_embeddings": True})
     if tied:
@@ -45,6 +57,26 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step]) -> tup
     if found.code:
         notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
     return found, notes
+
+
+def _speaking(found: Sidecars, spoken: Spoken) -> Sidecars:
+    """The files with the tokenizer of the result, and a config that follows it."""
+    giver = spoken.donor
+    config = found.config
+    if config is not None:
+        own = giver.config if giver.name != found.donor else {}
+        ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
+        config = {**with_vocabulary_size(config, *spoken.sizes), **ids} if spoken.sizes[0] else config
+    copied, written = list(found.copied), dict(found.written)
+    if giver.name != found.donor and giver.checkpoint.folder is not None:
+        copied = [path for path in copied if path.name not in TOKENIZER]
+        copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
+    if spoken.tokenizer is not None:
+        copied = [path for path in copied if path.name not in _DESCRIBE_TOKENS]
+        written[FILE] = spoken.tokenizer.data
+        if spoken.tokenizer.settings:
+            written[SETTINGS] = spoken.tokenizer.settings
+    return replace(found, config=config, copied=tuple(copied), written=written)
 
 
 def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:

@@ -61,7 +61,7 @@ class PartReader:
 
     def __init__(self, method: Method, translation: Translation, parameters: Parameters, scope: Scope) -> None:
         self._method, self._translation, self._parameters, self._scope = method, translation, parameters, scope
-        self._called: dict[str, str] = {}
+        self.called: dict[str, str] = {}
 
     def read(self, table: Table, base: Reference | None, everyone: Given) -> tuple[What, Sequence[Reference]]:
         """Read `models`, `slices` or `modules`.
@@ -80,7 +80,7 @@ class PartReader:
         references = [entry.reference for group in groups for entry in group.entries]
         bases = [group.base for group in groups if group.base]
         distinct = list({one.written: one for one in [*references, *bases]}.values())
-        self._called = dict(zip((one.written for one in distinct), names(distinct), strict=True))
+        self.called = dict(zip((one.written for one in distinct), names(distinct), strict=True))
         return what, references
 
     def recipe(self, what: What) -> Recipe:
@@ -149,7 +149,7 @@ class PartReader:
     def _model(self, entry: Entry, everyone: Given) -> Model:
         settings = frozen(self._parameters.of_model(entry.own, everyone, entry.place))
         reference = entry.reference
-        return Model(self._called[reference.written], replace(reference.source, layers=entry.layers), settings)
+        return Model(self.called[reference.written], replace(reference.source, layers=entry.layers), settings)
 
     def _arranged(self, group: Group) -> list[Entry]:
         """The models that our method sees, in its order."""

@@ -139,6 +139,42 @@ class Factorisation:
 
 
 @dataclass(frozen=True)
+class Token:
+    """Where a token's rows come from in models that do not have the token.
+
+    Attributes:
+        source: A model by name, `base`, or `zero`.
+        token: Whose row it is there (default: the same token's).
+        token_id: Or which row, by its number.
+        force: Also in models that have the token.
+    """
+
+    source: str
+    token: str | None = None
+    token_id: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which tokens the result has, and how tables of models with other tokens are made to fit.
+
+    Attributes:
+        source: The tokens of the result: `union`, `base`, or those of a model by name.
+        rows: Instead, by the number of rows alone: `intersect` cuts tables to the shortest, `pad` fills them up to the
+            longest with the base's rows, `skip` keeps those of the base or first model, `keep` merges tables of one
+            length although their tokens are ordered differently.
+        tokens: Tokens whose rows are chosen; those that are in no tokenizer are added.
+        pad_to_multiple_of: Rows are added until their number can be divided by this; they hold the mean.
+    """
+
+    source: str | None = None
+    rows: Literal["intersect", "pad", "skip", "keep"] | None = None
+    tokens: Mapping[str, Token] = field(default_factory=lambda: MappingProxyType({}))
+    pad_to_multiple_of: int | None = None
+
+
+@dataclass(frozen=True)
 class Module:
     """A part of a model that is merged by a recipe of its own.
 
@@ -171,6 +207,8 @@ class Recipe:
         dtype: The dtype of the result (default: each tensor's, as the base or first model stores it).
         seed: Seeds random methods.
         adapter: For merges of adapters into an adapter (`polyak lora merge`): what the result is like.
+        vocabulary: Whose tokens the result has, where the models' tokens differ.
+        chat_template: `auto` (what most models have), `none`, the name of a template or of a model, or a template.
         provenance: For learned recipes: what was optimised, on which data; not interpreted.
         folder: What relative paths are relative to; not part of what the recipe says.
     """
@@ -188,6 +226,8 @@ class Recipe:
     adapter: Factorisation | None = None
     slices: tuple[Recipe, ...] = ()
     modules: tuple[Module, ...] = ()
+    vocabulary: Vocabulary | None = None
+    chat_template: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     folder: Path = field(default=Path(), compare=False)
 
@@ -201,3 +241,10 @@ def with_shared(recipe: Recipe) -> Recipe:
         for m in recipe.modules
     )
     return replace(recipe, slices=slices, modules=modules)
+
+
+def names_in(recipe: Recipe) -> set[str]:
+    """What the models of a recipe, of its slices and of its modules are called, and `base` where there is one."""
+    parts = [*recipe.slices, *(module.recipe for module in recipe.modules)]
+    found = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
+    return found | {"base"} if recipe.base else found

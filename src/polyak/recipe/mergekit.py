@@ -5,13 +5,14 @@ Source: https://github.com/arcee-ai/mergekit.  What differs on purpose stands in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._mergekit_methods import TRANSLATIONS, Translation
-from ._mergekit_models import Reference, read_reference, without_nulls
+from ._mergekit_models import read_reference, without_nulls
 from ._mergekit_parts import PartReader
+from ._mergekit_tokens import Speech
 from ._mergekit_values import NONE, Parameters
 from ._model import Recipe, with_shared
 from ._reader import Place, Table, one_of, text
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _MARKS = frozenset({"merge_method", "genome", "gate_mode", "experts"})
 _REFUSED = {
-    "tokenizer": "merging vocabularies is not supported yet",
-    "chat_template": "choosing a chat template is not supported yet; that of the base or first model is kept",
     "name": "recipes of several documents are not supported yet; nest one recipe in the other with `recipe:`",
     "genome": "mergekit-evolve files are not supported yet",
     "gate_mode": "mergekit-moe files are not supported yet",
@@ -54,11 +53,11 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     reader = PartReader(method, translation, parameters, scope)
     what, mentioned = reader.read(table, base, everyone)
     dtype, out_dtype = (table.take(key, _read_dtype, None) for key in ("dtype", "out_dtype"))
-    table.take("tokenizer_source", lambda value, where: _check_tokenizer(value, where, scope, base, mentioned), None)
+    speech = Speech(scope, base, mentioned, reader.called)
+    vocabulary, template = speech.vocabulary(table), table.take("chat_template", text, None)
     table.finish()
-    return with_shared(
-        replace(reader.recipe(what), base=base.source if base else None, dtype=out_dtype or dtype, folder=scope.folder)
-    )
+    recipe = replace(reader.recipe(what), base=base.source if base else None, dtype=out_dtype or dtype)
+    return with_shared(replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder))
 
 
 def _read_method(value: object, place: Place) -> tuple[Method, Translation]:
@@ -71,16 +70,3 @@ def _read_method(value: object, place: Place) -> tuple[Method, Translation]:
 def _read_dtype(value: object, place: Place) -> str:
     written = text(value, place).removeprefix("torch.")
     return one_of(("float16", "bfloat16", "float32", "float64"))(written, place)
-
-
-def _check_tokenizer(
-    value: object, place: Place, scope: Scope, base: Reference | None, mentioned: Sequence[Reference]
-) -> None:
-    """Allow what happens anyway: the tokenizer of the base, or of the first model where there is no base."""
-    if value == "union":
-        raise place.error("cannot be used: the union of vocabularies is not supported yet")
-    if value == "base" and base is None:
-        raise place.error("is 'base', but there is no base_model")
-    donor = base or mentioned[0]
-    if value != "base" and read_reference(value, place, scope).source != donor.source:
-        raise place.error(f"cannot be used: the tokenizer comes from {donor.written!r}; another is not supported yet")

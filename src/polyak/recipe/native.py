@@ -20,6 +20,7 @@ from ._model import (
     Settings,
     Source,
     Value,
+    names_in,
     with_shared,
 )
 from ._reader import (
@@ -39,6 +40,7 @@ from ._reader import (
 )
 from ._scope import Scope
 from ._values import frozen, is_one_a_model, per_model, read_settings, read_value
+from ._vocabulary import checked, read_vocabulary
 
 if TYPE_CHECKING:
     from ..methods import Method
@@ -62,10 +64,13 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
         dtype=table.take("dtype", dtype, None),
         seed=table.take("seed", integer, 0),
         adapter=table.take("adapter", _read_adapter, None),
+        vocabulary=table.take("vocabulary", read_vocabulary, None),
+        chat_template=table.take("chat_template", text, None),
         provenance=table.take("provenance", _read_provenance, _EMPTY),
         folder=scope.folder,
     )
     table.finish()
+    checked(recipe.vocabulary, names_in(recipe), place / "vocabulary")
     return with_shared(recipe)
 
 

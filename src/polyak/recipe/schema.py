@@ -19,7 +19,7 @@ from typing import (
     get_type_hints,
 )
 
-from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source
+from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source, Token, Vocabulary
 from ._reader import LARGEST_INTEGER
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def schema() -> Schema:
             "Module": {**_part(methods, ("modules",), "match"), **_ONE_OF_THREE},
             "Source": {"anyOf": [_TEXT, {**_table(Source, methods), **_PATH_OR_RECIPE}]},
             "Model": {"anyOf": [_TEXT, {**_model(methods), **_PATH_OR_RECIPE}]},
+            "Vocabulary": {"anyOf": [_TEXT, {**_table(Vocabulary, methods), **_SOURCE_OR_ROWS}]},
+            "Token": {"anyOf": [_TEXT, {**_table(Token, methods), **_ONE_TOKEN}]},
             "Lora": {"anyOf": [_TEXT, _table(Lora, methods)]},
             "Factorisation": _table(Factorisation, methods),
             "Rule": {**_table(Rule, methods), "allOf": [_rule_follows(method) for method in methods]},
@@ -67,12 +69,29 @@ def schema() -> Schema:
 
 
 # What slices and modules share with the recipe that holds them.
-_SHARED = ("buffers", "dtype", "seed", "provenance")
+_SHARED = ("buffers", "dtype", "seed", "provenance", "vocabulary", "chat_template")
+_SOURCE_OR_ROWS: Schema = {
+    "oneOf": [
+        {"required": ["source"], "properties": {"rows": False}},
+        {"required": ["rows"], "properties": {"tokens": False, "pad_to_multiple_of": False}},
+    ]
+}
+_ONE_TOKEN: Schema = {
+    "not": {"required": ["token", "token_id"]},
+    "if": {"properties": {"source": {"const": "zero"}}},
+    "then": {"properties": {"token": False, "token_id": False}},
+}
 _MERGE_ALONE = ("settings", "rules", "skip", "heads")
+_DIVIDED = ("models", "slices", "modules")
 _ONE_OF_THREE: Schema = {
     "oneOf": [
-        {"required": ["models"]},
-        *({"required": [key], "properties": dict.fromkeys(_MERGE_ALONE, False)} for key in ("slices", "modules")),
+        {
+            "required": [key],
+            "properties": dict.fromkeys(
+                [*(one for one in _DIVIDED if one != key), *(() if key == "models" else _MERGE_ALONE)], False
+            ),
+        }
+        for key in _DIVIDED
     ]
 }
 
@@ -132,7 +151,7 @@ def _table(cls: type, methods: Iterable[Method]) -> Schema:
 # What a file must give; a name and an alternative to a path have defaults that dataclasses cannot express.
 _REQUIRED: Mapping[type, tuple[str, ...]] = {
     Recipe: ("method",), Source: (), Model: (), Lora: ("path",), Factorisation: (),
-    Rule: ("match",), Gradient: ("gradient",),
+    Rule: ("match",), Gradient: ("gradient",), Vocabulary: (), Token: ("source",),
 }  # fmt: skip
 
 
@@ -152,6 +171,10 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
         Factorisation: {
             "rank": {"type": "integer", "minimum": 1, "maximum": LARGEST_INTEGER},
             "energy": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        },
+        Vocabulary: {
+            "tokens": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Token"}},
+            "pad_to_multiple_of": {"type": "integer", "minimum": 1, "maximum": 2**20},
         },
         Rule: {
             "method": named,
@@ -183,7 +206,7 @@ def _of(hint: Any) -> Schema:
         return {"type": "array", "items": _of(get_args(hint)[0])}
     if is_dataclass(hint) and isinstance(hint, type):
         return {"$ref": f"#/$defs/{hint.__name__}"}
-    plain: dict[Any, Schema] = {str: _TEXT, int: _natural(), float: {"type": "number"}}
+    plain: dict[Any, Schema] = {bool: {"type": "boolean"}, str: _TEXT, int: _natural(), float: {"type": "number"}}
     return plain.get(hint, {"type": "object"})
 
 

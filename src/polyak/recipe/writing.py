@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from ..errors import RecipeError
 from ._model import Cases, Factorisation, Gradient, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._vocabulary import plain_vocabulary
 from .native import default_name
 
 
@@ -58,6 +59,8 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
         "dtype": recipe.dtype,
         "seed": _copy(recipe.seed) or None,
         "adapter": None if recipe.adapter is None else _adapter(recipe.adapter),
+        "vocabulary": plain_vocabulary(recipe.vocabulary),
+        "chat_template": recipe.chat_template,
         "provenance": _copy(recipe.provenance),
     }
     return _without_defaults(data)

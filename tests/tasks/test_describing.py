@@ -94,6 +94,7 @@ def test_parquet_files_are_read(tmp_path):
     assert read_rows(tmp_path / "a.parquet", COLUMNS).fingerprints == wanted.fingerprints
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_saved_datasets_are_read(tmp_path):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     whole = datasets.Dataset.from_list(ROWS)

@@ -61,10 +61,15 @@ def place(tmp_path_factory):
     ]:
         kind(bert).save_pretrained(folder / name)
         write_tokenizer(folder / name, marks=True)
-    llama = transformers.LlamaConfig(vocab_size=len(WORDS), tie_word_embeddings=True, **SIZES)
-    transformers.LlamaForCausalLM(llama).save_pretrained(folder / "causal")
-    write_tokenizer(folder / "causal", marks=False)
+    write_causal(folder / "causal")
     return folder
+
+
+def write_causal(folder):
+    torch.manual_seed(0)
+    llama = transformers.LlamaConfig(vocab_size=len(WORDS), tie_word_embeddings=True, **SIZES)
+    transformers.LlamaForCausalLM(llama).save_pretrained(folder)
+    write_tokenizer(folder, marks=False)
 
 
 def write(folder, name, rows):

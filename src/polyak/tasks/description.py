@@ -38,6 +38,7 @@ class Frame:
         head: The model that they are read from.
         unused: Regular expression for tensors that the module has no use for.
         factory: Makes the module instead of transformers; only ever from Python or the command line.
+        folder: What relative paths are relative to.
         place: Where the description stands.
     """
 
@@ -49,6 +50,7 @@ class Frame:
     head: Path | None
     unused: str
     factory: Callable[[], nn.Module] | None
+    folder: Path
     place: Place
 
     def body(self, transformers: Callable[[Path], Build]) -> Body:
@@ -149,6 +151,7 @@ def _frame(table: Table, folder: Path, factory: Callable[[], nn.Module] | None, 
         head=head,
         unused=table.take("unused", patterns, ""),
         factory=factory,
+        folder=folder,
         place=table.place,
     )
 

@@ -22,8 +22,9 @@ def load_task(text: str, *, factory: Callable[[], nn.Module] | None = None) -> S
     """A task by what a user types.
 
     Args:
-        text: A YAML or JSON file; `package.module:name`, which is imported and run: a task, a function that makes
-            one, or a function from a checkpoint to one number an example.
+        text: A YAML or JSON file; `lm-eval:TASK`, or `lm-eval:TASK@FOLDER` for task files of the user's;
+            `package.module:name`, which is imported and run: a task, a function that makes one, or a function from a
+            checkpoint to one number an example.
         factory: Makes the modules that run described tasks.
 
     Raises:
@@ -31,6 +32,11 @@ def load_task(text: str, *, factory: Callable[[], nn.Module] | None = None) -> S
     """
     if Path(text).suffix in (".yaml", ".yml", ".json") or Path(text).exists():
         return read_task(text, factory=factory)
+    if text.startswith("lm-eval:"):
+        from .harness import HarnessScorer
+
+        name, _, folder = text.removeprefix("lm-eval:").partition("@")
+        return HarnessScorer(name, folder=Path(folder) if folder else None)
     if ":" not in text:
         raise TaskError(f"{text} is no task: name a YAML file, or a Python function as package.module:function.")
     found = import_function(text)

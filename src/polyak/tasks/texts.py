@@ -38,6 +38,30 @@ class Tokens:
         found = self.tokenizer(list(texts), None if pairs is None else list(pairs), **settings)
         return dict(found)
 
+    def encode_words(self, texts: Sequence[Sequence[str]]) -> Any:
+        """As `encode`, of texts that are cut into words; `word_ids(i)` tells which word each token comes from.
+
+        Raises:
+            TaskError: the tokenizer cannot tell.
+        """
+        if not self.tokenizer.is_fast:
+            raise TaskError(
+                f"the tokenizer in {self.folder} does not tell words apart; tagging needs a tokenizer.json."
+            )
+        settings = {"padding": True, "truncation": True, "max_length": self.length, "return_tensors": "pt"}
+        return self.tokenizer([list(words) for words in texts], is_split_into_words=True, **settings)
+
+    def numbers(self, text: str, *, begins: bool = True) -> list[int]:
+        """The tokens of one text, uncut; with what the tokenizer puts before a text if it `begins` one."""
+        found = list(self.tokenizer(text, add_special_tokens=begins)["input_ids"])
+        # What closes a text must not stand between a prompt and what follows it.
+        return found[:-1] if begins and len(found) > 1 and found[-1] in self._closing else found
+
+    @cached_property
+    def _closing(self) -> frozenset[int]:
+        marks = self.tokenizer.eos_token_id, self.tokenizer.sep_token_id
+        return frozenset(mark for mark in marks if mark is not None)
+
     def pad(self, sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` of sequences of token numbers, padded on the right."""
         import torch

@@ -1,0 +1,110 @@
+"""Tasks of lm-eval (EleutherAI's language model evaluation harness), one number an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import Checkpoint
+from ..errors import PolyakError, TaskError, suggestion
+from ._api import Asked, Outcome, Scorer
+from .recognition import bring_to_life
+from .transformers import from_transformers, quietly, read_tokenizer
+
+PREFERRED = ("acc", "exact_match", "acc_norm")  # what is measured if a task has several metrics
+
+
+class HarnessScorer(Scorer):
+    """A task of lm-eval, run on the model in a checkpoint; all of its examples are test examples.
+
+    The model's folder has the config and tokenizer.  Only metrics with one number an example can be compared; that
+    rules out those over a corpus, such as its perplexity.
+
+    Args of the constructor:
+        name: The task, as lm-eval calls it.
+        folder: Where task files of the user's lie.  They are lm-eval's: functions that they name are run.
+        metric: One that the task has; None takes the first of `PREFERRED`.
+        model: Folder with config and tokenizer, where those of the checkpoint are not wanted.
+    """
+
+    def __init__(
+        self, name: str, *, folder: Path | None = None, metric: str | None = None, model: Path | None = None
+    ) -> None:
+        try:
+            import lm_eval  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise TaskError(
+                f"the task {name!r} is one of lm-eval, which is not installed: pip install lm-eval"
+            ) from None
+        self.name, self.folder, self.wanted, self.model = name, folder, metric, model
+        self.metric, self.splits = metric or "score", ("test",)
+        self._version = str(getattr(lm_eval, "__version__", "unknown"))
+
+    def score(self, checkpoint: Checkpoint, asked: Asked) -> Outcome:
+        self.check_split(asked.split)
+        folder = self.model or checkpoint.folder
+        if folder is None:
+            raise TaskError(f"task {self.name!r}: {checkpoint.label} has no folder with config and tokenizer.")
+        live = bring_to_life(from_transformers("AutoModelForCausalLM", folder), checkpoint)
+        try:
+            samples = self._samples(live.module, read_tokenizer(folder), asked)
+        except PolyakError:
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            raise TaskError(
+                f"task {self.name!r}, model {checkpoint.label}: lm-eval fails: {said} ({type(error).__name__})."
+            ) from error
+        if asked.progress is not None:
+            asked.progress(len(samples))
+        return self._outcome(samples)
+
+    def _samples(self, module: Any, tokenizer: Any, asked: Asked) -> Sequence[Mapping[str, Any]]:
+        from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
+        from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+
+        with quietly():
+            model = HFLM(pretrained=module, tokenizer=tokenizer, batch_size=asked.batch_size, device=asked.device)
+            found: Any = simple_evaluate(
+                model=model,
+                tasks=[self.name],
+                task_manager=TaskManager(include_path=None if self.folder is None else str(self.folder)),
+                limit=asked.limit,
+                log_samples=True,
+                bootstrap_iters=0,
+            )
+        samples: Mapping[str, Sequence[Mapping[str, Any]]] = found["samples"]
+        if len(samples) != 1:
+            raise TaskError(f"{self.name!r} is a group of tasks. Name them one by one: {', '.join(samples)}.")
+        return next(iter(samples.values()))
+
+    def _outcome(self, samples: Sequence[Mapping[str, Any]]) -> Outcome:
+        if not samples:
+            raise TaskError(f"task {self.name!r} has no examples.")
+        numbers = [n for n in samples[0]["metrics"] if all(isinstance(one.get(n), int | float) for one in samples)]
+        if self.wanted is None:
+            self.metric = next((n for n in (*PREFERRED, *numbers) if n in numbers), "")
+        if self.metric not in numbers:
+            raise TaskError(
+                f"task {self.name!r} has no metric {self.metric!r} with one number an example. "
+                f"{suggestion(self.metric, numbers)}"
+            )
+        first = samples[0]["filter"]  # a task may read its answers in several ways; the first is its own default
+        chosen = sorted((one for one in samples if one["filter"] == first), key=lambda one: one["doc_id"])
+        values = np.array([float(one[self.metric]) for one in chosen])
+        return Outcome(tuple(int(one["doc_id"]) for one in chosen), values, np.ones(len(chosen)))
+
+    def digest(self, split: str) -> str:
+        """Digest of the task's name, lm-eval's version and the user's task files; its data is lm-eval's to keep."""
+        import xxhash
+
+        self.check_split(split)
+        found = xxhash.xxh3_128(f"lm-eval {self._version} {self.name} {self.wanted} {self.model}".encode())
+        for file in sorted(self.folder.rglob("*")) if self.folder is not None else []:
+            if file.is_file():
+                found.update(file.read_bytes())
+        return found.hexdigest()

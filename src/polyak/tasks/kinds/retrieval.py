@@ -1,0 +1,171 @@
+"""Queries whose relevant documents an encoder should find in a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...errors import TaskError
+from ...recipe._reader import Place, Table, integer, one_of, text
+from .._api import Batch, Task
+from ..description import Frame
+from ..examples import ExampleTask
+from ..ranking import METRIC, measure
+from ..rows import Rows, read_rows
+from ..texts import Tokens, check_texts
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TEMPERATURE = 0.05  # of the contrastive losses
+CHUNK = 64  # documents encoded at a time
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is searched.
+
+    Attributes:
+        texts: The documents.
+        relevance: By query, the relevance of the relevant documents, by their position in `texts`.
+        prefixes: What is put before each query and each document.
+        pooling: How an encoder's tokens become one vector.
+    """
+
+    texts: tuple[str, ...]
+    relevance: Mapping[str, Mapping[int, float]]
+    prefixes: tuple[str, str]
+    pooling: str
+
+
+class Retrieval(ExampleTask):
+    """Cosine similarity of query and document ranks the whole corpus; rows are queries with `id` and `text`.
+
+    `losses` are contrastive: each query's first relevant document against those of the other queries of the batch, at a
+    temperature of 0.05.  They depend on who else is in the batch, so the task has no likelihood.
+    """
+
+    tokens: Tokens
+    corpus: Corpus
+
+    def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
+        inputs = self.tokens.encode([self.corpus.prefixes[0] + one for one in rows.columns["text"]])
+        relevance = [self.corpus.relevance[str(query)] for query in rows.columns["id"]]
+        return Batch(inputs, None, examples, inputs["attention_mask"].bool(), {"relevance": relevance})
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        """The queries' vectors, (n, hidden), of length 1."""
+        return self._embed(module, batch.inputs)
+
+    def losses(self, module: nn.Module, batch: Batch) -> Tensor:
+        import torch
+
+        queries = self.outputs(module, batch)
+        firsts = [next(iter(relevant)) for relevant in batch.extra["relevance"]]
+        documents = self._documents(module, [self.corpus.texts[i] for i in firsts], queries.device)
+        own = torch.arange(len(batch), device=queries.device)
+        return torch.nn.functional.cross_entropy(queries @ documents.T / TEMPERATURE, own, reduction="none")
+
+    def scores(self, module: nn.Module, batch: Batch) -> Tensor:
+        return self.scoring(module)(batch)
+
+    def scoring(self, module: nn.Module) -> Callable[[Batch], Tensor]:
+        import torch
+
+        device = next(module.parameters()).device
+        with torch.no_grad():
+            texts = self.corpus.texts
+            parts = [self._documents(module, texts[i : i + CHUNK], device) for i in range(0, len(texts), CHUNK)]
+            documents = torch.cat(parts)
+        if not documents.isfinite().all():
+            raise TaskError("the vectors of documents are not finite.")
+
+        def score(batch: Batch) -> Tensor:
+            similar = self.outputs(module, batch) @ documents.T
+            order = similar.argsort(dim=1, descending=True, stable=True).tolist()
+            found = [
+                measure(self.metric, one, wanted) for one, wanted in zip(order, batch.extra["relevance"], strict=True)
+            ]
+            values = torch.tensor(found, dtype=torch.float64)
+            return values.where(similar.isfinite().all(1).cpu(), float("nan"))
+
+        return score
+
+    def _documents(self, module: nn.Module, texts: Any, device: Any) -> Tensor:
+        inputs = self.tokens.encode([self.corpus.prefixes[1] + one for one in texts])
+        return self._embed(module, {name: values.to(device) for name, values in inputs.items()})
+
+    def _embed(self, module: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+        import torch
+
+        from .._pooled import pool
+
+        found: Any = module(**inputs)
+        if hasattr(found, "last_hidden_state"):
+            found = pool(found.last_hidden_state, inputs["attention_mask"], self.corpus.pooling)
+        return torch.nn.functional.normalize(found.float(), dim=-1)
+
+
+def read(table: Table) -> Callable[[Frame], Task]:
+    """Keys: id, text, corpus, relevance, query_prefix, document_prefix, pooling, length, metric."""
+    columns = {"id": table.take("id", text, "id"), "text": table.take("text", text, "text")}
+    corpus, qrels = table.take("corpus", text), table.take("relevance", text)
+    prefixes = table.take("query_prefix", text, ""), table.take("document_prefix", text, "")
+    pooling = table.take("pooling", one_of(("mean", "first", "last")), "mean")
+    length = table.take("length", integer, 256)
+    metric = table.take("metric", _metric, "ndcg@10")
+
+    def make(frame: Frame) -> Task:
+        from ..transformers import from_transformers
+
+        documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
+        pairs = read_rows(frame.folder / qrels, {"query": "query", "doc": "doc", "rel": "rel"})
+        data, notes = frame.read(columns)
+        check_texts(documents, "text")
+        for rows in data.values():
+            check_texts(rows, "text")
+        relevance = _relevance(documents, pairs)
+        body = frame.body(lambda folder: from_transformers("AutoModel", folder))
+        about = {"length": length, "pooling": pooling, "prefixes": prefixes, "corpus": _digest(documents, pairs)}
+        ready = {split: _with_answers(rows, relevance) for split, rows in data.items()}
+        task = Retrieval(frame.name, metric, ready, body, settings=frame.settings | about, notes=notes)
+        task.tokens = Tokens(frame.tokenizer or frame.config, length)
+        task.corpus = Corpus(tuple(documents.columns["text"]), relevance, prefixes, pooling)
+        return task
+
+    return make
+
+
+def _metric(value: object, place: Place) -> str:
+    if not isinstance(value, str) or not METRIC.fullmatch(value):
+        raise place.wanted("ndcg@K, recall@K or mrr@K, such as ndcg@10", value)
+    return value
+
+
+def _relevance(documents: Rows, pairs: Rows) -> dict[str, dict[int, float]]:
+    places = {str(name): i for i, name in enumerate(documents.columns["id"])}
+    found: dict[str, dict[int, float]] = {}
+    for i, (query, document, relevance) in enumerate(zip(*pairs.columns.values(), strict=True)):
+        if str(document) not in places:
+            raise TaskError(f"{pairs.place(i)}: there is no document {document!r:.60} in {documents.label}.")
+        try:
+            amount = float(relevance)
+        except (TypeError, ValueError):
+            raise TaskError(f"{pairs.place(i)}: the relevance must be a number; got {relevance!r:.60}.") from None
+        if amount > 0:
+            found.setdefault(str(query), {})[places[str(document)]] = amount
+    return found
+
+
+def _with_answers(rows: Rows, relevance: Mapping[str, Any]) -> Rows:
+    for i, query in enumerate(rows.columns["id"]):
+        if str(query) not in relevance:
+            raise TaskError(f"{rows.place(i)}: no document is relevant for the query {query!r:.60}. Leave it out.")
+    return rows
+
+
+def _digest(*tables: Rows) -> str:
+    import xxhash
+
+    return xxhash.xxh3_128_hexdigest(b"".join(one for table in tables for one in table.fingerprints))

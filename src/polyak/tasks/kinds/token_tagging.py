@@ -1,0 +1,118 @@
+"""Texts cut into words, with one label a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import TaskError, suggestion
+from ...recipe._reader import Table, each, integer, one_of, text
+from .._api import IGNORED, Batch, Likelihood, Task
+from ..description import Frame
+from ..examples import ExampleTask, logits_of
+from ..likelihood import check_labels, counted
+from ..rows import Rows
+from ..texts import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TokenTagging(ExampleTask):
+    """One label a word, read off the word's first token; rows have `tokens` and `tags`.
+
+    `accuracy` is the share of words that are right; a word beyond the length at which texts are cut is wrong. `loss` is
+    the mean negative log-likelihood of the words' labels that the model sees, in nats.
+    """
+
+    likelihood: Likelihood | None = "tokens"
+    tokens: Tokens
+
+    @property
+    def higher_is_better(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.metric != "loss"
+
+    def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
+        import torch
+
+        encoded = self.tokens.encode_words(rows.columns["tokens"])
+        targets = [
+            _on_first_pieces(encoded.word_ids(i), tags) for i, tags in enumerate(rows.columns["tags"])
+        ]  # fmt: skip
+        words = torch.tensor([len(tags) for tags in rows.columns["tags"]])
+        inputs = dict(encoded)
+        mask = inputs["attention_mask"].bool()
+        return Batch(inputs, torch.tensor(targets), examples, mask, {"words": words})
+
+    def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
+        return logits_of(module(**batch.inputs))
+
+    def scores(self, module: nn.Module, batch: Batch) -> Tensor:
+        outputs = self.outputs(module, batch)
+        if self.metric == "loss" or batch.targets is None:
+            return self.losses_of(outputs, batch)
+        check_labels(batch.targets, outputs.shape[-1])
+        right = (outputs.argmax(-1) == batch.targets).sum(1) / batch.extra["words"]
+        return right.where(outputs.isfinite().flatten(1).all(1), float("nan"))
+
+    def weights(self, batch: Batch) -> Tensor:
+        if self.metric == "loss" and batch.targets is not None:
+            return counted(batch.targets)
+        return batch.extra["words"]
+
+
+def _on_first_pieces(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    before: int | None = None
+    found: list[int] = []
+    for word in word_ids:
+        found.append(IGNORED if word is None or word == before else tags[word])
+        before = word
+    return found
+
+
+def read(table: Table) -> Callable[[Frame], Task]:
+    """Keys: tokens, tags, labels, length, metric."""
+    columns = {"tokens": table.take("tokens", text, "tokens"), "tags": table.take("tags", text, "tags")}
+    labels = table.take("labels", each(text), ())
+    length = table.take("length", integer, 256)
+    metric = table.take("metric", one_of(("accuracy", "loss")), "accuracy")
+
+    def make(frame: Frame) -> Task:
+        data, notes = frame.read(columns)
+        ready = {split: _numbered(rows, labels) for split, rows in data.items()}
+        body = frame.body(lambda folder: _build(folder, len(labels)))
+        settings = frame.settings | {"length": length}
+        task = TokenTagging(frame.name, metric, ready, body, settings=settings, notes=notes)
+        task.tokens = Tokens(frame.tokenizer or frame.config, length)
+        return task
+
+    return make
+
+
+def _build(folder: Path, labels: int) -> Any:
+    from ..transformers import from_transformers
+
+    changes: dict[str, Any] = {"num_labels": labels} if labels else {}
+    return from_transformers("AutoModelForTokenClassification", folder, **changes)
+
+
+def _numbered(rows: Rows, labels: Sequence[str]) -> Rows:
+    known = {name: i for i, name in enumerate(labels)}
+    tags: list[list[int]] = []
+    for i, (words, ones) in enumerate(zip(rows.columns["tokens"], rows.columns["tags"], strict=True)):
+        if not isinstance(words, list) or not isinstance(ones, list) or not words or len(words) != len(ones):
+            raise TaskError(f"{rows.place(i)}: `tokens` and `tags` must be lists of one length, of one or more.")
+        tags.append([_number(tag, known, rows, i) for tag in ones])
+    return Rows({**rows.columns, "tags": tags}, rows.label, rows.numbers)
+
+
+def _number(tag: Any, known: dict[str, int], rows: Rows, i: int) -> int:
+    if isinstance(tag, str):
+        if tag not in known:
+            hint = suggestion(tag, known) if known else "List the tags' names as `labels:`."
+            raise TaskError(f"{rows.place(i)}: the tag {tag!r} is no label. {hint}")
+        return known[tag]
+    if isinstance(tag, bool) or not isinstance(tag, int) or tag < 0 or (known and tag >= len(known)):
+        raise TaskError(f"{rows.place(i)}: the tag {tag!r:.40} is out of range; tags are numbered from 0, or named.")
+    return tag

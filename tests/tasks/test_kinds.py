@@ -1,0 +1,273 @@
+"""Every kind of task on a small transformer of its own: scores against what is computed by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
+
+from polyak import checkpoint  # noqa: E402
+from polyak.errors import TaskError  # noqa: E402
+from polyak.tasks import evaluate, task_of  # noqa: E402
+from polyak.tasks.ranking import measure  # noqa: E402
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "the",
+    "cat",
+    "dog",
+    "sits",
+    "runs",
+    "on",
+    "mat",
+    "fast",
+    "a",
+    "is",
+    "good",
+    "bad",
+]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def write_tokenizer(folder, *, marks):
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    if marks:
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "eos_token": "[SEP]",
+    }
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kinds")
+    torch.manual_seed(0)
+    bert = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=32, num_labels=2, **SIZES)
+    for name, kind in [
+        ("classifier", transformers.BertForSequenceClassification),
+        ("other", transformers.BertForSequenceClassification),
+        ("tagger", transformers.BertForTokenClassification),
+        ("encoder", transformers.BertModel),
+    ]:
+        kind(bert).save_pretrained(folder / name)
+        write_tokenizer(folder / name, marks=True)
+    write_causal(folder / "causal")
+    return folder
+
+
+def write_causal(folder):
+    torch.manual_seed(0)
+    llama = transformers.LlamaConfig(vocab_size=len(WORDS), tie_word_embeddings=True, **SIZES)
+    transformers.LlamaForCausalLM(llama).save_pretrained(folder)
+    write_tokenizer(folder, marks=False)
+
+
+def write(folder, name, rows):
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+TEXTS = [
+    {"text": t, "label": i % 2} for i, t in enumerate(["the cat sits", "a dog runs fast", "is good", "the mat is bad"])
+]
+
+
+def test_texts_are_classified_as_the_library_does_it(place):
+    write(place, "texts.jsonl", TEXTS)
+    task = task_of({"kind": "text-classification", "data": "texts.jsonl", "model": "classifier"}, place)
+    found = evaluate(place / "classifier", task, batch_size=3)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(place / "classifier").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place / "classifier")
+    with torch.no_grad():
+        alone = [model(**tokenizer(row["text"], return_tensors="pt")).logits for row in TEXTS]
+    assert found.values.tolist() == [
+        float(int(one.argmax()) == row["label"]) for one, row in zip(alone, TEXTS, strict=True)
+    ]
+    live = task.live(checkpoint.open(place / "classifier"))
+    assert live.names["bert.embeddings.word_embeddings.weight"] == "bert.embeddings.word_embeddings.weight"
+    assert len(live.parameters) == len(list(model.parameters()))
+
+
+def test_a_merged_body_takes_the_head_of_its_task(place):
+    opened = checkpoint.open(place / "other")
+    body = {name: opened.read(name) for name in opened.specs if not name.startswith("classifier")}
+    described = {"kind": "text-classification", "data": "texts.jsonl", "model": "classifier"}
+    with pytest.raises(TaskError, match=r"'classifier\.\w+' of the module is filled by no tensor"):
+        task_of(described, place).live(checkpoint.open(body))
+    task = task_of(described | {"heads": {"match": "^classifier", "from": "classifier"}}, place)
+    live = task.live(checkpoint.open(body))
+    expert = checkpoint.open(place / "classifier")
+    assert np.array_equal(live.module.classifier.weight.detach().numpy(), expert.read("classifier.weight"))
+    assert np.array_equal(live.module.bert.pooler.dense.weight.detach().numpy(), body["bert.pooler.dense.weight"])
+
+
+def test_heads_of_another_size_are_refused(place):
+    described = {"kind": "text-classification", "data": "texts.jsonl", "model": "classifier", "classes": 5}
+    with pytest.raises(TaskError, match=r"no module can be built from .*heads"):
+        task_of(described, place).live(checkpoint.open(place / "classifier"))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_pooled_encoders_have_a_linear_head(place, pooling):
+    opened = checkpoint.open(place / "encoder")
+    weights = {name: opened.read(name) for name in opened.specs}
+    head = {"classifier.weight": np.eye(2, 16, dtype=np.float32), "classifier.bias": np.ones(2, np.float32)}
+    write(place, "texts.jsonl", TEXTS)
+    described = {"kind": "text-classification", "data": "texts.jsonl", "model": "encoder", "pooling": pooling}
+    task = task_of(described | {"heads": "^classifier", "classes": 2}, place)
+    live = task.live(checkpoint.open(weights | head))
+    (batch,) = task.batches("test")
+    model = transformers.AutoModel.from_pretrained(place / "encoder").eval()
+    hidden = model(**batch.inputs).last_hidden_state
+    mask = batch.mask.unsqueeze(-1)
+    pooled = (hidden * mask).sum(1) / mask.sum(1) if pooling == "mean" else hidden[:, 0]
+    assert torch.allclose(task.outputs(live.module, batch), pooled[:, :2] + 1, atol=1e-5)
+    assert live.names["encoder.pooler.dense.weight"] == "pooler.dense.weight"
+    with pytest.raises(TaskError, match=r"'classifier\.weight' is \(2, 16\); the task needs \(3, hidden size\)"):
+        task_of(described | {"heads": "^classifier", "classes": 3}, place).live(checkpoint.open(weights | head))
+
+
+def test_words_are_tagged_by_their_first_piece_and_cut_words_are_wrong(place):
+    rows = [
+        {"tokens": ["the", "cat", "sits"], "tags": ["D", "N", "D"]},
+        {"tokens": ["dog", "runs-fast", "good"], "tags": ["N", "N", "D"]},
+    ]
+    write(place, "tags.jsonl", rows)
+    described = {"kind": "token-tagging", "data": "tags.jsonl", "model": "tagger", "labels": ["D", "N"]}
+    task = task_of(described, place)
+    (batch,) = task.batches("test")
+    assert [row[row >= 0].tolist() for row in batch.targets] == [[0, 1, 0], [1, 1, 0]]
+    assert batch.targets[1].tolist()[:6] == [-100, 1, 1, -100, -100, 0]
+    live = task.live(checkpoint.open(place / "tagger"))
+    guesses = task.outputs(live.module, batch).argmax(-1)
+    wanted = [
+        (guesses[i][batch.targets[i] >= 0] == batch.targets[i][batch.targets[i] >= 0]).float().mean() for i in (0, 1)
+    ]
+    found = evaluate(place / "tagger", task)
+    assert found.values == pytest.approx([float(one) for one in wanted])
+    assert found.weights.tolist() == [3, 3]
+    short = evaluate(place / "tagger", task_of(described | {"length": 4}, place))
+    assert max(short.values) <= 2 / 3
+    with pytest.raises(TaskError, match=r"example 1: the tag 'D' is no label. List the tags' names"):
+        task_of({k: v for k, v in described.items() if k != "labels"}, place)
+
+
+def causal(place):
+    model = transformers.AutoModelForCausalLM.from_pretrained(place / "causal").eval()
+    return model, transformers.AutoTokenizer.from_pretrained(place / "causal")
+
+
+def log_probability(model, ids, start):
+    with torch.no_grad():
+        logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return float(sum(logs[i - 1, ids[i]] for i in range(start, len(ids))))
+
+
+def test_perplexity_is_that_of_all_tokens_together(place):
+    write(place, "lm.jsonl", [{"text": "the cat sits on the mat"}, {"text": "a dog"}])
+    task = task_of({"kind": "language-model", "data": "lm.jsonl", "model": "causal"}, place)
+    found = evaluate(place / "causal", task)
+    model, tokenizer = causal(place)
+    every = [tokenizer(text)["input_ids"] for text in ("the cat sits on the mat", "a dog")]
+    total = -sum(log_probability(model, ids, 1) for ids in every)
+    assert found.weights.tolist() == [5, 1]
+    assert found.metric_value == pytest.approx(np.exp(total / 6), rel=1e-5)
+    live = task.live(checkpoint.open(place / "causal"))
+    assert "lm_head.weight" not in live.names
+
+
+def test_only_answers_count_after_prompts(place):
+    write(place, "qa.jsonl", [{"q": "the cat", "a": "sits on"}])
+    described = {"kind": "language-model", "data": "qa.jsonl", "model": "causal", "prompt": "q", "answer": "a"}
+    found = evaluate(place / "causal", task_of(described | {"metric": "loss"}, place))
+    model, tokenizer = causal(place)
+    ids = tokenizer("the cat sits on")["input_ids"]
+    assert found.metric_value == pytest.approx(-log_probability(model, ids, 2) / 2, rel=1e-5)
+    with pytest.raises(TaskError, match="example 1: no token is left to predict within 2"):
+        evaluate(place / "causal", task_of(described | {"length": 2}, place))
+
+
+def test_the_likeliest_choice_is_the_answer(place):
+    rows = [
+        {"question": "the cat", "choices": ["sits on", "runs fast", "is"], "answer": "B"},
+        {"question": "a dog is", "choices": ["good", "bad"], "answer": 0},
+    ]
+    write(place, "choices.jsonl", rows)
+    described = {"kind": "multiple-choice", "data": "choices.jsonl", "model": "causal"}
+    task = task_of(described, place)
+    (batch,) = task.batches("test")
+    live = task.live(checkpoint.open(place / "causal"))
+    outputs = task.outputs(live.module, batch).detach()
+    model, tokenizer = causal(place)
+    for row, logits in zip(rows, outputs, strict=True):
+        start = len(tokenizer(row["question"])["input_ids"])
+        for choice, logit in zip(row["choices"], logits, strict=False):
+            ids = tokenizer(f"{row['question']} {choice}")["input_ids"]
+            assert float(logit) == pytest.approx(log_probability(model, ids, start), abs=1e-4)
+    assert outputs[1, 2].exp() == 0
+    assert batch.targets.tolist() == [1, 0]
+    assert evaluate(place / "causal", task).values.tolist() == (outputs.argmax(1) == batch.targets).double().tolist()
+    assert np.isfinite(evaluate(place / "causal", task_of(described | {"metric": "loss"}, place)).metric_value)
+    sizes = torch.tensor([[7.0, 9.0, 2.0], [4.0, 3.0, 1.0]])
+    wanted = (outputs / sizes).argmax(1) == batch.targets
+    fair = evaluate(place / "causal", task_of(described | {"metric": "normalised_accuracy"}, place))
+    assert fair.values.tolist() == wanted.double().tolist()
+
+
+def retrieval(place):
+    write(
+        place,
+        "corpus.jsonl",
+        [{"id": i, "text": t} for i, t in enumerate(["the cat sits", "dog runs", "good mat", "a"])],
+    )
+    write(place, "queries.jsonl", [{"id": "x", "text": "cat"}, {"id": "y", "text": "runs"}])
+    write(
+        place,
+        "qrels.jsonl",
+        [{"query": "x", "doc": 0, "rel": 1}, {"query": "x", "doc": 2, "rel": 2}, {"query": "y", "doc": "1", "rel": 1}],
+    )
+    described = {"kind": "retrieval", "data": "queries.jsonl", "corpus": "corpus.jsonl", "relevance": "qrels.jsonl"}
+    return described | {"model": "encoder", "metric": "ndcg@3"}
+
+
+def test_retrieval_ranks_the_whole_corpus(place):
+    described = retrieval(place)
+    task = task_of(described, place)
+    found = evaluate(place / "encoder", task)
+    live = task.live(checkpoint.open(place / "encoder"))
+    (batch,) = task.batches("test")
+    tokens = task.tokens.encode(task.corpus.texts)
+    with torch.no_grad():
+        similar = task.outputs(live.module, batch) @ task._embed(live.module, tokens).T
+    order = similar.argsort(dim=1, descending=True).tolist()
+    assert found.values.tolist() == [measure("ndcg@3", order[0], {0: 1, 2: 2}), measure("ndcg@3", order[1], {1: 1})]
+    losses = task.losses(live.module, batch)
+    assert losses.shape == (2,) and losses.requires_grad
+    with pytest.raises(TaskError, match=r"ndcg@K, recall@K or mrr@K.*got 'ncdg@3'"):
+        task_of(described | {"metric": "ncdg@3"}, place)
+    write(place, "queries.jsonl", [{"id": "z", "text": "mat"}])
+    with pytest.raises(TaskError, match="no document is relevant for the query 'z'"):
+        task_of(described, place)
+
+
+def test_rankings_are_measured_by_their_formulas():
+    assert measure("ndcg@10", [3, 1, 2], {1: 1}) == pytest.approx(1 / np.log2(3))
+    assert measure("ndcg@10", [2, 1, 3], {1: 1, 2: 3}) == 1
+    assert measure("recall@2", [3, 1, 2], {1: 1, 2: 1}) == 0.5
+    assert measure("mrr@3", [3, 4, 1], {1: 1}) == pytest.approx(1 / 3)
+    assert measure("mrr@2", [3, 4, 1], {1: 1}) == 0

@@ -24,6 +24,12 @@ class _Arrays:
         begin = start * step.out.dtype.itemsize
         self._bytes[step.file, step.out.name][begin : begin + len(data)] = data
 
+    def write_whole(self, steps: Sequence[Step], data: Any) -> None:
+        begin = 0
+        for step in steps:
+            self.write(step, 0, data[begin : begin + step.out.nbytes])
+            begin += step.out.nbytes
+
     def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
         pass
 

@@ -9,7 +9,8 @@ from ..checkpoint import Checkpoint
 from ..errors import Mismatch, NotFinite
 from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
-from .digest import Leaves
+from .batches import Together, batches
+from .digest import Leaves, of_small
 from .groups import grouped
 from .schedule import Scheduler
 from .sources import Workspace, tile_length
@@ -24,6 +25,10 @@ class Sink(Protocol):
         """Take the bytes of a tensor that begin with its entry `start`; from any thread."""
         ...
 
+    def write_whole(self, steps: Sequence[Step], data: Any) -> None:
+        """Take the bytes of whole tensors, one after the other; from any thread."""
+        ...
+
     def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
         """A span is complete; these are the digests of its leaves, written and read."""
         ...
@@ -35,7 +40,29 @@ class Merger:
     def __init__(self, sink: Sink, algorithm: str, tile: int | None = None) -> None:
         self._sink, self._algorithm, self._tile = sink, algorithm, tile
 
-    def __call__(self, span: Span, space: Workspace) -> None:
+    def __call__(self, spans: Sequence[Span], space: Workspace) -> None:
+        for batch in batches(spans, self._tile):
+            if len(batch) == 1 or not self._together(batch, space):
+                for span in batch:
+                    self._one(span, space)
+
+    def _together(self, spans: Sequence[Span], space: Workspace) -> bool:
+        """Merge tiny tensors as one; False if a number among them is not finite."""
+        prepared, out = spans[0].prepared, spans[0].prepared.step.out
+        sources = Together(spans, space)
+        begins = [begin * out.dtype.itemsize for begin in sources.begins]
+        data = space.bytes("encoded", begins[-1])
+        try:
+            if not encode(evaluate(prepared, 0, sources.begins[-1], space, sources), out.dtype, data):
+                return False
+        except NotFinite:
+            return False
+        self._sink.write_whole([span.prepared.step for span in spans], data)
+        for span, begin, end, reads in zip(spans, begins, begins[1:], sources.digests(self._algorithm), strict=False):
+            self._sink.done(span, of_small(data[begin:end], self._algorithm), reads)
+        return True
+
+    def _one(self, span: Span, space: Workspace) -> None:
         step = span.prepared.step
         written = Leaves(self._algorithm)
         reads = [Leaves(self._algorithm) for _ in step.every_read]

@@ -20,6 +20,9 @@ FILE = "model.safetensors"
 # Without reflinks `cp` writes its copy on every file system, as a merge must.
 LIMIT = 'cat "$@" > /dev/null && cp --reflink=never "$FROM" "$TO" && sync "$TO"'
 
+# An installed package has its bytecode; a checkout has none where Python is told not to write it.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+
 Recipe = Mapping[str, Any]
 
 
@@ -77,7 +80,7 @@ class Bench:
 
         def work() -> Run:
             try:
-                return run(command, env=env, sampled=sampled)
+                return run(command, env={**BYTECODE, **(env or {})}, sampled=sampled)
             finally:
                 shutil.rmtree(out, ignore_errors=True)
 

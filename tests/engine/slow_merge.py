@@ -14,13 +14,16 @@ def slow_down(seconds: float) -> None:
     """Small pieces, each journalled at once and taking a while."""
     spans.PIECE = 1024
     files.SYNC_NBYTES = 1
-    merge = merging.Merger.__call__
+    for name in ("_one", "_together"):
+        setattr(merging.Merger, name, slowed(getattr(merging.Merger, name), seconds))
 
-    def slowly(self, span, space):
+
+def slowed(merge, seconds: float):
+    def slowly(*arguments):
         time.sleep(seconds)
-        merge(self, span, space)
+        return merge(*arguments)
 
-    merging.Merger.__call__ = slowly
+    return slowly
 
 
 if __name__ == "__main__":

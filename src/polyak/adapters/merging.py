@@ -16,7 +16,7 @@ import numpy as np
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
 from ..engine.digest import ALGORITHMS
 from ..engine.groups import grouped
-from ..engine.merging import Merger, prepare
+from ..engine.merging import Merger, Sink, prepare
 from ..engine.provenance import FILE, of_model
 from ..engine.run import Progress, Silent, refuse_inputs
 from ..engine.schedule import Scheduler
@@ -247,7 +247,7 @@ def each(work: Any, items: Sequence[Any], workers: int) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-class _Matrices:
+class _Matrices(Sink):
     """A sink that hands each merged tensor on once it is whole."""
 
     def __init__(self, finish: Any) -> None:

@@ -91,11 +91,25 @@ class Files:
     def write(self, step: Step, start: int, data: Any) -> None:
         """Write bytes of a tensor, beginning with its entry `start`; from any thread."""
         place = self._places[step.file, step.out.name]
-        offset = place.offset + start * step.out.dtype.itemsize
+        self._write(place.fd, place.offset + start * step.out.dtype.itemsize, data)
+
+    def write_whole(self, steps: Iterable[Step], data: Any) -> None:
+        """Write the bytes of whole tensors, one after the other: those that are neighbours in the file at once."""
+        begin = end = 0
+        fd = at = -1
+        for step in steps:
+            place = self._places[step.file, step.out.name]
+            if place.fd != fd or place.offset != at + end - begin:
+                self._write(fd, at, data[begin:end])
+                begin, fd, at = end, place.fd, place.offset
+            end += step.out.nbytes
+        self._write(fd, at, data[begin:end])
+
+    def _write(self, fd: int, offset: int, data: Any) -> None:
         view = memoryview(data)
         with writing(self._draft.out):
             while view:
-                done = os.pwrite(place.fd, view, offset)
+                done = os.pwrite(fd, view, offset)
                 view, offset = view[done:], offset + done
 
     def read(self, step: Step, start: int, nbytes: int) -> bytes:
@@ -173,4 +187,18 @@ def write_text(path: Path, text: str) -> None:
 
 def as_json(data: object) -> str:
     """JSON as people read it and as Hugging Face writes it."""
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    return _indented(data, "\n") + "\n"
+
+
+def _indented(data: object, margin: str) -> str:
+    """What `json.dumps` with `indent=2` writes; it does so in Python, this leaves flat parts to C."""
+    inner = margin + "  "
+    match data:
+        case dict() if data and any(isinstance(value, dict | list | tuple) for value in data.values()):
+            items = [f"{json.dumps(str(k), ensure_ascii=False)}: {_indented(v, inner)}" for k, v in data.items()]
+            return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+        case dict() | list() | tuple() if data and not any(isinstance(value, dict | list | tuple) for value in data):
+            text = json.dumps(data, ensure_ascii=False, separators=(f",{inner}", ": "))
+            return f"{text[0]}{inner}{text[1:-1]}{margin}{text[-1]}"
+        case _:
+            return json.dumps(data, indent=2, ensure_ascii=False).replace("\n", margin)

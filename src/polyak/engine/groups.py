@@ -12,7 +12,7 @@ from .spans import Span, bundles, pieces
 from .tiles import Prepared
 
 Task = Callable[[Workspace], None]
-Finish = Callable[[Span, Workspace], None]  # merges one span and hands the result on
+Finish = Callable[[Sequence[Span], Workspace], None]  # merges spans and hands the results on
 SMALL_GROUP = 256  # steps; what keeps a group of tiny tensors worth a worker's while
 
 
@@ -57,8 +57,7 @@ class Group:
     def _merge_task(self, spans: list[Span]) -> Task:
         def task(space: Workspace) -> None:
             assert self._finish is not None
-            for span in spans:
-                self._finish(span, space)
+            self._finish(spans, space)
 
         return task
 

@@ -10,12 +10,12 @@ import numpy as np
 from ..planning import Plan, Step
 from .groups import grouped
 from .masking import without_masks
-from .merging import Merger, prepare
+from .merging import Merger, Sink, prepare
 from .schedule import Scheduler
 from .spans import Span
 
 
-class _Arrays:
+class _Arrays(Sink):
     """A sink of NumPy arrays."""
 
     def __init__(self, plan: Plan) -> None:

@@ -9,13 +9,14 @@ from ..checkpoint import Checkpoint
 from ..errors import Mismatch, NotFinite
 from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
-from .digest import Leaves
+from .batches import Together, batches
+from .digest import Leaves, of_small
 from .groups import grouped
 from .masking import Packer, without_masks
 from .schedule import Scheduler
 from .sources import Workspace, tile_length
 from .spans import Span, tiles
-from .tiles import Prepared, merged_tiles
+from .tiles import Prepared, evaluate, merged_tiles
 
 
 class Sink(Protocol):
@@ -24,6 +25,13 @@ class Sink(Protocol):
     def write(self, step: Step, start: int, data: Any) -> None:
         """Take the bytes of a tensor that begin with its entry `start`; from any thread."""
         ...
+
+    def write_whole(self, steps: Sequence[Step], data: Any) -> None:
+        """Take the bytes of whole tensors, one after the other; from any thread."""
+        begin = 0
+        for step in steps:
+            self.write(step, 0, data[begin : begin + step.out.nbytes])
+            begin += step.out.nbytes
 
     def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
         """A span is complete; these are the digests of its leaves, written and read."""
@@ -36,7 +44,30 @@ class Merger:
     def __init__(self, sink: Sink, algorithm: str, tile: int | None = None) -> None:
         self._sink, self._algorithm, self._tile = sink, algorithm, tile
 
-    def __call__(self, span: Span, space: Workspace) -> None:
+    def __call__(self, spans: Sequence[Span], space: Workspace) -> None:
+        for batch in batches(spans, self._tile):
+            if len(batch) == 1 or not self._together(batch, space):
+                for span in batch:
+                    self._one(span, space)
+
+    def _together(self, spans: Sequence[Span], space: Workspace) -> bool:
+        """Merge tiny tensors as one; False if a number among them is not finite."""
+        prepared, out = spans[0].prepared, spans[0].prepared.step.out
+        sources = Together(spans, space)
+        begins = [begin * out.dtype.itemsize for begin in sources.begins]
+        data = space.bytes("encoded", begins[-1])
+        try:
+            loaded = sources.load(0, sources.begins[-1])
+            if not encode(evaluate(prepared, 0, sources.begins[-1], space, loaded), out.dtype, data):
+                return False
+        except NotFinite:
+            return False
+        self._sink.write_whole([span.prepared.step for span in spans], data)
+        for span, begin, end, reads in zip(spans, begins, begins[1:], sources.digests(self._algorithm), strict=False):
+            self._sink.done(span, of_small(data[begin:end], self._algorithm), reads)
+        return True
+
+    def _one(self, span: Span, space: Workspace) -> None:
         step = span.prepared.step
         written = Leaves(self._algorithm)
         reads = [Leaves(self._algorithm) for _ in step.every_read]

@@ -202,6 +202,10 @@ class _Merge:
         assert self._files is not None
         self._files.write(step, start, data)
 
+    def write_whole(self, steps: Sequence[Step], data: Any) -> None:
+        assert self._files is not None
+        self._files.write_whole(steps, data)
+
     def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
         assert self._files is not None
         step = span.prepared.step

@@ -172,9 +172,7 @@ class Sources:
 
     def _fill(self, start: int, stop: int) -> None:
         """Read the window [start, stop): a row of bytes for each source."""
-        width = (stop - start) * self._itemsize
-        self._raw = self._space.bytes("window", width * len(self._reads)).reshape(len(self._reads), width)
-        self._begin, self._end = start, stop
+        self._window_of(start, stop)
         for i, read in enumerate(self._reads):
             row = self._raw[i, : (stop - start) * read.spec.dtype.itemsize]
             read.checkpoint.read_into(read.spec.name, start, stop, row)
@@ -182,6 +180,11 @@ class Sources:
             if self._tap is not None:
                 first, last = max(start, self._tapped[0]) - start, min(stop, self._tapped[1]) - start
                 self._tap(i, row[first * read.spec.dtype.itemsize : max(last, first) * read.spec.dtype.itemsize])
+
+    def _window_of(self, start: int, stop: int) -> None:
+        width = (stop - start) * self._itemsize
+        self._raw = self._space.bytes("window", width * len(self._reads)).reshape(len(self._reads), width)
+        self._begin, self._end = start, stop
 
     def _widen(self, start: int, rows: Tile, *, relative: bool) -> None:
         offset = start - self._begin

@@ -116,11 +116,11 @@ def merged_tiles(
         loaded = sources.load(begin, end)
         if look is not None:
             look(loaded, begin, end)
-        merged = _evaluate(prepared, begin, end, space, loaded)
+        merged = evaluate(prepared, begin, end, space, loaded)
         yield max(begin, start), merged[max(start - begin, 0) : min(stop, end) - begin]
 
 
-def _evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded: Loaded) -> Tile:
+def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded: Loaded) -> Tile:
     """The merged entries [start, stop): (n,). They live in `space` until the next call."""
     method, flat = prepared.method, loaded
     out = space.floats("out", stop - start)

@@ -19,6 +19,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from ..errors import DeclarationError, SettingError, UnknownMethod, suggestion
@@ -198,11 +199,11 @@ class Method:
     def is_random(self) -> bool:
         return Role.CHANCE in self._roles
 
-    @property
+    @cached_property
     def _roles(self) -> set[Role]:
         return {role for role in self.inputs.values() if isinstance(role, Role)}
 
-    @property
+    @cached_property
     def passes(self) -> Mapping[str, FirstPass]:
         return {name: kind for name, kind in self.inputs.items() if isinstance(kind, FirstPass)}
 

@@ -120,6 +120,34 @@ def test_mergekit_times_stand_in_their_rows_and_say_where_they_are_from(results,
     assert [one["value"] for one in found["facts"]] == ["version 0.1.5, one run a row, on CPU: two"]
 
 
+def test_every_method_is_measured_with_as_many_models_as_it_takes(monkeypatch, tmp_path):
+    from polyak import methods
+
+    bench = imported("_bench", monkeypatch).Bench(tmp_path, tmp_path, 1, "tiny", "tiny")
+    monkeypatch.setattr(type(bench), "family", lambda self, shape: [Path(n) for n in ("base", "a", "b", "c")])
+    speed = imported("method_speed", monkeypatch)
+    recipes = [speed.recipe_for(work, bench) for work in speed.works()]
+    assert {recipe["method"] for recipe in recipes} == set(methods.registry)
+    for recipe in recipes:
+        method = methods.resolve(recipe["method"])
+        method.check_count(len(recipe["models"]))
+        assert set(method.bind(recipe["settings"], len(recipe["models"]))) == set(method.settings)
+        assert ("base" in recipe) is method.uses_base
+
+
+def test_a_method_is_measured_and_kept_with_its_cost(tmp_path):
+    options = ["--shape", "tiny", "--runs", "1", "--work", tmp_path, "--only", "^magmax$"]
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "method_speed.py", *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads((tmp_path / "methods.json").read_text())["rows"]
+    assert row["work"] == "magmax, tiny"
+    assert row["inputs"] == 4
+    assert row["cpu_ns_per_parameter"] > 0
+    assert row["ratio"] == pytest.approx(row["ours_s"] / row["limit_s"], rel=1e-2)
+
+
 def test_runs_are_in_turn_and_the_first_of_each_does_not_count(process):
     called = []
 

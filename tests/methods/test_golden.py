@@ -75,6 +75,13 @@ def test_breadcrumbs_that_remove_one_and_keep_one_of_three(model: int, kept: lis
     np.testing.assert_array_equal(found, kept)
 
 
+def test_magmax_at_a_half_agrees_with_the_port_of_others_but_where_opposites_are_equal():
+    found = delta_of("magmax", EVERYTHING, scale=0.5)
+    opposite = [[0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]  # of these the port takes the last model's, we the positive
+    weights = np.array([[2, 0.5, 1.5], [1, -2, -0.5], [1.5, -1, 2.5], [0.5, 1.5, -1]])
+    assert_weights_and_bias(found, np.where(opposite, -weights, weights), [1, 0.5, 0.5, 1])
+
+
 def test_model_stock_by_the_mean_cosine():
     wanted = [
         [-0.12378, 0, -0.07427],

@@ -64,34 +64,6 @@ def scale_rows(out: Any, factor: Any, row: int, start: int) -> None:
 
 
 @kernel
-def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
-    """Write the mean of the models whose magnitude exceeds a number; the only one such is multiplied by its factor.
-
-    Args:
-        out: (n,) float32, written.
-        stack: (k, n) float32.
-        epsilon: float32; magnitude up to which an entry does not count.
-        alone: (k,) float32, what an entry is multiplied by that is the only one that counts.
-    """
-    count, single = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    zero, one = np.float32(0), np.float32(1)
-    for begin in range(0, out.size, _BLOCK):
-        part = out[begin : begin + _BLOCK]
-        part[:] = zero
-        count[:] = zero
-        single[:] = zero
-        for model in range(stack.shape[0]):
-            row, factor = stack[model, begin : begin + _BLOCK], alone[model]
-            for i in range(part.size):
-                entry = row[i] if abs(row[i]) > epsilon else zero
-                part[i] += entry
-                single[i] += factor * entry
-                count[i] += one if abs(row[i]) > epsilon else zero
-        for i in range(part.size):
-            part[i] = single[i] if count[i] == one else part[i] / max(count[i], one)
-
-
-@kernel
 def order(stack: Any) -> None:
     """Sort the models at every entry, in place, ascending.
 

@@ -22,6 +22,6 @@ def merged_where_active(out: Any, deltas: Any, epsilon: float, alone: Any) -> No
     """Write the mean of a tile's active deltas, or the only active one times its model's number of `alone`."""
     import numpy as np
 
-    from ..kernels.combine import mean_of_active
+    from ..kernels.changes import mean_of_active
 
     mean_of_active(out, deltas, np.float32(epsilon), np.asarray(alone, np.float32))

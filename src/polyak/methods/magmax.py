@@ -19,8 +19,8 @@ def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
 
     scale * tau_m, where m is the model of the largest |tau_m|.
 
-    Of two deltas that differ in nothing but sign, the positive one is taken, whatever the order of the models; the
-    authors' code takes the first model's.
+    Of two deltas that differ in nothing but sign, the positive one is taken, whatever the order of the models; other
+    implementations take that of the first or the last model.
 
     Args:
         deltas: (k, *shape).
@@ -33,9 +33,6 @@ def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
 
 @magmax.fused
 def _fused(out: Any, deltas: Any, *, scale: float) -> None:
-    import numpy as np
+    from ..kernels.changes import largest_of
 
-    lowest = deltas.min(axis=0)
-    np.max(deltas, axis=0, out=out)
-    np.copyto(out, lowest, where=out < -lowest)
-    out *= np.float32(scale)
+    largest_of(out, deltas, scale)

@@ -73,10 +73,11 @@ def _factor(changes: Array, r: float, alpha: float) -> Array:
 def _shared_and_alone_of_tile(deltas: Any, epsilon: float) -> Any:
     import numpy as np
 
-    changed = np.abs(deltas) > np.float32(epsilon)
-    count = changed.sum(axis=0, dtype=np.int32)
-    shared, alone = changed & (count > 1), changed & (count == 1)
-    return np.concatenate([np.count_nonzero(which, axis=1) for which in (shared, alone)])
+    from ..kernels.changes import count_active
+
+    counts = np.empty(2 * len(deltas))
+    count_active(deltas, np.float32(epsilon), counts)
+    return counts
 
 
 @ramplus_tl.fused

@@ -1,0 +1,90 @@
+"""Which models changed an entry, and which changed it most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+
+_BLOCK = 1024
+
+
+@kernel
+def count_active(stack: Any, epsilon: Any, out: Any) -> None:
+    """Count for each model the magnitudes that exceed a number, where others' do too, then where no other's does.
+
+    Args:
+        stack: (k, n) float32.
+        epsilon: float32.
+        out: (2 k,) float64, written.
+    """
+    k, zero, one = stack.shape[0], np.float32(0), np.float32(1)
+    count = np.empty(_BLOCK, np.float32)
+    out[:] = 0
+    for begin in range(0, stack.shape[1], _BLOCK):
+        count[:] = zero
+        for model in range(k):
+            row = stack[model, begin : begin + _BLOCK]
+            for i in range(row.size):
+                count[i] += one if abs(row[i]) > epsilon else zero
+        for model in range(k):
+            row = stack[model, begin : begin + _BLOCK]
+            every, alone = np.uint32(0), np.uint32(0)
+            for i in range(row.size):
+                changed = np.uint32(abs(row[i]) > epsilon)
+                every = np.uint32(every + changed)
+                alone = np.uint32(alone + np.uint32(changed & np.uint32(count[i] == one)))
+            out[model] += np.float64(every) - np.float64(alone)
+            out[k + model] += np.float64(alone)
+
+
+@kernel
+def largest_of(out: Any, stack: Any, scale: Any) -> None:
+    """Write the entry of the largest magnitude, the positive one of opposites, times a number.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32.
+        scale: A number.
+    """
+    factor, lowest = np.float32(scale), np.empty(_BLOCK, np.float32)
+    for begin in range(0, out.size, _BLOCK):
+        part, row = out[begin : begin + _BLOCK], stack[0, begin : begin + _BLOCK]
+        for i in range(part.size):
+            part[i], lowest[i] = row[i], row[i]
+        for model in range(1, stack.shape[0]):
+            row = stack[model, begin : begin + _BLOCK]
+            for i in range(part.size):
+                part[i], lowest[i] = max(part[i], row[i]), min(lowest[i], row[i])
+        for i in range(part.size):
+            part[i] = (part[i] if part[i] >= -lowest[i] else lowest[i]) * factor
+
+
+@kernel
+def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
+    """Write the mean of the models whose magnitude exceeds a number; the only one such is multiplied by its factor.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32.
+        epsilon: float32; magnitude up to which an entry does not count.
+        alone: (k,) float32, what an entry is multiplied by that is the only one that counts.
+    """
+    count, single = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    zero, one = np.float32(0), np.float32(1)
+    for begin in range(0, out.size, _BLOCK):
+        part = out[begin : begin + _BLOCK]
+        part[:] = zero
+        count[:] = zero
+        single[:] = zero
+        for model in range(stack.shape[0]):
+            row, factor = stack[model, begin : begin + _BLOCK], alone[model]
+            for i in range(part.size):
+                entry = row[i] if abs(row[i]) > epsilon else zero
+                part[i] += entry
+                single[i] += factor * entry
+                count[i] += one if abs(row[i]) > epsilon else zero
+        for i in range(part.size):
+            part[i] = single[i] if count[i] == one else part[i] / max(count[i], one)

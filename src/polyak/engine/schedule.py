@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
+from .blas import one_thread
 from .groups import Group, Task
 from .sources import Workspace
 
@@ -54,7 +55,7 @@ class Scheduler:
         Raises:
             BaseException: the first one that a task raised.
         """
-        with _no_collections(), _one_thread_a_matrix():
+        with _no_collections(), one_thread():  # the workers are threads already
             self._run(tick)
 
     def _run(self, tick: Callable[[], None]) -> None:
@@ -121,15 +122,6 @@ class Scheduler:
             if not tasks:
                 self._open.remove(entry)
             self._changed.notify_all()
-
-
-@contextmanager
-def _one_thread_a_matrix() -> Generator[None]:
-    """Keep linear algebra from threads of its own: the workers are threads already, and its sums depend on how many."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
-        yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ._compile import kernel, scratch
 
 _BLOCK = 1024
 
@@ -21,7 +21,7 @@ def count_active(stack: Any, epsilon: Any, out: Any) -> None:
         out: (2 k,) float64, written.
     """
     k, zero, one = stack.shape[0], np.float32(0), np.float32(1)
-    count = np.empty(_BLOCK, np.float32)
+    count = scratch(_BLOCK, np.float32)
     out[:] = 0
     for begin in range(0, stack.shape[1], _BLOCK):
         count[:] = zero
@@ -49,7 +49,7 @@ def largest_of(out: Any, stack: Any, scale: Any) -> None:
         stack: (k, n) float32.
         scale: A number.
     """
-    factor, lowest = np.float32(scale), np.empty(_BLOCK, np.float32)
+    factor, lowest = np.float32(scale), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
         part, row = out[begin : begin + _BLOCK], stack[0, begin : begin + _BLOCK]
         for i in range(part.size):
@@ -72,7 +72,7 @@ def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
         epsilon: float32; magnitude up to which an entry does not count.
         alone: (k,) float32, what an entry is multiplied by that is the only one that counts.
     """
-    count, single = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    count, single = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero, one = np.float32(0), np.float32(1)
     for begin in range(0, out.size, _BLOCK):
         part = out[begin : begin + _BLOCK]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel
+from ._compile import inlined, kernel, scratch
 from .smooth import exp, tanh
 
-_BLOCK = 1024
+BLOCK = 1024
 OFFICIAL, NORMALISED, PAIRWISE = 0, 1, 2
 VARIANTS = {"official": OFFICIAL, "normalised": NORMALISED, "pairwise": PAIRWISE}
 
@@ -31,7 +31,7 @@ def _signed(size: Any, like: Any) -> Any:
 
 
 @kernel
-def scores(out: Any, stack: Any, low: Any, high: Any, variant: int) -> None:
+def scores(out: Any, stack: Any, low: Any, high: Any, variant: int, space: Any) -> None:
     """Write exp(k (size^2 - 1)) times each model's agreement with the others: PCB's beta, times exp(-k).
 
     Loops are short and without branches that depend on the variant: only then are they vector code.
@@ -42,12 +42,12 @@ def scores(out: Any, stack: Any, low: Any, high: Any, variant: int) -> None:
         low: (k,) float32: the magnitude that counts as 0.
         high: (k,) float32: the magnitude that counts as 1.
         variant: OFFICIAL, NORMALISED or PAIRWISE.
+        space: (2, k, BLOCK) float32, overwritten.
     """
-    k = stack.shape[0]
-    sizes, normals = np.empty((k, _BLOCK), np.float32), np.empty((k, _BLOCK), np.float32)
-    total = np.empty(_BLOCK, np.float32)
-    for begin in range(0, stack.shape[1], _BLOCK):
-        end = min(begin + _BLOCK, stack.shape[1])
+    k, sizes, normals = stack.shape[0], space[0], space[1]
+    total = scratch(BLOCK, np.float32)
+    for begin in range(0, stack.shape[1], BLOCK):
+        end = min(begin + BLOCK, stack.shape[1])
         total[:] = np.float32(0)
         for model in range(k):
             row = stack[model, begin:end]
@@ -114,13 +114,13 @@ def balanced(
         last: (k,) float32: the score that counts as 1.
         scale: A number.
     """
-    zero, total, factor = np.float32(0), np.empty(_BLOCK, np.float32), np.float32(scale)
-    for begin in range(0, out.size, _BLOCK):
-        part = out[begin : begin + _BLOCK]
+    zero, total, factor = np.float32(0), scratch(BLOCK, np.float32), np.float32(scale)
+    for begin in range(0, out.size, BLOCK):
+        part = out[begin : begin + BLOCK]
         part[:] = zero
         total[:] = zero
         for model in range(stack.shape[0]):
-            row, own = stack[model, begin : begin + _BLOCK], score[model, begin : begin + _BLOCK]
+            row, own = stack[model, begin : begin + BLOCK], score[model, begin : begin + BLOCK]
             w, least, most, start, stop = weight[model], low[model], high[model], first[model], last[model]
             width = _width(start, stop)
             for i in range(part.size):

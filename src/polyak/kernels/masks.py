@@ -6,29 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel
+from ._compile import inlined, kernel, scratch
 
 _BLOCK = 1024
 
 
 @kernel
-def masked_magnitudes(stack: Any, unified: Any) -> Any:
-    """Sum |unified| over the entries where each model has its sign, in float64: (k,).
+def masked_magnitudes(stack: Any, unified: Any, sums: Any) -> None:
+    """Sum |unified| over the entries where each model has its sign.
 
     Args:
         stack: (k, n) float32.
         unified: (n,) float32.
+        sums: (k,) float64, written.
     """
-    sums = np.zeros(stack.shape[0], np.float64)
-    part = np.empty(_BLOCK, np.float64)
+    sums[:] = 0.0
+    part = scratch(_BLOCK, np.float64)
     for model in range(stack.shape[0]):
         for begin in range(0, unified.size, _BLOCK):
             row, merged = stack[model, begin : begin + _BLOCK], unified[begin : begin + _BLOCK]
             for i in range(merged.size):
                 agrees = (row[i] > 0 and merged[i] > 0) or (row[i] < 0 and merged[i] < 0)
                 part[i] = np.float64(abs(merged[i])) if agrees else 0.0
-            sums[model] += part[: merged.size].sum()
-    return sums
+            for i in range(merged.size):
+                sums[model] += part[i]
 
 
 @inlined
@@ -49,8 +50,8 @@ def pack_agreeing(packed: Any, stack: Any) -> None:
         packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
         stack: (k, n) float32.
     """
-    zero, marks = np.float32(0), np.empty(_BLOCK, np.uint8)
-    total = np.empty(_BLOCK, np.float32)
+    zero, marks = np.float32(0), scratch(_BLOCK, np.uint8)
+    total = scratch(_BLOCK, np.float32)
     for begin in range(0, stack.shape[1], _BLOCK):
         size = min(_BLOCK, stack.shape[1] - begin)
         total[:] = zero
@@ -77,7 +78,7 @@ def pack_needed(packed: Any, stack: Any, merged: Any, weight: Any, tall_lambda: 
         weight: (k,) float32.
         tall_lambda: (k,) float32.
     """
-    marks = np.empty(_BLOCK, np.uint8)
+    marks = scratch(_BLOCK, np.uint8)
     for begin in range(0, stack.shape[1], _BLOCK):
         size = min(_BLOCK, stack.shape[1] - begin)
         marks[size:] = 0
@@ -102,7 +103,7 @@ def consensus(out: Any, stack: Any, weight: Any, tall_lambda: Any, agreement: in
         agreement: How many models must need an entry.
         scale: A number.
     """
-    needed, factor = np.empty(_BLOCK, np.int32), np.float32(scale)
+    needed, factor = scratch(_BLOCK, np.int32), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
         part = out[begin : begin + _BLOCK]
         needed[:] = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ._compile import kernel, scratch
 
 _BLOCK = 1024
 
@@ -24,7 +24,7 @@ def by_share(out: Any, stack: Any, known: Any, weight: Any, floor: Any, floored:
         floored: By how many of the models, from the first on.
     """
     zero, least = np.float32(0), np.float32(floor)
-    total, sum_of_weights = np.empty(_BLOCK, np.float32), np.sum(weight)
+    total, sum_of_weights = scratch(_BLOCK, np.float32), np.sum(weight)
     for begin in range(0, out.size, _BLOCK):
         part = out[begin : begin + _BLOCK]
         total[:] = zero

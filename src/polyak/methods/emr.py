@@ -96,7 +96,9 @@ def _sizes_of_tile(deltas: Any, scale: float) -> Any:
 
     unified = np.empty(deltas.shape[1], np.float32)
     _unify(unified, deltas, scale)
-    return np.concatenate([magnitudes(deltas), masked_magnitudes(deltas, unified)])
+    masked = np.empty(len(deltas))
+    masked_magnitudes(deltas, unified, masked)
+    return np.concatenate([magnitudes(deltas), masked])
 
 
 def _unify(out: Any, deltas: Any, scale: float) -> None:

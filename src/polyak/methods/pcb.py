@@ -154,10 +154,10 @@ def _fused(
 def _scores_of_tile(deltas: Any, bounds: Any, variant: Variant) -> Any:
     import numpy as np
 
-    from ..kernels.compete import VARIANTS, scores
+    from ..kernels.compete import BLOCK, VARIANTS, scores
 
-    out = np.empty_like(deltas)
-    scores(out, deltas, *_float32(bounds), VARIANTS[variant])
+    out, space = np.empty_like(deltas), np.empty((2, len(deltas), BLOCK), np.float32)
+    scores(out, deltas, *_float32(bounds), VARIANTS[variant], space)
     return out
 
 

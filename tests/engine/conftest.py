@@ -69,7 +69,7 @@ def tree_digest(folder: Path) -> dict[str, str]:
 def random_statistics(method: Method, shapes: dict[str, tuple[int, ...]], models: int, **settings) -> dict:
     """What a method asks for, of every tensor but `norm`: by the statistic's name and then the model's."""
     rng = np.random.default_rng(5)
-    bound = method.bind(settings, models)
+    bound = method.bind(settings, models) if method.statistics else {}
     found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for stat in method.statistics.values():
         if not stat.applies(bound):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from polyak.kernels import smooth
 from polyak.kernels._compile import kernel
+from polyak.kernels.smooth import exp, tanh
 
 
 @kernel
 def _both(x, e, t):
     for i in range(x.size):
-        e[i] = smooth.exp(x[i])
-        t[i] = smooth.tanh(x[i])
+        e[i] = exp(x[i])
+        t[i] = tanh(x[i])
 
 
 def both(x) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,8 @@ from polyak import testing
 from polyak.errors import PolyakError
 from polyak.methods import Method, load_all, registry
 
+from ..engine.conftest import random_statistics
+
 load_all()
 EVERY = pytest.mark.parametrize("method", registry.values(), ids=registry)
 SHAPES = {"layers.0.w": (6, 5), "layers.0.b": (5,), "one": (1,), "column": (4, 1), "scalar": (), "nothing": (0, 3)}
@@ -29,7 +31,9 @@ def family(method: Method, models: int, spread: float = 0.1) -> tuple[list[dict[
 
 
 def merged(method: Method, models: list[dict[str, Any]], base: dict[str, Any] | None, **settings: Any) -> Any:
-    return polyak.merge_state_dicts(models, method=method.name, base=base, **settings)
+    named = {f"m{i}": model for i, model in enumerate(models)}
+    known = random_statistics(method, SHAPES, len(models))
+    return polyak.merge_state_dicts(named, method=method.name, base=base, statistics=known, **settings)
 
 
 def assert_finite(found: dict[str, Any]) -> None:

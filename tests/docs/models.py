@@ -17,7 +17,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def write_all(folder: Path) -> None:
-    """A base, two fine-tunes, two with heads, an adapter, and three that do not fit."""
+    """A base, two fine-tunes, two with heads, an adapter, a run with checkpoints, and three that do not fit."""
     base = _random(shapes(), np.random.default_rng(0), 0.05)
     body = {name: tensor for name, tensor in base.items() if name != "lm_head.weight"}
     _write_model(folder / "base", base)
@@ -27,11 +27,21 @@ def write_all(folder: Path) -> None:
         head = _random({"score.weight": (classes, HIDDEN)}, np.random.default_rng(seed), 0.05)
         _write_model(folder / name, _moved(body, seed) | head)
     _write_adapter(folder / "chat-adapter")
+    _write_run(folder / "run", base)
     _write_model(folder / "stranger", _random(shapes(), np.random.default_rng(9), 0.05))
     _write_model(folder / "more-words", _random(shapes(VOCABULARY + 4), np.random.default_rng(10), 0.05))
     broken = _moved(base, 5)
     broken["model.layers.2.mlp.down_proj.weight"][3, 7] = np.nan
     _write_model(folder / "diverged", broken)
+
+
+def _write_run(folder: Path, base: Tensors) -> None:
+    """Checkpoints as the Hugging Face Trainer leaves them, with its log."""
+    log: list[dict[str, float]] = []
+    for step, loss, accuracy in ((100, 1.9, 0.41), (200, 1.2, 0.78), (300, 1.0, 0.83), (400, 0.9, 0.82)):
+        log += [{"step": step, "loss": loss}, {"step": step, "eval_accuracy": accuracy}]
+        _write_model(folder / f"checkpoint-{step}", _moved(base, step))
+        _write_json(folder / f"checkpoint-{step}" / "trainer_state.json", {"log_history": log})
 
 
 def shapes(vocabulary: int = VOCABULARY) -> dict[str, tuple[int, ...]]:

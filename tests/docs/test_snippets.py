@@ -33,7 +33,8 @@ def test_every_snippet_runs_and_prints_what_the_page_says(page: Path, tmp_path: 
     write_all(tmp_path)
     (tmp_path / "my-mergekit-recipe.yml").write_text(MERGEKIT, encoding="utf-8")
     command = [sys.executable, str(Path(__file__).with_name("snippets.py")), str(page)]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
 

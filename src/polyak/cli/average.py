@@ -89,7 +89,7 @@ def _show(asked: Recipe, notes: list[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
     width = max(len(model.name) for model in asked.models)
     for model in asked.models:
-        print(f"{model.name:{width}}  {model.settings['weight']:7.4f}", file=sys.stderr)
+        print(f"{model.name:{width}}  {model.settings['weight']:7.4f}")
 
 
 def _write(path: Path, asked: Recipe, *, force: bool) -> None:

@@ -52,7 +52,7 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
         "modules": [{"match": one.match, **_part(one.recipe, folder)} for one in recipe.modules],
         "method": recipe.method,
         "settings": _settings(recipe.settings),
-        "rules": [_rule(rule) for rule in recipe.rules],
+        "rules": [_rule(rule, [model.name for model in recipe.models]) for rule in recipe.rules],
         "skip": recipe.skip,
         "heads": recipe.heads,
         "buffers": recipe.buffers,
@@ -124,16 +124,25 @@ def _path(path: str, recipe: Recipe, folder: Path | None) -> str:
     return str((recipe.folder / path).absolute())
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: Rule, names: Sequence[str]) -> dict[str, Any]:
+    dealt = _dealt(rule, names)
+    models = {name: {k: v for k, v in settings.items() if k not in dealt} for name, settings in rule.models.items()}
     return _without_defaults(
         {
             "match": rule.match,
             "layers": None if rule.layers is None else list(rule.layers),
             "method": rule.method,
-            "settings": _settings(rule.settings),
-            "models": {name: _settings(settings) for name, settings in rule.models.items()},
+            "settings": _settings({**rule.settings, **dealt}),
+            "models": {name: _settings(settings) for name, settings in models.items() if settings or not dealt},
         }
     )
+
+
+def _dealt(rule: Rule, names: Sequence[str]) -> dict[str, Any]:
+    """Settings of which the rule gives every model its own: they are written as a list, on one line."""
+    shared = [key for key in next(iter(rule.models.values()), {}) if key not in rule.settings]
+    lists = {key: [rule.models.get(name, {}).get(key) for name in names] for key in shared}
+    return {key: many for key, many in lists.items() if not any(isinstance(v, Cases | Gradient | None) for v in many)}
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""What a learner is: a function from a problem to coefficients, whose signature is its declaration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DeclarationError, RecipeError, SettingError, TaskError, suggestion
+from ..methods import Setting
+from ..methods._api import _read_setting
+from ..recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..tasks import Scorer, Task
+
+Numbers: TypeAlias = "npt.NDArray[np.float64]"
+Granularity: TypeAlias = Literal["layer", "task"]
+Split: TypeAlias = Literal["calibration", "validation", "test"]
+Log: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learned.
+
+    Attributes:
+        recipe: The models, and their base.
+        scorers: What they should be able to do.
+        device: Where modules run, as torch names it.
+        seed: Chooses and orders examples.
+        log: Told of every step, as plain data.
+    """
+
+    recipe: Recipe
+    scorers: Sequence[Scorer]
+    device: str = "cpu"
+    seed: int = 0
+    log: Log = lambda entry: None
+
+    def tasks(self, split: str) -> list[Task]:
+        """The tasks, for learners that need modules and their gradients.
+
+        Raises:
+            TaskError: one runs no torch module, or has no such split.
+        """
+        from ..tasks import Task
+
+        found: list[Task] = []
+        for one in self.scorers:
+            if not isinstance(one, Task):
+                raise TaskError(
+                    f"task {one.name!r} scores whole models and shows no module, so nothing can be differentiated; "
+                    "greedy_soup learns from scores alone."
+                )
+            one.check_split(split)
+            found.append(one)
+        return found
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a learner found.
+
+    Attributes:
+        coefficients: (1, models), or (tensors, models) in the order of `names`.
+        names: The tensors of the rows, where each has coefficients of its own; empty if all share one row.
+        others: Coefficients of tensors that have no gradient (buffers, and what no task's module has).
+        split: Which examples were learned from.
+        objective: What was made small, or chosen by.
+        decisions: What was found on the way: plain data for the provenance.
+        notes: What the user should know.
+        recipe: The recipe whose models the coefficients are of, where the learner made one of the problem's.
+        unlearned: The tensors that take `others`; if empty, all take the shared row.
+    """
+
+    coefficients: Numbers
+    split: str
+    objective: str
+    names: tuple[str, ...] = ()
+    others: tuple[float, ...] = ()
+    decisions: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    unlearned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A way to learn coefficients.
+
+    Attributes:
+        name: What the command line calls it.
+        fn: From a problem and settings to what was learned.
+        source: Where it was published.
+        settings: Its settings, by name.
+    """
+
+    name: str
+    fn: Callable[..., Learned]
+    source: str
+    settings: Mapping[str, Setting]
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.fn) or "").split("\n", 1)[0]
+
+    def bind(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings, checked.
+
+        Raises:
+            SettingError: one is unknown, of the wrong kind or out of range.
+        """
+        for name, value in given.items():
+            if name not in self.settings:
+                raise SettingError(f"{self.name} has no setting {name!r}. {suggestion(name, self.settings)}")
+            if wanted := self.settings[name].problem_with(value):
+                raise SettingError(f"{name!r} of {self.name} must be {wanted}; got {value!r}.")
+        return {name: given.get(name, setting.default) for name, setting in self.settings.items()}
+
+
+registry: dict[str, Learner] = {}
+
+
+@dataclass(frozen=True)
+class learner:  # noqa: N801
+    """Register the decorated function as the learner called `name`.
+
+    Args:
+        name: What the command line calls it.
+        source: Where it was published: authors, year, title, identifier.
+
+    Raises:
+        DeclarationError: there is one of this name already.
+    """
+
+    name: str
+    source: str
+
+    def __call__(self, fn: Callable[..., Learned]) -> Callable[..., Learned]:
+        if self.name in registry:
+            raise DeclarationError(f"two learners are called {self.name!r}.")
+        hints = get_type_hints(fn, include_extras=True)
+        parameters = list(inspect.signature(fn).parameters.values())[1:]
+        settings = {p.name: _read_setting(self.name, p, hints[p.name]) for p in parameters}
+        registry[self.name] = Learner(self.name, fn, self.source, settings)
+        return fn
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse recipes of which coefficients would not be all there is to say.
+
+    Raises:
+        RecipeError: with what is in the way.
+    """
+    for key in ("slices", "modules", "rules"):
+        if getattr(recipe, key):
+            raise RecipeError(
+                f"a recipe to learn from has models alone; `{key}:` would be replaced by what is learned. "
+                "Leave tensors as the base has them by `skip:`."
+            )
+    if recipe.adapter is not None:
+        raise RecipeError("a recipe of adapters as adapters cannot be learned; name them as `lora:` of models.")
+    if len(recipe.models) < 2:
+        raise RecipeError(f"there is nothing to choose between: the recipe has {len(recipe.models)} model.")

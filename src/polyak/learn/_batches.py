@@ -1,0 +1,49 @@
+"""Which examples each step sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import TaskError
+
+if TYPE_CHECKING:
+    from ..tasks import Batch, Task
+
+
+def drawn(tasks: Sequence[Task], split: str, *, batch_size: int, seed: int) -> Iterator[list[list[Batch]]]:
+    """For ever, a batch of each task: its examples in a new order each time they are used up.
+
+    Raises:
+        TaskError: a task has no such split, or it is empty.
+    """
+    streams = [_endless(task, split, batch_size, seed) for task in tasks]
+    while True:
+        yield [[next(stream)] for stream in streams]
+
+
+def fixed(
+    tasks: Sequence[Task], split: str, *, examples: int | None, batch_size: int, seed: int
+) -> list[list[Batch]]:
+    """The same random choice of examples of each task, in batches.
+
+    Raises:
+        TaskError: a task has no such split, or it is empty.
+    """
+    found = [list(t.batches(split, limit=examples, batch_size=batch_size, seed=seed)) for t in tasks]
+    for task, batches in zip(tasks, found, strict=True):
+        if not batches:
+            raise TaskError(f"task {task.name!r}: the split {split!r} has no examples.")
+    return found
+
+
+def _endless(task: Task, split: str, batch_size: int, seed: int) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        empty = True
+        for batch in task.batches(split, batch_size=batch_size, seed=seed + epoch):
+            empty = False
+            yield batch
+        if empty:
+            raise TaskError(f"task {task.name!r}: the split {split!r} has no examples.")
+        epoch += 1

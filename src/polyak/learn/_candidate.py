@@ -1,0 +1,197 @@
+"""One body of weights in the modules of all tasks: coefficients in, loss and gradients out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import Mismatch, TaskError
+from ._api import Granularity, Numbers
+from ._objective import Objective
+from ._pool import Pool
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..tasks import Batch, LiveModel, Task
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What one pass over some examples found.
+
+    Attributes:
+        loss: The sum of the tasks' losses.
+        per_task: Each task's.
+        gradient: d loss / d coefficients, shaped like them.
+        predictions: For each task, how many examples (or positions) fell into each class.
+        tensors: <dL/dtheta_l, .> of base and deltas, (tensors, 1 + models), whatever the rows of the coefficients.
+        norms: ||dL/dtheta_l||, (tensors,).
+    """
+
+    loss: float
+    per_task: tuple[float, ...]
+    gradient: Numbers
+    predictions: tuple[Numbers, ...]
+    tensors: Numbers
+    norms: Numbers
+
+
+class Candidate:
+    """The merged model that is being learned, alive.
+
+    All tasks' modules use the memory of the first one's body; each has its own head, which nothing changes.
+
+    Attributes:
+        pool: Base and experts.
+        tasks: What the candidate is for.
+        rows: The tensors that have gradients, in the order of the coefficients where each has its own.
+        by_layer: Whether each has its own.
+    """
+
+    def __init__(self, pool: Pool, tasks: Sequence[Task], *, granularity: Granularity, device: str = "cpu") -> None:
+        self.pool, self.tasks, self._device = pool, tuple(tasks), device
+        self.by_layer = granularity == "layer"
+        self._lives = self._come_alive()
+        places, parameters = self._lives[0].tensors, self._lives[0].parameters
+        for name in pool.steps:
+            if name not in places and not any(name in live.unused for live in self._lives):
+                raise Mismatch(f"task {tasks[0].name!r}: the module has no place for {name!r}, which the models have.")
+        self.rows = tuple(name for name in pool.steps if name in parameters)
+        if not self.rows:
+            raise Mismatch("no parameter of the tasks' modules is merged: there is nothing to learn.")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the coefficients: (tensors or 1, models)."""
+        return (len(self.rows) if self.by_layer else 1, len(self.pool))
+
+    @property
+    def others(self) -> list[str]:
+        """Merged tensors that have no gradient."""
+        rows = set(self.rows)
+        return [name for name in self.pool.steps if name not in rows]
+
+    def put(self, coefficients: Numbers, others: Numbers) -> None:
+        """Put the merge for these coefficients into the modules.
+
+        Args:
+            coefficients: (tensors or 1, models).
+            others: (models,), for tensors without a gradient.
+        """
+        import torch
+
+        places, at = self._lives[0].tensors, {name: i for i, name in enumerate(self.rows)}
+        with torch.no_grad():
+            for name in self.pool.steps:
+                if name not in places:
+                    continue
+                weights = coefficients[at[name] if self.by_layer else 0] if name in at else others
+                flat = places[name].detach().view(-1)
+                for start, tile in self.pool.merged(name, weights):
+                    flat[start : start + tile.size].copy_(torch.from_numpy(tile))
+
+    def slope(self, batches: Sequence[Sequence[Batch]], objective: Objective, *, mean: bool = False) -> Slope:
+        """Loss and gradient in the coefficients.
+
+        Args:
+            batches: For each task, batches whose examples count the same.
+            objective: What is measured of an example.
+            mean: Average over tasks instead of adding them up.
+
+        Raises:
+            TaskError: a loss is not finite.
+        """
+        total: dict[str, Tensor] = {}
+        share = 1 / len(self.tasks) if mean else 1.0
+        found = [self._of_task(i, batches[i], objective, share, total) for i in range(len(self.tasks)) if batches[i]]
+        losses = tuple(loss for loss, _ in found)
+        tensors, norms = self._products(total)
+        gradient = tensors[:, 1:] if self.by_layer else tensors[:, 1:].sum(0, keepdims=True)
+        return Slope(share * sum(losses), losses, gradient, tuple(counts for _, counts in found), tensors, norms)
+
+    def loss(self, batches: Sequence[Sequence[Batch]], objective: Objective) -> float:
+        """The mean over tasks of the mean over examples, without gradients."""
+        import torch
+
+        with torch.inference_mode():
+            each = [self._mean(i, batches[i], objective) for i in range(len(self.tasks))]
+        return float(np.mean(each))
+
+    def _mean(self, number: int, batches: Sequence[Batch], objective: Objective) -> float:
+        task, module = self.tasks[number], self._lives[number].module
+        summed = sum(float(objective(task, module, batch.to(self._device))[0].sum()) for batch in batches)
+        return self._finite(summed / sum(len(batch) for batch in batches), task)
+
+    def _of_task(
+        self, number: int, batches: Sequence[Batch], objective: Objective, share: float, total: dict[str, Tensor]
+    ) -> tuple[float, Numbers]:
+        """Add a task's gradients to `total`: they are summed in place, so that there is one set of them."""
+        task, live = self.tasks[number], self._lives[number]
+        parameters = {name: live.parameters[name] for name in self.rows}
+        examples, loss, counts = sum(len(batch) for batch in batches), 0.0, np.zeros(1)
+        for name, parameter in parameters.items():
+            parameter.grad = total.get(name)
+        for batch in batches:
+            losses, predicted = objective(task, live.module, batch.to(self._device))
+            part = losses.sum() / examples
+            loss += self._finite(float(part.detach()), task)
+            (share * part).backward()
+            counts = _added(counts, predicted)
+        for name, parameter in parameters.items():
+            if parameter.grad is not None:
+                total[name], parameter.grad = parameter.grad, None
+        return loss, counts
+
+    def _products(self, total: Mapping[str, Tensor]) -> tuple[Numbers, Numbers]:
+        products, norms = np.zeros((len(self.rows), 1 + len(self.pool))), np.zeros(len(self.rows))
+        for i, name in enumerate(self.rows):
+            if name in total:  # a parameter that the losses do not depend on has none
+                flat = total[name].detach().reshape(-1)
+                products[i], norms[i] = self.pool.products(name, flat), float(flat.norm())
+        if not np.isfinite(products).all():
+            raise TaskError("the gradient is not finite; the models or the examples are broken.")
+        return products, norms
+
+    @staticmethod
+    def _finite(loss: float, task: Task) -> float:
+        if not np.isfinite(loss):
+            raise TaskError(
+                f"task {task.name!r}: the loss is {loss}. A model is broken, its logits overflow, or the learning "
+                "rate is too high."
+            )
+        return loss
+
+    def _come_alive(self) -> list[LiveModel]:
+        lives = [task.live(self.pool.reference) for task in self.tasks]
+        for task, live in zip(self.tasks, lives, strict=True):
+            _on_device(live.module, self._device, task)
+            for parameter in live.module.parameters():
+                parameter.requires_grad_(False)
+        for task, live in zip(self.tasks[1:], lives[1:], strict=True):
+            try:
+                live.share(lives[0])
+            except Mismatch as error:
+                raise Mismatch(
+                    f"the tasks {self.tasks[0].name!r} and {task.name!r} have not the same body: {error} Heads stay "
+                    "with their task: name them in its `heads: {match: ..., from: ...}`."
+                ) from error
+        for live in lives:
+            for name, parameter in live.parameters.items():
+                parameter.requires_grad_(name in self.pool.steps)
+        return lives
+
+
+def _on_device(module: Any, device: str, task: Task) -> None:
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise TaskError(f"task {task.name!r} cannot run on {device!r}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _added(one: Numbers, other: Numbers) -> Numbers:
+    size = max(len(one), len(other))
+    return np.pad(one, (0, size - len(one))) + np.pad(other, (0, size - len(other)))

@@ -1,0 +1,97 @@
+"""Gradient descent on coefficients, by torch's optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._api import Log, Numbers
+from ._candidate import Candidate
+from ._collapse import Collapse
+from ._objective import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..tasks import Batch
+
+
+@dataclass
+class Descent:
+    """What one descent is made of.
+
+    Attributes:
+        candidate: What is learned.
+        objective: What is made small.
+        coefficients: From what the optimiser changes to coefficients; torch, differentiable.
+        others: Coefficients of tensors without a gradient; those of the shared row if None.
+        mean: Whether tasks are averaged instead of added.
+        log: Told of every step.
+    """
+
+    candidate: Candidate
+    objective: Objective
+    coefficients: Callable[[Tensor], Tensor]
+    others: Numbers | None
+    mean: bool
+    log: Log
+
+    def run(
+        self, raw: Tensor, optimiser: Any, batches: Iterator[Sequence[Sequence[Batch]]], steps: int, schedule: Any = None
+    ) -> tuple[Numbers, dict[str, Any], list[str]]:
+        """Descend.
+
+        Returns:
+            The coefficients, what happened, and notes.
+        """
+        watch = Collapse([task.name for task in self.candidate.tasks])
+        healthy, losses, notes = _numbers(self.coefficients(raw)), list[float](), list[str]()
+        for step in range(steps):
+            weights = self.coefficients(raw)
+            now = _numbers(weights)
+            slope = self._slope(now, next(batches))
+            losses.append(slope.loss)
+            self.log({"step": step, "loss": slope.loss, "losses": slope.per_task, "coefficients": now.tolist()})
+            if self.objective.kind == "entropy" and (name := watch.seen(slope.predictions)):
+                notes.append(_of_collapse(name, step))
+                return healthy, _told(losses, stopped="collapse"), notes
+            healthy = now if step % 10 == 0 else healthy
+            self._advance(raw, weights, slope.gradient, optimiser)
+            if schedule is not None:
+                schedule.step()
+        notes += [f"task {name!r}: every prediction was one class from the first step" for name in watch.always_one]
+        return _numbers(self.coefficients(raw)), _told(losses, stopped=""), notes
+
+    def _slope(self, now: Numbers, batches: Sequence[Sequence[Batch]]) -> Any:
+        self.candidate.put(now, now[0] if self.others is None else self.others)
+        return self.candidate.slope(batches, self.objective, mean=self.mean)
+
+    @staticmethod
+    def _advance(raw: Tensor, weights: Tensor, gradient: Numbers, optimiser: Any) -> None:
+        import torch
+
+        optimiser.zero_grad()
+        weights.backward(torch.as_tensor(gradient, dtype=weights.dtype))
+        optimiser.step()
+
+
+def _numbers(weights: Tensor) -> Numbers:
+    return np.array(weights.detach().numpy(), np.float64)
+
+
+def _told(losses: Sequence[float], *, stopped: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"steps": len(losses)}
+    if losses:
+        told |= {"first_loss": losses[0], "last_loss": losses[-1]}
+    return told | ({"stopped": stopped} if stopped else {})
+
+
+def _of_collapse(name: str, step: int) -> str:
+    return (
+        f"stopped at step {step}: the predictions on task {name!r} have collapsed to hardly more than one class, which "
+        "makes entropy small and the model useless. The coefficients are those of before. Lower `lr`, or learn from "
+        "labels: `objective=loss`"
+    )

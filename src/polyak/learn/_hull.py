@@ -1,0 +1,110 @@
+"""The hull of some models, in coefficients: vertices, linear minimisation, and steps that never make things worse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._api import Numbers
+from ._candidate import Candidate
+
+LEAST = 2.0**-30  # of a full step, below which a line search gives up
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """A corner of the hull.
+
+    Attributes:
+        name: What decisions call it.
+        point: Its coefficients, shaped like the candidate's: one row, or one a tensor.
+    """
+
+    name: str
+    point: Numbers
+
+
+def vertices(candidate: Candidate, *, with_base: bool) -> list[Vertex]:
+    """The experts, and the base if asked for."""
+    rows, count = candidate.shape
+    corners = [Vertex(name, np.tile(np.eye(count)[i], (rows, 1))) for i, name in enumerate(candidate.pool.names)]
+    return corners + ([Vertex("base", np.zeros((rows, count)))] if with_base else [])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The vertex of each row that the gradient likes best.
+
+    Attributes:
+        names: Of the vertices.
+        point: Their coefficients.
+        scores: What they were chosen by, (rows, vertices); the least wins.
+        gap: <gradient, theta - s> for each row: what the loss can be above its least, if it is convex.
+    """
+
+    names: tuple[str, ...]
+    point: Numbers
+    scores: Numbers
+    gap: Numbers
+
+
+def best(corners: list[Vertex], at: Numbers, gradient: Numbers, scores: Numbers | None = None) -> Choice:
+    """Linear minimisation: for every row the vertex with the least inner product with the gradient.
+
+    Args:
+        corners: The vertices.
+        at: Where the gradient was taken.
+        gradient: dL/d coefficients.
+        scores: What to choose by instead, (rows, vertices).
+    """
+    points = np.stack([one.point for one in corners], axis=1)  # (rows, vertices, models)
+    inner = np.einsum("rvm,rm->rv", points, gradient)
+    chosen = (inner if scores is None else scores).argmin(1)
+    point = points[np.arange(len(points)), chosen]
+    gap = ((at - point) * gradient).sum(1)
+    return Choice(tuple(corners[i].name for i in chosen), point, inner if scores is None else scores, gap)
+
+
+def backtracked(
+    loss: Callable[[Numbers], float], at: Numbers, to: Numbers, now: float, slope: float
+) -> tuple[float, float]:
+    """The first of the steps 1, 1/2, 1/4, ... that lowers the loss by a ten-thousandth of what its slope promises.
+
+    Args:
+        loss: Of coefficients.
+        at: Where they are.
+        to: Where a full step leads.
+        now: The loss there.
+        slope: Minus its derivative along the step; not negative.
+
+    Returns:
+        The step, 0 if there is none, and the loss after it.
+    """
+    step = 1.0
+    while step >= LEAST:
+        after = loss(at + step * (to - at))
+        if after <= now - 1e-4 * step * slope:
+            return step, after
+        step /= 2
+    return 0.0, now
+
+
+def cosines(corners: list[Vertex], products: Numbers, norms: Numbers, grams: Numbers) -> Numbers:
+    """cos(g_l, theta_l) of every tensor and vertex, (tensors, vertices): what the authors' code chooses by.
+
+    Args:
+        corners: The vertices.
+        products: <g_l, .> of base and deltas, (tensors, 1 + models).
+        norms: ||g_l||, (tensors,).
+        grams: Inner products of base and deltas, (tensors, 1 + models, 1 + models).
+    """
+    found = np.empty((len(products), len(corners)))
+    for v, corner in enumerate(corners):
+        point = np.broadcast_to(corner.point, (len(products), products.shape[1] - 1))
+        full = np.concatenate([np.ones((len(products), 1)), point], axis=1)  # theta_0 counts once
+        lengths = np.sqrt(np.maximum(np.einsum("li,lij,lj->l", full, grams, full), 0)) * norms
+        inner = (products * full).sum(1)
+        found[:, v] = np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths > 0)
+    return found

@@ -1,0 +1,92 @@
+"""AdaMerging: the coefficients that make a merged model sure of what it says."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import numpy as np
+
+from ..methods import In
+from ._api import Granularity, Learned, Problem, Split, learner
+from ._batches import drawn
+from ._candidate import Candidate
+from ._descent import Descent
+from ._objective import Kind, Objective, check_use, is_transductive
+from ._pool import Pool
+
+
+@learner(
+    "adamerging",
+    source="Yang et al., 2024. AdaMerging: Adaptive Model Merging for Multi-Task Learning. arXiv:2310.02575",
+)
+def adamerging(
+    problem: Problem,
+    *,
+    granularity: Granularity = "layer",
+    objective: Kind = "entropy",
+    steps: Annotated[int, In(1, math.inf)] = 500,
+    batch_size: Annotated[int, In(1, math.inf)] = 16,
+    lr: Annotated[float, In(0, math.inf, above=True)] = 1e-3,
+    init: float = 0.3,
+    clamp: bool = True,
+    epsilon: Annotated[float, In(0, 1)] = 0.0,
+    split: Split = "calibration",
+) -> Learned:
+    """Learn a coefficient of every model, for each tensor or for all, by gradient descent on unlabelled examples.
+
+    theta_l = theta_{0,l} + sum_i lambda_{i,l} tau_{i,l}; sum over tasks of the mean entropy of the predictions is made
+    small by Adam (betas 0.9 and 0.999). dL/dlambda_{i,l} = <dL/dtheta_l, tau_{i,l}>, so that one ordinary backward pass
+    and one pass over the models' files make a step, whatever their number.
+
+    The paper learns from the inputs that it reports on. Here that is `split=test`, and the result says so; examples
+    kept apart are the default.
+
+    Args:
+        problem: Models and tasks.
+        granularity: A coefficient for each tensor (the paper's "layer-wise"), or one for all ("task-wise").
+        objective: `entropy`, or the tasks' supervised `loss`.
+        steps: Updates; the paper has 500.
+        batch_size: Examples of each task and update; the paper has 16. (Its code takes two such batches.)
+        lr: Adam's.
+        init: Where all coefficients begin.
+        clamp: Keep coefficients in [0, 1], as the authors' code does; a coefficient outside has no gradient. FusionBench
+            does not clamp by default.
+        epsilon: Added to probabilities before their logarithm; FusionBench has 1e-8.
+        split: Which examples.
+
+    Raises:
+        TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.
+    """
+    import torch
+
+    check_use(objective, split)
+    candidate = Candidate(
+        Pool(problem.recipe), problem.tasks(split), granularity=granularity, device=problem.device
+    )
+    raw = torch.full(candidate.shape, init, dtype=torch.float64, requires_grad=True)
+    others = np.full(len(candidate.pool), 1 / len(candidate.pool))
+    descent = Descent(
+        candidate,
+        Objective(objective, epsilon),
+        (lambda raw: raw.clamp(0, 1)) if clamp else (lambda raw: raw + 0),
+        others,
+        mean=False,
+        log=problem.log,
+    )
+    batches = drawn(candidate.tasks, split, batch_size=batch_size, seed=problem.seed)
+    coefficients, decisions, notes = descent.run(raw, torch.optim.Adam([raw], lr=lr), batches, steps)
+    return Learned(
+        coefficients,
+        split,
+        objective,
+        names=candidate.rows if candidate.by_layer else (),
+        others=tuple(others.tolist()) if candidate.others else (),
+        decisions=decisions,
+        notes=tuple(notes) + (transductive(),) * is_transductive(split),
+        unlearned=tuple(candidate.others),
+    )
+
+
+def transductive() -> str:
+    return "transductive: the inputs of the test split were learned from, so scores on them are not held out"

@@ -1,0 +1,100 @@
+"""Frank-Wolfe merging: golden numbers, the simplex, line search, and models that are of no use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from polyak import api
+from polyak.errors import SettingError, TaskError
+from polyak.learn import learn
+from polyak.learn._batches import fixed
+from polyak.learn._candidate import Candidate
+from polyak.learn._hull import best, cosines, vertices
+from polyak.learn._objective import Objective
+from polyak.learn._pool import Pool
+from polyak.learn._simplex import capped, projected
+
+from . import problems
+from .test_adamerging import golden as golden
+from .test_adamerging import world as world
+
+
+def test_projection_on_the_simplex_is_the_published_one_and_the_nearest_point():
+    assert projected(np.array([[0.5, 0.8, -0.2]]))[0] == pytest.approx([0.35, 0.65, 0])
+    rng = np.random.default_rng(0)
+    rows, others = rng.normal(size=(50, 4)), rng.dirichlet(np.ones(4), 2000)
+    found = projected(rows)
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert found.min() >= 0
+    nearest = ((rows[:, None] - others) ** 2).sum(2).min(1)
+    assert (((rows - found) ** 2).sum(1) <= nearest + 1e-12).all()
+    assert capped(np.array([[0.2, -1.0, 0.3]]))[0] == pytest.approx([0.2, 0, 0.3])
+    assert capped(np.array([[0.5, 0.8, -0.2]]))[0] == pytest.approx([0.35, 0.65, 0])
+
+
+def test_the_linear_minimisation_is_the_published_one(golden):
+    folder, task = golden
+    asked = problems.recipe(folder, models=("expert-0", "expert-1", "expert-2"))
+    one = Candidate(Pool(asked), [task], granularity="layer")
+    at = np.full(one.shape, 0.3)
+    one.put(at, np.zeros(3))
+    slope = one.slope(fixed([task], "calibration", examples=None, batch_size=3, seed=0), Objective("entropy"))
+    row = one.rows.index("layer.weight")
+    corners = vertices(one, with_base=False)
+    choice = best(corners, at, slope.gradient)
+    scores = slope.tensors[row, 0] + slope.tensors[row, 1:]
+    assert scores == pytest.approx([-0.86983, -0.17259, -1.10035], abs=1e-5)
+    assert choice.names[row] == "expert-2"
+    # Published for theta - s with theta_0 + .3 sum tau_i: <g, theta_l> - min <g, theta_i>.
+    assert choice.gap[row] == pytest.approx(0.446568, abs=1e-5)
+    grams = np.stack([one.pool.gram(name) for name in one.rows])
+    found = cosines(corners, slope.tensors, slope.norms, grams)
+    assert found[row] == pytest.approx([-0.26499, -0.05813, -0.27969], abs=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["hard", "soft"])
+@pytest.mark.parametrize("granularity", ["layer", "task"])
+def test_the_loss_never_rises_and_coefficients_stay_on_the_simplex(world, granularity, variant):
+    tasks = [problems.task(world, number) for number in (0, 1)]
+    settings = {"granularity": granularity, "variant": variant, "iterations": 4, "inner_steps": 4}
+    found, learned = learn("frank_wolfe", problems.recipe(world), tasks, settings=settings)
+    losses = learned.decisions["losses"]
+    assert all(b <= a for a, b in zip(losses, losses[1:], strict=False)) and losses[-1] < losses[0]
+    assert all(entry["gap"] >= 0 for entry in learned.decisions["iterations"])
+    np.testing.assert_allclose(learned.coefficients.sum(1), 1, atol=1e-9)
+    assert learned.coefficients.min() >= -1e-12
+    api.plan(found)
+
+
+def test_a_model_of_no_use_changes_nothing_where_it_is_never_chosen(world):
+    tasks = [problems.task(world, number) for number in (0, 1)]
+    asked = problems.recipe(world, models=("expert-0", "expert-1", "noise"))
+    _, learned = learn("frank_wolfe", asked, tasks, settings={"granularity": "task", "iterations": 20})
+    average, last = learned.decisions["losses"][0], learned.decisions["losses"][-1]
+    chosen = set().union(*(entry["vertices"] for entry in learned.decisions["iterations"]))
+    assert "noise" not in chosen and last < average
+    assert learned.coefficients[0, 2] < 0.1 < 1 / 3
+
+
+@pytest.mark.parametrize("follow", ["paper", "official"])
+@pytest.mark.parametrize("variant", ["hard", "soft"])
+def test_the_papers_and_the_authors_rules_walk_too(world, variant, follow):
+    tasks = [problems.task(world, number) for number in (0, 1)]
+    settings = {"follow": follow, "variant": variant, "iterations": 2, "inner_steps": 3, "granularity": "task"}
+    _, learned = learn("frank_wolfe", problems.recipe(world), tasks, settings=settings)
+    assert learned.coefficients.shape == (1, 2) and len(learned.decisions["iterations"]) == 2
+    if variant == "hard":
+        first = learned.decisions["iterations"][0]["step"]
+        assert first == pytest.approx(2 / 3 if follow == "paper" else 0.3)
+
+
+def test_what_is_wrong_is_refused_by_name(world):
+    without = problems.recipe(world, base=None)
+    with pytest.raises(SettingError, match="needs a base"):
+        learn("frank_wolfe", without, [problems.task(world)], settings={"follow": "paper"})
+    problems.write_points(world / "bare.jsonl", problems.examples(9)[0])
+    with pytest.raises(TaskError, match="task-0"):
+        learn("frank_wolfe", without, [problems.task(world, splits={"validation": "task-0.jsonl"})])

@@ -22,9 +22,7 @@ def drawn(tasks: Sequence[Task], split: str, *, batch_size: int, seed: int) -> I
         yield [[next(stream)] for stream in streams]
 
 
-def fixed(
-    tasks: Sequence[Task], split: str, *, examples: int | None, batch_size: int, seed: int
-) -> list[list[Batch]]:
+def fixed(tasks: Sequence[Task], split: str, *, examples: int | None, batch_size: int, seed: int) -> list[list[Batch]]:
     """The same random choice of examples of each task, in batches.
 
     Raises:

@@ -40,7 +40,12 @@ class Descent:
     log: Log
 
     def run(
-        self, raw: Tensor, optimiser: Any, batches: Iterator[Sequence[Sequence[Batch]]], steps: int, schedule: Any = None
+        self,
+        raw: Tensor,
+        optimiser: Any,
+        batches: Iterator[Sequence[Sequence[Batch]]],
+        steps: int,
+        schedule: Any = None,
     ) -> tuple[Numbers, dict[str, Any], list[str]]:
         """Descend.
 
@@ -58,11 +63,17 @@ class Descent:
             if self.objective.kind == "entropy" and (name := watch.seen(slope.predictions)):
                 notes.append(_of_collapse(name, step))
                 return healthy, _told(losses, stopped="collapse"), notes
-            healthy = now if step % 10 == 0 else healthy
+            if watch.is_healthy:
+                healthy = now
             self._advance(raw, weights, slope.gradient, optimiser)
             if schedule is not None:
                 schedule.step()
-        notes += [f"task {name!r}: every prediction was one class from the first step" for name in watch.always_one]
+        entropic = self.objective.kind == "entropy"
+        notes += [
+            f"task {name!r}: every prediction was one class from the first step"
+            for name in watch.always_one
+            if entropic
+        ]
         return _numbers(self.coefficients(raw)), _told(losses, stopped=""), notes
 
     def _slope(self, now: Numbers, batches: Sequence[Sequence[Batch]]) -> Any:

@@ -57,7 +57,11 @@ class Objective:
         entries = -(logs.exp() * ((logs.exp() + self.epsilon).log() if self.epsilon else logs)).sum(-1)
         counts = _counting(task, batch, entries)
         classes = outputs.detach().argmax(-1)[counts > 0].cpu().numpy()
-        each = (entries * counts).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1) if entries.ndim > 1 else entries
+        each = (
+            (entries * counts).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1)
+            if entries.ndim > 1
+            else entries
+        )
         return each, np.bincount(classes.reshape(-1), minlength=outputs.shape[-1]).astype(np.float64)
 
 

@@ -50,8 +50,8 @@ def adamerging(
         batch_size: Examples of each task and update; the paper has 16. (Its code takes two such batches.)
         lr: Adam's.
         init: Where all coefficients begin.
-        clamp: Keep coefficients in [0, 1], as the authors' code does; a coefficient outside has no gradient. FusionBench
-            does not clamp by default.
+        clamp: Keep coefficients in [0, 1], as the authors' code does; outside they have no gradient. FusionBench does
+            not clamp by default.
         epsilon: Added to probabilities before their logarithm; FusionBench has 1e-8.
         split: Which examples.
 
@@ -61,9 +61,7 @@ def adamerging(
     import torch
 
     check_use(objective, split)
-    candidate = Candidate(
-        Pool(problem.recipe), problem.tasks(split), granularity=granularity, device=problem.device
-    )
+    candidate = Candidate(Pool(problem.recipe), problem.tasks(split), granularity=granularity, device=problem.device)
     raw = torch.full(candidate.shape, init, dtype=torch.float64, requires_grad=True)
     others = np.full(len(candidate.pool), 1 / len(candidate.pool))
     descent = Descent(
@@ -89,4 +87,5 @@ def adamerging(
 
 
 def transductive() -> str:
+    """What to say where the inputs that are reported on were learned from."""
     return "transductive: the inputs of the test split were learned from, so scores on them are not held out"

@@ -46,8 +46,8 @@ def frank_wolfe(
 ) -> Learned:
     """Minimise a loss over the hull of the models by Frank-Wolfe steps, for whole models or for each tensor.
 
-    g = dL/dtheta; s = argmin_i <g, theta_i>; theta <- theta + gamma (s - theta). The gap <g, theta - s> bounds how far the
-    loss is above its least where it is convex. A model that is of no use is never the argmin, so it does no harm.
+    g = dL/dtheta; s = argmin_i <g, theta_i>; theta <- theta + gamma (s - theta). The gap <g, theta - s> bounds how far
+    the loss is above its least where it is convex. A model that is of no use is never the argmin, so it does no harm.
 
     - `recommended` begins at the average, chooses by inner products and searches the step by halving, so that the loss
       never rises and the coefficients of a tensor stay on the simplex.
@@ -56,8 +56,8 @@ def frank_wolfe(
       which depends on where the origin is, and steps by init * step_size * 2 / (t + 2), t = 0, 1, ... Its module is in
       training mode while gradients are taken; ours is not.
 
-    `soft` takes a vertex for each task, by its own gradient, and then weighs these: on the simplex by projected gradient,
-    or under `official` by Adam without a projection.
+    `soft` takes a vertex for each task, by its own gradient, and then weighs these: on the simplex by projected
+    gradient, or under `official` by Adam without a projection.
 
     Args:
         problem: Models and tasks.
@@ -193,7 +193,7 @@ class _Walk:
         return at, self.loss(at), gamma
 
     def _points_of_tasks(self, at: Numbers) -> Numbers:
-        """For each task the vertex that its own gradient likes best and no task before it has, (tasks, rows, models)."""
+        """For each task the vertex that its gradient likes best of those that are left, (tasks, rows, models)."""
         free, points = [list(self.corners) for _ in range(self.candidate.shape[0])], list[Numbers]()
         for task in range(min(len(self.candidate.tasks), len(self.corners))):
             slope = self.slope(at, task)

@@ -1,0 +1,100 @@
+"""Greedy soup: take in a model where that does no harm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from ..checkpoint.memory import MemoryCheckpoint
+from ..errors import TaskError
+from ..recipe import Recipe
+from ._api import Learned, Numbers, Problem, Split, check_recipe, learner
+from ._pool import weighted
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+
+Accept: TypeAlias = Literal["better", "not_worse"]
+
+
+@learner("greedy_soup", source="Wortsman et al., 2022. Model soups. arXiv:2203.05482")
+def greedy_soup(
+    problem: Problem, *, accept: Accept = "better", batch_size: int = 32, split: Split = "validation"
+) -> Learned:
+    """Average those models, best first, whose addition raises the score on held-out examples.
+
+    Models are sorted by their score, equals by name. Each is added to the average of those taken in so far, and stays
+    where the score rises. Scores of several tasks are averaged; where less is better they count negatively.
+
+    Args:
+        problem: Models and tasks; any task that gives a score will do.
+        accept: `better` wants a higher score, as the authors' code; `not_worse` takes an equal one too, as the paper's
+            algorithm.
+        batch_size: Examples that go through a model together.
+        split: Which examples; not those that are reported on.
+
+    Raises:
+        TaskError: the split is `test`, or missing, or a model cannot do a task.
+    """
+    check_recipe(problem.recipe)
+    if split == "test":
+        raise TaskError("choosing models by their scores on the test split would make these scores worthless.")
+    for scorer in problem.scorers:
+        scorer.check_split(split)
+    soups = _Soups(replace(problem, recipe=replace(problem.recipe, base=None)), batch_size, split)
+    names = [model.name for model in problem.recipe.models]
+    alone = [soups.score([i]) for i in range(len(names))]
+    order = sorted(range(len(names)), key=lambda i: (-alone[i], names[i]))
+    taken, best = [order[0]], alone[order[0]]
+    decisions: list[dict[str, Any]] = [{"model": names[order[0]], "score": best, "taken": True}]
+    for i in order[1:]:
+        score = soups.score([*taken, i])
+        is_taken = score > best or (accept == "not_worse" and score == best)
+        decisions.append({"model": names[i], "score": score, "taken": is_taken})
+        problem.log(decisions[-1])
+        if is_taken:
+            taken, best = [*taken, i], score
+    return Learned(
+        soups.weights(taken)[None],
+        split,
+        "score",
+        decisions={
+            "scores": dict(zip(names, alone, strict=True)),
+            "steps": decisions,
+            "taken": [names[i] for i in taken],
+            "score": best,
+        },
+        recipe=soups.problem.recipe,
+    )
+
+
+class _Soups:
+    """Scores of averages, merged in memory as `polyak merge` would."""
+
+    def __init__(self, problem: Problem, batch_size: int, split: str) -> None:
+        self.problem, self._batch_size, self._split = problem, batch_size, split
+
+    def weights(self, members: list[int]) -> Numbers:
+        found = np.zeros(len(self.problem.recipe.models))
+        found[members] = 1 / len(members)
+        return found
+
+    def score(self, members: list[int]) -> float:
+        from ..tasks import evaluate
+
+        soup = _merged(weighted(self.problem.recipe, self.weights(members).tolist()))
+        each = [
+            evaluate(soup, one, split=self._split, batch_size=self._batch_size, device=self.problem.device)
+            for one in self.problem.scorers
+        ]
+        return float(np.mean([one.metric_value if one.higher_is_better else -one.metric_value for one in each]))
+
+
+def _merged(recipe: Recipe) -> Checkpoint:
+    from ..engine import run_in_memory
+    from ..planning import plan
+
+    merged = run_in_memory(plan(recipe), workers=1)
+    return MemoryCheckpoint({n: t for n, t in merged.items() if not n.startswith("heads/")}, label="a soup")

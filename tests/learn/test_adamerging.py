@@ -153,6 +153,61 @@ def test_a_collapse_stops_and_leaves_the_coefficients_of_before(world):
     assert found.provenance["decisions"]["steps"] < 300
 
 
+def test_adamerging_plus_plus_learns_what_ties_leaves_of_each_model(world, tmp_path):
+    """Global top 20 %, signs elected by the sum: against the same in NumPy, and through autograd."""
+    tasks = [problems.task(world, number) for number in (0, 1)]
+    settings = {"trim": True, "steps": 5, "lr": 0.05, "clamp": False}
+    found, learned = learn("adamerging", problems.recipe(world), tasks, settings=settings)
+    base, *experts = states(world, "base", "expert-0", "expert-1")
+    deltas = [{n: (e[n] - base[n]).numpy() for n in base} for e in experts]
+    flat = [np.concatenate([np.abs(d[n]).ravel() for n in base]) for d in deltas]
+    keep = [np.sort(f)[len(f) - int(0.2 * len(f)) - 1] for f in flat]
+    left = [{n: np.where(np.abs(d[n]) >= k, d[n], 0) for n in base} for d, k in zip(deltas, keep, strict=True)]
+    signs = {n: np.sign(left[0][n] + left[1][n]) for n in base}
+    parts = [{n: torch.tensor(np.where(one[n] * signs[n] > 0, one[n], 0)) for n in base} for one in left]
+    assert 0.05 < np.mean(np.concatenate([p.numpy().ravel() != 0 for p in parts[0].values()])) < 0.21
+
+    raw = torch.full((len(base), 2), 0.3, requires_grad=True)
+    optimiser, stream = torch.optim.Adam([raw], lr=0.05), drawn(tasks, "calibration", batch_size=16, seed=0)
+    for _ in range(5):
+        merged = {n: base[n] + raw[i, 0] * parts[0][n] + raw[i, 1] * parts[1][n] for i, n in enumerate(base)}
+        loss = 0.0
+        for batches in next(stream):
+            logs = torch.func.functional_call(problems.Network(), merged, kwargs=dict(batches[0].inputs)).log_softmax(
+                -1
+            )
+            loss = loss - (logs.exp() * logs).sum(-1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    rows = dict(zip(base, raw.detach().numpy(), strict=True))
+    np.testing.assert_allclose(learned.coefficients, [rows[n] for n in learned.names], atol=1e-5)
+    (tmp_path / "learned.yaml").write_text(text_for(found, tmp_path / "learned.yaml"))
+    api.merge(tmp_path / "learned.yaml", tmp_path / "out")
+    for name, tensor in load_file(tmp_path / "out" / "model.safetensors").items():
+        wanted = base[name] + sum(w * part[name] for w, part in zip(rows[name], parts, strict=True))
+        torch.testing.assert_close(tensor, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_broken_model_or_another_body_is_refused_by_name(world):
+    broken = states(world, "base")[0]
+    problems.write(world, "broken", {**broken, "head.bias": torch.full((3,), float("nan"))})
+    with pytest.raises(PolyakError, match=r"head\.bias.*broken"):
+        learn("adamerging", problems.recipe(world, models=("expert-0", "broken")), [problems.task(world)])
+
+    class Headless(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = problems.Network().body
+
+        def forward(self, points):
+            return self.body(points)
+
+    headless = problems.task(world, 1, factory=Headless, unused="head")
+    with pytest.raises(PolyakError, match=r"have not the same body.*Heads stay"):
+        learn("adamerging", problems.recipe(world), [problems.task(world), headless])
+
+
 WRONG = [
     ({"models": ("expert-0",)}, {}, "nothing to choose between"),
     ({}, {"split": "calibrated"}, "'split' of adamerging must be one of"),

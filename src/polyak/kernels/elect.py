@@ -67,3 +67,21 @@ def sign_votes(stack: Any, weight: Any) -> float:
         for i in range(part.size):
             votes += np.int64(part[i] > np.float32(0)) - np.int64(part[i] < np.float32(0))
     return float(votes)
+
+
+@kernel
+def own_part(out: Any, stack: Any, scale: Any) -> None:
+    """Write the first model's entries that have the sign of the sum over the models; zero elsewhere.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32.
+        scale: Multiplies them.
+    """
+    factor, zero = np.float32(scale), np.float32(0)
+    for i in range(out.size):
+        own, total = stack[0, i], zero
+        for model in range(stack.shape[0]):
+            total += stack[model, i]
+        agrees = (own > zero and total > zero) or (own < zero and total < zero)
+        out[i] = factor * own if agrees else zero

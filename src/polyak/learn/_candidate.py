@@ -173,6 +173,7 @@ class Candidate:
                 parameter.requires_grad_(False)
         for task, live in zip(self.tasks[1:], lives[1:], strict=True):
             try:
+                _check_same_names(live, lives[0])
                 live.share(lives[0])
             except Mismatch as error:
                 raise Mismatch(
@@ -190,6 +191,12 @@ def _on_device(module: Any, device: str, task: Task) -> None:
         module.to(device)
     except (RuntimeError, AssertionError) as error:
         raise TaskError(f"task {task.name!r} cannot run on {device!r}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _check_same_names(one: LiveModel, other: LiveModel) -> None:
+    """Sharing passes over what a task calls unused, which another task may use."""
+    if lacking := sorted(other.tensors.keys() ^ one.tensors.keys()):
+        raise Mismatch(f"only one of them has {lacking[0]!r}.")
 
 
 def _added(one: Numbers, other: Numbers) -> Numbers:

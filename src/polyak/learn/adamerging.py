@@ -14,6 +14,7 @@ from ._candidate import Candidate
 from ._descent import Descent
 from ._objective import Kind, Objective, check_use, is_transductive
 from ._pool import Pool
+from ._trimming import trimmed_models
 
 
 @learner(
@@ -31,6 +32,8 @@ def adamerging(
     init: float = 0.3,
     clamp: bool = True,
     epsilon: Annotated[float, In(0, 1)] = 0.0,
+    trim: bool = False,
+    density: Annotated[float, In(0, 1)] = 0.2,
     split: Split = "calibration",
 ) -> Learned:
     """Learn a coefficient of every model, for each tensor or for all, by gradient descent on unlabelled examples.
@@ -53,6 +56,9 @@ def adamerging(
         clamp: Keep coefficients in [0, 1], as the authors' code does; outside they have no gradient. FusionBench does
             not clamp by default.
         epsilon: Added to probabilities before their logarithm; FusionBench has 1e-8.
+        trim: AdaMerging++: learn coefficients of what TIES leaves of each model (`ties_part`). Each model is then a
+            nested merge that reads all of them, with working memory of its own.
+        density: The share of entries that this leaves of each, before signs are elected; the paper has 0.2.
         split: Which examples.
 
     Raises:
@@ -61,7 +67,8 @@ def adamerging(
     import torch
 
     check_use(objective, split)
-    candidate = Candidate(Pool(problem.recipe), problem.tasks(split), granularity=granularity, device=problem.device)
+    recipe = trimmed_models(problem.recipe, density) if trim else problem.recipe
+    candidate = Candidate(Pool(recipe), problem.tasks(split), granularity=granularity, device=problem.device)
     raw = torch.full(candidate.shape, init, dtype=torch.float64, requires_grad=True)
     others = np.full(len(candidate.pool), 1 / len(candidate.pool))
     descent = Descent(
@@ -83,6 +90,7 @@ def adamerging(
         decisions=decisions,
         notes=tuple(notes) + (transductive(),) * is_transductive(split),
         unlearned=tuple(candidate.others),
+        recipe=recipe,
     )
 
 

@@ -25,6 +25,8 @@ paths = st.sampled_from(["./a", "b/c", "/abs/d", "hf://org/e@main", "on", "2024"
 def scalars(setting):
     if isinstance(setting.kind, tuple):
         return st.sampled_from(setting.kind)
+    if setting.kind is str:
+        return st.sampled_from(["a", "b|c"])
     if setting.kind is bool:
         return st.booleans()
     low, high = (setting.range.low, setting.range.high) if setting.range else (-1e6, 1e6)
@@ -227,3 +229,13 @@ def test_importing_recipes_imports_nothing_heavy():
     code = f"import sys, polyak.recipe; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]", found.stdout
+
+
+def test_a_rule_with_a_number_for_every_model_is_written_as_a_list():
+    rule = {"match": "a", "models": {"x": {"weight": 0.25}, "y": {"weight": 0.5}}}
+    some = {"match": "b", "models": {"x": {"weight": 0.25}}}
+    both = {"match": "c", "settings": {"weight": 1.0}, "models": {"x": {"weight": 2.0}, "y": {"weight": 3.0}}}
+    asked = read({"models": ["./x", "./y"], "method": "linear", "rules": [rule, some, both]}, Path())
+    text = dump(asked)
+    assert "weight: [0.25, 0.5]" in text
+    assert loads(text, Path()) == asked

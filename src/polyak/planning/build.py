@@ -13,20 +13,26 @@ from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
 from ..checkpoint.masked import FOLDER, HEADS, mask_spec, scale_spec
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
-from ..recipe import Recipe, Source, with_shared
+from ..recipe import Recipe, Source, sought, with_shared
 from ._model import NestedMerge, Plan, PlanPart, Read, Step
 from .chat import with_template
 from .fit import Opened, check
 from .measured import Given, Measured
 from .parts import Part, parts_of
 from .resolve import Treatment
-from .shelf import Shelf
+from .shelf import Open, Shelf
 from .sidecars import result_sidecars
 from .tokens import compare
 from .vocabulary import align
 
 
-def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statistics: Given | None = None) -> Plan:
+def plan(
+    recipe: Recipe,
+    given: Mapping[str, Checkpoint] | None = None,
+    statistics: Given | None = None,
+    *,
+    opening: Open | None = None,
+) -> Plan:
     """Plan a merge: read headers, resolve names, shapes and numbers, and find every error that can be known.
 
     Args:
@@ -34,6 +40,7 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statisti
         given: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
             of what their source says.
         statistics: Statistics to use, by their name and then the model's, instead of those that the recipe names.
+        opening: Opens sources, whole (default: `open_source`, anew for each plan).
 
     Raises:
         RecipeError: a method, setting or base is missing, unknown or out of range.
@@ -42,8 +49,13 @@ def plan(recipe: Recipe, given: Mapping[str, Checkpoint] | None = None, statisti
     methods.load_all()
     if recipe.adapter is not None:
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
+    if searched := sought(recipe):
+        raise RecipeError(
+            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task TASK -o "
+            "FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
+        )
     recipe = with_shared(recipe)
-    shelf = Shelf(open_source, recipe.folder, given or {})
+    shelf = Shelf(opening or open_source, recipe.folder, given or {})
     donor = shelf.donor(recipe)
     shelf.fill(recipe)
     spoken = align(recipe.vocabulary, shelf, donor)

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from ..checkpoint.layers import layer_of
 from ..errors import RecipeError, SettingError, suggestion
 from ..methods import Method, Setting
 from ..methods import resolve as method_named
-from ..recipe import Cases, Gradient, Recipe, Rule, Value
+from ..recipe import Cases, Gradient, Recipe, Rule, Search, Value
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ class _Choice:
     def _number(self, value: Any, name: str, depth: Depth, key: str) -> Any:
         if isinstance(value, tuple):
             return tuple(self._number(one, name, depth, key) for one in value)
+        if isinstance(value, Search):
+            raise RecipeError(f"{key!r} is yet to be searched: use `polyak search`, and merge the recipe that it writes.")
         if isinstance(value, Cases):
             hit = next((v for pattern, v in value.cases if re.search(pattern, name)), self._setting(key).default)
             return self._number(hit, name, depth, key)
@@ -161,8 +163,8 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
                 f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule of its own, "
                 "or the gradient a value `outside:`."
             )
-        return gradient.outside
-    values = gradient.values
+        return cast("float", gradient.outside)  # plans of recipes with searches are refused
+    values = cast("tuple[float, ...]", gradient.values)
     place = depth.t * (len(values) - 1)
     left = int(place)
     right, share = min(left + 1, len(values) - 1), place - left

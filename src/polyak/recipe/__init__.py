@@ -10,6 +10,7 @@ from ._model import Module as Module
 from ._model import Recipe as Recipe
 from ._model import Rule as Rule
 from ._model import Scalar as Scalar
+from ._model import Search as Search
 from ._model import Settings as Settings
 from ._model import Source as Source
 from ._model import Token as Token
@@ -20,5 +21,8 @@ from .loading import load as load
 from .loading import loads as loads
 from .loading import read as read
 from .schema import schema as schema
+from .searching import Sought as Sought
+from .searching import filled as filled
+from .searching import sought as sought
 from .writing import digest as digest
 from .writing import dump as dump

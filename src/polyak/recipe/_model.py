@@ -13,6 +13,23 @@ BASE = "base"  # what the base is called, and no model may be
 
 
 @dataclass(frozen=True)
+class Search:
+    """A number or word that `polyak search` is to choose; no merge can be planned before it has.
+
+    Attributes:
+        low: The least number; None where there are `choices`.
+        high: The greatest number; None where there are `choices`.
+        log: Whether all orders of magnitude in between are equally likely at first.
+        choices: Words, numbers or truth values instead of a range.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Scalar, ...] = ()
+
+
+@dataclass(frozen=True)
 class Gradient:
     """A number that changes over the depth of a stack of layers, interpolated between `values`.
 
@@ -23,8 +40,8 @@ class Gradient:
         outside: The number for tensors outside the stacks (default: none; such tensors need a rule of their own).
     """
 
-    values: tuple[float, ...]
-    outside: float | None = None
+    values: tuple[float | Search, ...]
+    outside: float | Search | None = None
 
 
 @dataclass(frozen=True)
@@ -35,10 +52,10 @@ class Cases:
         cases: Regular expressions (`re.search`) with their values.
     """
 
-    cases: tuple[tuple[str, Scalar | Gradient], ...]
+    cases: tuple[tuple[str, Scalar | Gradient | Search], ...]
 
 
-Value: TypeAlias = Scalar | Gradient | Cases
+Value: TypeAlias = Scalar | Gradient | Cases | Search
 Settings: TypeAlias = Mapping[str, Value]
 NOTHING: Settings = MappingProxyType({})
 

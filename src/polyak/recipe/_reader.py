@@ -144,6 +144,12 @@ def integer(value: object, place: Place) -> int:
     return value
 
 
+def boolean(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.wanted("true or false", value)
+    return value
+
+
 def number(value: object, place: Place) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise place.wanted("a number", value)

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from ..errors import SettingError, suggestion
-from ._model import NOTHING, Cases, Gradient, Scalar, Settings, Value
-from ._reader import Place, Table, each, is_list, is_mapping, is_small, number, pattern
+from ._model import NOTHING, Cases, Gradient, Scalar, Search, Settings, Value
+from ._reader import Place, Table, boolean, each, is_list, is_mapping, is_small, number, pattern
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting
@@ -28,13 +28,15 @@ def read_value(value: object, place: Place, setting: Setting) -> Value:
     if not is_mapping(value):
         return check_scalar(value, place, setting)
     table = Table(value, place)
+    if "search" in table:
+        return _read_search(table, setting)
     if "gradient" in table or "lines" in table:
         return _read_along(table, setting)
     if "cases" in table:
         found = Cases(table.take("cases", each(lambda case, where: _read_case(case, where, setting))))
         table.finish()
         return found
-    raise place.wanted("a value, {gradient: [...]}, {lines: {...}} or {cases: [...]}", value)
+    raise place.wanted("a value, {gradient: [...]}, {lines: {...}}, {cases: [...]} or {search: [low, high]}", value)
 
 
 def read_settings(table: Table, known: Mapping[str, Setting], owner: str) -> dict[str, Value]:
@@ -81,7 +83,7 @@ def check_scalar(value: object, place: Place, setting: Setting) -> Scalar:
     return float(cast("float", value)) if setting.kind is float else cast("Scalar", value)
 
 
-def _read_case(value: object, place: Place, setting: Setting) -> tuple[str, Scalar | Gradient]:
+def _read_case(value: object, place: Place, setting: Setting) -> tuple[str, Scalar | Gradient | Search]:
     table = Table(value, place)
     match = table.take("match", pattern)
     found = table.take("value", lambda one, where: _read_scalar_or_gradient(one, where, setting))
@@ -89,10 +91,43 @@ def _read_case(value: object, place: Place, setting: Setting) -> tuple[str, Scal
     return match, found
 
 
-def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> Scalar | Gradient:
+def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> Scalar | Gradient | Search:
     if not is_mapping(value):
         return check_scalar(value, place, setting)
-    return _read_along(Table(value, place), setting)
+    table = Table(value, place)
+    return _read_search(table, setting) if "search" in table else _read_along(table, setting)
+
+
+def _read_search(table: Table, setting: Setting) -> Search:
+    """Read what is to be searched: `search: [low, high]` with perhaps `log:`, or `search: {choices: [...]}`."""
+    place = table.place / "search"
+    if is_mapping(table.peek("search")):
+        found = Search(choices=table.take("search", lambda value, where: _read_choices(value, where, setting)))
+        table.finish()
+        return found
+    if setting.kind not in (float, int):
+        raise place.wanted("{choices: [...]}, since the setting is no number", table.peek("search"))
+    ends = table.take("search", each(lambda value, where: _read_end(value, where, setting)))
+    log = table.take("log", boolean, False)
+    table.finish()
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        raise place.wanted("[low, high], with low below high", list(ends))
+    if log and ends[0] <= 0:
+        raise place.wanted("above 0 where it is searched by orders of magnitude (`log: true`)", list(ends))
+    return Search(ends[0], ends[1], log)
+
+
+def _read_end(value: object, place: Place, setting: Setting) -> float:
+    return cast("float", check_scalar(value, place, setting))
+
+
+def _read_choices(value: object, place: Place, setting: Setting) -> tuple[Scalar, ...]:
+    table = Table(value, place)
+    found = table.take("choices", each(lambda one, where: check_scalar(one, where, setting)))
+    table.finish()
+    if len(set(found)) < max(2, len(found)):
+        raise (place / "choices").wanted("two values or more, each once", list(found))
+    return found
 
 
 def _read_along(table: Table, setting: Setting) -> Gradient:
@@ -100,7 +135,9 @@ def _read_along(table: Table, setting: Setting) -> Gradient:
     if setting.kind is not float:
         raise SettingError(str(table.place.error(f"is a gradient, but {setting.name!r} is not a continuous number")))
 
-    def read(value: object, place: Place) -> float:
+    def read(value: object, place: Place) -> float | Search:
+        if is_mapping(value):
+            return _read_search(Table(value, place), setting)
         return cast("float", check_scalar(number(value, place), place, setting))
 
     if "lines" in table:

@@ -252,10 +252,19 @@ def _list_or(value: Schema) -> Schema:
 
 def _value(setting: Setting) -> Schema:
     leaf = _scalar(setting)
-    along = [_gradient(leaf), _LINES] if setting.kind is float else []
-    case = _closed({"match": _TEXT, "value": {"anyOf": [leaf, *along]}}, "match", "value")
+    along = [_gradient({"anyOf": [leaf, _search(leaf, setting)]}), _LINES] if setting.kind is float else []
+    search = _search(leaf, setting)
+    case = _closed({"match": _TEXT, "value": {"anyOf": [leaf, *along, search]}}, "match", "value")
     cases = _closed({"cases": {"type": "array", "items": case, "minItems": 1}}, "cases")
-    return {"anyOf": [leaf, *along, cases]}
+    return {"anyOf": [leaf, *along, cases, search]}
+
+
+def _search(leaf: Schema, setting: Setting) -> Schema:
+    choices = _closed({"choices": {"type": "array", "items": leaf, "minItems": 2, "uniqueItems": True}}, "choices")
+    if setting.kind not in (float, int):
+        return _closed({"search": choices}, "search")
+    ends = {"type": "array", "items": leaf, "minItems": 2, "maxItems": 2}
+    return _closed({"search": {"anyOf": [ends, choices]}, "log": {"type": "boolean"}}, "search")
 
 
 def _gradient(leaf: Schema) -> Schema:

@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import RecipeError
-from ._model import Cases, Factorisation, Gradient, Lora, Model, Recipe, Rule, Settings, Source, Value
+from ._model import Cases, Factorisation, Gradient, Lora, Model, Recipe, Rule, Search, Settings, Source, Value
 from ._vocabulary import plain_vocabulary
 from .native import default_name
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Recipe, folder: Path | None = None) -> str:
     """Write a recipe as YAML in polyak's form, in a stable order: `loads(dump(r), r.folder) == r`.
 
-    Nested recipes are written in place; their relative paths become absolute where their folder is another.
+    Nested recipes are written in place; relative paths become absolute where their folder is another.
+
+    Args:
+        recipe: What to write.
+        folder: Where the file will lie (default: the recipe's own folder).
 
     Raises:
         RecipeError: it holds something that no recipe file can, such as NaN.
     """
     from ._yaml import write
 
-    return write(plain(recipe, recipe.folder))
+    return write(plain(recipe, recipe.folder if folder is None else folder))
 
 
 def digest(recipe: Recipe) -> str:
@@ -153,8 +157,12 @@ def _value(value: Value) -> object:
     if isinstance(value, Cases):
         return {"cases": [{"match": match, "value": _value(one)} for match, one in value.cases]}
     if isinstance(value, Gradient):
-        outside = {} if value.outside is None else {"outside": _copy(value.outside)}
-        return {"gradient": _copy(value.values), **outside}
+        outside = {} if value.outside is None else {"outside": _value(value.outside)}
+        return {"gradient": [_value(one) for one in value.values], **outside}
+    if isinstance(value, Search):
+        if value.choices:
+            return {"search": {"choices": _copy(value.choices)}}
+        return {"search": [_copy(value.low), _copy(value.high)], **({"log": True} if value.log else {})}
     return _copy(value)
 
 

@@ -1,0 +1,142 @@
+"""The numbers and words of a recipe that are to be searched: found, and filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ._model import Cases, Gradient, Model, Recipe, Rule, Scalar, Search, Settings, Source, Value, with_shared
+
+if TYPE_CHECKING:
+    from ..methods import Setting
+
+
+@dataclass(frozen=True)
+class Sought:
+    """One number or word to search.
+
+    Attributes:
+        place: Where it stands, such as `models.maths.weight`; unique in the recipe.
+        search: What it may be.
+        setting: The setting whose value it is, or is a part of.
+        models: How many models the recipe around it has.
+    """
+
+    place: str
+    search: Search
+    setting: Setting
+    models: int
+
+
+Visit: TypeAlias = Callable[[Sought], Any]
+
+
+def sought(recipe: Recipe) -> tuple[Sought, ...]:
+    """Everything that a recipe wants searched, in the order in which it stands there."""
+    found: list[Sought] = []
+
+    def keep(one: Sought) -> Search:
+        found.append(one)
+        return one.search
+
+    _Walk(keep).recipe(recipe, "")
+    return tuple(found)
+
+
+def filled(recipe: Recipe, values: Mapping[str, Scalar]) -> Recipe:
+    """The recipe with a value for everything that is to be searched.
+
+    Args:
+        recipe: What to fill.
+        values: By the places that `sought` names.
+    """
+    return with_shared(_Walk(lambda one: values[one.place]).recipe(recipe, ""))
+
+
+class _Walk:
+    """Goes through a recipe and puts what a function returns for each search into its place."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+
+    def recipe(self, recipe: Recipe, at: str) -> Recipe:
+        count = len(recipe.models)
+        base = self._source(recipe.base, f"{at}base.") if recipe.base else None
+        modules = (
+            replace(one, recipe=self._module(one.recipe, recipe.base, base, f"{at}modules[{i}]."))
+            for i, one in enumerate(recipe.modules)
+        )
+        return replace(
+            recipe,
+            base=base,
+            models=tuple(self._model(model, recipe, f"{at}models.{model.name}.") for model in recipe.models),
+            settings=self._settings(recipe.settings, recipe.method, count, f"{at}settings."),
+            rules=tuple(self._rule(rule, recipe, f"{at}rules[{i}].") for i, rule in enumerate(recipe.rules)),
+            slices=tuple(self.recipe(one, f"{at}slices[{i}].") for i, one in enumerate(recipe.slices)),
+            modules=tuple(modules),
+        )
+
+    def _module(self, recipe: Recipe, shared: Source | None, base: Source | None, at: str) -> Recipe:
+        """A module that has its base from the recipe around it has the same one still."""
+        if shared is None or recipe.base != shared:
+            return self.recipe(recipe, at)
+        return replace(self.recipe(replace(recipe, base=None), at), base=base)
+
+    def _source(self, source: Source, at: str) -> Source:
+        return source if source.recipe is None else replace(source, recipe=self.recipe(source.recipe, f"{at}recipe."))
+
+    def _model(self, model: Model, recipe: Recipe, at: str) -> Model:
+        settings = self._settings(model.settings, recipe.method, len(recipe.models), at)
+        return replace(model, source=self._source(model.source, at), settings=settings)
+
+    def _rule(self, rule: Rule, recipe: Recipe, at: str) -> Rule:
+        method, count = rule.method or recipe.method, len(recipe.models)
+        own = {
+            name: self._settings(settings, method, count, f"{at}models.{name}.")
+            for name, settings in rule.models.items()
+        }
+        settings = self._settings(rule.settings, method, count, f"{at}settings.")
+        return replace(rule, settings=settings, models=MappingProxyType(own))
+
+    def _settings(self, settings: Settings, method: str, models: int, at: str) -> Settings:
+        if not any(_has_search(value) for value in settings.values()):
+            return settings
+        from ..methods import resolve
+
+        known = resolve(method).settings
+        return MappingProxyType(
+            {
+                name: self._value(value, Sought(f"{at}{name}", Search(), known[name], models))
+                if _has_search(value)
+                else value
+                for name, value in settings.items()
+            }
+        )
+
+    def _value(self, value: Value, here: Sought) -> Any:
+        if isinstance(value, tuple):  # one a model, in recipes made by Python
+            return tuple(self._value(one, _at(here, f"[{i}]")) for i, one in enumerate(value))
+        if isinstance(value, Search):
+            return self._visit(replace(here, search=value))
+        if isinstance(value, Cases):
+            found = ((match, self._value(one, _at(here, f".cases[{i}]"))) for i, (match, one) in enumerate(value.cases))
+            return Cases(tuple(found))
+        if isinstance(value, Gradient):
+            values = tuple(self._value(one, _at(here, f".gradient[{i}]")) for i, one in enumerate(value.values))
+            outside = None if value.outside is None else self._value(value.outside, _at(here, ".outside"))
+            return Gradient(values, outside)
+        return value
+
+
+def _at(here: Sought, more: str) -> Sought:
+    return replace(here, place=here.place + more)
+
+
+def _has_search(value: Any) -> bool:
+    if isinstance(value, Cases):
+        return any(_has_search(one) for _, one in value.cases)
+    if isinstance(value, Gradient):
+        return any(_has_search(one) for one in (*value.values, value.outside))
+    return isinstance(value, Search) or (isinstance(value, tuple) and any(_has_search(one) for one in value))

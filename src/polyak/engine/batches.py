@@ -72,7 +72,7 @@ class Together(Sources):
         first = spans[0].prepared
         super().__init__(first.step, self.begins[-1], space, wanted(first.method))
 
-    def digests(self, algorithm: str) -> list[list[bytes]]:
+    def digests(self, algorithm: str | None) -> list[list[bytes]]:
         """For each tensor, the leaves' digests of what was read, source by source."""
         size = self._itemsize
         parts = zip(self.begins, self.begins[1:], strict=False)

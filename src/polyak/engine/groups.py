@@ -72,7 +72,7 @@ class Group:
         return True
 
     def _by_scope(self, name: str) -> Iterator[list[Prepared]]:
-        request = _request(self._members[0], name)
+        request = request_of(self._members[0], name)
         if getattr(request, "scope", "tensor") == "model":
             yield list(self._members)
         else:
@@ -129,12 +129,13 @@ def _joined(tasks: list[Task]) -> list[Task]:
     return [run(tasks[i : i + SMALL_GROUP]) for i in range(0, len(tasks), SMALL_GROUP)]
 
 
-def _request(prepared: Prepared, name: str) -> Request | None:
+def request_of(prepared: Prepared, name: str) -> Request | None:
+    """What a first pass asks for under the step's settings; None if they make it unnecessary."""
     return call(prepared.method.passes[name].ask, prepared.step.settings)
 
 
 def _needed(prepared: Prepared, name: str) -> Request:
-    request = _request(prepared, name)
+    request = request_of(prepared, name)
     assert request is not None  # passes that are not needed are in no wave
     return request
 
@@ -160,8 +161,8 @@ def _waves(prepared: Prepared) -> list[list[str]]:
     waves: list[list[str]] = []
     earlier: dict[str, int] = {}
     for name in prepared.method.passes:
-        request = _request(prepared, name)
-        if request is None:
+        request = request_of(prepared, name)
+        if request is None or name in prepared.answers:
             continue
         needs = [earlier[p] for p in _named_by(request) if p in earlier]
         wave = max(needs, default=-1) + 1
@@ -187,14 +188,14 @@ def skipped_passes(prepared: Prepared) -> dict[str, None]:
     """The passes that these settings make unnecessary: the method is given None for them."""
     if prepared.step.method is None:
         return {}
-    return {name: None for name in prepared.method.passes if _request(prepared, name) is None}
+    return {name: None for name in prepared.method.passes if request_of(prepared, name) is None}
 
 
 def spans_models(prepared: Prepared) -> bool:
-    """Whether any first pass runs over the whole model."""
+    """Whether any first pass that is yet to be answered runs over the whole model."""
     if prepared.step.method is None:
         return False
-    requests = [_request(prepared, name) for name in prepared.method.passes]
+    requests = [request_of(prepared, name) for name in prepared.method.passes if name not in prepared.answers]
     return any(getattr(request, "scope", None) == "model" for request in requests)
 
 
@@ -207,7 +208,7 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
     room = 0
     for member in prepared:
         if spans_models(member):
-            whole.setdefault(_asking(member), []).append(member)
+            whole.setdefault(asking(member), []).append(member)
             continue
         size, key = member.step.out.numel, _key(member)
         if groups and size <= room and len(groups[-1]) < SMALL_GROUP and _key(groups[-1][0]) == key:
@@ -222,7 +223,7 @@ def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callabl
 GROUP_ENTRIES = 2**20
 
 
-def _asking(member: Prepared) -> str:
+def asking(member: Prepared) -> str:
     """Steps whose passes run over the model together: those that ask the same, whatever their other settings.
 
     A `scale` that changes over the depth does not cut a model into layers that are ranked apart.

@@ -11,6 +11,7 @@ from ..planning import Plan, Step
 from .groups import grouped
 from .masking import without_masks
 from .merging import Merger, Sink, prepare
+from .remembered import Remembered
 from .schedule import Scheduler
 from .spans import Span
 
@@ -49,9 +50,33 @@ def run_in_memory(
     """
     plan = without_masks(plan)
     arrays = _Arrays(plan)
-    groups = grouped(prepare(plan, workers), Merger(arrays, "xxh3-128", tile), lambda span: True)
+    groups = grouped(prepare(plan, workers), Merger(arrays, None, tile), lambda span: True)
     Scheduler(groups, workers).run(tick)
     return {_name(step): arrays.array(step) for step in plan.steps}
+
+
+def merge_into(sink: Sink, plan: Plan, remembered: Remembered, *, workers: int = 1) -> list[Step]:
+    """Carry out a plan into a sink, without what an earlier plan of the same models has found out or merged.
+
+    Args:
+        sink: What takes the tensors; what it was given for an earlier plan is there still.
+        plan: What to do, without masks.
+        remembered: Of the earlier plans, the last of which went into the same sink; it takes in this one.
+        workers: Threads.
+
+    Returns:
+        The steps whose tensors were merged or copied; the others are as they were.
+
+    Raises:
+        NotFinite: an input or the result holds NaN or infinity.
+    """
+    prepared = prepare(plan, workers)
+    changed = remembered.changed(prepared)
+    remembered.forget(changed)  # until they are all there: a merge that fails leaves some of them
+    groups = grouped(prepared, Merger(sink, None), lambda span: id(span.prepared) in changed)
+    Scheduler(groups, workers).run()
+    remembered.keep(changed)
+    return [one.step for one in changed.values()]
 
 
 def _name(step: Step) -> str:

@@ -10,7 +10,7 @@ from ..errors import Mismatch, NotFinite
 from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
 from .batches import Together, batches
-from .digest import Leaves, of_small
+from .digest import Leaves, Unhashed, of_small
 from .groups import grouped
 from .masking import Packer, without_masks
 from .schedule import Scheduler
@@ -39,9 +39,15 @@ class Sink(Protocol):
 
 
 class Merger:
-    """Merges spans of prepared steps into a sink."""
+    """Merges spans of prepared steps into a sink.
 
-    def __init__(self, sink: Sink, algorithm: str, tile: int | None = None) -> None:
+    Args of the constructor:
+        sink: What takes the result.
+        algorithm: How digests are made; None makes none.
+        tile: Entries that are merged at a time.
+    """
+
+    def __init__(self, sink: Sink, algorithm: str | None, tile: int | None = None) -> None:
         self._sink, self._algorithm, self._tile = sink, algorithm, tile
 
     def __call__(self, spans: Sequence[Span], space: Workspace) -> None:
@@ -69,9 +75,9 @@ class Merger:
 
     def _one(self, span: Span, space: Workspace) -> None:
         step = span.prepared.step
-        written = Leaves(self._algorithm)
-        reads = [Leaves(self._algorithm) for _ in step.every_read]
-        packer = Packer(span, self._algorithm) if step.masks else None
+        written = self._leaves()
+        reads = [self._leaves() for _ in step.every_read]
+        packer = Packer(span, self._algorithm) if step.masks and self._algorithm else None
         merges = step.kind == "merge"
         parts = _merged(span, space, reads, self._tile, packer) if merges else _copied(span, space, reads, self._tile)
         for start, data in parts:
@@ -84,6 +90,9 @@ class Merger:
         if packer:
             self._finish(packer)
 
+    def _leaves(self) -> Leaves | Unhashed:
+        return Leaves(self._algorithm) if self._algorithm else Unhashed()
+
     def _finish(self, packer: Packer) -> None:
         for scale, data in packer.scales():
             self._sink.write(scale, 0, data)
@@ -95,7 +104,9 @@ Parts: TypeAlias = Iterator[tuple[int, Any]]  # where a part begins, and its byt
 PART_NBYTES = 2**20  # bytes that are written and hashed together
 
 
-def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None, packer: Packer | None) -> Parts:
+def _merged(
+    span: Span, space: Workspace, reads: Sequence[Leaves | Unhashed], tile: int | None, packer: Packer | None
+) -> Parts:
     prepared, out = span.prepared, span.prepared.step.out
     length = tile_length(prepared.step, tile)
     room = max(PART_NBYTES // out.dtype.itemsize // length, 1) * length
@@ -119,7 +130,7 @@ def _merged(span: Span, space: Workspace, reads: list[Leaves], tile: int | None,
         yield begin, data[:used]
 
 
-def _copied(span: Span, space: Workspace, reads: list[Leaves], tile: int | None) -> Parts:
+def _copied(span: Span, space: Workspace, reads: Sequence[Leaves | Unhashed], tile: int | None) -> Parts:
     step = span.prepared.step
     itemsize = step.out.dtype.itemsize
     for start, stop in tiles(span, tile or PART_NBYTES // itemsize):

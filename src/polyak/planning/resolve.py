@@ -126,7 +126,9 @@ class _Choice:
         if isinstance(value, tuple):
             return tuple(self._number(one, name, depth, key) for one in value)
         if isinstance(value, Search):
-            raise RecipeError(f"{key!r} is yet to be searched: use `polyak search`, and merge the recipe that it writes.")
+            raise RecipeError(
+                f"{key!r} is yet to be searched: use `polyak search`, and merge the recipe that it writes."
+            )
         if isinstance(value, Cases):
             hit = next((v for pattern, v in value.cases if re.search(pattern, name)), self._setting(key).default)
             return self._number(hit, name, depth, key)

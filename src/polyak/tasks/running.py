@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..errors import TaskError
 from ._api import Asked, Batch, Outcome, Task
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 def run(task: Task, checkpoint: Checkpoint, asked: Asked) -> Outcome:
@@ -21,26 +21,47 @@ def run(task: Task, checkpoint: Checkpoint, asked: Asked) -> Outcome:
     Raises:
         TaskError: the split is unknown or empty, or the model fails; the message names task and model.
     """
-    import torch
-
     task.check_split(asked.split)
     live = task.live(checkpoint)
-    module = _on_device(live.module, asked.device)
+    module = on_device(live.module, asked.device)
     who = f"task {task.name!r}, model {checkpoint.label}"
-    parts: list[tuple[tuple[int, ...], Any, Any]] = []
-    with torch.inference_mode():
-        score = _guarded(lambda: task.scoring(module), who)
-        for batch in task.batches(asked.split, limit=asked.limit, batch_size=asked.batch_size):
-            parts.append(_scored(task, score, batch, asked.device, who))
-            if asked.progress is not None:
-                asked.progress(len(batch))
+    batches = task.batches(asked.split, limit=asked.limit, batch_size=asked.batch_size)
+    parts: list[Part] = []
+    for part in scored(task, module, batches, asked.device, who):
+        parts.append(part)
+        if asked.progress is not None:
+            asked.progress(len(part[0]))
     if not parts:
         raise TaskError(f"task {task.name!r}: the split {asked.split!r} has no examples.")
+    return joined(parts)
+
+
+Part: TypeAlias = tuple[tuple[int, ...], Any, Any]  # examples, scores, weights
+
+
+def scored(task: Task, module: nn.Module, batches: Iterable[Batch], device: str, who: str) -> Iterator[Part]:
+    """The scores of a module whose weights stay as they are, batch by batch.
+
+    Raises:
+        TaskError: the model fails; the message begins with `who`.
+    """
+    import torch
+
+    with torch.inference_mode():
+        score = _guarded(lambda: task.scoring(module), who)
+    for batch in batches:
+        with torch.inference_mode():
+            part = _scored(task, score, batch, device, who)
+        yield part
+
+
+def joined(parts: Sequence[Part]) -> Outcome:
+    """The scores of batches as those of one."""
     examples = tuple(i for part in parts for i in part[0])
     return Outcome(examples, *(np.concatenate([part[k] for part in parts]) for k in (1, 2)))
 
 
-def _on_device(module: Any, device: str) -> Any:
+def on_device(module: Any, device: str) -> Any:
     try:
         return module.to(device)
     except (RuntimeError, AssertionError) as error:

@@ -1,0 +1,7 @@
+"""Search: the numbers and words that a recipe leaves open, chosen by what candidates reach on tasks."""
+
+from .results import Found as Found
+from .results import Tried as Tried
+from .running import Search as Search
+from .running import search as search
+from .scoring import Examples as Examples

@@ -1,0 +1,85 @@
+"""CMA-ES whose state is its history: it is told all earlier trials again, and nothing is unpickled from a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ..recipe import Scalar
+
+SIGMA = 1 / 6  # of the range, as mergekit-evolve and Akiba et al. (2025, arXiv:2403.13187) have it
+FULL = 60  # numbers up to which the whole covariance is learned
+
+
+class CmaEs(BaseSampler):
+    """Covariance matrix adaptation (Hansen, 2016, arXiv:1604.00772) in the unit cube.
+
+    Begins at the first baseline.  Optuna's own sampler keeps its state pickled in the study, where a file from elsewhere
+    could bring code to run; this one is told the trials' values anew each time, generation by generation.
+
+    Args of the constructor:
+        seed: Of this trial.
+        start: Where the search begins, by place.
+        space: Ranges by place.
+    """
+
+    def __init__(self, seed: int, start: Mapping[str, Scalar], space: Mapping[str, Any]) -> None:
+        self._seed, self._start, self._space = seed, start, dict(space)
+        self._random = RandomSampler(seed=seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        from cmaes import CMA, SepCMA
+
+        mean = self._unit(self._start)
+        bounds = np.tile([0.0, 1.0], (len(mean), 1))
+        kind = CMA if len(mean) < FULL else SepCMA
+        optimiser: Any = kind(mean=mean, sigma=SIGMA, bounds=bounds, seed=self._seed)
+        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        drawn = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if "baseline" not in t.user_attrs]
+        told = [(self._unit(t.params), sign * t.values[0]) for t in sorted(drawn, key=lambda t: t.number)]
+        size = optimiser.population_size
+        for i in range(0, len(told) - len(told) % size, size):
+            optimiser.tell(told[i : i + size])
+        return self._values(optimiser.ask())
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _unit(self, values: Mapping[str, Any]) -> Any:
+        return np.clip([_place(values[name], one) for name, one in self._space.items()], 0.0, 1.0)
+
+    def _values(self, unit: Any) -> dict[str, Any]:
+        return {name: _value(float(x), one) for (name, one), x in zip(self._space.items(), unit, strict=True)}
+
+
+def _ends(one: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Of the range; each whole number has its share of it."""
+    half = 0.5 if isinstance(one, IntDistribution) else 0.0
+    low, high = one.low - half, one.high + half
+    return (float(np.log(low)), float(np.log(high))) if one.log else (low, high)
+
+
+def _place(value: float, one: FloatDistribution | IntDistribution) -> float:
+    low, high = _ends(one)
+    return ((float(np.log(value)) if one.log else value) - low) / (high - low)
+
+
+def _value(x: float, one: FloatDistribution | IntDistribution) -> float:
+    low, high = _ends(one)
+    found = low + (high - low) * x
+    found = float(np.exp(found)) if one.log else found
+    inside = min(max(found, one.low), one.high)
+    return int(min(max(round(found), one.low), one.high)) if isinstance(one, IntDistribution) else inside

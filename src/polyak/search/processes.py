@@ -1,0 +1,76 @@
+"""Several processes of this machine at one search."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
+
+from ..errors import PolyakError, SettingError
+from .results import Tried, as_tried
+from .studies import counted
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+    from .running import Search
+
+PAUSE = 0.2  # seconds between looks at what the others have done
+
+
+def work_together(
+    asked: Search, trials: int, ends: float | None, jobs: int, study: Study, progress: Callable[[Tried], None] | None
+) -> None:
+    """Divide candidates among processes, and wait for all.
+
+    Raises:
+        SettingError: the tasks are not given as a function, so that other processes cannot make them.
+        PolyakError: a process ended before its share was done.
+    """
+    if not callable(asked.tasks):
+        raise SettingError("several jobs need `tasks` as a function that makes them: each process has its own.")
+    context = multiprocessing.get_context("spawn")  # torch and the kernels' threads do not survive a fork
+    shares = [trials // jobs + (i < trials % jobs) for i in range(jobs)]
+    seconds = None if ends is None else ends - time.monotonic()
+    workers = [
+        context.Process(target=_work, args=(asked, share, seconds), daemon=True) for share in shares if share > 0
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        _watch(workers, study, progress)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+    if any(worker.exitcode for worker in workers):
+        codes = ", ".join(str(worker.exitcode) for worker in workers)
+        raise PolyakError(f"a process of the search ended early (exit codes {codes}); the study is kept: run again.")
+
+
+def _watch(workers: list[BaseProcess], study: Study, progress: Callable[[Tried], None] | None) -> None:
+    told: set[int] = {trial.number for trial in counted(study)}
+    while True:
+        alive = any(worker.is_alive() for worker in workers)
+        for trial in counted(study):
+            if trial.number not in told:
+                told.add(trial.number)
+                if progress is not None:
+                    progress(as_tried(trial))
+        if not alive:
+            return
+        time.sleep(PAUSE)
+
+
+def _work(asked: Search, share: int, seconds: float | None) -> None:
+    import sys
+
+    from .running import work
+
+    try:
+        work(asked, share, None if seconds is None else time.monotonic() + seconds)
+    except PolyakError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

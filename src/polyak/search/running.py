@@ -1,0 +1,256 @@
+"""Run a search: candidates proposed, merged in memory, scored and kept, until the budget is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import recipe as recipes
+from .._version import __version__
+from ..errors import CheckpointError, NotFinite, PolyakError, RecipeError, SettingError, TaskError
+from ..recipe import Recipe, Scalar, sought
+from ..tasks import Scorer
+from .candidates import Candidates, with_values
+from .results import Found, Tried, as_tried, best_of, counts_of, front_of, importance_of
+from .samplers import check_sampler, sampler_for
+from .scoring import Examples, Objective, Scoring, as_asked
+from .space import baselines, distributions
+from .studies import close_interrupted, counted, join_study, locked, open_study
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+Progress = Callable[["Tried"], None]
+Tasks = Sequence[Scorer] | Callable[[], Sequence[Scorer]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search is to do.
+
+    Attributes:
+        recipe: With what is to be searched.
+        tasks: What is good; or a function that makes them, which other processes can call.
+        study: File of the study.
+        sampler: `tpe`, `cma-es`, `nsga-ii` or `random`.
+        objective: The `mean` of the tasks' metrics, or `each`.
+        experts: What a task's expert reaches, by the task's name.
+        examples: Which examples.
+        seed: Of the sampler.
+        pruning: Give candidates up that do badly on a quarter or a half of the examples.
+        memory: Bytes of the models to keep in memory.
+        workers: Threads that merge.
+    """
+
+    recipe: Recipe
+    tasks: Tasks
+    study: Path
+    sampler: str = "tpe"
+    objective: str = "mean"
+    experts: Mapping[str, float] = field(default_factory=dict[str, float])
+    examples: Examples = field(default_factory=Examples)
+    seed: int = 0
+    pruning: bool = False
+    memory: int = 2**62
+    workers: int = 1
+
+
+def search(
+    asked: Search,
+    *,
+    trials: int = 100,
+    minutes: float | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Found:
+    """Search what a recipe leaves open.
+
+    With one job the same search gives the same candidates, interrupted or not.  With more, what a candidate is proposed
+    from depends on which others are done.
+
+    Args:
+        asked: What to do.
+        trials: Candidates in all, with those that the study has already.
+        minutes: Begin no candidate after so many.
+        jobs: Processes, on this machine.
+        progress: Told each candidate, from this process alone.
+
+    Raises:
+        RecipeError: the recipe leaves nothing open, or cannot be merged whatever the numbers.
+        TaskError: tasks, splits and experts do not fit together, or no candidate could be scored.
+        CannotResume: the study is of another search.
+        OutputError: the study cannot be written.
+        SettingError: an option is wrong, or Optuna is not installed.
+    """
+    _check_optuna(asked.sampler)
+    ends = None if minutes is None else time.monotonic() + 60 * minutes
+    worker = _Worker(asked)
+    with locked(asked.study):
+        study = open_study(asked.study, worker.about, worker.objective.directions)
+        close_interrupted(study)
+        worker.enqueue_baselines(study)
+        if jobs == 1:
+            worker.work(study, lambda: trials - len(counted(study)), ends, progress)
+        else:
+            from .processes import work_together
+
+            work_together(asked, trials - len(counted(study)), ends, jobs, study, progress)
+        return worker.found(study)
+
+
+def work(asked: Search, share: int, ends: float | None) -> None:
+    """Try a share of the candidates of a search that another process has begun."""
+    study = join_study(asked.study)
+    done = 0
+
+    def left() -> int:
+        nonlocal done
+        done += 1
+        return share - done + 1
+
+    _Worker(asked).work(study, left, ends, None)
+
+
+def _check_optuna(sampler: str) -> None:
+    needed = ["optuna", "sqlalchemy", *(["cmaes"] if sampler == "cma-es" else [])]
+    for name in needed:
+        try:
+            __import__(name)
+        except ImportError:
+            raise SettingError(f"a search needs {name}: pip install 'polyak[search]'") from None
+
+
+class _Worker:
+    """Proposes, merges and scores candidates in one process."""
+
+    def __init__(self, asked: Search) -> None:
+        self._asked = asked
+        self._open = sought(asked.recipe)
+        if not self._open:
+            raise RecipeError(
+                "the recipe leaves nothing to search. Write a range, such as `weight: {search: [0, 1]}`, where a number "
+                "is to be found."
+            )
+        tasks = asked.tasks() if callable(asked.tasks) else asked.tasks
+        self._scoring = Scoring(tasks, replace(asked.examples, seed=asked.seed))
+        self.objective = Objective(asked.objective, self._scoring.tasks, asked.experts)
+        if asked.pruning and self.objective.kind == "each":
+            raise SettingError("candidates can be pruned for one objective only: take the mean of the tasks.")
+        self._space, self._baselines = distributions(self._open), baselines(self._open)
+        check_sampler(asked.sampler, self._space, len(self.objective.names))
+        self._candidates = Candidates(asked.recipe, memory=asked.memory, workers=asked.workers)
+        first = next(iter(self._baselines.values()))
+        inputs = self._inputs(first)
+        self.about = {
+            "recipe": recipes.digest(asked.recipe),
+            "inputs": inputs,
+            "tasks": self._scoring.digests,
+            "examples": as_asked(asked.examples),
+            "objective": asked.objective,
+            "experts": dict(asked.experts),
+            "sampler": asked.sampler,
+            "seed": asked.seed,
+            "pruning": asked.pruning,
+        }
+
+    def _inputs(self, values: Mapping[str, Scalar]) -> dict[str, Any]:
+        """The files of the models as a search sees them: a study is of these and no others."""
+        plan = self._candidates.plan(values)
+        return {
+            name: [[stamp.path.name, stamp.size, stamp.header] for stamp in one.stamps]
+            for name, one in plan.inputs.items()
+        }
+
+    def enqueue_baselines(self, study: Study) -> None:
+        """Those that the study does not have yet."""
+        from optuna.trial import TrialState
+
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        there = {trial.user_attrs.get("baseline") for trial in [*waiting, *counted(study)]}
+        for name, values in self._baselines.items():
+            if name not in there:
+                study.enqueue_trial(dict(values), user_attrs={"baseline": name})
+
+    def work(self, study: Study, left: Callable[[], int], ends: float | None, progress: Progress | None) -> None:
+        """Try candidates until the budget is spent."""
+        if self._asked.pruning:
+            from optuna.pruners import MedianPruner
+
+            study.pruner = MedianPruner(n_startup_trials=5)
+        start = next(iter(self._baselines.values()))
+        while left() > 0 and (ends is None or time.monotonic() < ends):
+            number = len(counted(study))
+            study.sampler = sampler_for(self._asked.sampler, self._asked.seed, number, start, self._space)
+            trial = study.ask(self._space)
+            self._try(study, trial)
+            if progress is not None:
+                progress(as_tried(counted(study)[-1]))
+
+    def _try(self, study: Study, trial: Any) -> None:
+        from optuna.trial import TrialState
+
+        label, began = f"candidate {trial.number}", time.perf_counter()
+        try:
+            self._candidates.merge(trial.params)
+            self._scoring.bring_to_life(self._candidates, label)
+            trial.set_user_attr("merging", time.perf_counter() - began)
+            began = time.perf_counter()
+            metrics: dict[str, float] = {}
+            for step, metrics in enumerate(self._scoring.score(self._candidates, label, gradually=self._prunes(trial))):
+                if self._prunes(trial) and step < 2:
+                    trial.report(self.objective.of(metrics)[0], step)
+                    if trial.should_prune():
+                        self._keep(trial, metrics, began)
+                        study.tell(trial, state=TrialState.PRUNED)
+                        return
+            values = self.objective.of(metrics)
+            self._keep(trial, metrics, began)
+            study.tell(trial, values)
+        except PolyakError as error:
+            if isinstance(error, CheckpointError) and not isinstance(error, NotFinite):
+                raise  # the models are at fault, and would be for every candidate
+            trial.set_user_attr("error", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+
+    def _prunes(self, trial: Any) -> bool:
+        return self._asked.pruning and "baseline" not in trial.user_attrs
+
+    def _keep(self, trial: Any, metrics: Mapping[str, float], began: float) -> None:
+        trial.set_user_attr("metrics", dict(metrics))
+        trial.set_user_attr("objectives", self.objective.of(metrics))
+        trial.set_user_attr("scoring", time.perf_counter() - began)
+
+    def found(self, study: Study) -> Found:
+        """The best of a study.
+
+        Raises:
+            TaskError: no candidate could be scored.
+        """
+        tried = tuple(as_tried(trial) for trial in counted(study))
+        complete = [one for one in tried if one.state == "complete"]
+        if not complete:
+            said = next((f" The first: {one.error}" for one in tried if one.error), "")
+            raise TaskError(f"none of {len(tried)} candidates could be merged and scored.{said}")
+        directions = tuple(self.objective.directions)
+        front = front_of(complete, directions)
+        best = best_of(front, directions)
+        about = {**self._provenance(), "trials": counts_of(tried), **self._reached(best, tried)}
+        return Found(
+            with_values(self._asked.recipe, best.values, about), best, tried, tuple(front),
+            tuple(self.objective.names), directions, importance_of(study, len(complete)), about,
+        )  # fmt: skip
+
+    def _provenance(self) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        said = {key: value for key, value in self.about.items() if value not in ({}, False) and key != "inputs"}
+        metrics = {task.name: task.metric for task in self._scoring.tasks}
+        return {"learned_by": "search", **said, "metrics": metrics, "polyak": __version__, "optuna": version("optuna")}
+
+    def _reached(self, best: Tried, tried: Sequence[Tried]) -> dict[str, Any]:
+        first = {one.baseline: list(one.objectives) for one in tried if one.baseline and one.objectives}
+        found = {"candidate": best.number, "objectives": list(best.objectives), "metrics": dict(best.metrics)}
+        return {"found": {**found, "values": dict(best.values)}, "baselines": first}

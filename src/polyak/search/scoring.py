@@ -1,0 +1,187 @@
+"""Candidates scored on tasks, on more and more of their examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import TaskError, suggestion
+from ..tasks import Asked, Batch, LiveModel, Outcome, Scorer, Task
+from ..tasks.evaluating import summary
+from ..tasks.running import Part, joined, on_device, scored
+from .candidates import Candidates
+
+SHARES = (0.25, 0.5, 1.0)  # of the batches of each task, after which a candidate may be given up
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Which examples candidates are scored on, and how.
+
+    Attributes:
+        split: Calibration or validation.
+        limit: At most so many of each task, the first.
+        batch_size: Examples that go through the model together.
+        device: Where it runs, as torch names it.
+        seed: In which order batches come when a candidate may be given up before the last.
+    """
+
+    split: str = "validation"
+    limit: int | None = None
+    batch_size: int = 32
+    device: str = "cpu"
+    seed: int = 0
+
+
+class Scoring:
+    """Scores candidates on tasks.
+
+    Raises:
+        TaskError: there is no task, two have one name, one lacks the split, or it is the split for reports.
+    """
+
+    def __init__(self, tasks: Sequence[Scorer], examples: Examples) -> None:
+        names = [task.name for task in tasks]
+        if not names:
+            raise TaskError("a search needs a task that says what is good.")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
+        if examples.split == "test":
+            raise TaskError(
+                "a search chooses on `validation` or `calibration`; test examples are for the report alone."
+            )
+        for task in tasks:
+            task.check_split(examples.split)
+        self.tasks, self._examples = tuple(tasks), examples
+        self._live: dict[str, LiveModel] = {}
+        self._batches: dict[str, list[Batch]] = {}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of each task's examples and settings."""
+        return {task.name: task.digest(self._examples.split) for task in self.tasks}
+
+    def bring_to_life(self, candidates: Candidates, label: str) -> None:
+        """Make the modules of the tasks from the candidate that was merged first, once."""
+        for task in self.tasks:
+            if isinstance(task, Task) and task.name not in self._live:
+                live = task.live(candidates.checkpoint(label))
+                on_device(live.module, self._examples.device)
+                candidates.join(live)
+                self._live[task.name] = live
+
+    def score(self, candidates: Candidates, label: str, *, gradually: bool) -> Iterator[dict[str, float]]:
+        """The metric of each task; if `gradually`, on a quarter, a half and all of the examples.
+
+        Raises:
+            TaskError: the model fails on a task, or a score is not finite.
+        """
+        parts: dict[str, list[Part]] = {task.name: [] for task in self.tasks}
+        scorers = {task.name: self._parts(task, label) for task in self.tasks if isinstance(task, Task)}
+        for share in SHARES if gradually else (1.0,):
+            found: dict[str, float] = {}
+            for task in self.tasks:
+                if isinstance(task, Task):
+                    wanted = max(round(share * len(self._batches[task.name])), 1)
+                    parts[task.name] += [next(scorers[task.name]) for _ in range(wanted - len(parts[task.name]))]
+                    outcome = _in_order(joined(parts[task.name]))
+                else:
+                    outcome = self._whole(task, candidates, label)
+                found[task.name] = _metric(task, outcome, label)
+            yield found
+
+    def _parts(self, task: Task, label: str) -> Iterator[Part]:
+        asked = self._examples
+        if task.name not in self._batches:
+            batches = list(task.batches(asked.split, limit=asked.limit, batch_size=asked.batch_size))
+            if not batches:
+                raise TaskError(f"task {task.name!r}: the split {asked.split!r} has no examples.")
+            order = np.random.default_rng(asked.seed).permutation(len(batches))
+            self._batches[task.name] = [batches[i] for i in order]
+        who = f"task {task.name!r}, {label}"
+        return scored(task, self._live[task.name].module, self._batches[task.name], asked.device, who)
+
+    def _whole(self, task: Scorer, candidates: Candidates, label: str) -> Outcome:
+        asked = self._examples
+        return task.score(candidates.checkpoint(label), Asked(asked.split, asked.limit, asked.batch_size, asked.device))
+
+
+def _in_order(outcome: Outcome) -> Outcome:
+    """By the position in the split, as an evaluation has it: sums depend on their order."""
+    order = np.argsort(outcome.examples, kind="stable")
+    examples = tuple(outcome.examples[i] for i in order)
+    return Outcome(examples, outcome.values[order], outcome.weights[order])
+
+
+def _metric(task: Scorer, outcome: Outcome, label: str) -> float:
+    value = summary(task, outcome.values, outcome.weights)
+    if not np.isfinite(outcome.values).all() or not np.isfinite(value):
+        raise TaskError(f"task {task.name!r}: {label} has scores that are not finite, so it has no {task.metric}.")
+    return value
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is made of the metrics of the tasks.
+
+    Attributes:
+        kind: Their `mean`, or `each` for itself.
+        tasks: The tasks.
+        experts: What a task's expert reaches; metrics are taken relative to it.
+
+    Raises:
+        TaskError: there is no such kind, or metrics of different directions are to be averaged as they are.
+    """
+
+    kind: str
+    tasks: tuple[Scorer, ...]
+    experts: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("mean", "each"):
+            raise TaskError(f"there is no objective {self.kind!r}. {suggestion(self.kind, ('mean', 'each'))}")
+        names = [task.name for task in self.tasks]
+        for name, value in self.experts.items():
+            if name not in names:
+                raise TaskError(f"there is an expert for {name!r}, which is no task here. {suggestion(name, names)}")
+            if value <= 0:
+                raise TaskError(f"the expert of {name!r} scores {value}, which nothing can be taken relative to.")
+        bare = [task for task in self.tasks if task.name not in self.experts]
+        mixed = len({task.higher_is_better for task in bare}) > 1 or (bare and self.experts)
+        if self.kind == "mean" and mixed:
+            raise TaskError(
+                "the tasks' metrics cannot be averaged as they are: some are better if less, or have no expert. Give "
+                "an expert for every task, or take `each` as an objective of its own."
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """What the objectives are called."""
+        return ["mean"] if self.kind == "mean" else [task.name for task in self.tasks]
+
+    @property
+    def directions(self) -> list[str]:
+        """`maximize` or `minimize`, for each objective."""
+        each = ["maximize" if task.name in self.experts or task.higher_is_better else "minimize" for task in self.tasks]
+        return each[:1] if self.kind == "mean" else each
+
+    def of(self, metrics: Mapping[str, float]) -> list[float]:
+        """The objectives' values."""
+        each = [self._relative(task, metrics[task.name]) for task in self.tasks]
+        return [float(np.mean(each))] if self.kind == "mean" else each
+
+    def _relative(self, task: Scorer, value: float) -> float:
+        expert = self.experts.get(task.name)
+        if expert is None:
+            return value
+        if not task.higher_is_better and value <= 0:
+            raise TaskError(f"task {task.name!r}: {value} cannot be taken relative to the expert's score.")
+        return value / expert if task.higher_is_better else expert / value
+
+
+def as_asked(examples: Examples) -> dict[str, Any]:
+    """Which examples, for provenance."""
+    return {"split": examples.split, **({} if examples.limit is None else {"limit": examples.limit})}

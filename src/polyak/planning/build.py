@@ -51,8 +51,8 @@ def plan(
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
     if searched := sought(recipe):
         raise RecipeError(
-            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task TASK "
-            "-o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
+            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task "
+            "TASK -o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
         )
     recipe = with_shared(recipe)
     shelf = Shelf(opening or open_source, recipe.folder, given or {})

@@ -20,8 +20,8 @@ FULL = 60  # numbers up to which the whole covariance is learned
 class CmaEs(BaseSampler):
     """Covariance matrix adaptation (Hansen, 2016, arXiv:1604.00772) in the unit cube.
 
-    Begins at the first baseline.  Optuna's own sampler keeps its state pickled in the study, where a file from elsewhere
-    could bring code to run; this one is told the trials' values anew each time, generation by generation.
+    Begins at the first baseline.  Optuna's own sampler keeps its state pickled in the study, where a file from
+    elsewhere could bring code to run; this one is told the trials' values anew each time, generation by generation.
 
     Args of the constructor:
         seed: Of this trial.

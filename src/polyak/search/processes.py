@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .. import recipe as recipes
 from ..errors import PolyakError, SettingError
 from .results import Tried, as_tried
 from .studies import counted
@@ -34,8 +36,13 @@ def work_together(
     context = multiprocessing.get_context("spawn")  # torch and the kernels' threads do not survive a fork
     shares = [trials // jobs + (i < trials % jobs) for i in range(jobs)]
     seconds = None if ends is None else ends - time.monotonic()
+    # The recipe goes as text: its read-only mappings cannot be sent.
+    sent = recipes.dump(asked.recipe), str(asked.recipe.folder)
+    rest = {field.name: getattr(asked, field.name) for field in fields(asked) if field.name != "recipe"}
+    wanted = [share for share in shares if share > 0]
     workers = [
-        context.Process(target=_work, args=(asked, share, seconds), daemon=True) for share in shares if share > 0
+        context.Process(target=_work, args=(sent, rest, share, seconds, i), daemon=True)
+        for i, share in enumerate(wanted)
     ]
     for worker in workers:
         worker.start()
@@ -50,7 +57,7 @@ def work_together(
         raise PolyakError(f"a process of the search ended early (exit codes {codes}); the study is kept: run again.")
 
 
-def _watch(workers: list[BaseProcess], study: Study, progress: Callable[[Tried], None] | None) -> None:
+def _watch(workers: Sequence[BaseProcess], study: Study, progress: Callable[[Tried], None] | None) -> None:
     told: set[int] = {trial.number for trial in counted(study)}
     while True:
         alive = any(worker.is_alive() for worker in workers)
@@ -64,13 +71,14 @@ def _watch(workers: list[BaseProcess], study: Study, progress: Callable[[Tried],
         time.sleep(PAUSE)
 
 
-def _work(asked: Search, share: int, seconds: float | None) -> None:
+def _work(sent: tuple[str, str], rest: Mapping[str, Any], share: int, seconds: float | None, i: int) -> None:
     import sys
 
-    from .running import work
+    from .running import Search, work
 
     try:
-        work(asked, share, None if seconds is None else time.monotonic() + seconds)
+        asked = Search(recipes.loads(*sent), **rest)
+        work(asked, share, None if seconds is None else time.monotonic() + seconds, i)
     except PolyakError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -68,14 +68,14 @@ class Found:
 
 def as_tried(trial: Any) -> Tried:
     """A trial of Optuna's, as a candidate."""
-    said, state = trial.user_attrs, trial.state.name.lower()
+    said, state = trial.user_attrs.get("polyak", {}), trial.state.name.lower()
     return Tried(
         trial.number,
-        {"fail": "failed"}.get(state, state),
+        "failed" if state == "fail" else state,
         dict(trial.params),
         tuple(said.get("objectives", ())),
         said.get("metrics", {}),
-        said.get("baseline", ""),
+        trial.user_attrs.get("baseline", ""),
         said.get("error", ""),
         said.get("merging", 0.0),
         said.get("scoring", 0.0),
@@ -83,6 +83,7 @@ def as_tried(trial: Any) -> Tried:
 
 
 def counts_of(tried: Sequence[Tried]) -> dict[str, int]:
+    """How many candidates ended in each state."""
     states = [one.state for one in tried]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 

@@ -17,11 +17,13 @@ from .candidates import Candidates, with_values
 from .results import Found, Tried, as_tried, best_of, counts_of, front_of, importance_of
 from .samplers import check_sampler, sampler_for
 from .scoring import Examples, Objective, Scoring, as_asked
-from .space import baselines, distributions
-from .studies import close_interrupted, counted, join_study, locked, open_study
+from .space import baselines, distributions, largest
+from .studies import close, close_interrupted, counted, join_study, locked, open_study
 
 if TYPE_CHECKING:
     from optuna.study import Study
+
+    from ..planning import Plan
 
 Progress = Callable[["Tried"], None]
 Tasks = Sequence[Scorer] | Callable[[], Sequence[Scorer]]
@@ -90,28 +92,27 @@ def search(
     worker = _Worker(asked)
     with locked(asked.study):
         study = open_study(asked.study, worker.about, worker.objective.directions)
-        close_interrupted(study)
-        worker.enqueue_baselines(study)
-        if jobs == 1:
-            worker.work(study, lambda: trials - len(counted(study)), ends, progress)
-        else:
-            from .processes import work_together
+        try:
+            close_interrupted(study)
+            worker.enqueue_baselines(study)
+            if jobs == 1:
+                worker.work(study, trials - len(counted(study)), ends, progress)
+            else:
+                from .processes import work_together
 
-            work_together(asked, trials - len(counted(study)), ends, jobs, study, progress)
-        return worker.found(study)
+                work_together(asked, trials - len(counted(study)), ends, jobs, study, progress)
+            return worker.found(study)
+        finally:
+            close(study)
 
 
-def work(asked: Search, share: int, ends: float | None) -> None:
+def work(asked: Search, share: int, ends: float | None, process: int) -> None:
     """Try a share of the candidates of a search that another process has begun."""
     study = join_study(asked.study)
-    done = 0
-
-    def left() -> int:
-        nonlocal done
-        done += 1
-        return share - done + 1
-
-    _Worker(asked).work(study, left, ends, None)
+    try:
+        _Worker(asked, process).work(study, share, ends, None)
+    finally:
+        close(study)
 
 
 def _check_optuna(sampler: str) -> None:
@@ -126,13 +127,15 @@ def _check_optuna(sampler: str) -> None:
 class _Worker:
     """Proposes, merges and scores candidates in one process."""
 
-    def __init__(self, asked: Search) -> None:
+    def __init__(self, asked: Search, process: int | None = None) -> None:
         self._asked = asked
+        # Processes that see the same history must not propose the same.
+        self._apart = [] if process is None else [process]
         self._open = sought(asked.recipe)
         if not self._open:
             raise RecipeError(
-                "the recipe leaves nothing to search. Write a range, such as `weight: {search: [0, 1]}`, where a number "
-                "is to be found."
+                "the recipe leaves nothing to search. Write a range, such as `weight: {search: [0, 1]}`, where a "
+                "number is to be found."
             )
         tasks = asked.tasks() if callable(asked.tasks) else asked.tasks
         self._scoring = Scoring(tasks, replace(asked.examples, seed=asked.seed))
@@ -142,11 +145,9 @@ class _Worker:
         self._space, self._baselines = distributions(self._open), baselines(self._open)
         check_sampler(asked.sampler, self._space, len(self.objective.names))
         self._candidates = Candidates(asked.recipe, memory=asked.memory, workers=asked.workers)
-        first = next(iter(self._baselines.values()))
-        inputs = self._inputs(first)
         self.about = {
             "recipe": recipes.digest(asked.recipe),
-            "inputs": inputs,
+            "inputs": self._inputs(),
             "tasks": self._scoring.digests,
             "examples": as_asked(asked.examples),
             "objective": asked.objective,
@@ -156,13 +157,23 @@ class _Worker:
             "pruning": asked.pruning,
         }
 
-    def _inputs(self, values: Mapping[str, Scalar]) -> dict[str, Any]:
-        """The files of the models as a search sees them: a study is of these and no others."""
-        plan = self._candidates.plan(values)
-        return {
-            name: [[stamp.path.name, stamp.size, stamp.header] for stamp in one.stamps]
-            for name, one in plan.inputs.items()
-        }
+    def _inputs(self) -> dict[str, Any]:
+        """The files of the models: a study is of these and no others.
+
+        Raises:
+            PolyakError: the recipe cannot be merged, whatever the numbers, as far as a few examples tell.
+        """
+        inputs = self._planned().inputs
+        return {name: [[s.path.name, s.size, s.header] for s in one.stamps] for name, one in inputs.items()}
+
+    def _planned(self) -> Plan:
+        tries = [*self._baselines.values(), {one.place: largest(one) for one in self._open}]
+        for values in tries[:-1]:
+            try:
+                return self._candidates.plan(values)
+            except SettingError:  # such as weights that sum to zero; other numbers may do
+                continue
+        return self._candidates.plan(tries[-1])
 
     def enqueue_baselines(self, study: Study) -> None:
         """Those that the study does not have yet."""
@@ -174,54 +185,56 @@ class _Worker:
             if name not in there:
                 study.enqueue_trial(dict(values), user_attrs={"baseline": name})
 
-    def work(self, study: Study, left: Callable[[], int], ends: float | None, progress: Progress | None) -> None:
-        """Try candidates until the budget is spent."""
+    def work(self, study: Study, trials: int, ends: float | None, progress: Progress | None) -> None:
+        """Try so many candidates, or fewer if time is up."""
         if self._asked.pruning:
             from optuna.pruners import MedianPruner
 
             study.pruner = MedianPruner(n_startup_trials=5)
         start = next(iter(self._baselines.values()))
-        while left() > 0 and (ends is None or time.monotonic() < ends):
-            number = len(counted(study))
-            study.sampler = sampler_for(self._asked.sampler, self._asked.seed, number, start, self._space)
-            trial = study.ask(self._space)
-            self._try(study, trial)
+        for _ in range(trials):
+            if ends is not None and time.monotonic() >= ends:
+                return
+            seed = [self._asked.seed, len(counted(study)), *self._apart]
+            study.sampler = sampler_for(self._asked.sampler, seed, start, self._space)
+            done = self._try(study, study.ask(self._space))
             if progress is not None:
-                progress(as_tried(counted(study)[-1]))
+                progress(as_tried(done))
 
-    def _try(self, study: Study, trial: Any) -> None:
+    def _try(self, study: Study, trial: Any) -> Any:
+        """Merge and score what a trial proposes; the finished trial."""
         from optuna.trial import TrialState
 
-        label, began = f"candidate {trial.number}", time.perf_counter()
+        said: dict[str, Any] = {}
+        values, state = None, TrialState.FAIL
         try:
-            self._candidates.merge(trial.params)
-            self._scoring.bring_to_life(self._candidates, label)
-            trial.set_user_attr("merging", time.perf_counter() - began)
-            began = time.perf_counter()
-            metrics: dict[str, float] = {}
-            for step, metrics in enumerate(self._scoring.score(self._candidates, label, gradually=self._prunes(trial))):
-                if self._prunes(trial) and step < 2:
-                    trial.report(self.objective.of(metrics)[0], step)
-                    if trial.should_prune():
-                        self._keep(trial, metrics, began)
-                        study.tell(trial, state=TrialState.PRUNED)
-                        return
-            values = self.objective.of(metrics)
-            self._keep(trial, metrics, began)
-            study.tell(trial, values)
+            values, state = self._outcome(trial, said)
         except PolyakError as error:
             if isinstance(error, CheckpointError) and not isinstance(error, NotFinite):
                 raise  # the models are at fault, and would be for every candidate
-            trial.set_user_attr("error", str(error))
-            study.tell(trial, state=TrialState.FAIL)
+            said["error"] = str(error)
+        trial.set_user_attr("polyak", said)
+        return study.tell(trial, values, state=state)
+
+    def _outcome(self, trial: Any, said: dict[str, Any]) -> tuple[list[float] | None, Any]:
+        from optuna.trial import TrialState
+
+        label, began = f"candidate {trial.number}", time.perf_counter()
+        self._candidates.merge(trial.params)
+        self._scoring.bring_to_life(self._candidates, label)
+        said["merging"] = time.perf_counter() - began
+        began, prunes = time.perf_counter(), self._prunes(trial)
+        for share, metrics in self._scoring.score(self._candidates, label, gradually=prunes):
+            values = self.objective.of(metrics)
+            said |= {"metrics": metrics, "objectives": values, "scoring": time.perf_counter() - began}
+            if share < 1:
+                trial.report(values[0], round(100 * share))
+                if trial.should_prune():
+                    return None, TrialState.PRUNED
+        return said["objectives"], TrialState.COMPLETE
 
     def _prunes(self, trial: Any) -> bool:
         return self._asked.pruning and "baseline" not in trial.user_attrs
-
-    def _keep(self, trial: Any, metrics: Mapping[str, float], began: float) -> None:
-        trial.set_user_attr("metrics", dict(metrics))
-        trial.set_user_attr("objectives", self.objective.of(metrics))
-        trial.set_user_attr("scoring", time.perf_counter() - began)
 
     def found(self, study: Study) -> Found:
         """The best of a study.
@@ -246,7 +259,7 @@ class _Worker:
     def _provenance(self) -> dict[str, Any]:
         from importlib.metadata import version
 
-        said = {key: value for key, value in self.about.items() if value not in ({}, False) and key != "inputs"}
+        said = {key: value for key, value in self.about.items() if key == "seed" or (value and key != "inputs")}
         metrics = {task.name: task.metric for task in self._scoring.tasks}
         return {"learned_by": "search", **said, "metrics": metrics, "polyak": __version__, "optuna": version("optuna")}
 

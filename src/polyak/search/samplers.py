@@ -40,11 +40,11 @@ def check_sampler(name: str, space: Mapping[str, BaseDistribution], objectives: 
         raise RecipeError("cma-es needs two numbers or more to search; take tpe.")
 
 
-def sampler_for(name: str, seed: int, number: int, start: Mapping[str, Scalar], space: Any) -> BaseSampler:
-    """A sampler for one trial; its random numbers depend on the seed and on how many trials there were."""
+def sampler_for(name: str, seed: Sequence[int], start: Mapping[str, Scalar], space: Any) -> BaseSampler:
+    """A sampler for one trial, with a seed of its own: that of the search, and how many trials there were."""
     from optuna import samplers
 
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    own = int(np.random.SeedSequence(seed).generate_state(1)[0])
     if name == "random":
         return samplers.RandomSampler(seed=own)
     if name == "nsga-ii":
@@ -54,8 +54,3 @@ def sampler_for(name: str, seed: int, number: int, start: Mapping[str, Scalar], 
 
         return CmaEs(own, start, space)
     return samplers.TPESampler(seed=own)
-
-
-def order_of(trials: Sequence[Any]) -> list[Any]:
-    """Trials in the order in which they were begun."""
-    return sorted(trials, key=lambda trial: trial.number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..tasks.evaluating import summary
 from ..tasks.running import Part, joined, on_device, scored
 from .candidates import Candidates
 
+Direction: TypeAlias = Literal["maximize", "minimize"]
 SHARES = (0.25, 0.5, 1.0)  # of the batches of each task, after which a candidate may be given up
 
 
@@ -73,8 +74,8 @@ class Scoring:
                 candidates.join(live)
                 self._live[task.name] = live
 
-    def score(self, candidates: Candidates, label: str, *, gradually: bool) -> Iterator[dict[str, float]]:
-        """The metric of each task; if `gradually`, on a quarter, a half and all of the examples.
+    def score(self, candidates: Candidates, label: str, *, gradually: bool) -> Iterator[tuple[float, dict[str, float]]]:
+        """A share of the examples, and the metric of each task on it: all, or if `gradually` a quarter and a half first.
 
         Raises:
             TaskError: the model fails on a task, or a score is not finite.
@@ -91,7 +92,7 @@ class Scoring:
                 else:
                     outcome = self._whole(task, candidates, label)
                 found[task.name] = _metric(task, outcome, label)
-            yield found
+            yield share, found
 
     def _parts(self, task: Task, label: str) -> Iterator[Part]:
         asked = self._examples
@@ -163,9 +164,10 @@ class Objective:
         return ["mean"] if self.kind == "mean" else [task.name for task in self.tasks]
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Direction]:
         """`maximize` or `minimize`, for each objective."""
-        each = ["maximize" if task.name in self.experts or task.higher_is_better else "minimize" for task in self.tasks]
+        better = [task.higher_is_better or task.name in self.experts for task in self.tasks]
+        each: list[Direction] = ["maximize" if one else "minimize" for one in better]
         return each[:1] if self.kind == "mean" else each
 
     def of(self, metrics: Mapping[str, float]) -> list[float]:

@@ -39,6 +39,13 @@ def baselines(open_: Sequence[Sought]) -> dict[str, dict[str, Scalar]]:
     return {"uniform": uniform} if uniform == defaults else {"uniform": uniform, "defaults": defaults}
 
 
+def largest(one: Sought) -> Scalar:
+    """The greatest number, or the last choice."""
+    if one.search.high is None:
+        return one.search.choices[-1]
+    return int(one.search.high) if one.setting.kind is int else one.search.high
+
+
 def _start(one: Sought, *, uniform: bool) -> Scalar:
     search, default = one.search, one.setting.default
     if uniform and one.setting.name == "weight" and one.setting.per_model:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CannotResume, OutputBusy, OutputError
+from .scoring import Direction
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -43,7 +44,7 @@ def locked(path: Path) -> Generator[None]:
             lock.unlink(missing_ok=True)
 
 
-def open_study(path: Path, about: Mapping[str, Any], directions: list[str]) -> Study:
+def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]) -> Study:
     """The study in a file; begun, if there is no file.
 
     Args:
@@ -89,10 +90,27 @@ def join_study(path: Path) -> Study:
 
 def _storage(path: Path) -> Any:
     from optuna.storages import RDBStorage
-    from sqlalchemy import URL
+    from sqlalchemy import URL, event
 
     url = URL.create("sqlite", database=str(path.absolute())).render_as_string()
-    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    found = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    event.listen(found.engine, "connect", _hurry)
+    found.engine.dispose()  # connections that were made before
+    return found
+
+
+def _hurry(connection: Any, _: Any) -> None:
+    """Wait for the disk once in a while, and not several times a candidate; a power cut may cost the last ones."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def close(study: Study) -> None:
+    """Give the file back."""
+    storage: Any = study._storage
+    backend = getattr(storage, "_backend", storage)
+    backend.remove_session()
+    backend.engine.dispose()
 
 
 def _sql_errors() -> type[Exception]:
@@ -124,5 +142,5 @@ def counted(study: Study) -> list[Any]:
     from optuna.trial import TrialState
 
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    kept = [trial for trial in ended if trial.state != TrialState.FAIL or "error" in trial.user_attrs]
+    kept = [trial for trial in ended if trial.state != TrialState.FAIL or NAME in trial.user_attrs]
     return sorted(kept, key=lambda trial: trial.number)

@@ -62,6 +62,11 @@ def joined(parts: Sequence[Part]) -> Outcome:
 
 
 def on_device(module: Any, device: str) -> Any:
+    """The module on a device.
+
+    Raises:
+        TaskError: it cannot run there.
+    """
     try:
         return module.to(device)
     except (RuntimeError, AssertionError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import recipe as recipes
 from .._version import __version__
 from ..errors import CheckpointError, NotFinite, PolyakError, RecipeError, SettingError, TaskError
-from ..recipe import Recipe, Scalar, sought
+from ..recipe import Recipe, sought
 from ..tasks import Scorer
 from .candidates import Candidates, with_values
 from .results import Found, Tried, as_tried, best_of, counts_of, front_of, importance_of

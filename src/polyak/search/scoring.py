@@ -51,9 +51,7 @@ class Scoring:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
         if examples.split == "test":
-            raise TaskError(
-                "a search chooses on `validation` or `calibration`; test examples are for the report alone."
-            )
+            raise TaskError("a search chooses on `validation` or `calibration`; test examples are for its report.")
         for task in tasks:
             task.check_split(examples.split)
         self.tasks, self._examples = tuple(tasks), examples
@@ -75,7 +73,7 @@ class Scoring:
                 self._live[task.name] = live
 
     def score(self, candidates: Candidates, label: str, *, gradually: bool) -> Iterator[tuple[float, dict[str, float]]]:
-        """A share of the examples, and the metric of each task on it: all, or if `gradually` a quarter and a half first.
+        """A share of the examples, and each task's metric on it: all, or if `gradually` a quarter and a half first.
 
         Raises:
             TaskError: the model fails on a task, or a score is not finite.

@@ -57,7 +57,10 @@ WAYS = {
         "ties",
         [{"granularity": "model", "density": d, "scale": s} for d, s in [(0.2, 1.0), (0.2, 0.5), (0.6, 0.5)]],
     ),
-    "ties by majority": ("ties", [{"zero_sum": z, "weight": (1.0, w, -1.0)} for z in ("drop", "majority") for w in (0.3, 1.0)]),
+    "ties by majority": (
+        "ties",
+        [{"zero_sum": z, "weight": (1.0, w, -1.0)} for z in ("drop", "majority") for w in (0.3, 1.0)],
+    ),
     "dare": ("dare_ties", [{"density": 0.5, "weight": (1.0, w, 1.0)} for w in (0.5, 0.6)]),
     "breadcrumbs": ("breadcrumbs", [{"gamma": g, "density": 0.8} for g in (0.0, 0.1)]),
     "model stock": ("model_stock", [{}, {}]),

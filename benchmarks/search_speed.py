@@ -1,0 +1,136 @@
+"""What does a candidate of a search cost beside its evaluation?  Merged in memory, against written and loaded.
+
+The models are the base (`--base`, a folder that transformers loads) and experts a fiftieth of its size away. Both ways
+merge the same candidates in turn: into the live module, with what the one before left in memory; and by `polyak.merge`
+into a folder, from which transformers loads the model. The weights of both are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from _machine import machine
+
+HERE = Path(__file__).parent
+EXPERTS = 4
+SPREAD = 0.02  # of the experts, in standard deviations of each tensor
+WORKS = {
+    "ties, by weight": ("ties", "weight"),
+    "ties, by density": ("ties", "density"),
+    "task_arithmetic, by weight": ("task_arithmetic", "weight"),
+}
+
+
+def main() -> None:
+    options = _options(sys.argv[1:])
+    with tempfile.TemporaryDirectory(dir=options.work) as scratch:
+        folder = Path(scratch)
+        _write_experts(options.base, folder)
+        rows = [_measure(name, *WORKS[name], options.base, folder, options.runs) for name in WORKS]
+    found = {"machine": machine(HERE) | {"load": f"{os.getloadavg()[0]:.2g}"}, "experts": EXPERTS, "rows": rows}
+    print(json.dumps(found, indent=2))
+    if options.results:
+        options.results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="search_speed.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--base", type=Path, required=True, help="folder of a model that transformers loads")
+    parser.add_argument("--runs", type=int, default=5, help="counted candidates of each work (default: 5)")
+    parser.add_argument("--work", type=Path, help="folder for experts and outputs (default: the system's)")
+    parser.add_argument("--results", type=Path, help="file of results (default: none is written)")
+    options = parser.parse_args(arguments)
+    if options.runs < 1:
+        parser.error(f"--runs must be at least 1; got {options.runs}")
+    return options
+
+
+def _write_experts(base: Path, folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    from polyak import checkpoint
+
+    opened = checkpoint.open(base)
+    for number in range(EXPERTS):
+        rng, moved = np.random.default_rng(number), dict[str, Any]()
+        for name, spec in opened.specs.items():
+            tensor = opened.read(name)
+            if spec.dtype.floating:
+                noise = rng.standard_normal(tensor.shape, dtype=np.float32)
+                tensor = (tensor + SPREAD * float(tensor.std()) * noise).astype(tensor.dtype)
+            moved[name] = tensor
+        (folder / f"expert-{number}").mkdir()
+        save_file(moved, folder / f"expert-{number}" / "model.safetensors", metadata={"format": "pt"})
+
+
+def _measure(work: str, method: str, setting: str, base: Path, folder: Path, runs: int) -> dict[str, Any]:
+    from polyak import recipe
+    from polyak.recipe import sought
+    from polyak.search.candidates import Candidates
+    from polyak.tasks import LiveModel
+
+    search = {"search": [0.1, 1]}
+    models = [{"path": str(folder / f"expert-{i}")} for i in range(EXPERTS)]
+    models = [model | {"weight": search} for model in models] if setting == "weight" else models
+    settings = {} if setting == "weight" else {setting: search}
+    asked = recipe.read({"base": str(base.absolute()), "models": models, "method": method, "settings": settings})
+    places = [one.place for one in sought(asked)]
+    rng = np.random.default_rng(0)
+    values = [{place: float(rng.uniform(0.1, 1)) for place in places} for _ in range(runs + 1)]
+    candidates = Candidates(asked, memory=2**40, workers=len(os.sched_getaffinity(0)))
+    candidates.merge(values[0])
+    module = _load(base)
+    names = {name: name for name, _ in module.named_parameters()}
+    candidates.join(LiveModel(module, names, unused=set(candidates.tensors())))
+    ours, theirs, out = list[float](), list[float](), folder / "out"
+    for one in values[1:]:
+        began = time.perf_counter()
+        candidates.merge(one)
+        middle = time.perf_counter()
+        loaded = _written(recipe.filled(asked, one), out)
+        theirs.append(time.perf_counter() - middle)
+        ours.append(middle - began)
+        _check_equal(module, loaded)
+        shutil.rmtree(out)
+    ratio = median(their / our for our, their in zip(ours, theirs, strict=True))
+    return {
+        "work": work, "in_memory_s": median(ours), "written_s": median(theirs), "ratio": ratio, "target": "at least 10",
+        "in_memory_runs_s": ours, "written_runs_s": theirs,
+    }  # fmt: skip
+
+
+def _written(recipe: Any, out: Path) -> Any:
+    import polyak
+
+    polyak.merge(recipe, out)
+    return _load(out)
+
+
+def _load(folder: Path) -> Any:
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
+
+
+def _check_equal(one: Any, other: Any) -> None:
+    others = dict(other.named_parameters())
+    for name, tensor in one.named_parameters():
+        assert bool((tensor == others[name]).all()), f"{name} differs"
+
+
+if __name__ == "__main__":
+    main()

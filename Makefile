@@ -27,7 +27,7 @@ $(VENV)/.dev: $(VENV)/.core
 # The exact version: a plain `torch` may pull gigabytes of GPU libraries.
 $(VENV)/.torch: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'transformers>=5,<6' 'peft>=0.18'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'transformers>=5,<6' 'peft>=0.18' 'optuna>=4.5' 'cmaes>=0.11'
 	@touch $@
 
 setup: $(VENV)/.dev ## create the environment for development

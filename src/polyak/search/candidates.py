@@ -13,6 +13,7 @@ from ..checkpoint import Checkpoint
 from ..checkpoint.memory import MemoryCheckpoint
 from ..engine.masking import without_masks
 from ..engine.memory import merge_into
+from ..engine.merging import Sink
 from ..engine.remembered import Remembered
 from ..engine.spans import Span
 from ..planning import Plan, Step
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..tasks import LiveModel
 
 
-class _Places:
+class _Places(Sink):
     """A sink: arrays that stay the same from one candidate to the next, so that what did not change is there still."""
 
     def __init__(self) -> None:

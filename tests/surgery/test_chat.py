@@ -28,7 +28,8 @@ SAID = {
     "alpaca": "Be brief.\n\n### Instruction:\nHello\n\n### Response:\nYes.\n\n### Instruction:\nSo\n\n### Response:\n",
     "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
     "<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>user\nSo<|im_end|>\n<|im_start|>assistant\n",
-    "exaone": "[|system|]Be brief.[|endofturn|]\n[|user|]Hello\n[|assistant|]Yes.[|endofturn|]\n[|user|]So\n[|assistant|]",
+    "exaone": "[|system|]Be brief.[|endofturn|]\n[|user|]Hello\n[|assistant|]Yes.[|endofturn|]\n"
+    "[|user|]So\n[|assistant|]",
     "llama3": "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
     "Yes.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nSo<|eot_id|>"

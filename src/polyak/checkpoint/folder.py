@@ -10,6 +10,7 @@ from typing import Any, cast
 from ..errors import CheckpointError, UnsupportedFormat
 from ._api import Bytes, Checkpoint
 from .pickled import open_pickled
+from .pipeline import INDEX, OWN_STEM, refuse_pipeline
 from .safetensors import SafetensorsFile
 
 # How quantisers name what they keep beside, or instead of, a weight.
@@ -59,6 +60,9 @@ def _open_model(folder: Path) -> Checkpoint:
         ("model.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
         ("pytorch_model.bin", open_pickled),
         ("pytorch_model.bin.index.json", lambda path: _open_sharded(path, open_pickled)),
+        (f"{OWN_STEM}.safetensors", SafetensorsFile),
+        (f"{OWN_STEM}.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
+        (f"{OWN_STEM}.bin", open_pickled),
     ]
     held = _names_in(folder)
     for name, reader in readers:
@@ -82,6 +86,8 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
+    if INDEX in held:
+        refuse_pipeline(folder)
     if "adapter_config.json" in held:
         raise UnsupportedFormat(
             f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "

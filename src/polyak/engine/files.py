@@ -15,11 +15,10 @@ from ..checkpoint.safetensors import layout
 from ..planning import Step
 from .draft import Draft, writing
 
-INDEX = "model.safetensors.index.json"
 SYNC_NBYTES = 64 * 2**20  # written bytes that are sent to the disk together, while the merge goes on
 
 
-def shards(steps: Iterable[Step], shard_nbytes: int) -> dict[str, list[Step]]:
+def shards(steps: Iterable[Step], shard_nbytes: int, stem: str) -> dict[str, list[Step]]:
     """Which steps go to which file: the model in shards of at most `shard_nbytes`, heads in files of their own."""
     parts: list[list[Step]] = []
     room = 0
@@ -33,8 +32,8 @@ def shards(steps: Iterable[Step], shard_nbytes: int) -> dict[str, list[Step]]:
             room = max(shard_nbytes, step.out.nbytes)
         parts[-1].append(step)
         room -= step.out.nbytes
-    names = [f"model-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
-    return dict(zip(["model.safetensors"] if len(parts) == 1 else names, parts, strict=True)) | own
+    names = [f"{stem}-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
+    return dict(zip([f"{stem}.safetensors"] if len(parts) == 1 else names, parts, strict=True)) | own
 
 
 def index_of(files: Mapping[str, list[Step]]) -> dict[str, Any] | None:

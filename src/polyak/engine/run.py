@@ -19,7 +19,7 @@ from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .draft import Draft, writing
-from .files import INDEX, Files, as_json, index_of, shards, write_text
+from .files import Files, as_json, index_of, shards, write_text
 from .groups import grouped
 from .masking import file_metadata, steps_of
 from .merging import Merger, prepare
@@ -149,7 +149,7 @@ class _Merge:
     def __init__(self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress) -> None:
         self._plan, self._algorithm, self._progress = plan, algorithm, progress
         self._draft = Draft(out)
-        self._layout = shards(plan.steps, shard_nbytes)
+        self._layout = shards(plan.steps, shard_nbytes, plan.sidecars.stem)
         self._shard_nbytes = shard_nbytes
         self._number = {(s.file, s.out.name): i for i, s in enumerate(plan.steps)}
         self._leaves: dict[tuple[int, int], tuple[bytes, list[bytes]]] = {}
@@ -266,7 +266,7 @@ class _Merge:
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, target)
             if (index := index_of(self._layout)) is not None:
-                write_text(model / INDEX, as_json(index))
+                write_text(model / f"{side.stem}.safetensors.index.json", as_json(index))
             write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))
             write_text(model / "README.md", card(self._plan, used))
             write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs)))

@@ -16,6 +16,7 @@ from .. import recipe as recipes
 from .._version import __version__
 from ..checkpoint import DTYPES, Checkpoint, TensorSpec
 from ..checkpoint._api import Bytes
+from ..checkpoint.pipeline import stem_of
 from ..errors import PolyakError
 from ..methods import Law, Method
 
@@ -114,6 +115,11 @@ class Sidecars:
     @property
     def code(self) -> tuple[str, ...]:
         return tuple(path.name for path in self.copied if path.suffix == ".py")
+
+    @property
+    def stem(self) -> str:
+        """What the names of the tensor files begin with."""
+        return stem_of(self.config or {})
 
 
 class PlanPart(NamedTuple):

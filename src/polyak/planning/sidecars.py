@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
+from ..checkpoint.pipeline import OWN_STEM, stem_of
 from ..checkpoint.tokenizer import FILE, SETTINGS
 from ._model import Sidecars, Step
 from .fit import HEAD, Opened, read_config
@@ -130,7 +131,7 @@ def _files(folder: Path) -> list[Path]:
 def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
     """The config with its dtype, vocabulary size and tie as the tensors have them."""
     followed = dict(config)
-    if dtype := _dtype_name(specs):
+    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # diffusers takes it for an unknown setting
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
     if untied:
         followed["tie_word_embeddings"] = False

@@ -97,6 +97,22 @@ def test_a_vision_tower_moves_from_one_clip_into_another(place):
         torch.testing.assert_close((found.get_image_features(PIXELS), found.get_text_features(IDS)), wanted)
 
 
+@pytest.mark.parametrize("said", ["", ", layers: [0, 3], stack: vision_model.encoder.layers"])
+def test_a_vision_tower_of_another_depth_brings_its_number_of_layers(place, said):
+    write(place, a=clip(), b=clip(num_hidden_layers=3))
+    text = f"""
+method: passthrough
+modules:
+  - match: ^text_|^logit_scale
+    models: [./a]
+  - match: .*
+    models: [{{path: ./b{said}}}]
+"""
+    found = merged(text, transformers.CLIPModel)
+    depths = [config()[part]["num_hidden_layers"] for part in ("text_config", "vision_config")]
+    assert depths == [2, 3] == [len(part.encoder.layers) for part in (found.text_model, found.vision_model)]
+
+
 def test_the_mean_of_two_image_classifiers_is_the_mean_of_every_tensor(place):
     write(place, a=vit(), b=vit())
     found = merged(LINEAR, transformers.ViTForImageClassification)

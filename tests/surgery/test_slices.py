@@ -129,6 +129,13 @@ def test_the_base_beside_slices_gives_the_config(stacks):
     assert config()["num_hidden_layers"] == 6
 
 
+def test_the_config_of_a_base_of_another_depth_follows_the_slices(stacks):
+    write_model(stacks / "d", tensors(4, layers=3), CONFIG | {"num_hidden_layers": 3, "layer_types": ["full"] * 3})
+    merged(FRANKEN + "base: ./d\n")
+    assert config()["num_hidden_layers"] == 6
+    assert config()["layer_types"] == ["full", "sliding", "full", "sliding", "full", "sliding"]
+
+
 def test_the_same_bytes_whatever_the_workers(stacks):
     plan = polyak.plan(loads(FRANKEN))
     assert run(plan, "one", workers=1).digest == run(plan, "three", workers=3, tile=7).digest

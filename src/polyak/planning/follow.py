@@ -7,11 +7,12 @@ that equal the number of layers, lists with an entry for each layer, and lists o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from .fit import LAYER_COUNT, layer_counts
-from .parts import Layer
+from ..checkpoint.layers import Stack, stacks
+from .fit import LAYER_COUNT, Opened, layer_counts
+from .parts import Layer, Parts
 
 _NUMBERS = re.compile(r"(?:_layers|layer_?(?:ids|idx|idxs|indices|indexes)|_idxs|_indices)$")
 # Lists that may be as long as the stack by chance.
@@ -22,18 +23,45 @@ _PLACES = {"encoder": r"encoder", "decoder": r"decoder", "text": r"text|language
 Config = dict[str, Any]
 
 
-def follow_layers(config: Mapping[str, Any], layers: Mapping[str, Sequence[Layer]]) -> tuple[Config, list[str]]:
+def other_layers(divided: Parts, donor: Opened, written: Iterable[str]) -> dict[str, tuple[Layer, ...]]:
+    """The stacks that are not the donor's: put together, or taken whole from a model of another depth.
+
+    Args:
+        divided: The parts of the merge.
+        donor: Who gives the config.
+        written: The names of the result's tensors.
+    """
+    if len(divided.parts) == 1 and not divided.layers:
+        return {}
+    found, own = dict(divided.layers), _stacks(donor)
+    for prefix, stack in stacks(written).items():
+        if prefix not in found and prefix in own and len(own[prefix]) != len(stack):
+            models = [model for part in divided.parts for model in part.whole]
+            giver = next((one for one in models if len(_stacks(one).get(prefix, ())) == len(stack)), None)
+            if giver is not None:
+                found[prefix] = tuple(Layer(giver, _stacks(giver)[prefix], i) for i in range(len(stack)))
+    return found
+
+
+def _stacks(model: Opened) -> dict[str, Stack]:
+    return stacks([*model.checkpoint.specs, *model.checkpoint.ties])
+
+
+def follow_layers(
+    config: Mapping[str, Any], layers: Mapping[str, Sequence[Layer]], donor: Opened
+) -> tuple[Config, list[str]]:
     """The config with counts and lists as the result's layers have them, and what should be known about it.
 
     Args:
         config: The donor's.
-        layers: For each stack that was put together, by prefix, where its layers come from.
+        layers: For each stack that is not the donor's, by prefix, where its layers come from.
+        donor: Whose it is: its own number of layers is what the config says.
     """
-    followed, notes = dict(config), list[str]()
+    followed, notes, own = dict(config), list[str](), _stacks(donor)
     for prefix, chosen in layers.items():
-        old = len(chosen[0].stack)
+        old = len(own.get(prefix, chosen[0].stack))
         place, part = _part_of(followed, prefix, old)
-        changed = _followed(part, prefix, chosen, several=len(_counted(part, old)) > 1)
+        changed = _followed(part, prefix, chosen, old, several=len(_counted(part, old)) > 1)
         if not _counted(part, old):
             notes.append(f"config.json names no number of layers that is {old}, as {prefix!r} had: check it.")
         periods = [key for key, value in part.items() if _PERIOD.search(key) and value not in (None, 0, 1)]
@@ -66,8 +94,8 @@ def _counted(config: Mapping[str, Any], count: int) -> list[str]:
     return layer_counts(config).get(count, [])
 
 
-def _followed(config: Config, prefix: str, layers: Sequence[Layer], *, several: bool) -> Config:
-    old, changed = len(layers[0].stack), dict(config)
+def _followed(config: Config, prefix: str, layers: Sequence[Layer], old: int, *, several: bool) -> Config:
+    changed = dict(config)
     for key in _counted(config, old):
         if not several or _speaks_of(key, prefix, config):
             changed[key] = len(layers)

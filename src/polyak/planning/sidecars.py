@@ -12,7 +12,7 @@ from ..checkpoint.pipeline import OWN_STEM, stem_of
 from ..checkpoint.tokenizer import FILE, SETTINGS
 from ._model import Sidecars, Step
 from .fit import HEAD, Opened, read_config
-from .follow import follow_layers
+from .follow import follow_layers, other_layers
 from .parts import Parts
 from .tables import with_vocabulary_size
 from .vocabulary import Spoken
@@ -45,8 +45,8 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken
     written = [step for step in steps if step.file is None]
     untied, tied, notes = _ties(divided, written)
     found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
-    if divided.layers and found.config is not None:
-        config, said = follow_layers(found.config, divided.layers)
+    if found.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
+        config, said = follow_layers(found.config, layers, donor)
         found = replace(found, config=config)
         notes += said
     found = _speaking(found, spoken)

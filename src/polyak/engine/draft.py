@@ -2,7 +2,7 @@
 
 .NAME.polyak/            beside OUT
     lock                 held by the merge that writes here
-    journal.jsonl        what is done and safe on disk
+    journal.jsonl        what is done and safe on disk; every line has a checksum
     model/               becomes OUT
 """
 
@@ -18,9 +18,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from ..errors import CannotResume, OutputBusy, OutputError, OutputExists
 
+_LINE = b'["%08x",%s]\n'  # CRC-32 and entry
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}
 
@@ -29,7 +31,7 @@ class Draft:
     """The folder beside `out`, locked while this object is open."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out
+        self.out = out = followed(out)
         self.home = out.parent / f".{out.name}.polyak"
         self.model = self.home / "model"
         self._lock = -1
@@ -54,6 +56,7 @@ class Draft:
         """
         try:
             with writing(self.out):
+                _refuse_files(self.out)
                 self.out.parent.mkdir(parents=True, exist_ok=True)
                 self._recover()
                 self._refuse_to_overwrite(force)
@@ -74,7 +77,7 @@ class Draft:
     def _refuse_to_overwrite(self, force: bool) -> None:
         if force:
             _refuse_what_is_no_model(self.out)
-        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        elif self.out.exists() and any(self.out.iterdir()):
             raise OutputExists(f"{self.out} is not empty. Choose another place, or replace what is there with --force.")
 
     def _take_lock(self) -> None:
@@ -91,9 +94,11 @@ class Draft:
             raise OutputBusy(f"another merge has just finished writing {self.out}. Run again.")
 
     def _continue(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
-        entries = _read_journal(self.home / "journal.jsonl")
+        journal = self.home / "journal.jsonl"
+        entries, nbytes = _read_journal(journal)
         same = bool(entries) and entries[0].get("key") == key
         if resume and same:
+            os.truncate(journal, nbytes)  # what is noted next must not be glued to half an entry
             return entries[1:] or [{}]
         if resume and entries:
             raise CannotResume(
@@ -106,13 +111,13 @@ class Draft:
                 "with --force."
             )
         shutil.rmtree(self.model, ignore_errors=True)
-        (self.home / "journal.jsonl").unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
         return []
 
     def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Append entries to the journal, safely: what they speak of must be on disk already."""
-        text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
-        self._journal.write(text.encode())
+        lines = (json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
+        self._journal.write(b"".join(_LINE % (crc32(line), line) for line in lines))
         self._journal.flush()
         os.fdatasync(self._journal.fileno())
 
@@ -175,27 +180,47 @@ def writing(place: Path) -> Generator[None]:
         raise OutputError(f"{error.filename or place} cannot be written: {error.strerror}.") from error
 
 
+def followed(out: Path) -> Path:
+    """A link stays where it is: the result goes to the folder it points to, which need not exist yet.
+
+    Raises:
+        OutputError: it points to itself.
+    """
+    try:
+        return out.resolve() if out.is_symlink() else out
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"{out} is a link to itself. Choose another place.") from error
+
+
+def _refuse_files(out: Path) -> None:
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise OutputExists(f"{path} is a file, not a folder; it is not replaced. Choose another place.")
+
+
 def _refuse_what_is_no_model(out: Path) -> None:
     """--force replaces models, not home folders."""
     if not out.exists():
         return
-    if not out.is_dir():
-        raise OutputExists(f"{out} is a file, not a folder; it is not replaced.")
     models = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "polyak.json")
     if any(out.iterdir()) and not any(list(out.glob(pattern)) for pattern in models):
         raise OutputExists(f"{out} is a folder that holds no model; --force does not replace it. Choose another place.")
 
 
-def _read_journal(path: Path) -> list[dict[str, Any]]:
-    """The whole entries of a journal; a torn last line is what a kill leaves."""
+def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The entries of a journal up to the first that is not whole, and where that begins.
+
+    A kill tears the last, a bad disk changes any.
+    """
     entries: list[dict[str, Any]] = []
-    if path.exists():
-        for line in path.read_bytes().split(b"\n"):
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                break
-    return entries
+    nbytes = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        entry = line[12:-2]
+        if line != _LINE % (crc32(entry), entry):
+            break
+        entries.append(json.loads(entry))
+        nbytes += len(line)
+    return entries, nbytes
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from ..native import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
-from .draft import Draft, writing
+from .draft import Draft, followed, writing
 from .files import Files, as_json, index_of, shards, write_text
 from .groups import grouped
 from .masking import file_metadata, steps_of
@@ -117,7 +117,7 @@ def run(
     began = time.perf_counter()
     if digest not in ALGORITHMS:
         raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
-    out = Path(os.path.abspath(out))
+    out = followed(Path(os.path.abspath(out)))
     refuse_inputs(plan, out)
     merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent())
     return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
@@ -141,7 +141,7 @@ def refuse_inputs(plan: Plan, out: Path) -> None:
         inside = Path(model.label).is_dir() and place.is_relative_to(Path(model.label).resolve())
         if inside or any(stamp.path.resolve().is_relative_to(place) for stamp in model.stamps):
             raise OutputError(f"{out} is where {name} lies ({model.label}); a merge does not write over its inputs.")
-    if out == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(out):
+    if place == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(place):
         raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another place.")
 
 

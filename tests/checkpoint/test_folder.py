@@ -12,6 +12,7 @@ import pytest
 
 from polyak import checkpoint
 from polyak.checkpoint import DTYPES, TensorSpec
+from polyak.checkpoint.hub import locate
 from polyak.checkpoint.safetensors import layout
 from polyak.errors import CheckpointError, UnsupportedFormat
 
@@ -130,6 +131,12 @@ def test_impossible_names_in_an_index_are_refused(sharded: Path, name: str):
     assert_refused(sharded)
 
 
+@pytest.mark.parametrize("text", ['{"weight_map":{"a":"one.safetensors","a":"two.safetensors"}}', '{"x":1,"x":1}'])
+def test_an_index_that_names_something_twice_is_refused(sharded: Path, text: str):
+    (sharded / "model.safetensors.index.json").write_text(text)
+    assert_refused(sharded, "index.json", "twice")
+
+
 @pytest.mark.parametrize("weight_map", [None, [], "x", {}, {"a": 1}])
 def test_an_index_of_another_form_is_refused(sharded: Path, weight_map: Any):
     write_index(sharded, weight_map)
@@ -217,6 +224,13 @@ def test_a_tensor_that_is_called_a_scale_is_no_quantiser(tmp_path: Path):
 
 def test_what_does_not_exist_is_refused(tmp_path: Path):
     assert_refused(tmp_path / "nothing", "does not exist")
+
+
+@pytest.mark.parametrize(("path", "hinted"), [("./nothing", False), ("../nothing", False), ("org/nothing", True)])
+def test_only_what_could_be_a_name_on_the_hub_is_taken_for_one(tmp_path: Path, path: str, hinted: bool):
+    with pytest.raises(CheckpointError, match="does not exist") as caught:
+        locate(path, tmp_path)
+    assert ("hf://" in str(caught.value)) == hinted
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path):

@@ -117,7 +117,7 @@ def test_a_truncated_header_is_refused_by_name(tmp_path: Path):
 
 def test_a_truncated_body_is_refused_by_name(tmp_path: Path):
     path = write(tmp_path / "a.safetensors", {"w": entry(0, 4)}, b"abc")
-    assert_refused(path, "truncated", "need 4 bytes", "has 3")
+    assert_refused(path, "truncated", "need 4 bytes", "has 3", "Download or copy it again")
 
 
 def test_bytes_after_the_tensors_are_refused(tmp_path: Path):

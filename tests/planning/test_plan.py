@@ -72,6 +72,29 @@ def test_weights_that_sum_to_zero_are_refused(tmp_path):
         )
 
 
+@pytest.mark.parametrize("method", ["linear", "multislerp", "nuslerp", "karcher"])
+@pytest.mark.parametrize("weights", [[0.1 + 0.2, -0.3], [1e-300, -1e-320], [1, -1 - 1e-12]])
+def test_weights_of_which_only_rounding_is_left_are_refused(tmp_path, method, weights):
+    models(tmp_path, a=tensors(), b=tensors(1))
+    data = {"models": ["a", "b"], "method": method, "settings": {"weight": weights}}
+    with pytest.raises(errors.SettingError, match=f"{method}.*sum to zero|must be at least 0"):
+        polyak.plan(polyak.recipe.read(data, tmp_path))
+
+
+@pytest.mark.parametrize("weight", [1e39, -1e308])
+def test_weights_that_float32_cannot_hold_are_refused(tmp_path, weight):
+    models(tmp_path, a=tensors(), b=tensors(1))
+    text = f"models: [{{path: ./a, weight: {weight}}}, ./b]\nmethod: linear\n"
+    with pytest.raises(errors.SettingError, match=r"models\[0\]\.weight must be a number that float32 can hold"):
+        polyak.plan(recipe(tmp_path, text))
+
+
+def test_an_integer_tensor_beside_a_float_one_is_refused_with_the_remedy(tmp_path):
+    models(tmp_path, a=tensors(), b={n: t.astype(np.int32) for n, t in tensors().items()})
+    with pytest.raises(errors.Mismatch, match=r"in a but I32 .* in b\n[^.]*integers do not merge[^.]*`skip: REGEX`"):
+        polyak.plan(recipe(tmp_path, "models: [./a, ./b]\nmethod: linear\n"))
+
+
 def test_a_gradient_outside_the_layers_is_refused_by_name(tmp_path):
     models(tmp_path, a=tensors(), b=tensors(1))
     text = "models: [./a, ./b]\nmethod: linear\nsettings: {weight: {gradient: [0.2, 0.8]}}\n"

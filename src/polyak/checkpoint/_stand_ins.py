@@ -81,8 +81,10 @@ def find_global(module: str, name: str, where: str) -> object:
     if found is None and module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage"):
         found = _STORAGES.get(name)
     if found is None:
-        remedy = " Save the state dict alone (`torch.save(model.state_dict(), ...)`)." if "torch" in module else ""
-        raise UnsupportedFormat(f"{where} wants to run {module[:80]}.{name[:80]}; refused.{remedy}")
+        remedy = "Save the state dict alone (`torch.save(model.state_dict(), ...)`)."
+        if "torch" not in module:
+            remedy = "Weights need no such thing: ask whoever made the file for safetensors or a plain state dict."
+        raise UnsupportedFormat(f"{where} wants to run {module[:80]}.{name[:80]}; refused. {remedy}")
     return found
 
 

@@ -152,7 +152,7 @@ def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoi
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_json(index, _once).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
         isinstance(v, str) for v in cast("dict[str, object]", weight_map).values()
     ):
@@ -162,14 +162,27 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     return cast("dict[str, str]", weight_map)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which nothing is named twice: which of two shards would hold the tensor?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"{twice!r:.80} is named twice")
+    return found
+
+
+def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> dict[str, Any]:
     """Read a JSON object, or say what is wrong with the file.
+
+    Args:
+        path: The file.
+        pairs: Makes an object of its names and values (default: the last of equal names counts).
 
     Raises:
         CheckpointError: it cannot be read, or is no JSON object.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), object_pairs_hook=pairs)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

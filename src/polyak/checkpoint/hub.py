@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError, UnsupportedFormat
 
-_HUB_NAME = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_HUB_NAME = re.compile(r"^(?P<repo>(?!\.+/)[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
 _WEIGHTS = ["*.safetensors", "*.json", "*.bin", "*.txt", "*.model", "*.jinja", "*.py"]
 
 

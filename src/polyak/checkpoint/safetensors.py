@@ -105,7 +105,10 @@ def parse_header(
         )
     if reached != data_nbytes:
         state = "truncated" if data_nbytes < reached else "longer than its header says"
-        raise CheckpointError(f"{path} is {state}: the tensors need {reached} bytes, the file has {data_nbytes}.")
+        raise CheckpointError(
+            f"{path} is {state}: the tensors need {reached} bytes, the file has {data_nbytes}. "
+            "Download or copy it again."
+        )
     return specs, offsets, cast("dict[str, str]", metadata)
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+_EPSILON, _SMALLEST = 2.0**-23, 2.0**-126  # of float32, in which methods compute
+
 
 def has_a_sum(weight: tuple[float, ...], normalize: bool) -> str | None:
     """Refuse weights that sum to zero where the result is divided by their sum."""
-    if normalize and sum(weight) == 0:
+    if normalize and cancel(weight):
         return f"the weights {list(weight)} sum to zero, so they cannot be normalised. Set `normalize: false`."
     return None
+
+
+def cancel(weight: tuple[float, ...]) -> bool:
+    """Whether nothing but rounding is left of the sum: 0.1 + 0.2 - 0.3 is 6e-17, not a number to divide by."""
+    return abs(math.fsum(weight)) <= max(len(weight) * _EPSILON * sum(map(abs, weight)), _SMALLEST)
 
 
 def is_some(weight: tuple[float, ...]) -> str | None:

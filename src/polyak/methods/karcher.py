@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 from ._api import Array, FirstPass, In, Law, Merged, PerModel, Tensors, method
 from ._passes import Gram, Products
 from ._sphere import lengths_of, reciprocal, shares_of, sum_of_tile, sum_with
+from ._weights import cancel
 
 _CANCELS = 1e-7  # length of a mean of unit vectors below which it has no direction: products are that exact
 
@@ -54,7 +55,7 @@ def karcher(
 
 @karcher.requires
 def _has_a_sum(weight: tuple[float, ...]) -> str | None:
-    return None if sum(weight) else f"the weights {list(weight)} sum to zero, so there is no mean."
+    return None if not cancel(weight) else f"the weights {list(weight)} sum to zero, so there is no mean."
 
 
 def _coefficients(products: Array, weight: Array, max_iter: int, tol: float) -> Array:

@@ -9,6 +9,7 @@ from array_api_compat import array_namespace
 from ._api import Array, Coefficient, Delta, Deltas, FirstPass, Law, method
 from ._passes import Gram, Products
 from ._sphere import lengths_of, reciprocal, shares_of
+from ._weights import cancel
 
 Along: TypeAlias = Literal["last", "first"]
 _PARALLEL = 1e-12  # square of the sine below which arc and straight line are the same
@@ -54,7 +55,7 @@ def nuslerp(
 
 @nuslerp.requires
 def _has_a_sum(weight: tuple[float, ...]) -> str | None:
-    return None if sum(weight) else f"the weights {list(weight)} sum to zero, so they do not divide the arc."
+    return None if not cancel(weight) else f"the weights {list(weight)} sum to zero, so they do not divide the arc."
 
 
 def _coefficients(products: Array, weight: Array) -> Array:

@@ -108,7 +108,7 @@ def _report(missing: list[str], differing: list[str]) -> str:
         lines += [f"  {line}" for line in differing[:_SHOWN]] + _rest(differing)
         lines.append(
             "  Different shapes usually mean different vocabularies, which `vocabulary: union` brings together, or "
-            "another architecture."
+            "another architecture; integers do not merge with floats: `skip: REGEX` keeps the base's tensor."
         )
     if missing:
         lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)

@@ -121,7 +121,7 @@ def text(value: object, place: Place) -> str:
         scalar = isinstance(value, int | float) and is_small(value)
         raise place.wanted("text", value, f'Put it in quotes: "{value}".' if scalar else "")
     if not value:
-        raise place.wanted("text", value)
+        raise place.wanted("text that is not empty", value)
     if "\0" in value or not _is_unicode(value):
         raise place.wanted("text without NUL and half surrogate pairs", value)
     return value

@@ -93,7 +93,9 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         first = found[reference.name]
         for who, spec in found.items():
             if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
-                differing.append(f"{name!r} is {_say(first)} in {reference.name} but {_say(spec)} in {who}")
+                mixed = "; integers do not merge with floats, `skip: REGEX` keeps the base's tensor"
+                hint = mixed if spec.dtype.floating != first.dtype.floating else ""
+                differing.append(f"{name!r} is {_say(first)} in {reference.name} but {_say(spec)} in {who}{hint}")
     if missing or differing:
         raise Mismatch(_report(missing, differing))
 
@@ -108,7 +110,7 @@ def _report(missing: list[str], differing: list[str]) -> str:
         lines += [f"  {line}" for line in differing[:_SHOWN]] + _rest(differing)
         lines.append(
             "  Different shapes usually mean different vocabularies, which `vocabulary: union` brings together, or "
-            "another architecture; integers do not merge with floats: `skip: REGEX` keeps the base's tensor."
+            "another architecture."
         )
     if missing:
         lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)

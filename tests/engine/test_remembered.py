@@ -8,13 +8,14 @@ import pytest
 from polyak import checkpoint, planning
 from polyak.engine import run_in_memory
 from polyak.engine.memory import merge_into
+from polyak.engine.merging import Sink
 from polyak.engine.remembered import Remembered
 from polyak.recipe import Model, Recipe, Rule, Source
 
 SHAPES = {"embed.weight": (40, 16), "layers.0.w": (24, 16), "layers.1.w": (24, 16), "layers.1.b": (24,)}
 
 
-class Arrays:
+class Arrays(Sink):
     """A sink that keeps what it was given."""
 
     def __init__(self):

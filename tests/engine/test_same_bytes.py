@@ -42,7 +42,7 @@ SETTINGS = {
     "nearswap": [{"t": 0.003}],
     "della": [{}, {"rescale": "l1"}],
 }
-OVER_THE_MODEL = {"pcb"}  # by default
+OVER_THE_MODEL = {"pcb", "ties_part"}  # by default
 CASES = [(name, settings) for name in methods.registry for settings in SETTINGS.get(name, [{}])]
 
 

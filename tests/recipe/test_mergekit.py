@@ -283,7 +283,7 @@ def test_passthrough_scales(assert_refused):
         ("merge_method: linear\nmodels: [{model: {model: {path: o/a, rev: x}}}]", ["models[0].model.model.rev"]),
         ("merge_method: linear\nmodels: [{model: 3}]", ["models[0].model must be text"]),
         ("merge_method: linear\nmodels: [{model: ./x@v1}]", ["only models on the Hub", "have revisions"]),
-        ("merge_method: linear\nmodels: [{model: +}]", ["models[0].model must be text; got ''"]),
+        ("merge_method: linear\nmodels: [{model: +}]", ["models[0].model must be text that is not empty; got ''"]),
     ],
     ids=lambda part: part[:60] if isinstance(part, str) else None,
 )

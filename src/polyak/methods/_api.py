@@ -28,7 +28,7 @@ from ._passes import Array, Request, call, parameters
 from ._stat import Stat
 
 REQUIRED = inspect.Parameter.empty  # the default of a setting that the recipe must give
-_LARGEST = (2 - 2.0**-23) * 2.0**127  # of float32, in which methods compute
+_LARGEST = (2 - 2.0**-24) * 2.0**127  # from here on numbers round to infinity in float32, in which methods compute
 
 
 class Role(enum.Enum):
@@ -139,7 +139,7 @@ class Setting:
             return "a whole number" if self.kind is int else "a number"
         if not math.isfinite(value):
             return "finite"
-        if self.kind is float and abs(value) > _LARGEST:
+        if self.kind is float and abs(value) >= _LARGEST:
             return "a number that float32 can hold"
         return str(self.range) if self.range is not None and value not in self.range else None
 

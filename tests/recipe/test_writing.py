@@ -33,7 +33,7 @@ def scalars(setting):
     if setting.kind is int:
         return st.integers(int(max(low, -99)), int(min(high, 99)))
     exclusive = bool(setting.range and setting.range.above)
-    return st.floats(low, high, exclude_min=exclusive, allow_infinity=False)
+    return st.floats(low, min(high, 1e38), exclude_min=exclusive, allow_infinity=False)
 
 
 def values(setting):

@@ -1,6 +1,7 @@
 """The JSON schema says what the reader does."""
 
 import copy
+import json
 from dataclasses import fields
 
 import pytest
@@ -165,6 +166,12 @@ def test_every_method_has_its_settings_in_the_schema(validator):
             if setting.default is not methods.REQUIRED:
                 recipe = {"models": ["a"], "method": method.name, "settings": {name: setting.default}}
                 assert validator.is_valid(recipe), (method.name, name)
+
+
+def test_settings_of_the_same_domain_share_a_definition():
+    found = schema()
+    assert found["$defs"]["settings of ties"]["properties"]["scale"] == {"$ref": "#/$defs/number"}
+    assert len(json.dumps(found)) < 200_000, "editors load the schema at every start"
 
 
 def test_every_field_is_described():

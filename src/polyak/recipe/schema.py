@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -12,7 +11,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
-    TypeAlias,
     Union,
     get_args,
     get_origin,
@@ -21,14 +19,12 @@ from typing import (
 
 from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source, Token, Vocabulary
 from ._reader import LARGEST_INTEGER
+from ._schema_values import TEXT, Schema, definition, domain, list_or, value
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting
 
-Schema: TypeAlias = dict[str, Any]
-
-_TEXT: Schema = {"type": "string", "minLength": 1}
-_TEXTS: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+_TEXTS: Schema = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
 
 
 def schema() -> Schema:
@@ -48,22 +44,24 @@ def schema() -> Schema:
             "Recipe": {
                 **_table(Recipe, methods),
                 **_ONE_OF_THREE,
-                "allOf": [_recipe_follows(method, methods) for method in methods],
+                "allOf": _recipes_follow(methods),
             },
             "Slice": _part(methods, ("slices", "modules"), "models"),
             "Module": {**_part(methods, ("modules",), "match"), **_ONE_OF_THREE},
-            "Source": {"anyOf": [_TEXT, {**_table(Source, methods), **_PATH_OR_RECIPE}]},
-            "Model": {"anyOf": [_TEXT, {**_model(methods), **_PATH_OR_RECIPE}]},
-            "Vocabulary": {"anyOf": [_TEXT, {**_table(Vocabulary, methods), **_SOURCE_OR_ROWS}]},
-            "Token": {"anyOf": [_TEXT, {**_table(Token, methods), **_ONE_TOKEN}]},
-            "Lora": {"anyOf": [_TEXT, _table(Lora, methods)]},
+            "Source": {"anyOf": [TEXT, {**_table(Source, methods), **_PATH_OR_RECIPE}]},
+            "Model": {"anyOf": [TEXT, {**_model(methods), **_PATH_OR_RECIPE}]},
+            "Vocabulary": {"anyOf": [TEXT, {**_table(Vocabulary, methods), **_SOURCE_OR_ROWS}]},
+            "Token": {"anyOf": [TEXT, {**_table(Token, methods), **_ONE_TOKEN}]},
+            "Lora": {"anyOf": [TEXT, _table(Lora, methods)]},
             "Factorisation": _table(Factorisation, methods),
             "Rule": {**_table(Rule, methods), "allOf": [_rule_follows(method) for method in methods]},
+            **{f"recipe by {method.name}": _recipe_follows(method) for method in methods},
             **{f"settings of {method.name}": _settings(method.settings.values(), lists=True) for method in methods},
             **{
                 f"models of {method.name}": {"additionalProperties": _settings(_per_model([method]))}
                 for method in methods
             },
+            **{domain(s): definition(s) for method in methods for s in method.settings.values()},
         },
     }
 
@@ -102,19 +100,27 @@ def _part(methods: list[Method], without: Iterable[str], required: str) -> Schem
     properties = {k: v for k, v in table["properties"].items() if k not in (*_SHARED, *without)}
     if required == "match":
         properties = {"match": {**_TEXTS, "description": _attributes(Module)["match"]}, **properties}
-    follows = [_recipe_follows(method, methods) for method in methods]
-    return {**table, "properties": properties, "required": [required], "allOf": follows}
+    return {**table, "properties": properties, "required": [required], "allOf": _recipes_follow(methods)}
 
 
 _LORA: Schema = {"$ref": "#/$defs/Lora"}
 _PATH_OR_RECIPE: Schema = {"oneOf": [{"required": ["path"]}, {"required": ["recipe"]}]}
 
 
-def _recipe_follows(method: Method, methods: list[Method]) -> Schema:
-    own = {s.name: s.name in method.settings and _value(method.settings[s.name]) for s in _per_model(methods)}
+def _recipes_follow(methods: Iterable[Method]) -> list[Schema]:
+    return [{"$ref": f"#/$defs/recipe by {method.name}"} for method in methods]
+
+
+def _recipe_follows(method: Method) -> Schema:
+    """The settings of a recipe, its models and the rules that name no method are those of its method."""
     unnamed = {"if": {"not": {"required": ["method"]}}, "then": {"properties": _follows(method)}}
-    models = {"items": {"properties": own}}
+    models = {"items": _model_follows(method)}
     return _when(method, {**_only_settings(method), "models": models, "rules": {"items": unnamed}})
+
+
+def _model_follows(method: Method) -> Schema:
+    own = {setting.name: value(setting) for setting in _per_model([method])}
+    return {"properties": own, "propertyNames": {"enum": [*_model([])["properties"], *own]}}
 
 
 def _rule_follows(method: Method) -> Schema:
@@ -180,10 +186,10 @@ def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
             "method": named,
             "layers": _LAYERS,
         },
-        Model: {"statistics": {"type": "object", "additionalProperties": _TEXT}},
+        Model: {"statistics": {"type": "object", "additionalProperties": TEXT}},
         Source: {
             "lora": {"anyOf": [_LORA, {"type": "array", "items": _LORA, "minItems": 1}]},
-            "recipe": {"anyOf": [_TEXT, {"$ref": "#/$defs/Recipe"}]},
+            "recipe": {"anyOf": [TEXT, {"$ref": "#/$defs/Recipe"}]},
             "layers": _LAYERS,
         },
     }  # fmt: skip
@@ -206,7 +212,7 @@ def _of(hint: Any) -> Schema:
         return {"type": "array", "items": _of(get_args(hint)[0])}
     if is_dataclass(hint) and isinstance(hint, type):
         return {"$ref": f"#/$defs/{hint.__name__}"}
-    plain: dict[Any, Schema] = {bool: {"type": "boolean"}, str: _TEXT, int: _natural(), float: {"type": "number"}}
+    plain: dict[Any, Schema] = {bool: {"type": "boolean"}, str: TEXT, int: _natural(), float: {"type": "number"}}
     return plain.get(hint, {"type": "object"})
 
 
@@ -240,54 +246,6 @@ def _per_model(methods: Iterable[Method]) -> list[Setting]:
 def _settings(settings: Iterable[Setting], *, lists: bool = False) -> Schema:
     """A table of settings; `lists` allows one value for each model in a list."""
     properties = {
-        setting.name: _list_or(_value(setting)) if lists and setting.per_model else _value(setting)
-        for setting in settings
+        setting.name: list_or(value(setting)) if lists and setting.per_model else value(setting) for setting in settings
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _list_or(value: Schema) -> Schema:
-    return {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
-
-
-def _value(setting: Setting) -> Schema:
-    leaf = _scalar(setting)
-    along = [_gradient({"anyOf": [leaf, _search(leaf, setting)]}), _LINES] if setting.kind is float else []
-    search = _search(leaf, setting)
-    case = _closed({"match": _TEXT, "value": {"anyOf": [leaf, *along, search]}}, "match", "value")
-    cases = _closed({"cases": {"type": "array", "items": case, "minItems": 1}}, "cases")
-    return {"anyOf": [leaf, *along, cases, search]}
-
-
-def _search(leaf: Schema, setting: Setting) -> Schema:
-    choices = _closed({"choices": {"type": "array", "items": leaf, "minItems": 2, "uniqueItems": True}}, "choices")
-    if setting.kind not in (float, int):
-        return _closed({"search": choices}, "search")
-    ends = {"type": "array", "items": leaf, "minItems": 2, "maxItems": 2}
-    return _closed({"search": {"anyOf": [ends, choices]}, "log": {"type": "boolean"}}, "search")
-
-
-def _gradient(leaf: Schema) -> Schema:
-    return _closed({"gradient": {"type": "array", "items": leaf, "minItems": 1}, "outside": leaf}, "gradient")
-
-
-def _closed(properties: Schema, *required: str) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
-_LINES = _closed({"lines": _closed({"alpha": {"type": "number"}, "beta": {"type": "number"}}, "alpha")}, "lines")
-
-
-def _scalar(setting: Setting) -> Schema:
-    if isinstance(setting.kind, tuple):
-        return {"enum": list(setting.kind)}
-    if setting.kind is bool:
-        return {"type": "boolean"}
-    if setting.kind is str:
-        return {"type": "string", "format": "regex"}
-    found: Schema = {"type": "integer" if setting.kind is int else "number"}
-    if setting.range is None:
-        return found
-    if math.isfinite(setting.range.low):
-        found["exclusiveMinimum" if setting.range.above else "minimum"] = setting.range.low
-    return {**found, "maximum": setting.range.high} if math.isfinite(setting.range.high) else found

@@ -33,7 +33,7 @@ $(VENV)/.torch: $(VENV)/.dev
 setup: $(VENV)/.dev ## create the environment for development
 
 test: $(VENV)/.torch ## create the environment and run every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 	$(MAKE) lint
 
 lint: $(VENV)/.dev ## style, types, import directions

@@ -28,6 +28,19 @@ JUNK = st.sampled_from(
     [None, True, 0, -1, 1.5, 2**70, "", "x", "../x", "/etc/passwd", "\0", [], [None], [5], {}, {"x": 1}, {"": []}]
 )
 
+# What PEFT writes beside the settings that an adapter needs.
+PEFT = {
+    "rank_pattern": {"q_proj": 2},
+    "alpha_pattern": {"q_proj": 4},
+    "modules_to_save": [],
+    "exclude_modules": None,
+    "layers_to_transform": None,
+    "fan_in_fan_out": False,
+    "use_rslora": False,
+    "use_dora": False,
+    "init_lora_weights": True,
+}
+
 
 def places(data: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where the values of some JSON stand, the outer ones first."""
@@ -59,6 +72,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_speaker(folder / f"speaker{i}", words, i, added=tuple(w for w in words if w == "<b>"))
     for i in range(2):
         write_adapter(folder / f"adapter{i}", i)
+    config = folder / "adapter0" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | PEFT))
     return folder
 
 

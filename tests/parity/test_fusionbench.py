@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import io
+import json
 import warnings
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +68,18 @@ def made(name: str, **options: Any) -> Any:
         from fusion_bench import method
 
         return getattr(method, name)(**options)
+
+
+RIVALS = json.loads((Path(__file__).parents[2] / "docs" / "rivals.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", RIVALS["FusionBench 0.2.33"].values())
+def test_fusionbench_has_what_the_page_says(name: str):
+    assert version("fusion_bench") == "0.2.33"
+    module, _, what = name.rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert hasattr(importlib.import_module(f"fusion_bench.method.{module}"), what)
 
 
 CASES = [

@@ -58,6 +58,12 @@ def ties(
     s = sign(sum_i w_i trimmed_i);
     tau = scale * sum_i w_i trimmed_i [w_i trimmed_i s > 0] / sum_i w_i [w_i trimmed_i s > 0].
 
+    Departures:
+        The trim is of each tensor by default, as in mergekit and PEFT; in the paper and the authors' code it is of the
+        whole model (`granularity: model`). Entries that sum to zero are dropped by default; by the authors they get the
+        sign of most entries (`zero_sum: majority`), and the negative one where those balance, where we take none. The
+        authors' code keeps k + 1 entries and all their equals, the paper k (`topk: exact`).
+
     Args:
         deltas: (k, *shape).
         kept: Which entries survive the trim.

@@ -18,6 +18,7 @@ from .follow import follow_layers, other_layers
 from .parts import Parts
 from .tables import with_vocabulary_size
 from .vocabulary import Spoken
+from .widths import follow_widths
 
 # Stale once tokenizer.json says something else.
 _DESCRIBE_TOKENS = (
@@ -51,6 +52,10 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken
     found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
     if found.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
         config, said = follow_layers(found.config, layers, donor)
+        found = replace(found, config=config)
+        notes += said
+    if found.config is not None:
+        config, said = follow_widths(found.config, divided, donor, written)
         found = replace(found, config=config)
         notes += said
     found = _speaking(found, spoken)

@@ -8,19 +8,18 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from polyak import errors, methods, recipe
-from polyak.methods import REQUIRED, Law, Method, Setting
+from _methods import NONE, ROOT, methods_compared, methods_departures, methods_settings, methods_table, table
 
-ROOT = Path(__file__).parents[1]
+from polyak import errors, methods, recipe
+
 RESULTS = ROOT / "benchmarks" / "results.json"
 ADAPTERS = ROOT / "benchmarks" / "adapters.json"
 SPECTRAL = ROOT / "benchmarks" / "spectral.json"
 VOCABULARY_RESULTS = ROOT / "benchmarks" / "vocabulary_results.json"
-NONE = "–"
 
 
 def main() -> None:
@@ -46,63 +45,6 @@ def _filled(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
         replacement = f"{start}\n{part().strip()}\n\n{end}"
         text = pattern.sub(lambda _, replacement=replacement: replacement, text)
     return text
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def methods_table() -> str:
-    """The merge methods, from what their signatures declare."""
-    found = sorted(_built_in(), key=lambda method: method.name)
-    what = ["method", "what it does", "base", "models", "random", "reads"]
-    how = ["method", "settings", "laws", "source"]
-    return f"{table(what, map(_what, found))}\n\n{table(how, map(_how, found))}"
-
-
-def _built_in() -> Iterable[Method]:
-    return (m for m in methods.registry.values() if m.fn.__module__.startswith(f"{methods.__name__}."))
-
-
-def _what(method: Method) -> list[str]:
-    low, high = method.models
-    count = str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-    base = "yes" if method.needs_base else "if there is one" if method.uses_base else "no"
-    return [f"`{method.name}`", method.summary, base, count, "yes" if method.is_random else "no", _reads(method)]
-
-
-def _how(method: Method) -> list[str]:
-    settings = "<br>".join(_setting(s) for s in method.settings.values()) or NONE
-    laws = ", ".join(law.name.lower() for law in Law if law in method.laws) or NONE
-    return [f"`{method.name}`", settings, laws, method.source]
-
-
-def _setting(setting: Setting) -> str:
-    if isinstance(setting.kind, tuple):
-        kind = " | ".join(setting.kind)
-    else:
-        kind = {bool: "true | false", int: "whole number", float: "number", str: "pattern"}[setting.kind]
-    kind += f" {setting.range}" if setting.range else ""
-    kind += ", one a model" if setting.per_model else ""
-    default = f"default `{setting.default}`" if setting.kind is str else _default(setting.default)
-    return f"`{setting.name}`: {kind}; {default}"
-
-
-def _default(default: object) -> str:
-    if default is REQUIRED:
-        return "required"
-    if isinstance(default, bool):
-        return f"default {str(default).lower()}"
-    return f"default {default:g}" if isinstance(default, float) else f"default {default}"
-
-
-def _reads(method: Method) -> str:
-    if Law.ELEMENTWISE not in method.laws:
-        tiles = "in tiles of whole rows" if Law.ROWS in method.laws else "a whole tensor at a time"
-        return f"{tiles}, with first passes" if method.passes else tiles
-    return "in tiles, with first passes" if method.passes else "in tiles, once"
 
 
 def keys_of(definition: str) -> Callable[[], str]:
@@ -246,7 +188,13 @@ def fisher_accuracy() -> str:
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
     "docs/adapters.md": {"adapters": adapters_benchmark},
-    "docs/choosing-a-method.md": {"methods": methods_table, "speed of decompositions": spectral_benchmark},
+    "docs/choosing-a-method.md": {
+        "methods": methods_table,
+        "methods compared": methods_compared,
+        "settings of methods": methods_settings,
+        "departures of methods": methods_departures,
+        "speed of decompositions": spectral_benchmark,
+    },
     "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},
     "docs/recipes.md": {
         "keys of a recipe": keys_of("Recipe"),

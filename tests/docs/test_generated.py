@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +21,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def generate() -> ModuleType:
+def tables() -> Iterator[ModuleType]:
+    """The part of the generator that writes the tables of methods."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        yield importlib.import_module("_methods")
+
+
+@pytest.fixture(scope="module")
+def generate(tables: ModuleType) -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -59,8 +69,46 @@ def test_recipes_documents_every_exit_code():
 
 def test_the_table_of_methods_has_every_method_and_no_other():
     methods.load_all()
-    rows = documented("choosing-a-method.md", "(methods)")["methods"]
-    assert set(rows) == {m.name for m in methods.registry.values() if m.fn.__module__.startswith("polyak.methods.")}
+    wanted = {m.name for m in methods.registry.values() if m.fn.__module__.startswith("polyak.methods.")}
+    for part in ("methods", "methods compared", "settings of methods", "departures of methods"):
+        assert set(documented("choosing-a-method.md", f"({part})")[part]) == wanted
+
+
+def test_every_method_says_where_it_departs_from_its_source(tables):
+    methods.load_all()
+    assert [m.name for m in tables._by_name() if tables.departures(m) == tables.NONE] == []
+    assert tables.departures(methods.resolve("linear")) == "None known."
+    assert tables.departures(methods.resolve("regmean")).startswith(
+        "The ridge is ours: the authors invert without one."
+    )
+
+
+def test_the_rivals_methods_are_ours(tables):
+    methods.load_all()
+    assert {name for theirs in json.loads(tables.RIVALS.read_text()).values() for name in theirs} <= set(
+        methods.registry
+    )
+    also_in = tables._also_in(methods.resolve("ties"))
+    assert also_in == "mergekit 0.1.5, PEFT 0.21, FusionBench 0.2.33, merge-and-rebase"
+    assert tables._also_in(methods.resolve("median")) == tables.NONE
+
+
+def test_times_of_methods_become_a_column(tables, monkeypatch, tmp_path):
+    methods.load_all()
+    monkeypatch.setattr(tables, "SPEEDS", tmp_path / "methods.json")
+    assert "ns a parameter" not in tables.methods_compared()
+    assert "method_speed.py" in tables.methods_compared()
+    rows = [
+        {"work": "ties, 500M", "ns_per_parameter": 4.25, "cpu_ns_per_parameter": 6.127},
+        {"work": 'ties, granularity "model", 500M', "ns_per_parameter": 9.0, "cpu_ns_per_parameter": 9.0},
+        {"work": "linear, 500M", "ns_per_parameter": 1.5},
+    ]
+    found = {"machine": {"CPU": "one"}, "commands": "method_speed.py", "rows": rows}
+    (tmp_path / "methods.json").write_text(json.dumps(found))
+    lines = {line.split("`")[1]: line for line in tables.methods_compared().splitlines() if line.startswith("| `")}
+    assert "| 4.25; 6.13 CPU |" in lines["ties"]
+    assert "| 1.5 |" in lines["linear"]
+    assert "(CPU: one)" in tables.methods_compared()
 
 
 def documented(page: str, part: str) -> dict[str, list[str]]:

@@ -75,3 +75,11 @@ def test_mergekits_settings_are_a_mean_by_weight_of_what_agrees_with_the_sign_of
     wanted = (weighted * agrees).sum(0) / np.where(share == 0, 1, share)
     found = ties(deltas, weight=weight.tolist(), density=0.4, topk="exact", zero_sum="positive")
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_rescaling_gives_each_model_its_l1_norm_back_before_the_election():
+    deltas = [[1, 2, 3, 4, 0], [0, 0, 0, -1, -9]]
+    alone = ties(deltas[:1], density=0.4, topk="exact", rescale="l1")
+    np.testing.assert_allclose(alone, [0, 0, 10 * 3 / 7, 10 * 4 / 7, 0], rtol=1e-6)
+    together = ties(deltas, density=[0.4, 0.2], topk="exact", rescale="l1", function="sum")
+    np.testing.assert_allclose(together, [0, 0, 10 * 3 / 7, 10 * 4 / 7, -10], rtol=1e-6)

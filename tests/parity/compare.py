@@ -17,8 +17,8 @@ FLOAT32_UNITS = 8
 def assert_same_tensors(ours: Tensors, theirs: Tensors, inputs: Sequence[Tensors]) -> None:
     """Check names, shapes and dtypes, and that every entry is equal to one unit in the last place.
 
-    In float32 the unit is that of the largest number that enters the sum, FLOAT32_UNITS of them: nothing is
-    rounded on the way out, and where a weight is nearly cancelled its own last place is below the arithmetic's.
+    Where a weight is nearly cancelled its own last place is below that of the arithmetic, which is float32: of the
+    largest number that enters the sum, FLOAT32_UNITS units in its last place.
     """
     assert_same_specs(ours, theirs)
     for name, found in ours.items():
@@ -33,11 +33,12 @@ def assert_same_specs(ours: Tensors, theirs: Tensors) -> None:
 def too_far(found: torch.Tensor, wanted: torch.Tensor, inputs: Sequence[Tensors], name: str) -> torch.Tensor:
     """Where two results differ by more than `assert_same_tensors` allows."""
     apart = (found.double() - wanted.double()).abs()
-    if found.dtype != torch.float32:
-        return apart > torch.maximum(unit(found), unit(wanted))
     stored = [model[name].float() for model in inputs if name in model]
-    largest = torch.stack([t.abs() for t in (found, wanted, *stored)]).amax(0)
-    return apart > FLOAT32_UNITS * unit(largest)
+    largest = torch.stack([t.float().abs() for t in (found, wanted, *stored)]).amax(0)
+    arithmetic = FLOAT32_UNITS * unit(largest)
+    if found.dtype == torch.float32:
+        return apart > arithmetic
+    return apart > torch.stack([unit(found), unit(wanted), arithmetic]).amax(0)
 
 
 def unit(numbers: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,9 @@ METHODS = {
     "ties, at least one entry": "merge_method: ties" + EVERY_DENSITY % 0.0001,
     "ties, not normalised": "merge_method: ties\nparameters: {normalize: false, int8_mask: true}" + EXPERTS,
     "ties, lambda": "merge_method: ties\nparameters: {lambda: 0.4}" + EXPERTS,
+    "ties, rescaled": "merge_method: ties\nparameters: {rescale: true}" + EXPERTS,
+    "ties, some rescaled, a density of each layer": "merge_method: ties\n"
+    "parameters: {rescale: [{filter: mlp, value: true}, {value: false}], density: [0.2, 0.9], lambda: 0.5}" + WEIGHED,
     "ties, a negative weight": "merge_method: ties" + NEGATIVE,
     "dare_linear, nothing dropped": "merge_method: dare_linear" + WEIGHED,
     "dare_linear, nothing dropped, normalised": "merge_method: dare_linear\n"

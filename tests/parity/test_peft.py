@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +227,12 @@ def test_peft_loads_an_extraction_that_gives_the_tuned_model_back(case: str, tmp
     with torch.no_grad():
         want, got = tuned(**INPUT)["logits"], loaded(case, place, "out")(**INPUT)["logits"]
     assert (got - want).abs().max() <= 1e-4 * want.abs().max()
+
+
+def test_peft_has_what_the_page_says():
+    from peft.tuners.lora.model import LoraModel
+
+    source = inspect.getsource(LoraModel)
+    rivals = json.loads((Path(__file__).parents[2] / "docs" / "rivals.json").read_text(encoding="utf-8"))
+    named = [name for names in rivals["PEFT 0.21"].values() for name in names.split(", ")]
+    assert [name for name in named if f'"{name}"' not in source] == []

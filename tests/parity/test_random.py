@@ -39,9 +39,10 @@ def assert_kept_by_chance(found: Tensors, whole: Tensors) -> None:
         assert abs(kept - DENSITY * entries) <= allowed, f"{name}: {kept} of {entries}"
 
 
+@pytest.mark.parametrize("shape", ["llama", "bert", "gpt2"])
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della_linear", "della"])
-def test_as_many_entries_survive(families, run_both, method):
-    family = families("llama")
+def test_as_many_entries_survive(families, run_both, method, shape):
+    family = families(shape)
     whole = deltas(family / "expert-3", family / "base")
     for out in run_both(family, f"merge_method: {method}\n{ONE}"):
         assert_kept_by_chance(deltas(out, family / "base"), whole)

@@ -26,7 +26,7 @@ def paths(recipe):
 def test_every_translated_setting_exists(name):
     known = methods.resolve(name).settings
     translation = TRANSLATIONS[name]
-    wanted = {p.setting for p in translation.parameters if p.setting and p.neutral is None} | set(translation.always)
+    wanted = {p.setting for p in translation.parameters if p.setting} | set(translation.always)
     assert wanted <= set(known)
     for parameter in translation.parameters:
         if parameter.setting in known:
@@ -240,7 +240,6 @@ def test_passthrough_scales(assert_refused):
             ["normalize is a gradient of what is not"],
         ),
         (f"merge_method: ties\n{BASE_A_B}parameters: {{density: 1.5}}", ["parameters.density must be between 0 and 1"]),
-        (f"merge_method: ties\n{BASE_A_B}parameters: {{rescale: true}}", ["parameters.rescale cannot be used", "yet"]),
         (f"merge_method: ties\n{A_B}", ["has no 'base_model'", "'ties'"]),
         ("merge_method: ties\nbase_model: o/a\nmodels: [{model: o/a}]", ["models", "got 0"]),
         ("merge_method: linear\nmodels: [{model: o/a}, {model: o/a}]", ["models[1] is a model that is listed before"]),

@@ -97,6 +97,53 @@ def test_a_vision_tower_moves_from_one_clip_into_another(place):
         torch.testing.assert_close((found.get_image_features(PIXELS), found.get_text_features(IDS)), wanted)
 
 
+OTHER_TOWER = """
+method: passthrough
+modules:
+  - match: ^text_|^logit_scale
+    models: [./a]
+  - match: ^visual_projection
+    models: [./b]
+  - match: .*
+    models: [./tower]
+"""
+
+
+def test_a_vision_tower_of_another_width_brings_its_part_of_the_config(place):
+    write(place, a=clip(), b=clip(hidden_size=32, intermediate_size=40, num_hidden_layers=3))
+    text = OTHER_TOWER.replace("./tower", "./b")
+    assert any("has the vision_config of b" in note for note in polyak.plan(loads(text)).notes)
+    found = merged(text, transformers.CLIPModel)
+    b = transformers.CLIPModel.from_pretrained("b").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(found.get_image_features(PIXELS), b.get_image_features(PIXELS))
+    sizes = {key: config()[key]["hidden_size"] for key in ("text_config", "vision_config")}
+    depths = {key: config()[key]["num_hidden_layers"] for key in sizes}
+    assert (sizes, depths) == ({"text_config": 16, "vision_config": 32}, {"text_config": 2, "vision_config": 3})
+    fewer = text.replace("./b]\n", "{path: ./b, layers: [1, 3], stack: vision_model.encoder.layers}]\n")
+    fewer = fewer.replace(fewer[fewer.index("{path") : fewer.index("}]") + 1], "./b", 1)  # not of the projection
+    assert len(merged(fewer, transformers.CLIPModel, "fewer").vision_model.encoder.layers) == 2
+    assert config("fewer")["vision_config"] | {"num_hidden_layers": 3} == config()["vision_config"]
+
+
+def test_a_tower_that_is_a_model_by_itself_brings_its_whole_config(place):
+    tower = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**{**EYE, "hidden_size": 32}))
+    write(place, a=clip(), b=clip(hidden_size=32), tower=tower)
+    prefixes = {name.startswith("vision_model.") for name in stored("tower")}  # that depends on transformers' version
+    prefixed = "./tower" if prefixes == {True} else "{path: ./tower, add_prefix: vision_model.}"
+    found = merged(OTHER_TOWER.replace("./tower", prefixed), transformers.CLIPModel)
+    assert found.config.vision_config.hidden_size == 32
+    for name, tensor in stored("tower").items():
+        torch.testing.assert_close(found.state_dict()[f"vision_model.{name.removeprefix('vision_model.')}"], tensor)
+
+
+def test_a_module_of_another_width_that_no_part_of_the_config_speaks_of_is_told(place):
+    write(place, a=vit(), b=transformers.ViTForImageClassification(transformers.ViTConfig(**EYE, num_labels=5)))
+    text = "method: passthrough\nmodules: [{match: ^vit, models: [./a]}, {match: .*, models: [./b]}]\n"
+    notes = polyak.plan(loads(text)).notes
+    assert any("config.json is that of a, but 2 tensors have the shapes of b" in note for note in notes)
+
+
 @pytest.mark.parametrize("said", ["", ", layers: [0, 3], stack: vision_model.encoder.layers"])
 def test_a_vision_tower_of_another_depth_brings_its_number_of_layers(place, said):
     write(place, a=clip(), b=clip(num_hidden_layers=3))

@@ -1,9 +1,8 @@
-"""Pipelines of several models: refused with what to do, which then works."""
+"""Pipelines of several models: merged as a whole, or model by model."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 
 import polyak
 from polyak import errors
-from polyak.cli import app
 from polyak.engine import run
 from polyak.engine.verify import verify
 from polyak.recipe import loads
@@ -43,28 +41,107 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refusal(folder: str) -> str:
-    with pytest.raises(errors.UnsupportedFormat) as caught:
-        polyak.plan(loads(f"method: linear\nmodels: [./{folder}, ./second]\n"))
+def refusal(text: str) -> str:
+    with pytest.raises(errors.PolyakError) as caught:
+        polyak.plan(loads(text))
     return str(caught.value)
 
 
-def test_a_pipeline_is_refused_with_a_command_for_each_model_and_the_commands_work(place):
-    from typer.testing import CliRunner
+WHOLE = "method: linear\nmodels: [./first, {path: ./second, weight: 3}]\n"
 
-    said = refusal("first")
-    assert "is a pipeline of several models (model_index.json)" in said
-    assert re.findall(r"polyak merge (\w+)\.yaml OUT/(\w+) --force", said) == [("text_encoder",) * 2, ("unet",) * 2]
-    shutil.copytree("first", "OUT")
-    for command in re.findall("polyak (.*--force)", said):
-        arguments = command.split()
-        component = Path(arguments[1]).stem
-        Path(arguments[1]).write_text(RECIPE.format(component))
-        assert CliRunner().invoke(app, arguments).exit_code == 0
-        with polyak.open(Path("OUT", component)) as merged:
-            assert merged.read("down.0.weight").tolist() == [[2, 2, 2]] * 2
-    assert Path("OUT/text_encoder/model.safetensors").is_file()
-    assert Path("OUT/scheduler/scheduler_config.json").is_file()
+
+@pytest.mark.parametrize("shard_nbytes", [24, 1000])
+def test_a_pipeline_is_merged_model_by_model_and_everything_else_comes_from_the_first(place, shard_nbytes):
+    run(polyak.plan(loads(WHOLE)), "out", shard_nbytes=shard_nbytes)
+    for name in ("unet", "text_encoder"):
+        with polyak.open(Path("out", name)) as model:
+            assert model.specs.keys() == {"down.0.weight", "up.0.weight"}
+            assert model.read("down.0.weight").tolist() == [[2.5] * 3] * 2
+    shards = ["-00001-of-00002.safetensors", "-00002-of-00002.safetensors", ".safetensors.index.json"]
+    ends = shards if shard_nbytes == 24 else [".safetensors"]
+    assert held("out/unet") == ["config.json", *(f"diffusion_pytorch_model{end}" for end in ends)]
+    assert held("out/text_encoder") == ["config.json", *(f"model{end}" for end in ends)]
+    assert held("out") == [
+        "README.md", "model_index.json", "polyak.json", "recipe.yaml", "scheduler", "text_encoder", "tokenizer", "unet"
+    ]  # fmt: skip
+    assert json.loads(Path("out/unet/config.json").read_text()) == UNET
+    for name in ("model_index.json", "scheduler/scheduler_config.json"):
+        assert Path("out", name).read_bytes() == Path("first", name).read_bytes()
+
+
+def held(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_what_was_merged_is_a_pipeline_that_can_be_verified_and_merged_again(place):
+    run(polyak.plan(loads(WHOLE)), "out")
+    checked = verify(Path("out"), inputs=True)
+    assert (checked.tensors, checked.differing) == (4, ())
+    assert checked.inputs == {"first": "unchanged", "second": "unchanged"}
+    run(polyak.plan(loads("method: linear\nmodels: [./out, ./first]\n")), "again")
+    nested = "method: linear\nmodels: [{name: out, recipe: {method: linear, models: [./first, {path: ./second, "
+    run(polyak.plan(loads(nested + "weight: 3}]}}, ./first]\n")), "at-once")
+    for folder in ("again", "at-once"):
+        with polyak.open(folder) as model:
+            assert model.read("unet/up.0.weight")[0, 0] == 1.75
+    Path("out/unet/diffusion_pytorch_model.safetensors").write_bytes(
+        Path("first/unet/diffusion_pytorch_model.safetensors").read_bytes()
+    )
+    assert verify(Path("out")).differing == ("unet/down.0.weight was changed", "unet/up.0.weight was changed")
+
+
+def test_rules_go_by_the_folder_of_a_model_and_what_is_skipped_keeps_the_base(place):
+    text = "base: ./first\nmodels: [./second]\nmethod: task_arithmetic\nskip: ^text_encoder/\ndtype: float16\n"
+    run(polyak.plan(loads(f"{text}rules: [{{match: ^unet/up, settings: {{scale: 0.5}}}}]\n")), "out")
+    with polyak.open("out") as model:
+        assert [model.read(f"unet/{name}.0.weight")[0, 0] for name in ("down", "up")] == [3, 2]
+        assert model.read("text_encoder/up.0.weight")[0, 0] == 1
+    assert "dtype" not in json.loads(Path("out/unet/config.json").read_text())
+
+
+def test_the_config_of_a_model_of_transformers_follows_its_dtype(place):
+    run(polyak.plan(loads(f"{WHOLE}dtype: bfloat16\n")), "out")
+    assert json.loads(Path("out/text_encoder/config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_killed_merge_of_pipelines_goes_on(place, monkeypatch):
+    from polyak.engine.files import Files
+
+    run(polyak.plan(loads(WHOLE)), "whole")
+    closing = Files.close
+
+    def fail(self: Files) -> None:
+        closing(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Files, "close", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run(polyak.plan(loads(WHOLE)), "out", shard_nbytes=24)
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert not Path("out").exists()
+    assert run(polyak.plan(loads(WHOLE)), "out", shard_nbytes=24, resume=True).resumed == 4
+    assert verify(Path("out")).differing == ()
+
+
+def test_pipelines_that_do_not_fit_together_are_refused_by_name(place):
+    assert "nothing is left of text_encoder, which the pipeline of first needs" in refusal(f"{WHOLE}skip: ^text_enc")
+    assert "text_encoder/down.0.weight" in refusal(WHOLE.replace("./second", "./second/unet"))
+    shutil.rmtree("second/text_encoder")
+    assert "text_encoder/down.0.weight" in refusal(WHOLE)
+
+
+def test_a_quantised_model_of_a_pipeline_is_refused_by_its_folder(place):
+    config = {"model_type": "clip_text_model", "quantization_config": {"quant_method": "bitsandbytes"}}
+    Path("second/text_encoder/config.json").write_text(json.dumps(config))
+    assert "second/text_encoder is a quantised model" in refusal(WHOLE)
+
+
+def test_a_link_out_of_a_pipeline_is_refused(place):
+    Path("secret").write_text("{}")
+    Path("first/scheduler/scheduler_config.json").unlink()
+    Path("first/scheduler/scheduler_config.json").symlink_to(Path("secret").absolute())
+    assert "is a link out of the folder" in refusal(WHOLE)
 
 
 def test_a_component_keeps_the_names_and_the_config_that_diffusers_reads(place):
@@ -90,4 +167,4 @@ def test_a_component_with_a_second_precision_beside_it_is_read_in_its_own(place)
 def test_a_pipeline_without_weights_is_refused_as_such(place):
     for name in ("unet", "text_encoder"):
         shutil.rmtree(Path("first", name))
-    assert "is a pipeline (model_index.json), and none of its folders holds weights" in refusal("first")
+    assert "is a pipeline (model_index.json), and none of its folders holds weights" in refusal(WHOLE)

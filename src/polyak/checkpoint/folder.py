@@ -10,7 +10,7 @@ from typing import Any, cast
 from ..errors import CheckpointError, UnsupportedFormat
 from ._api import Bytes, Checkpoint
 from .pickled import open_pickled
-from .pipeline import INDEX, OWN_STEM, refuse_pipeline
+from .pipeline import INDEX, OWN_STEM, open_pipeline
 from .safetensors import SafetensorsFile
 
 # How quantisers name what they keep beside, or instead of, a weight.
@@ -68,6 +68,8 @@ def _open_model(folder: Path) -> Checkpoint:
     for name, reader in readers:
         if name in held:
             return reader(inside(folder, name))
+    if INDEX in held:
+        return open_pipeline(folder, open_folder)
     _refuse_what_is_no_model(folder, held)
     singles = [name for name in held if name.endswith(".safetensors")]
     if len(singles) == 1:
@@ -86,8 +88,6 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
-    if INDEX in held:
-        refuse_pipeline(folder)
     if "adapter_config.json" in held:
         raise UnsupportedFormat(
             f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedFormat
+from ._api import Bytes, Checkpoint
 
 INDEX = "model_index.json"
 OWN_STEM = "diffusion_pytorch_model"  # what the files of its own models begin with, not those of transformers
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".gguf")
 
 
 def stem_of(config: Mapping[str, Any]) -> str:
@@ -18,22 +20,59 @@ def stem_of(config: Mapping[str, Any]) -> str:
     return OWN_STEM if "_diffusers_version" in config else "model"
 
 
-def refuse_pipeline(folder: Path) -> None:
-    """Refuse a pipeline, whose models are merged one at a time.
+class Pipeline(Checkpoint):
+    """The models of a pipeline as one: every tensor's name begins with its model's folder, as in `unet/...`."""
+
+    def __init__(self, folder: Path, components: Mapping[str, Checkpoint]) -> None:
+        self.label, self.folder = str(folder), folder
+        self._components = components
+        named = [(name, of_one) for name, of_one in components.items()]
+        self.specs = {f"{n}/{t}": replace(spec, name=f"{n}/{t}") for n, one in named for t, spec in one.specs.items()}
+        self.ties = {f"{n}/{alias}": f"{n}/{t}" for n, one in named for alias, t in one.ties.items()}
+        self.stamps = tuple(stamp for _, one in named for stamp in one.stamps)
+
+    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        component, _, tensor = name.partition("/")
+        self._components[component].read_into(tensor, start, stop, out)
+
+    def close(self) -> None:
+        for component in self._components.values():
+            component.close()
+
+
+def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipeline:
+    """Open all models of a pipeline.
 
     Raises:
-        UnsupportedFormat: always; it names the models of the pipeline and the command for each.
+        UnsupportedFormat: none of its folders holds weights, or one holds such as cannot be read.
     """
-    commands = "".join(f"\n  polyak merge {name}.yaml OUT/{name} --force" for name in _models(folder))
-    if not commands:
+    if not (found := models_in(folder)):
         raise UnsupportedFormat(f"{folder} is a pipeline ({INDEX}), and none of its folders holds weights.")
-    raise UnsupportedFormat(
-        f"{folder} is a pipeline of several models ({INDEX}), which are merged one at a time. Copy it to OUT, write a "
-        f"recipe for each model that is to be merged, in which every path ends with the folder of that model, and put "
-        f"the results in place:{commands}"
-    )
+    return Pipeline(folder, {path.name: opener(path) for path in found})
 
 
-def _models(folder: Path) -> list[str]:
-    held = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    return [shlex.quote(path.name) for path in held if any(path.glob("*.safetensors")) or any(path.glob("*.bin"))]
+def models_in(folder: Path) -> list[Path]:
+    """The folders of a pipeline that hold weights."""
+    held = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in held if any(one.name.endswith(_WEIGHTS) for one in path.iterdir())]
+
+
+def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
+    """The folders of a pipeline that tensors of these names belong to; none if this is no pipeline."""
+    if folder is None or not (folder / INDEX).is_file():
+        return []
+    first = dict.fromkeys(name.partition("/")[0] for name in names)
+    found = [path for path in models_in(folder) if path.name in first]
+    return found if len(found) == len(first) else []
+
+
+def files_beside(folder: Path) -> Iterator[str]:
+    """What a pipeline holds beside weights and the configs of its models, by path in the folder."""
+    yield INDEX
+    yield from (path.name for path in sorted(folder.glob("*.py")))
+    models = models_in(folder)
+    for part in (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")):
+        for path in sorted(part.iterdir()):
+            stale = path.name.endswith((*_WEIGHTS, ".index.json")) or (part in models and path.name == "config.json")
+            if not stale and (path.is_file() or path.is_symlink()) and not path.name.startswith("."):
+                yield f"{part.name}/{path.name}"

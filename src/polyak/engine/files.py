@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import TensorSpec
 from ..checkpoint.safetensors import layout
-from ..planning import Step
+from ..planning import Sidecars, Step
 from .draft import Draft, writing
 
 SYNC_NBYTES = 64 * 2**20  # written bytes that are sent to the disk together, while the merge goes on
+_SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 
 
-def shards(steps: Iterable[Step], shard_nbytes: int, stem: str) -> dict[str, list[Step]]:
-    """Which steps go to which file: the model in shards of at most `shard_nbytes`, heads in files of their own."""
-    parts: list[list[Step]] = []
-    room = 0
+def files_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
+    """Which steps go to which file: a model in shards of at most `shard_nbytes`, heads in files of their own."""
+    models: dict[str, list[Step]] = {} if sidecars.stems else {sidecars.stem: []}
     own: dict[str, list[Step]] = {}
     for step in steps:
         if step.file is not None:
             own.setdefault(step.file, []).append(step)
             continue
+        component = step.out.name.partition("/")[0]
+        stem = f"{component}/{sidecars.stems[component]}" if sidecars.stems else sidecars.stem
+        models.setdefault(stem, []).append(step)
+    return {name: part for stem, one in models.items() for name, part in _shards(one, shard_nbytes, stem).items()} | own
+
+
+def _shards(steps: Iterable[Step], shard_nbytes: int, stem: str) -> dict[str, list[Step]]:
+    parts: list[list[Step]] = []
+    room = 0
+    for step in steps:
         if not parts or step.out.nbytes > room:
             parts.append([])
             room = max(shard_nbytes, step.out.nbytes)
         parts[-1].append(step)
         room -= step.out.nbytes
     names = [f"{stem}-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
-    return dict(zip([f"{stem}.safetensors"] if len(parts) == 1 else names, parts, strict=True)) | own
+    return dict(zip([f"{stem}.safetensors"] if len(parts) == 1 else names, parts, strict=True))
 
 
-def index_of(files: Mapping[str, list[Step]]) -> dict[str, Any] | None:
-    """The index of a model in several shards; None for one file."""
-    parts = {name: steps for name, steps in files.items() if all(step.file is None for step in steps)}
-    if len(parts) == 1:
-        return None
-    weight_map = {step.out.name: name for name, steps in parts.items() for step in steps}
+def indices_of(files: Mapping[str, list[Step]]) -> dict[str, dict[str, Any]]:
+    """The indices of models in several shards, by the names of their files."""
+    sharded: dict[str, list[str]] = {}
+    for name in files:
+        if found := _SHARD.fullmatch(name):
+            sharded.setdefault(f"{found[1]}.safetensors.index.json", []).append(name)
+    return {index: _index({name: files[name] for name in names}) for index, names in sharded.items()}
+
+
+def _index(parts: Mapping[str, list[Step]]) -> dict[str, Any]:
+    weight_map = {stored_name(step, name): Path(name).name for name, steps in parts.items() for step in steps}
     total = sum(step.out.nbytes for steps in parts.values() for step in steps)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+
+
+def stored_name(step: Step, file: str) -> str:
+    """What a tensor is called in its file: models of a pipeline do not name their own folder."""
+    folder = file.rpartition("/")[0]
+    return step.out.name.removeprefix(f"{folder}/") if folder and step.file is None else step.out.name
 
 
 @dataclass
@@ -69,23 +90,24 @@ class Files:
         self._fds: list[int] = []
         with writing(draft.out):
             for name, steps in files.items():
-                self._create(draft.model / name, [step.out for step in steps], steps[0].file, metadata(name))
+                self._create(draft.model / name, steps, metadata(name), [stored_name(step, name) for step in steps])
         self._lock = threading.Condition()
         self._pending: list[Mapping[str, Any]] = []
         self._nbytes, self._closing, self._failure = 0, False, None
         self._thread = threading.Thread(target=self._sync_often, name="polyak-sync", daemon=True)
         self._thread.start()
 
-    def _create(self, path: Path, specs: list[TensorSpec], file: str | None, metadata: Mapping[str, str]) -> None:
+    def _create(self, path: Path, steps: list[Step], metadata: Mapping[str, str], stored: list[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        specs = [replace(step.out, name=name) for step, name in zip(steps, stored, strict=True)]
         head, offsets = layout(specs, metadata)
         end = max([len(head), *(offsets[s.name] + s.nbytes for s in specs)])
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._fds.append(fd)
         _reserve(fd, end)
         os.pwrite(fd, head, 0)
-        for spec in specs:
-            self._places[file, spec.name] = _Place(fd, offsets[spec.name])
+        for step, name in zip(steps, stored, strict=True):
+            self._places[step.file, step.out.name] = _Place(fd, offsets[name])
 
     def write(self, step: Step, start: int, data: Any) -> None:
         """Write bytes of a tensor, beginning with its entry `start`; from any thread."""

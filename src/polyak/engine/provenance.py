@@ -72,7 +72,8 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
     """A model card in the Hub's format: YAML for machines, then words."""
     recipe = recipes.dump(plan.recipe)
     models = [name for name in plan.models if name != BASE]
-    head = ["---", "library_name: transformers", "tags:", "- merge", "- polyak", "---", ""]
+    library = "diffusers" if plan.sidecars.stems else "transformers"
+    head = ["---", f"library_name: {library}", "tags:", "- merge", "- polyak", "---", ""]
     rows = [f"| {name} | `{found.label}` |" for name, found in plan.inputs.items()]
     return "\n".join(
         [

@@ -19,7 +19,7 @@ from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .draft import Draft, followed, writing
-from .files import Files, as_json, index_of, shards, write_text
+from .files import Files, as_json, files_of, indices_of, write_text
 from .groups import grouped
 from .masking import file_metadata, steps_of
 from .merging import Merger, prepare
@@ -149,7 +149,7 @@ class _Merge:
     def __init__(self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress) -> None:
         self._plan, self._algorithm, self._progress = plan, algorithm, progress
         self._draft = Draft(out)
-        self._layout = shards(plan.steps, shard_nbytes, plan.sidecars.stem)
+        self._layout = files_of(plan.steps, shard_nbytes, plan.sidecars)
         self._shard_nbytes = shard_nbytes
         self._number = {(s.file, s.out.name): i for i, s in enumerate(plan.steps)}
         self._leaves: dict[tuple[int, int], tuple[bytes, list[bytes]]] = {}
@@ -257,16 +257,11 @@ class _Merge:
                 write_text(model / "config.json", as_json(side.config))
             for name, contents in side.written.items():
                 write_text(model / name, contents if isinstance(contents, str) else as_json(contents))
-            for path in side.copied:
-                target = (
-                    model
-                    / ("additional_chat_templates" if path.parent.name == "additional_chat_templates" else "")
-                    / path.name
-                )
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, target)
-            if (index := index_of(self._layout)) is not None:
-                write_text(model / f"{side.stem}.safetensors.index.json", as_json(index))
+            for name, path in side.files.items():
+                (model / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, model / name)
+            for name, index in indices_of(self._layout).items():
+                write_text(model / name, as_json(index))
             write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))
             write_text(model / "README.md", card(self._plan, used))
             write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs)))

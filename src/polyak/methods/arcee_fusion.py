@@ -61,9 +61,13 @@ def arcee_fusion(
     importance_i = |tau_i| KL(softmax(theta_row) || softmax(theta_0,row)), the rows taken as if they were logits and
     1e-8 added to every probability.
 
-    Quartiles are the importances at the places int(q (n - 1)) of all n in ascending order, exactly, and zero where that
-    is the first place (in fewer than five entries); mergekit takes them from a random million, and the divergences
-    in float32, in which those of close models are mostly rounding.
+    Quartiles are the importances at the places int(q (n - 1)) of all n in ascending order, and zero where that is the
+    first place (in fewer than five entries).
+
+    Departures:
+        mergekit takes the quartiles from a random million entries, and the divergences in float32, in which those of
+        close models are mostly rounding; of fewer than five entries it takes the least importance for the first
+        quartile.
 
     Args:
         tensors: (1, *shape).

@@ -35,6 +35,9 @@ def aswudi(
 
     There is nothing to tune. One eigendecomposition a matrix, in float64.
 
+    Departures:
+        None known.
+
     Args:
         deltas: (k, *shape).
         name: The tensor's name.

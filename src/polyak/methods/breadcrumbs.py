@@ -38,9 +38,13 @@ def breadcrumbs(
     that follow, else 0;
     tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
 
-    The authors' code keeps int(d n), which is nothing in rows of fewer than 1 / d entries. Where int(gamma n) and
-    the kept exceed n, fewer count as outliers (mergekit; the authors' code keeps fewer instead): a density of 1
-    keeps everything. Among equal magnitudes the lowest index counts as the largest.
+    Where int(gamma n) and the kept exceed n, fewer count as outliers: a density of 1 keeps everything. Among equal
+    magnitudes the lowest index counts as the largest.
+
+    Departures:
+        The paper takes percentiles of each layer, the authors' code of each row, which is the default. That code keeps
+        int(d n), which is nothing in rows of fewer than 1 / d entries, and where outliers and the kept exceed n it
+        keeps fewer; mergekit takes fewer for outliers, as here.
 
     Args:
         deltas: (k, *shape).

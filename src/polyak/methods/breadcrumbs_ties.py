@@ -51,7 +51,9 @@ def breadcrumbs_ties(
     s = sign(sum_i w_i sparse_i);
     tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
 
-    A combination of mergekit's; no paper has it.
+    Departures:
+        A combination of mergekit's; no paper has it. mergekit trims each tensor, adds up (`function: sum`), and keeps
+        int(d n) entries even if that is none.
 
     Args:
         deltas: (k, *shape).

@@ -35,6 +35,10 @@ def cart(
     For vectors it is the average: differences from it sum to zero. Decompositions are as those of `tsv_m`; null
     directions count for nothing.
 
+    Departures:
+        The code that this follows takes matrices of attention and MLP alone, here all but `exclude` are taken. Null
+        directions count for nothing.
+
     Args:
         deltas: (k, *shape).
         name: The tensor's name.

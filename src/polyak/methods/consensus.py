@@ -50,6 +50,10 @@ def consensus(
 
     The authors choose lambda_i for every task from 0.2 to 0.6 by its validation accuracy, and scale from 0 to 1.
 
+    Departures:
+        The authors choose lambda_i for every task on validation data; here it is given. Their TIES trims the whole
+        model and breaks zero sums by majority: `granularity: model` and `zero_sum: majority`.
+
     Args:
         deltas: (k, *shape).
         kept: Which entries survive the trim of TIES.

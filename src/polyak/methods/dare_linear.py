@@ -32,6 +32,9 @@ def dare_linear(
     sparse_i = m_i tau_i / d_i, where m_i is 1 with probability d_i, independently for every entry;
     tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
 
+    Departures:
+        None from the paper. mergekit, and no paper, restores L1 norms: `rescale: l1`.
+
     Args:
         deltas: (k, *shape).
         chance: A number in [0, 1) for each model and entry; an entry is kept where it is below the density.

@@ -53,6 +53,10 @@ def dare_ties(
     s = sign(sum_i w_i sparse_i);
     tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
 
+    Departures:
+        The authors' code trims to TIES' own 0.2 after the drop and breaks zero sums by majority; here, as in mergekit,
+        nothing is trimmed, and zero sums are dropped. mergekit restores L1 norms and adds up.
+
     Args:
         deltas: (k, *shape).
         chance: A number in [0, 1) for each model and entry; an entry is kept where it is below the density.

@@ -43,8 +43,11 @@ def dc_merge(
     that have the sign of sum_t M_t, and 0 outside T blocks of k x k on its diagonal; tau = scale * U M V^T.
 
     The authors' code for adapters also smooths singular values; that for full fine-tunes, which this is, does not.
-    Among equal magnitudes the lowest index stays. Null directions (singular values of at most 1e-6 of the largest) are
-    dropped, and decompositions are as those of `tsv_m`.
+    Among equal magnitudes the lowest index stays. Decompositions are as those of `tsv_m`.
+
+    Departures:
+        Null directions (singular values of at most 1e-6 of the largest) are dropped. The smoothing of singular values
+        that the authors' code for adapters has is not built.
 
     Args:
         deltas: (k, *shape).

@@ -36,9 +36,13 @@ def della(
     s = sign(sum_i w_i sparse_i), where 0 counts as positive;
     tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
 
-    A row is what shares its first index; a vector is one row. A row of one entry keeps it with probability d (the
-    authors' code divides by zero), and a density of 1 keeps everything. Among equal magnitudes the first counts as the
-    largest.
+    A row is what shares its first index; a vector is one row. A row of one entry keeps it with probability d, and a
+    density of 1 keeps everything. Among equal magnitudes the first counts as the largest.
+
+    Departures:
+        epsilon is half of the paper's. For a row of one entry the authors' code divides by zero; tensors of more than
+        two dimensions it does not merge. mergekit and sd-mecha rescale all entries by one factor (`rescale: l1`), which
+        is not right in expectation.
 
     Args:
         deltas: (k, *shape).

@@ -34,6 +34,9 @@ def della_linear(
 
     sparse_i as in `della`; tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
 
+    Departures:
+        As `della`; the paper always elects.
+
     Args:
         deltas: (k, *shape).
         chance: A number in [0, 1) for each model and entry; an entry is kept where it is below its probability.

@@ -48,6 +48,9 @@ def emr(
     tau_i gamma > 0, and rho_i = size(tau_i) / size(masked unified). base + rho_i * mask_i * unified is model i, nearly;
     open that file as a checkpoint to have it. The unified delta alone is much too long to be a good model of all tasks.
 
+    Departures:
+        The authors' main script has `rescale: official`; the default is the paper's.
+
     Args:
         deltas: (k, *shape).
         sizes: L1 sizes of each delta, then of the unified delta behind each mask.

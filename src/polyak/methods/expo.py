@@ -19,6 +19,9 @@ def expo(deltas: Deltas, *, alpha: Annotated[float, In(0, math.inf)] = 0.3) -> D
 
     theta_1 + alpha (theta_1 - theta_0) = theta_0 + (1 + alpha) tau.
 
+    Departures:
+        None known.
+
     Args:
         deltas: (1, *shape).
         alpha: How far beyond the model; the paper searches between 0.1 and 0.5.

@@ -49,9 +49,13 @@ def fisher(
     Where every w_i F_i is zero, and for tensors of which no model has Fisher information, the models are averaged
     with the weights w_i. With equal Fisher information for all this is `linear`.
 
-    The paper has no floor. The authors' code floors F at 1e-6, and by default only the first model's, so that what no
-    model knows anything about stays with that model: their target task. `floored: all` gives the mean there.
-    Real Fisher information is often below 1e-6: look at yours, or lower the floor.
+    A floor under the first model's F alone leaves what no model knows anything about with that model: the target task.
+    `floored: all` gives the mean there. Real Fisher information is often below 1e-6: look at yours, or lower the floor.
+
+    Departures:
+        None from the authors' code, which floors F at 1e-6 and by default only the first model's. The paper has no
+        floor. FusionBench and others square the gradient of a whole batch, which is not Fisher information: `polyak
+        measure fisher` squares that of every example.
 
     Args:
         tensors: (k, *shape).

@@ -32,9 +32,12 @@ def iso_cts(
     (1 - U_c U_c^T) w_t tau_t. With U = [U_1 ... U_T U_c], S and V likewise,
     tau = scale * mean(S) polar(U) polar(V)^T, where polar(X) = P Q^T for X = P Sigma Q^T.
 
-    Where there is no room for own directions (k_t = 0) it is Iso-C. Null directions (singular values of at most 1e-6
-    of the largest) are dropped everywhere and do not count in the mean; the authors' code keeps them, with arbitrary
-    vectors. Decompositions are as those of `tsv_m`.
+    Where there is no room for own directions (k_t = 0) it is Iso-C. Decompositions are as those of `tsv_m`.
+
+    Departures:
+        Null directions (singular values of at most 1e-6 of the largest) are dropped everywhere and do not count in the
+        mean; the authors' code keeps them, with arbitrary vectors. Embeddings and heads are left out, by the authors
+        text_projection alone.
 
     Args:
         deltas: (k, *shape).

@@ -40,8 +40,11 @@ def karcher(
     the angle between mu and theta_i, until |v| < tol.
 
     All steps are taken on the coefficients of the models, from their inner products in float64. Models without length
-    count for the length only; where the directions cancel, the result is sum_i w_i theta_i (mergekit starts from
-    the first model). mergekit has no weights.
+    count for the length only; where the directions cancel, the result is sum_i w_i theta_i.
+
+    Departures:
+        mergekit has no weights, starts from the first model where the directions cancel, and leaves out tensors shorter
+        than `tol`.
 
     Args:
         tensors: (k, *shape).

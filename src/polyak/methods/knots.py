@@ -44,9 +44,12 @@ def knots(
     For a matrix, X = [w_1 tau_1 ... w_T tau_T] = U S V^T; with V^T cut into T blocks of columns V_t, the
     representations R_t = S V_t are merged into R as `ties` does, and tau = scale * U R.
 
-    Made for adapters (`lora:` on a model). Trimming is per tensor; the authors trim the representations of all layers
-    as one vector. They drop singular values up to 1e-5, here it is up to 1e-6 of the largest. The signs of
-    singular vectors cancel; where singular values are equal, the basis is arbitrary, and so is what is trimmed.
+    Made for adapters (`lora:` on a model). The signs of singular vectors cancel; where singular values are equal, the
+    basis is arbitrary, and so is what is trimmed.
+
+    Departures:
+        Trimming is per tensor; the authors trim the representations of all layers as one vector. They drop singular
+        values up to 1e-5, here it is up to 1e-6 of the largest.
 
     Args:
         deltas: (k, *shape).

@@ -35,6 +35,9 @@ def knots_dare(
     With the basis U and the representations R_t of `knots`, tau = scale * U sum_t m_t R_t / density, where m_t is 1
     with probability `density`, independently for every entry.
 
+    Departures:
+        Singular values are dropped up to 1e-6 of the largest; by the authors up to 1e-5.
+
     Args:
         deltas: (k, *shape).
         name: The tensor's name.

@@ -23,6 +23,9 @@ def linear(tensors: Tensors, *, weight: Coefficient, normalize: bool = True) -> 
     Equal weights give the uniform soup; weights by number of examples give FedAvg; geometric weights over
     the checkpoints of a run give their exponential moving average.
 
+    Departures:
+        None known.
+
     Args:
         tensors: (k, *shape).
         weight: Weight of each model; may be negative.

@@ -19,8 +19,11 @@ def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
 
     scale * tau_m, where m is the model of the largest |tau_m|.
 
-    Of two deltas that differ in nothing but sign, the positive one is taken, whatever the order of the models; other
-    implementations take that of the first or the last model.
+    Of two deltas that differ in nothing but sign, the positive one is taken, whatever the order of the models.
+
+    Departures:
+        Of deltas that differ in nothing but sign the authors' code takes the last model's. It scales by 0.5 where
+        models were tuned apart from each other; the default here is 1.
 
     Args:
         deltas: (k, *shape).

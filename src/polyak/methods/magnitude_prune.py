@@ -37,6 +37,9 @@ def magnitude_prune(
     trimmed_i = tau_i where |tau_i| is among the max(1, int(density n)) largest of n entries, else 0;
     tau = scale * sum_i w_i trimmed_i; with `normalize`, divided by sum_i w_i.
 
+    Departures:
+        The trim of TIES, which its paper does not use alone; PEFT has it for adapters.
+
     Args:
         deltas: (k, *shape).
         kept: Which entries survive the trim.

@@ -48,8 +48,10 @@ def mats(
     Grams need no ridge. It ends before `iterations` once the residual is 1e-12 of the right side.
 
     With Grams and many iterations this is `regmean` without shrinking, with Fisher information `fisher` without a
-    floor: those solve directly. The paper's block Fisher (K-FAC) is not built. Tensors without the statistic get the
-    weighted mean of the deltas.
+    floor: those solve directly. Tensors without the statistic get the weighted mean of the deltas.
+
+    Departures:
+        The paper's block Fisher (K-FAC) is not built.
 
     Args:
         deltas: (k, *shape).

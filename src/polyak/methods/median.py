@@ -19,6 +19,9 @@ def median(tensors: Tensors) -> Merged:
 
     The middle value; of an even number of models the mean of the two middle values.
 
+    Departures:
+        None known.
+
     Args:
         tensors: (k, *shape).
     """

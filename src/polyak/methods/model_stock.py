@@ -35,9 +35,13 @@ def model_stock(
     t mean_i(theta_i) + (1 - t) theta_0, where t = k c / (1 + (k - 1) c) and c is the mean over pairs of models of
     the cosine between their deltas.
 
-    Two deltas of no length have a cosine of 1, one of no length and another have 0. Where 1 + (k - 1) c is nearly
-    zero (1e-6) the base stays. mergekit, beyond not clamping, takes products of two norms to be at least 1e-6,
-    which draws tensors with tiny deltas towards the base.
+    Two deltas of no length have a cosine of 1, one of no length and another have 0. Where 1 + (k - 1) c is nearly zero
+    (1e-6) the base stays.
+
+    Departures:
+        The authors released no code. By default c is not taken below 0: t would be negative there. mergekit does not
+        clamp, and takes products of two norms to be at least 1e-6, which draws tensors with tiny deltas towards the
+        base. FusionBench averages angles in place of their cosines.
 
     Args:
         deltas: (k, *shape).

@@ -36,9 +36,11 @@ def multislerp(
     sum_i w_i |tau_i| * m / |m|, where m = sum_i w_i tau_i / |tau_i|, weights sum to 1, and tau = theta where there is
     no base. Where |m| is below eps the directions cancel, and the result is sum_i w_i tau_i.
 
-    The source goes from the mean direction into the plane that touches the sphere there, averages in it and comes
-    back. That average is zero for every input, so it is left out here. mergekit fails where more than two
-    directions cancel.
+    The source goes from the mean direction into the plane that touches the sphere there, averages in it and comes back.
+    That average is zero for every input, so it is left out here.
+
+    Departures:
+        None in numbers; mergekit fails where more than two directions cancel.
 
     Args:
         deltas: (k, *shape).

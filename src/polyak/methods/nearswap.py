@@ -21,7 +21,8 @@ def nearswap(deltas: Deltas, *, t: Annotated[float, In(0, math.inf)] = 1e-4) -> 
 
     theta_0 + min(1, t / |tau|) tau: each entry's delta, clipped to [-t, t].
 
-    mergekit divides by at least 1e-6, so that a t below 1e-6 has less effect there on deltas below 1e-6.
+    Departures:
+        mergekit divides by at least 1e-6, so that a t below 1e-6 has less effect there on deltas below 1e-6.
 
     Args:
         deltas: (1, *shape).

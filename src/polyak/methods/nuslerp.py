@@ -40,7 +40,9 @@ def nuslerp(
     angle between the two deltas and tau = theta where there is no base. Along the straight line,
     (1 - t) tau_1 + t tau_2, where sin^2 Omega < 1e-12 or one has no length.
 
-    mergekit takes what has no length to be orthogonal to the other, and weights whose sum is below 1e-6 to be equal.
+    Departures:
+        mergekit takes what has no length to be orthogonal to the other, and weights whose sum is below 1e-6 to be
+        equal; it finds angles in the dtype of the inputs, here they are found in float64.
 
     Args:
         deltas: (2, *shape).

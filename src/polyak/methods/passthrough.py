@@ -18,6 +18,9 @@ def passthrough(tensors: Tensors, *, scale: float = 1.0) -> Merged:
 
     scale * theta_1.
 
+    Departures:
+        None known.
+
     Args:
         tensors: (1, *shape).
         scale: What they are multiplied by.

@@ -66,8 +66,11 @@ def pcb(
     theta_0 + scale * sum_i S_i w_i C_i / max(sum_i S_i, 1e-12).
 
     Quantiles are the sorted entries at int(clip d), int((1 - clip) d - 1) and int((1 - ratio) d) of d. Where all
-    numbers are equal, q is 0 (the authors' code divides by zero). beta is multiplied by exp(-k), which changes no S but
-    lets more than 88 models be merged.
+    numbers are equal, q is 0. beta is multiplied by exp(-k), which changes no S but lets more than 88 models be merged.
+
+    Departures:
+        The default is one of four forms in the authors' repository. Where all numbers are equal, the authors' code
+        divides by zero.
 
     Args:
         deltas: (k, *shape).

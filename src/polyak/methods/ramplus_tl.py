@@ -43,8 +43,10 @@ def ramplus_tl(
     lambda_i tau_i, where lambda_i = 1 + r min(alpha, rho_i), and rho_i is the number of model i's changes that are
     shared over the number that are its own: averaging weakens what is shared, so the rest is strengthened.
 
-    The numbers are counted in each tensor by itself (mergekit's tensor-local variant); the paper counts over the whole
-    model.
+    The numbers are counted in each tensor by itself.
+
+    Departures:
+        The paper counts changes over the whole model; this is mergekit's tensor-local variant.
 
     Args:
         deltas: (k, *shape).

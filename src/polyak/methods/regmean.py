@@ -36,8 +36,9 @@ def regmean(
     Tensors without a Gram - biases, norms, embeddings - are averaged with the weights. A convolution's inputs are the
     patches under its kernel.
 
-    The ridge is ours: the authors invert without one. Their paper shrinks with a = 0.9; their configurations have 0.1
-    for some models. Their Grams include padding; ours do not.
+    Departures:
+        The ridge is ours: the authors invert without one. Their paper shrinks with a = 0.9; their configurations have
+        0.1 for some models. Their Grams include padding; ours do not.
 
     Args:
         tensors: (k, *shape).

@@ -63,7 +63,9 @@ def sce(
     zero, else 0; w_i = mean square of selected_i over the sum of them; s = sign(sum_i selected_i);
     tau = scale * sum_i w_i selected_i [selected_i s > 0] / sum_i w_i [selected_i s > 0].
 
-    mergekit divides by at least 1e-6, so that what only a model of tiny weight has is shrunk there.
+    Departures:
+        mergekit divides by at least 1e-6, so that what only a model of tiny weight has is shrunk there, and weighs
+        models alike where all mean squares are tiny (`tiny: alike`).
 
     Args:
         deltas: (k, *shape).

@@ -30,7 +30,8 @@ def slerp(tensors: Tensors, products: Annotated[Products, FirstPass(_products)],
     (1 - t) theta_1 + t theta_2, where |cos Omega| > 0.9995 or a tensor has no length (at most 1e-8): so for
     most tensors of models that were tuned from one base.
 
-    mergekit takes a tensor without length to be orthogonal to the other.
+    Departures:
+        mergekit takes a tensor without length to be orthogonal to the other.
 
     Args:
         tensors: (2, *shape).

@@ -36,9 +36,11 @@ def svc(
     the merge's delta is M = U S V^T. Along u_r let a = u_r^T M, a_t = u_r^T tau_t and
     s_t = <a, a_t> / max(|a_t|^2, 1e-12); tau = U diag(gamma_r S_r) V^T with gamma_r = T / sum_t max(alpha, s_t).
 
-    Vectors stay as the merge has them. gamma has no upper limit but 1 / alpha: a merge that was scaled down is
-    inflated again, so its scale should be 1. Null directions (singular values of at most 1e-6 of the largest) are
-    dropped; M is decomposed as `tsv_m` does.
+    Vectors stay as the merge has them. gamma has no upper limit but 1 / alpha: a merge that was scaled down is inflated
+    again, so its scale should be 1. M is decomposed as `tsv_m` does.
+
+    Departures:
+        Null directions (singular values of at most 1e-6 of the largest) are dropped.
 
     Args:
         deltas: (1 + T, *shape); the first is the merge's.

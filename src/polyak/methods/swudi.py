@@ -40,6 +40,9 @@ def swudi(
     C and D are made of deltas that are divided by their norm, so that one time suits all matrices. One
     eigendecomposition a matrix, in float64.
 
+    Departures:
+        None known.
+
     Args:
         deltas: (k, *shape).
         name: The tensor's name.

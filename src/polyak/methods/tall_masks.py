@@ -49,6 +49,10 @@ def tall_masks(
     model i, nearly; open that file as a checkpoint to have it. The merged model is rounded to its dtype, and
     so is what the masks cut from it: write it with `dtype: float32` where that matters.
 
+    Departures:
+        The authors choose lambda_i for every task on validation data; here it is given. Their TIES trims the whole
+        model and breaks zero sums by majority: `granularity: model` and `zero_sum: majority`.
+
     Args:
         deltas: (k, *shape).
         kept: Which entries survive the trim of TIES.

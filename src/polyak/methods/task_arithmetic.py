@@ -23,6 +23,9 @@ def task_arithmetic(deltas: Deltas, *, weight: Coefficient, scale: float = 1.0, 
     A negative weight makes a model forget its task. `weight: [1, 1, -1]` for models trained on (a, b, c) is the
     analogy a + (b - c).
 
+    Departures:
+        None known.
+
     Args:
         deltas: (k, *shape).
         weight: Weight of each model; may be negative.

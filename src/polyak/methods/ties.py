@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
 from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum, Top
-from ._sparsify import Granularity, TopK, survivors, trimmed
+from ._sparsify import Granularity, TopK, before_and_after, norm_kept, survivors, trimmed
+
+Rescale: TypeAlias = Literal["none", "l1"]
 
 
 def _survivors(density: tuple[float, ...], topk: TopK, granularity: Granularity) -> Top | None:
     return survivors(density, topk, granularity)
 
 
+def _norms(rescale: Rescale) -> Sum | None:
+    return Sum(_before_and_after, fused=_norms_of_tile) if rescale == "l1" else None
+
+
+def _before_and_after(deltas: Array, kept: Cut | None) -> Array:
+    return before_and_after(deltas, trimmed(deltas, kept))
+
+
 def _majority(granularity: Granularity, zero_sum: ZeroSum) -> Sum | None:
     return Sum(_votes, scope=granularity, fused=_votes_of_tile) if zero_sum == "majority" else None
 
 
-def _votes(deltas: Array, kept: Cut | None, weight: Array) -> Array:
-    return votes(weight * trimmed(deltas, kept))
+def _votes(deltas: Array, kept: Cut | None, norms: Array | None, weight: Array) -> Array:
+    return votes(weight * _sparse(deltas, kept, norms, weight))
 
 
 @method(
@@ -30,12 +40,14 @@ def _votes(deltas: Array, kept: Cut | None, weight: Array) -> Array:
 def ties(
     deltas: Deltas,
     kept: Annotated[Cut | None, FirstPass(_survivors)],
+    norms: Annotated[Array | None, FirstPass(_norms)],
     majority: Annotated[Array | None, FirstPass(_majority)],
     *,
     weight: Coefficient,
     density: Annotated[Array, PerModel(0.2, In(0, 1))],
     topk: TopK = "official",
     granularity: Granularity = "tensor",
+    rescale: Rescale = "none",
     function: Function = "mean",
     zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
@@ -46,9 +58,16 @@ def ties(
     s = sign(sum_i w_i trimmed_i);
     tau = scale * sum_i w_i trimmed_i [w_i trimmed_i s > 0] / sum_i w_i [w_i trimmed_i s > 0].
 
+    Departures:
+        The trim is of each tensor by default, as in mergekit and PEFT; in the paper and the authors' code it is of the
+        whole model (`granularity: model`). Entries that sum to zero are dropped by default; by the authors they get the
+        sign of most entries (`zero_sum: majority`), and the negative one where those balance, where we take none. The
+        authors' code keeps k + 1 entries and all their equals, the paper k (`topk: exact`).
+
     Args:
         deltas: (k, *shape).
         kept: Which entries survive the trim.
+        norms: L1 norms of the deltas before and after the trim.
         majority: Sum of all elected signs, to break sums of exactly zero.
         weight: Weight of each model in election and merge; the paper has 1.
         density: Share of entries that each model keeps; the paper has 0.2.
@@ -56,20 +75,43 @@ def ties(
             max(1, k), as the paper, the lowest index among equals.
         granularity: Over what the entries compete: each `tensor`, or the whole `model` as in the paper and the
             authors' code.
+        rescale: `l1` restores each tensor's L1 norm after the trim (mergekit, on request); `none`.
         function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
         zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's; `majority` gives them
             the sign of most entries (the authors' code, which takes the negative where they balance; we take
             none), at the cost of one more pass over all inputs; `positive` gives them that sign (mergekit).
         scale: The paper's lambda.
     """
-    return scale * elect(weight * trimmed(deltas, kept), weight, function, sign_of_majority(majority, zero_sum))
+    weighted = weight * _sparse(deltas, kept, norms, weight)
+    return scale * elect(weighted, weight, function, sign_of_majority(majority, zero_sum))
 
 
-def _votes_of_tile(deltas: Any, kept: Cut | None, weight: Any) -> list[float]:
+def _sparse(deltas: Array, kept: Cut | None, norms: Array | None, weight: Array) -> Array:
+    sparse = trimmed(deltas, kept)
+    return sparse if norms is None else sparse * norm_kept(norms, weight)
+
+
+def _norms_of_tile(deltas: Any, kept: Cut | None) -> Any:
+    import numpy as np
+
+    from ..kernels.sparsify import magnitudes
+
+    before = magnitudes(deltas)
+    _trim_tile(deltas, kept)
+    return np.concatenate([before, magnitudes(deltas)])
+
+
+def _votes_of_tile(deltas: Any, kept: Cut | None, norms: Any, weight: Any) -> list[float]:
     from ..kernels.elect import sign_votes
 
-    _trim_tile(deltas, kept)
+    _sparsify_tile(deltas, kept, norms, weight)
     return [sign_votes(deltas, weight)]
+
+
+def _sparsify_tile(deltas: Any, kept: Cut | None, norms: Any, weight: Any) -> None:
+    _trim_tile(deltas, kept)
+    if norms is not None:
+        deltas *= norm_kept(norms, weight)[:, None]
 
 
 def _trim_tile(deltas: Any, kept: Cut | None) -> None:
@@ -84,12 +126,14 @@ def _fused(
     out: Any,
     deltas: Any,
     kept: Cut | None,
+    norms: Any,
     majority: Any,
     *,
     weight: Any,
     density: Any,
     topk: TopK,
     granularity: Granularity,
+    rescale: Rescale,
     function: Function,
     zero_sum: ZeroSum,
     scale: float,
@@ -97,5 +141,5 @@ def _fused(
     from ..kernels.elect import FUNCTIONS
     from ..kernels.elect import elect as elect_tile
 
-    _trim_tile(deltas, kept)
+    _sparsify_tile(deltas, kept, norms, weight)
     elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)

@@ -37,6 +37,9 @@ def ties_part(
     The other models only vote. `polyak learn adamerging --set trim=true` nests one such merge a model and learns
     their coefficients. Entries whose votes sum to exactly zero are dropped.
 
+    Departures:
+        Entries whose votes sum to exactly zero are dropped; in the authors' code they get the sign of most entries.
+
     Args:
         deltas: (k, *shape); the first is whose part is wanted.
         kept: Which entries survive the trim.

@@ -20,6 +20,9 @@ def trimmed_mean(tensors: Tensors, *, trim: Annotated[float, In(0, 0.5)] = 0.1) 
     The mean of what is left when the int(trim k) largest and as many of the smallest of k values are taken away;
     at least one value is left, two of an even k, so that a trim of 0.5 is the median.
 
+    Departures:
+        None known.
+
     Args:
         tensors: (k, *shape).
         trim: Share of the models that is taken away at either end: the paper's beta, which is to be at least the

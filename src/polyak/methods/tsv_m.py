@@ -30,11 +30,14 @@ def tsv_m(
     number of models and r the smaller dimension. U = [U_1 ... U_T], and S and V likewise;
     tau = scale * polar(U) diag(S) polar(V)^T, where polar(X) = P Q^T for X = P Sigma Q^T.
 
-    One model comes back as it is. For more models than r the authors' code keeps no direction, and with that nothing.
-    Null directions (singular values of at most 1e-6 of the largest) have arbitrary vectors; they are dropped,
-    from the deltas and from U and V. Singular vectors come from the eigenvectors of the smaller Gram matrix, in
-    float64, or where those are not exact enough from a singular value decomposition: where a kept direction lies below
-    1e-5 of the largest.
+    One model comes back as it is. Singular vectors come from the eigenvectors of the smaller Gram matrix, in float64,
+    or where those are not exact enough from a singular value decomposition: where a kept direction lies below 1e-5 of
+    the largest.
+
+    Departures:
+        For more models than r the authors' code keeps no direction, and with that nothing. Null directions (singular
+        values of at most 1e-6 of the largest) have arbitrary vectors, and are dropped here, from the deltas and from U
+        and V. Embeddings and heads are left out, by the authors text_projection alone.
 
     Args:
         deltas: (k, *shape).

@@ -18,6 +18,9 @@ def wise_ft(deltas: Deltas, *, alpha: Fraction = 0.5) -> Delta:
 
     (1 - alpha) theta_0 + alpha theta_1 = theta_0 + alpha tau.
 
+    Departures:
+        None known.
+
     Args:
         deltas: (1, *shape).
         alpha: 0 gives the base, 1 the model; the paper takes 0.5 where there is no data to choose by.

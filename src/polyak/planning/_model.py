@@ -104,17 +104,28 @@ class Sidecars:
         copied: Files that are copied from the donor as they are.
         donor: The model they come from.
         written: Other files, by name: JSON, or text.
-        code: Those of `copied` that are Python: never run by polyak, but perhaps by who loads the model.
+        placed: Files that are copied from the donor into folders, by their path in the result.
+        stems: For pipelines, what the names of each model's tensor files begin with, by the model's folder.
+        files: Where `copied` and `placed` go, by path in the result.
+        code: Those of them that are Python: never run by polyak, but perhaps by who loads the model.
     """
 
     config: Mapping[str, Any] | None = None
     copied: tuple[Path, ...] = ()
     donor: str = ""
     written: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    placed: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    stems: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        templates = "additional_chat_templates"
+        where = {path: f"{templates}/" if path.parent.name == templates else "" for path in self.copied}
+        return {f"{folder}{path.name}": path for path, folder in where.items()} | dict(self.placed)
 
     @property
     def code(self) -> tuple[str, ...]:
-        return tuple(path.name for path in self.copied if path.suffix == ".py")
+        return tuple(name for name in self.files if name.endswith(".py"))
 
     @property
     def stem(self) -> str:

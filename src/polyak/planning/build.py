@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,13 +47,7 @@ def plan(
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
     methods.load_all()
-    if recipe.adapter is not None:
-        raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
-    if searched := sought(recipe):
-        raise RecipeError(
-            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task "
-            "TASK -o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
-        )
+    _refuse_what_is_no_merge(recipe)
     recipe = with_shared(recipe)
     shelf = Shelf(opening or open_source, recipe.folder, given or {})
     donor = shelf.donor(recipe)
@@ -69,12 +63,31 @@ def plan(
     opened = [one for _, one in shelf.in_order()]
     side, notes = result_sidecars(donor, divided, steps, spoken)
     side = with_template(side, recipe.chat_template, opened)
-    notes = [*notes, *([] if recipe.vocabulary else compare(opened, steps))]
-    notes += [note for builder in builders for note in builder.measured.notes]
+    notes = [*notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {one.name: one.checkpoint for one in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
+
+
+def _refuse_what_is_no_merge(recipe: Recipe) -> None:
+    if recipe.adapter is not None:
+        raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
+    if searched := sought(recipe):
+        raise RecipeError(
+            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task "
+            "TASK -o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
+        )
+
+
+def _notes(
+    recipe: Recipe, opened: Sequence[Opened], steps: Sequence[Step], builders: Sequence[_Builder]
+) -> Iterator[str]:
+    """What should be known of tokens and statistics."""
+    if not recipe.vocabulary:
+        yield from compare(opened, steps)
+    for builder in builders:
+        yield from builder.measured.notes
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:

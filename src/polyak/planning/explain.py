@@ -26,8 +26,9 @@ def explain(plan: Plan) -> str:
     dtypes = Counter(step.out.dtype.name for step in plan.steps)
     lines += ["", f"dtypes: {', '.join(f'{n} x {name}' for name, n in dtypes.most_common())}"]
     if plan.sidecars.donor:
-        files = ", ".join(path.name for path in plan.sidecars.copied) or "none"
-        has = "config.json" if plan.sidecars.config is not None else "no config.json"
+        files = ", ".join(plan.sidecars.files) or "none"
+        own = plan.sidecars.config is not None or plan.sidecars.stems
+        has = "config.json" if own else "no config.json"
         written = f"; written: {', '.join(plan.sidecars.written)}" if plan.sidecars.written else ""
         lines.append(f"config and tokenizer from {plan.sidecars.donor}: {has}; copied: {files}{written}")
     return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
@@ -92,7 +93,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "models": {name: model.label for name, model in plan.models.items()},
         "statistics": {name: found.label for name, found in plan.statistics.items()},
         "donor": plan.sidecars.donor,
-        "copied": [path.name for path in plan.sidecars.copied],
+        "copied": list(plan.sidecars.files),
         "notes": list(plan.notes),
         "steps": [_step_data(step) for step in plan.steps],
     }

@@ -18,7 +18,7 @@ _NUMBERS = re.compile(r"(?:_layers|layer_?(?:ids|idx|idxs|indices|indexes)|_idxs
 # Lists that may be as long as the stack by chance.
 _NO_LAYERS = re.compile(r"architectures|_token_ids?$|_tokens$|_mean$|_std$|(?:image|patch|kernel|window)_size|stride")
 _PERIOD = re.compile(r"_pattern$|_step$|_interval$|_period$|_freq(?:uency)?$|^first_k_dense|_every_n_layers$")
-_PLACES = {"encoder": r"encoder", "decoder": r"decoder", "text": r"text|language", "vision": r"vision|visual"}
+PLACES = {"encoder": r"encoder", "decoder": r"decoder", "text": r"text|language", "vision": r"vision|visual"}
 
 Config = dict[str, Any]
 
@@ -79,7 +79,7 @@ def _part_of(config: Config, prefix: str, count: int) -> tuple[str, Config]:
     nested = {key: cast("Config", value) for key, value in config.items() if isinstance(value, dict)}
     fitting = {key: value for key, value in nested.items() if _counted(value, count)}
     for key, value in fitting.items():
-        if any(re.search(words, prefix) and re.search(words, key) for words in _PLACES.values()):
+        if any(re.search(words, prefix) and re.search(words, key) for words in PLACES.values()):
             return key, value
     if not _counted(config, count) and len(fitting) == 1:
         return next(iter(fitting.items()))

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
-from ..checkpoint.pipeline import OWN_STEM, stem_of
+from ..checkpoint.folder import inside, read_json
+from ..checkpoint.pipeline import OWN_STEM, components_of, files_beside, models_in, stem_of
 from ..checkpoint.tokenizer import FILE, SETTINGS
+from ..errors import Mismatch
 from ._model import Sidecars, Step
 from .fit import HEAD, Opened, read_config
 from .follow import follow_layers, other_layers
 from .parts import Parts
 from .tables import with_vocabulary_size
 from .vocabulary import Spoken
+from .widths import follow_widths
 
 # Stale once tokenizer.json says something else.
 _DESCRIBE_TOKENS = (
@@ -43,10 +46,16 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken
         spoken: The tokens of the result.
     """
     written = [step for step in steps if step.file is None]
+    if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
+        return pipeline_sidecars(donor, components, [step.out for step in written])
     untied, tied, notes = _ties(divided, written)
     found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
     if found.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
         config, said = follow_layers(found.config, layers, donor)
+        found = replace(found, config=config)
+        notes += said
+    if found.config is not None:
+        config, said = follow_widths(found.config, divided, donor, written)
         found = replace(found, config=config)
         notes += said
     found = _speaking(found, spoken)
@@ -104,6 +113,33 @@ def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> b
     last = divided.parts[-1].whole[0]
     tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
     return bool(tied) and not donor.config.get("tie_word_embeddings", False)
+
+
+def pipeline_sidecars(
+    donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
+) -> tuple[Sidecars, list[str]]:
+    """What lies in a pipeline beside the tensors of its models, and what should be known about it.
+
+    Raises:
+        Mismatch: a model of the pipeline would have no weights.
+    """
+    folder = donor.checkpoint.folder
+    assert folder is not None
+    if lacking := [path.name for path in models_in(folder) if path not in components]:
+        raise Mismatch(
+            f"nothing is left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
+            "what `skip:` finds keeps the base's weights."
+        )
+    written, stems = dict[str, Any](), dict[str, str]()
+    for path in components:
+        config = read_json(inside(folder, f"{path.name}/config.json")) if (path / "config.json").exists() else {}
+        own = [spec for spec in specs if spec.name.startswith(f"{path.name}/")]
+        stems[path.name] = stem_of(config)
+        written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
+    placed = {name: inside(folder, name) for name in files_beside(folder)}
+    found = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
+    said = f"copied from {donor.name} and never run: {', '.join(found.code)}."
+    return found, [said] if found.code else []
 
 
 def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:

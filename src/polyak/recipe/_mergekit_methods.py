@@ -20,7 +20,6 @@ class Parameter:
         read: From what a file says to polyak's value.
         default: mergekit's, as `read` gives it; None when the file must say it.
         per_model: Whether models have their own.
-        neutral: The value that means that nothing is done; it needs no setting.
     """
 
     name: str
@@ -28,7 +27,6 @@ class Parameter:
     read: Callable[[object, Place], Scalar] = number
     default: Scalar | None = None
     per_model: bool = False
-    neutral: Scalar | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ _CHANGE = Parameter("epsilon", "epsilon", default=1e-5)
 
 
 def _rescale(default: str) -> Parameter:
-    return Parameter("rescale", "rescale", _choice("l1", "none"), default, neutral="none")
+    return Parameter("rescale", "rescale", _choice("l1", "none"), default)
 
 
 def _function(default: str) -> Parameter:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from ..errors import SettingError
 from ._mergekit_methods import Parameter, Translation
 from ._model import Cases, Gradient, Scalar, Value
 from ._reader import Place, Table, is_list, is_mapping, mapping, number, text
@@ -82,16 +81,8 @@ class Parameters:
         for part in [*parts, *([] if parameter.default is None else [(EVERYTHING, parameter.default)])]:
             reached.append(part)
             if part[0] == EVERYTHING:
-                return self._named(parameter, reached, place)
+                return _named(parameter.setting, reached)
         raise place.error("says nothing of tensors that none of its filters is found in", "End it with `- value: ...`.")
-
-    def _named(self, parameter: Parameter, parts: list[Part], place: Place) -> dict[str, Value]:
-        assert parameter.setting
-        if parameter.setting in self._method.settings:
-            return {parameter.setting: parts[0][1] if len(parts) == 1 else Cases(tuple(parts))}
-        if all(value == parameter.neutral for _, value in parts):
-            return {}
-        raise SettingError(str(place.error(f"cannot be used: polyak's {self._method.name!r} has no such setting yet")))
 
     def _parts(self, value: object, place: Place, parameter: Parameter) -> Sequence[Part]:
         """A scalar, a gradient, one filtered value, or a list of them."""
@@ -127,3 +118,7 @@ class Parameters:
         found = parameter.read(value, place)
         setting = self._method.settings.get(parameter.setting or "")
         return found if setting is None else check_scalar(found, place, setting)
+
+
+def _named(setting: str, parts: Sequence[Part]) -> dict[str, Value]:
+    return {setting: parts[0][1] if len(parts) == 1 else Cases(tuple(parts))}

@@ -1,0 +1,135 @@
+"""The generated tables of merge methods: from signatures, docstrings, rivals.json and the benchmark's results."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from polyak import methods
+from polyak.methods import REQUIRED, Law, Method, Setting
+from polyak.recipe._mergekit_methods import TRANSLATIONS
+
+ROOT = Path(__file__).parents[1]
+SPEEDS = ROOT / "benchmarks" / "methods.json"
+RIVALS = ROOT / "docs" / "rivals.json"
+MERGEKIT = "mergekit 0.1.5"
+NONE = "–"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def methods_table() -> str:
+    """The merge methods, from what their signatures declare."""
+    return table(["method", "what it does", "source"], ([f"`{m.name}`", m.summary, m.source] for m in _by_name()))
+
+
+def methods_compared() -> str:
+    """What each method needs and costs, and who else has it."""
+    speeds = _speeds()
+    head = ["method", "also in", "base", "models", "needs", "reads", *(["ns a parameter"] if speeds else []), "laws"]
+    rows = (_compared(method, speeds) for method in _by_name())
+    return f"{table(head, rows)}\n\n{_about_speeds()}"
+
+
+def methods_settings() -> str:
+    """The settings of the merge methods."""
+    return table(["method", "settings"], ([f"`{m.name}`", _settings(m)] for m in _by_name()))
+
+
+def methods_departures() -> str:
+    """Where the merge methods depart from their sources, from their docstrings."""
+    return table(
+        ["method", "departs from paper or official code"], ([f"`{m.name}`", departures(m)] for m in _by_name())
+    )
+
+
+def departures(method: Method) -> str:
+    """The section `Departures:` of a method's docstring."""
+    section = re.search(r"^Departures:\n(.*?)^\S", inspect.getdoc(method.fn) or "", re.DOTALL | re.MULTILINE)
+    return " ".join(section[1].split()) if section else NONE
+
+
+def _by_name() -> list[Method]:
+    """The methods of the package."""
+    found = (m for m in methods.registry.values() if m.fn.__module__.startswith(f"{methods.__name__}."))
+    return sorted(found, key=lambda method: method.name)
+
+
+def _compared(method: Method, speeds: Mapping[str, str]) -> list[str]:
+    low, high = method.models
+    count = str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
+    base = "yes" if method.needs_base else "if there is one" if method.uses_base else "no"
+    laws = ", ".join(law.name.lower() for law in Law if law in method.laws) or NONE
+    speed = [speeds.get(method.name, NONE)] if speeds else []
+    return [f"`{method.name}`", _also_in(method), base, count, _needs(method), _reads(method), *speed, laws]
+
+
+def _needs(method: Method) -> str:
+    """What a merge needs beside models and base."""
+    random = ["random numbers"] if method.is_random else []
+    return ", ".join([*(f"`{kind.name}`" for kind in method.statistics.values()), *random]) or NONE
+
+
+def _also_in(method: Method) -> str:
+    rivals = {MERGEKIT: TRANSLATIONS, **json.loads(RIVALS.read_text(encoding="utf-8"))}
+    return ", ".join(rival for rival, theirs in rivals.items() if method.name in theirs) or NONE
+
+
+def _speeds() -> dict[str, str]:
+    """Nanoseconds for each parameter of the result, of the methods as they are by default."""
+    rows = json.loads(SPEEDS.read_text(encoding="utf-8"))["rows"] if SPEEDS.exists() else []
+    spoken: dict[str, str] = {}
+    for row in rows:
+        name, _, variant = row["work"].partition(", ")
+        if ", " not in variant:  # what stands between is a setting
+            cpu = f"; {row['cpu_ns_per_parameter']:.3g} CPU" if "cpu_ns_per_parameter" in row else ""
+            spoken[name] = f"{row['ns_per_parameter']:.3g}{cpu}"
+    return spoken
+
+
+def _about_speeds() -> str:
+    if not SPEEDS.exists():
+        return (
+            "No times are kept in this checkout yet: `python benchmarks/method_speed.py` measures them, in hours, and "
+            "`make fix` writes a column of them here."
+        )
+    found = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
+    return f"Nanoseconds for each parameter of the result, measured with `{found['commands']}` ({machine})."
+
+
+def _settings(method: Method) -> str:
+    return "<br>".join(_setting(s) for s in method.settings.values()) or NONE
+
+
+def _setting(setting: Setting) -> str:
+    if isinstance(setting.kind, tuple):
+        kind = " | ".join(setting.kind)
+    else:
+        kind = {bool: "true | false", int: "whole number", float: "number", str: "pattern"}[setting.kind]
+    kind += f" {setting.range}" if setting.range else ""
+    kind += ", one a model" if setting.per_model else ""
+    default = f"default `{setting.default}`" if setting.kind is str else _default(setting.default)
+    return f"`{setting.name}`: {kind}; {default}"
+
+
+def _default(default: object) -> str:
+    if default is REQUIRED:
+        return "required"
+    if isinstance(default, bool):
+        return f"default {str(default).lower()}"
+    return f"default {default:g}" if isinstance(default, float) else f"default {default}"
+
+
+def _reads(method: Method) -> str:
+    if Law.ELEMENTWISE not in method.laws:
+        tiles = "in tiles of whole rows" if Law.ROWS in method.laws else "a whole tensor at a time"
+        return f"{tiles}, with first passes" if method.passes else tiles
+    return "in tiles, with first passes" if method.passes else "in tiles, once"

@@ -40,6 +40,12 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 
 
 @kernel
+def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
+    """`weighted_sum` as the kernel of a `Loop`."""
+    weighted_sum(out, stack, weight, scale)
+
+
+@kernel
 def add(out: Any, base: Any) -> None:
     """Add the base to `out`, in place; both (n,) float32."""
     for i in range(base.size):

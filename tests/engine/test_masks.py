@@ -352,3 +352,10 @@ def _marked(data: bytes) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + length].replace(b'{"format":"pt"}', b'{"polyak":"masks"}')
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
+
+
+def test_masks_of_a_tensor_longer_than_what_is_written_at_a_time_are_those_of_any_tiles(tmp_path: Path):
+    written(tmp_path, random_family(models=3, shapes={"w": (700_001,)}))
+    for out, tile in {"own": None, "odd": 70_001}.items():
+        run(polyak.plan(recipe(tmp_path)), tmp_path / out, tile=tile)
+    assert tree_digest(tmp_path / "own") == tree_digest(tmp_path / "odd")

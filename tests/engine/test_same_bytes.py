@@ -73,7 +73,7 @@ def assert_same(a, b):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces, blocks and samples so small that little tensors are cut like big ones."""
-    from polyak.engine import groups, passes
+    from polyak.engine import groups, passes, streaming
 
     monkeypatch.setattr(spans, "PIECE", 1024)
     monkeypatch.setattr(passes, "BLOCK", 256)
@@ -81,6 +81,7 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(top, "SMALL", 1024)
     monkeypatch.setattr(top, "RUN", 16)
     monkeypatch.setattr(groups, "GROUP_ENTRIES", 512)
+    monkeypatch.setattr(streaming, "WINDOW_NBYTES", 1000)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def small_pieces(monkeypatch):
 def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
     family = random_family(models=3)
     first = run_in_memory(planned(method, settings, family), workers=1, tile=100_000)
-    for workers, tile in [(1, 64), (4, 1000), (3, 333)]:
+    for workers, tile in [(1, 64), (4, 1000), (3, 333), (2, None)]:
         assert_same(first, run_in_memory(planned(method, settings, family), workers=workers, tile=tile))
 
 

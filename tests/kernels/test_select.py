@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from polyak.kernels.select import (
-    LANES,
     count_and_collect,
     count_and_collect_deltas,
     count_equal,
-    cut_rows,
     position_of_equal,
     put_deltas_into_bins,
     put_into_bins,
 )
+from polyak.kernels.select_rows import LANES, cut_rows
 
 
 def pattern(value: float) -> np.uint32:
@@ -97,20 +96,32 @@ def test_equals_are_counted_and_found_by_magnitude(row: np.ndarray):
     assert position_of_equal(row, pattern(0.5), places.size + 1) == -1
 
 
-@pytest.mark.parametrize("counts", [(1, 2), (63, 64), (30,), (20, 40)])
+@pytest.mark.parametrize("counts", [(1, 2), (63, 62), (30,), (20, 40)])
 @pytest.mark.parametrize("levels", [0, 1, 3, 1000])
-@pytest.mark.parametrize("first_guess", [(np.inf, np.inf), (1.0, 0.01), (1.0, 0.5)])
+@pytest.mark.parametrize("first_guess", [(np.inf, np.inf), (1.0, 0.01), (1.0, 0.5), (9.0, 0.01)])
 def test_the_boundary_of_a_row_is_that_of_a_stable_sort_whatever_is_guessed(
     counts: tuple[int, ...], levels: int, first_guess: tuple[float, float]
 ):
-    rows = np.random.default_rng(levels).integers(-levels, levels + 1, (30, 64)).astype(np.float32)
+    rows = np.random.default_rng(levels).integers(-levels, levels + 1, (2, 30, 64)).astype(np.float32)
     rows *= np.exp2(np.arange(30) % 3)[:, None].astype(np.float32)
-    value, last = np.empty((len(counts), 30), np.float32), np.empty((len(counts), 30), np.int64)
-    guess = np.tile(np.array(first_guess), (len(counts), 1))
-    space = np.empty(LANES, np.uint32), np.zeros(LANES, np.uint8), np.empty(LANES + 1, np.uint32)
-    cut_rows(rows, np.array(counts), 128, value, last, guess, *space)
-    order = np.argsort(-np.abs(rows), axis=1, kind="stable")
+    value, last = cuts_of(rows, np.array([counts, counts]).T, first_guess)
+    order = np.argsort(-np.abs(rows), axis=2, kind="stable")
     for which, count in enumerate(counts):
-        at = order[:, count - 1]
-        np.testing.assert_array_equal(value[which], np.abs(rows)[np.arange(30), at])
+        at = order[:, :, count - 1]
+        np.testing.assert_array_equal(value[which], np.take_along_axis(np.abs(rows), at[:, :, None], axis=2)[:, :, 0])
         np.testing.assert_array_equal(last[which], 128 + 64 * np.arange(30) + at)
+
+
+def test_the_boundary_of_nothing_is_infinite_and_that_of_everything_below_zero():
+    rows = np.ones((2, 3, 3000), np.float32)
+    value, last = cuts_of(rows, np.array([[0, 2999], [3000, 1]]), (np.inf, np.inf))
+    assert value[:, :, 0].tolist() == [[np.inf, 1.0], [-1.0, 1.0]]
+    assert last[:, :, 2].tolist() == [[-1, 128 + 6000 + 2998], [-1, 128 + 6000]]
+
+
+def cuts_of(rows: np.ndarray, counts: np.ndarray, first_guess: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    value, last = (np.empty((*counts.shape, rows.shape[1]), dtype) for dtype in (np.float32, np.int64))
+    guess = np.tile(np.array(first_guess), (*counts.shape, 1))
+    space = (np.empty(max(rows.shape[2] + 1, LANES), np.uint32) for _ in range(3))
+    cut_rows(rows, np.ascontiguousarray(counts), 128, value, last, guess, *space)
+    return value, last

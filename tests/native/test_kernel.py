@@ -16,7 +16,7 @@ from polyak.native import _store, kernel, saying_when_compiling, scratch
 LOOPS = """
 import sys
 import numpy as np
-from polyak.native import inlined, kernel, scratch
+from polyak.native import filled, in_rows, inlined, kernel, scratch
 
 ADDEND = 3
 
@@ -44,6 +44,22 @@ def total(rows, scale, twice):
 @kernel
 def ends(row):
     return row[0], row[row.size - 1]
+
+def doubled(row):
+    for i in range(row.size):
+        row[i] *= 2
+
+def _change(row):
+    pass
+
+def _changed(flat, rows, *more):
+    table = in_rows(flat, rows, 3)
+    for r in range(rows):
+        _change(table[r])
+    return table[rows - 1, 0] + more[0]
+
+changed_by_growing = filled(_changed, _change=grown)
+changed_by_doubling = filled(_changed, _change=kernel(doubled))
 
 if __name__ == "__main__":
     row = np.arange(6, dtype=np.float32)
@@ -143,3 +159,11 @@ def test_arguments_that_are_no_numbers_are_refused(loops):
 
 def test_scratch_is_an_array_in_plain_python_too():
     assert scratch(3, np.float32).shape == (3,)
+
+
+def test_a_template_is_a_kernel_of_its_own_for_each_filling(loops: types.ModuleType):
+    flat = np.arange(7, dtype=np.float32)
+    assert loops.changed_by_growing(flat, 2, 0.5) == 6.5
+    np.testing.assert_array_equal(flat, [3, 4, 5, 6, 7, 8, 6])
+    assert loops.changed_by_doubling(flat, 2, 0.25) == 12.25
+    np.testing.assert_array_equal(flat, [6, 8, 10, 12, 14, 16, 6])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import NotFinite
 from ..methods import Role
 from .digest import of_small
-from .sources import Sources, Workspace, tile_length
+from .sources import Loaded, Sources, Workspace, tile_length
 from .spans import Span
 from .tiles import wanted
 
@@ -72,6 +72,14 @@ class Together(Sources):
         first = spans[0].prepared
         super().__init__(first.step, self.begins[-1], space, wanted(first.method))
 
+    def all(self) -> Loaded:
+        """Everything, as numbers."""
+        return self.load(0, self.begins[-1])
+
+    def rows(self) -> Any:
+        """Everything as it is stored: (sources, n)."""
+        return next(self.windows(0))[1]
+
     def digests(self, algorithm: str | None) -> list[list[bytes]]:
         """For each tensor, the leaves' digests of what was read, source by source."""
         size = self._itemsize
@@ -88,5 +96,5 @@ class Together(Sources):
                 read.checkpoint.read_into(read.spec.name, 0, end - begin, row[begin * size : end * size])
         self._space.nbytes_read += self._raw.size
 
-    def _refuse(self, number: int, start: int, offset: int, n: int) -> None:
+    def _refuse(self, number: int, start: int, offset: int, n: int) -> NoReturn:
         raise NotFinite("one of several tensors is not finite.")  # who merges them one by one will say which

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import Mismatch
-from ..kernels.combine import inner_products
+from ..kernels.products import inner_products
 from ..kernels.convert import decode
 from ..planning.resolve import depths
 from .sources import Workspace

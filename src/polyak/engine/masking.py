@@ -68,9 +68,13 @@ class Packer:
         self._packed.append(packed)
 
     def taken(self, stop: int) -> Iterator[tuple[Step, int, Any]]:
-        """What has been packed since the last call, up to entry `stop`: the step, where it begins, and its bytes."""
-        rows, begin = np.concatenate(self._packed, axis=1), self._begin // 8
-        self._packed, self._begin = [], stop
+        """What has been packed since the last call, up to entry `stop`: the step, where it begins, and its bytes.
+
+        A tile may have been looked at whose merged numbers still wait to be written.
+        """
+        packed, begin = np.concatenate(self._packed, axis=1), self._begin // 8
+        rows, self._packed = packed[:, : -(-stop // 8) - begin], [packed[:, -(-stop // 8) - begin :]]
+        self._begin = stop
         for mask, leaves, row in zip(self._masks, self._leaves, rows, strict=True):
             leaves.update(row)
             yield mask, begin, row

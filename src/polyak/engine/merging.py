@@ -16,6 +16,7 @@ from .masking import Packer, without_masks
 from .schedule import Scheduler
 from .sources import Workspace, tile_length
 from .spans import Span, tiles
+from .streaming import merge_rows, not_storable, streamed, streams
 from .tiles import Prepared, evaluate, merged_tiles
 
 
@@ -63,8 +64,9 @@ class Merger:
         begins = [begin * out.dtype.itemsize for begin in sources.begins]
         data = space.bytes("encoded", begins[-1])
         try:
-            loaded = sources.load(0, sources.begins[-1])
-            if not encode(evaluate(prepared, 0, sources.begins[-1], space, loaded), out.dtype, data):
+            if (run := streams(prepared)) is not None:
+                merge_rows(prepared, run, sources.rows(), 0, data, space, sources)
+            elif not encode(evaluate(prepared, 0, sources.begins[-1], space, sources.all()), out.dtype, data):
                 return False
         except NotFinite:
             return False
@@ -78,9 +80,7 @@ class Merger:
         written = self._leaves()
         reads = [self._leaves() for _ in step.every_read]
         packer = Packer(span, self._algorithm) if step.masks and self._algorithm else None
-        merges = step.kind == "merge"
-        parts = _merged(span, space, reads, self._tile, packer) if merges else _copied(span, space, reads, self._tile)
-        for start, data in parts:
+        for start, data in self._parts(span, space, reads, packer):
             self._sink.write(step, start, data)
             written.update(data)
             if packer:
@@ -89,6 +89,13 @@ class Merger:
         self._sink.done(span, written.digests(), [leaves.digests() for leaves in reads])
         if packer:
             self._finish(packer)
+
+    def _parts(self, span: Span, space: Workspace, reads: Sequence[Leaves | Unhashed], packer: Packer | None) -> Parts:
+        if span.prepared.step.kind != "merge":
+            return _copied(span, space, reads, self._tile)
+        if self._tile is None and span.stop > span.start and (run := streams(span.prepared)) is not None:
+            return streamed(span, run, space, lambda i, raw: reads[i].update(raw))
+        return _merged(span, space, reads, self._tile, packer)
 
     def _leaves(self) -> Leaves | Unhashed:
         return Leaves(self._algorithm) if self._algorithm else Unhashed()
@@ -121,10 +128,7 @@ def _merged(
             yield begin, data[:used]
             begin, used = start, 0
         if not encode(merged, out.dtype, data[used : used + nbytes]):
-            raise NotFinite(
-                f"the merge of {out.name!r} by {prepared.method.name!r} holds numbers that {out.dtype} "
-                "cannot hold. Write a wider `dtype:`, or look at weights and scale."
-            )
+            raise NotFinite(not_storable(prepared.step, prepared.method.name))
         used += nbytes
     if used:
         yield begin, data[:used]

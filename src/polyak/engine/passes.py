@@ -8,14 +8,14 @@ tiles are fixed, so the answer does not depend on how the engine cuts its work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from ..kernels.combine import inner_products
+from ..kernels.products import inner_products, inner_products_by_column, inner_products_by_row
 from ..methods._passes import Gram, Order, Products, Request, Rows, Sum, Top, call, in_rows
-from .sources import Sources, Workspace
+from .sources import Sources, Tile, Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
 
@@ -96,15 +96,24 @@ class GramOverall(Answering):
         return [span for member in self.members for span in pieces(member, BLOCK)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        return self._products(span, BLOCK, space)
+        return list(self._each(span, space))
 
-    def _products(self, span: Span, length: int, space: Workspace) -> list[Any]:
+    def _each(self, span: Span, space: Workspace) -> Iterator[Any]:
+        """The products of one tile after the other."""
         sources = Sources(span.prepared.step, span.stop, space, wanted(span.prepared.method))
-        return [self._product(sources, start, stop) for start, stop in tiles(span, length)]
+        for start, stop in tiles(span, self._length(span.prepared)):
+            yield self._products(self._stack(sources, start, stop))
 
-    def _product(self, sources: Sources, start: int, stop: int) -> Any:
+    def _length(self, prepared: Prepared) -> int:
+        return BLOCK
+
+    def _stack(self, sources: Sources, start: int, stop: int) -> Tile:
         loaded = sources.load(start, stop)
-        stack: Any = loaded.deltas if self._of == "deltas" else loaded.tensors
+        stack = loaded.deltas if self._of == "deltas" else loaded.tensors
+        assert stack is not None
+        return stack
+
+    def _products(self, stack: Tile) -> Any:
         out = np.empty((len(stack), len(stack)))
         inner_products(stack, out)
         return out
@@ -129,11 +138,17 @@ class GramByRow(GramOverall):
     def sweep(self) -> list[Span]:
         return [span for member in self.members for span in pieces(member, row_length(member))]
 
-    def visit(self, span: Span, space: Workspace) -> Any:
-        return self._products(span, row_length(span.prepared), space)
+    def _length(self, prepared: Prepared) -> int:
+        return _block(row_length(prepared))
+
+    def _products(self, stack: Tile) -> Any:
+        rows = stack.reshape(len(stack), -1, row_length(self.members[0]))
+        out = np.empty((rows.shape[1], len(stack), len(stack)))
+        inner_products_by_row(rows, out)
+        return out
 
     def absorb(self, visits: Sequence[Any]) -> bool:
-        self._rows = np.stack([row for rows in visits for row in rows], axis=2)
+        self._rows = np.ascontiguousarray(np.concatenate([t for tiles in visits for t in tiles]).transpose(1, 2, 0))
         return True
 
     def answers_for(self, prepared: Prepared) -> Sequence[Products]:
@@ -152,18 +167,16 @@ class GramByColumn(GramOverall):
         return [span for member in self.members for span in pieces(member, self._columns)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        sources = Sources(span.prepared.step, span.stop, space, wanted(span.prepared.method))
-        length = max(BLOCK // self._columns, 1) * self._columns
-        total: Any = 0.0
-        for start, stop in tiles(span, length):
-            total = total + self._product(sources, start, stop)
-        return [total]
+        return [sum(self._each(span, space))]
 
-    def _product(self, sources: Sources, start: int, stop: int) -> Any:
-        loaded = sources.load(start, stop)
-        stack: Any = loaded.deltas if self._of == "deltas" else loaded.tensors
-        rows = stack.reshape(len(stack), -1, self._columns).astype(np.float64)
-        return np.stack([np.sum(rows[a] * rows, axis=1) for a in range(len(rows))])
+    def _length(self, prepared: Prepared) -> int:
+        return _block(self._columns)
+
+    def _products(self, stack: Tile) -> Any:
+        rows = stack.reshape(len(stack), -1, self._columns)
+        out = np.empty((len(stack), len(stack), self._columns))
+        inner_products_by_column(rows, out)
+        return out
 
     def answers_for(self, prepared: Prepared) -> Sequence[Products]:
         return [Products(self._total, self._columns, columns=True)]

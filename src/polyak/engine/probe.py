@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NotFinite
-from ..kernels.combine import inner_products
+from ..kernels.products import inner_products
 from ..methods import Role
 from ..planning import Plan, Step
 from .sources import Workspace, load

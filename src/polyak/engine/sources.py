@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,7 @@ class Sources:
         statistics: Which statistics are needed too, by parameter.
         tapped: Which entries it sees (default: all).
         tile: How many entries are loaded at a time; else some may be read twice.
+        window: Bytes that are read at a time, of all sources together.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Sources:
         statistics: Collection[str] = (),
         tapped: tuple[int, int] | None = None,
         tile: int = TILE,
+        window: int = WINDOW_NBYTES,
     ) -> None:
         self._reads, self._has_base = step.own_reads, step.base is not None
         self._measured = {key: rows for key, rows in measured(step, stop, space, tap).items() if key in statistics}
@@ -130,7 +132,7 @@ class Sources:
         self._dtypes = {read.spec.dtype for read in self._reads}
         self._itemsize = max(dtype.itemsize for dtype in self._dtypes)
         # Tiles must not cross the end of a window, or what they share would be read, and hashed, again.
-        self._window = max(WINDOW_NBYTES // (self._itemsize * len(self._reads)) // tile, 1) * tile
+        self._window = max(window // (self._itemsize * len(self._reads)) // tile, 1) * tile
         self._raw: Bytes = np.empty((0, 0), np.uint8)
         self._begin = self._end = 0
 
@@ -170,6 +172,10 @@ class Sources:
             self._fill(begin, min(begin + self._window, self._stop))
             yield begin, self._raw.view(f"u{self._itemsize}")
 
+    def refuse(self, number: int) -> NoReturn:
+        """Say which number of a source is not finite, in the window that was read last."""
+        self._refuse(number, self._begin, 0, self._end - self._begin)
+
     def _fill(self, start: int, stop: int) -> None:
         """Read the window [start, stop): a row of bytes for each source."""
         self._window_of(start, stop)
@@ -201,7 +207,7 @@ class Sources:
         if relative:
             rows[:-1] -= rows[-1]
 
-    def _refuse(self, number: int, start: int, offset: int, n: int) -> None:
+    def _refuse(self, number: int, start: int, offset: int, n: int) -> NoReturn:
         read = self._reads[number]
         size = read.spec.dtype.itemsize
         raw = self._raw[number, offset * size : (offset + n) * size]

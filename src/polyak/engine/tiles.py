@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from ..kernels.combine import add
 from ..kernels.philox import Stream, stream
 from ..methods import Law, Method, Role, Stat, _apply
+from ..methods._api import Loop
 from ..methods._passes import Array, call, moved, parameters
 from ..planning import Step
 from .sources import Loaded, Sources, Tap, Tile, Workspace, tile_length
@@ -52,6 +53,12 @@ class Prepared:
     def answers_for(self, start: int, stop: int) -> dict[str, Any]:
         """The first passes' answers as entries [start, stop) see them."""
         return {name: moved(answer, start, stop) for name, answer in self.answers.items()}
+
+    @cached_property
+    def loop(self) -> Loop | None:
+        """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
+        make = self.method.loop
+        return None if make is None else call(make, self.answers | self.flat)
 
     def chance(self, start: int) -> Stream | None:
         return Stream(self.stream.keys, start) if self.stream else None
@@ -128,17 +135,24 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded
         out[:] = _whole(prepared, loaded).reshape(-1)
         return out
     loaded = loaded.shaped(prepared.shape)
+    if (loop := prepared.loop) is not None:
+        loop.kernel(out, loaded.deltas if loaded.tensors is None else loaded.tensors, start, *loop.args)
+        return _whole_again(prepared, out, flat.base)
     supply = inputs(prepared, loaded, start, stop)
     if method.twin is not None:
         call(method.twin, {**supply, **prepared.flat, "out": out})
-        if method.returns is Role.DELTA and flat.base is not None:
-            add(out, flat.base)
-        return out
+        return _whole_again(prepared, out, flat.base)
     if Role.CHANCE in method.inputs.values():
         supply |= _drawn(prepared, start, stop)
     stack = loaded.tensors if loaded.tensors is not None else loaded.deltas
     result = call(method.fn, {**supply, **prepared.columns})
     out[:] = _apply.finish(method, result, loaded.base, cast("Array", stack)).reshape(-1)
+    return out
+
+
+def _whole_again(prepared: Prepared, out: Tile, base: Tile | None) -> Tile:
+    if prepared.method.returns is Role.DELTA and base is not None:
+        add(out, base)
     return out
 
 

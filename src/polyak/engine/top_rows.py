@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.select import LANES, cut_rows
+from ..kernels.select_rows import LANES, cut_rows
 from ..methods._passes import EVERY_TIE, Cut, Top
 from .passes import BLOCK, Answering, row_length
 from .sources import Workspace
@@ -62,10 +62,8 @@ class RowCutter:
 
     def __init__(self, counts: Sequence[Sequence[int]], length: int) -> None:
         self._counts, self._length = np.array(counts, np.int64), length
-        self._open = (self._counts > 0) & (self._counts < length)  # the others need no search
-        self._guesses = [np.full((int(some.sum()), 2), np.inf) for some in self._open.T]
-        padded = -(-length // LANES) * LANES
-        self._scratch = np.empty(padded, np.uint32), np.zeros(padded, np.uint8), np.empty(padded + 1, np.uint32)
+        self._guesses = np.full((*self._counts.shape, 2), np.inf)
+        self._scratch = [np.empty(max(length + 1, LANES), np.uint32) for _ in range(3)]
 
     def cut(self, stack: Any, start: int) -> tuple[Any, Any]:
         """For each request, model and row, the smallest surviving magnitude and the last of its equals that survives.
@@ -78,14 +76,7 @@ class RowCutter:
             Values and indices, (requests, k, rows).
         """
         rows = stack.reshape(len(stack), -1, self._length)
-        ends = np.where(self._counts > 0, np.float32(-1), np.float32(np.inf))[:, :, None]
-        value = np.tile(ends, (1, 1, rows.shape[1]))
-        last = np.full(value.shape, -1, np.int64)
-        for model, some in enumerate(self._open.T):
-            if some.any():
-                found = np.empty((int(some.sum()), rows.shape[1]), np.float32)
-                where = np.empty(found.shape, np.int64)
-                counts = self._counts[some, model]
-                cut_rows(rows[model], counts, start, found, where, self._guesses[model], *self._scratch)
-                value[some, model], last[some, model] = found, where
+        value = np.empty((*self._counts.shape, rows.shape[1]), np.float32)
+        last = np.empty(value.shape, np.int64)
+        cut_rows(rows, self._counts, start, value, last, self._guesses, *self._scratch)
         return value, last

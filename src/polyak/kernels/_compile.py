@@ -1,5 +1,5 @@
 """How kernels are compiled: see `polyak.native`."""
 
-from ..native import inlined, kernel, scratch
+from ..native import filled, in_rows, inlined, kernel, scratch
 
-__all__ = ["inlined", "kernel", "scratch"]
+__all__ = ["filled", "in_rows", "inlined", "kernel", "scratch"]

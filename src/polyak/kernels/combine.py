@@ -40,27 +40,16 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 
 
 @kernel
+def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
+    """`weighted_sum` as the kernel of a `Loop`."""
+    weighted_sum(out, stack, weight, scale)
+
+
+@kernel
 def add(out: Any, base: Any) -> None:
     """Add the base to `out`, in place; both (n,) float32."""
     for i in range(base.size):
         out[i] += base[i]
-
-
-@kernel
-def scale_rows(out: Any, factor: Any, row: int, start: int) -> None:
-    """Multiply each row's entries by that row's factor, in place.
-
-    Args:
-        out: (n,) float32, changed.
-        factor: (rows,) float64, of the rows that the entries lie in.
-        row: Entries in a row of the tensor.
-        start: Index in the tensor of the first entry.
-    """
-    for r in range(factor.size):
-        begin = (start // row + r) * row - start
-        part, times = out[max(begin, 0) : min(begin + row, out.size)], np.float32(factor[r])
-        for i in range(part.size):
-            part[i] *= times
 
 
 @kernel
@@ -94,45 +83,3 @@ def middle(out: Any, stack: Any) -> None:
     a, b = stack[(k - 1) // 2], stack[k // 2]
     for i in range(out.size):
         out[i] = a[i] * half + b[i] * half
-
-
-_LANES, _TOGETHER = 128, 16 * 1024
-
-
-@kernel
-def inner_products(stack: Any, out: Any) -> None:
-    """Write sum_n stack_in stack_jn in float64, summed in lanes: an order that vector code can keep.
-
-    Args:
-        stack: (k, n) float32.
-        out: (k, k) float64.
-    """
-    lanes = scratch(_LANES, np.float64)
-    out[:] = 0.0
-    for begin in range(0, stack.shape[1], _TOGETHER):
-        for a in range(stack.shape[0]):
-            for b in range(a, stack.shape[0]):
-                out[a, b] += _inner_product(
-                    stack[a, begin : begin + _TOGETHER], stack[b, begin : begin + _TOGETHER], lanes
-                )
-    for a in range(stack.shape[0]):
-        for b in range(a):
-            out[a, b] = out[b, a]
-
-
-@kernel
-def _inner_product(x: Any, y: Any, lanes: Any) -> Any:
-    lanes[:] = 0.0
-    whole = x.size // _LANES * _LANES
-    for at in range(0, whole, _LANES):
-        left, right = x[at : at + _LANES], y[at : at + _LANES]
-        for i in range(_LANES):
-            lanes[i] += np.float64(left[i]) * np.float64(right[i])
-    for i in range(x.size - whole):
-        lanes[i] += np.float64(x[whole + i]) * np.float64(y[whole + i])
-    half = _LANES // 2
-    while half >= 1:
-        for i in range(half):
-            lanes[i] += lanes[half + i]
-        half //= 2
-    return lanes[0]

@@ -62,6 +62,18 @@ def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
     return bool(convert(tile, out.view(view), *extra))
 
 
+def decoder(dtype: DType) -> tuple[Any, Any] | None:
+    """The NumPy type in which `decode_rows` sees stored elements, and its kernel; None if that needs a table."""
+    view, convert, extra = _decoders()[dtype.name]
+    return None if extra else (view, convert)
+
+
+def encoder(dtype: DType) -> tuple[Any, Any] | None:
+    """The NumPy type in which `encode` sees stored elements, and its kernel; None if that needs more than these."""
+    view, convert, extra = _encoders()[dtype.name]
+    return None if extra else (view, convert)
+
+
 @cache
 def _decoders() -> Mapping[str, tuple[Any, Callable[..., int], tuple[Any, ...]]]:
     tables = {name: np.arange(256, dtype=np.uint8).view(DTYPES[name].numpy).astype(np.float32) for name in _EIGHT_BITS}

@@ -156,6 +156,20 @@ def _problem_with_pattern(value: object) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A twin that is one call of a kernel: the engine may run it where the numbers are in the first-level cache.
+
+    Attributes:
+        kernel: Called with `out` (n,) float32, the stack (k, n) float32, which it may overwrite, the index in the
+            tensor of the first entry, and `args`.
+        args: Arrays, numbers and bools, the same for all entries of a tensor.
+    """
+
+    kernel: Any
+    args: tuple[Any, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """A merge method: its function, and what the function's signature says.
@@ -186,6 +200,7 @@ class Method:
     workspace: Workspace | None = None
     _packings: list[Callable[..., Any]] = field(default_factory=list[Callable[..., Any]])
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
+    _loops: list[Callable[..., Loop]] = field(default_factory=list[Callable[..., Loop]])
     _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
     _choices: list[Choice] = field(default_factory=list[Choice])
 
@@ -240,6 +255,30 @@ class Method:
             )
         self._twins.append(twin)
         return twin
+
+    @property
+    def loop(self) -> Callable[..., Loop] | None:
+        """What makes the twin's loop, if the twin is one."""
+        return self._loops[0] if self._loops else None
+
+    def looped(self, loop: Callable[..., Loop]) -> Callable[..., Loop]:
+        """Register a twin that is a `Loop`, as a function of settings and answers of first passes, by name.
+
+        Settings are as for `fused`, answers those of the whole tensor. The kernel gets the stack that the method
+        asks for.
+
+        Raises:
+            DeclarationError: the method is not elementwise, asks for other arrays too, or has no such parameter.
+        """
+        stacks = [role for role in self.inputs.values() if not isinstance(role, FirstPass)]
+        if Law.ELEMENTWISE not in self.laws or stacks not in ([Role.TENSORS], [Role.DELTAS]):
+            raise DeclarationError(f"{self.name!r} cannot be a loop: it must be elementwise and ask for one stack.")
+        if strange := set(parameters(loop)) - set(self.passes) - set(self.settings):
+            raise DeclarationError(
+                f"the loop of {self.name!r} names {sorted(strange)}, which the method does not have."
+            )
+        self._loops.append(loop)
+        return loop
 
     @property
     def masks(self) -> Callable[..., Masks] | None:

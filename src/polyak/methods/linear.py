@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._api import Coefficient, Law, Merged, Tensors, method
+from ._api import Coefficient, Law, Loop, Merged, Tensors, method
 from ._weights import has_a_sum
 
 
@@ -39,8 +39,8 @@ def linear(tensors: Tensors, *, weight: Coefficient, normalize: bool = True) -> 
 linear.requires(has_a_sum)
 
 
-@linear.fused
-def _fused(out: Any, tensors: Any, *, weight: Any, normalize: bool) -> None:
-    from ..kernels.combine import weighted_sum
+@linear.looped
+def _loop(weight: Any, normalize: bool) -> Loop:
+    from ..kernels.combine import combine
 
-    weighted_sum(out, tensors, weight, 1 / weight.sum() if normalize else 1.0)
+    return Loop(combine, (weight, float(1 / weight.sum()) if normalize else 1.0))

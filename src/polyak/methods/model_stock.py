@@ -78,10 +78,6 @@ def _mean_cosine(products: Array) -> Array:
 
 @model_stock.fused
 def _fused(out: Any, deltas: Any, products: Products, *, clamp: bool, granularity: Scope) -> None:
-    import numpy as np
+    from ..kernels.products import mean_by_row
 
-    from ..kernels.combine import scale_rows, weighted_sum
-
-    ratio = _ratio(products.value, clamp)
-    weighted_sum(out, deltas, np.ones(len(deltas), np.float32), 1 / len(deltas))
-    scale_rows(out, ratio, products.row, products.start)
+    mean_by_row(out, deltas, products.start % products.row, _ratio(products.value, clamp), products.row)

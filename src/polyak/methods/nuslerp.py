@@ -78,15 +78,10 @@ def _coefficients(products: Array, weight: Array) -> Array:
 def _fused(out: Any, deltas: Any, products: Products, *, weight: Any, flatten: bool, along: Along) -> None:
     import numpy as np
 
-    from ..kernels.combine import scale_rows, weighted_sum
+    from ..kernels.products import sum_by_column, sum_by_row
 
     coefficients = _coefficients(products.value, weight)
-    if flatten:
-        weighted_sum(out, deltas, coefficients[:, 0].astype(np.float32), 1.0)
-        return
-    for delta, each in zip(deltas, coefficients, strict=True):
-        if products.columns:
-            np.multiply(delta, products.spread(each, deltas), out=delta)
-        else:
-            scale_rows(delta, each, products.row, products.start)
-    np.add(deltas[0], deltas[1], out=out)
+    if products.columns:
+        sum_by_column(out, deltas, products.start, coefficients.astype(np.float32))
+    else:
+        sum_by_row(out, deltas, products.start % products.row, coefficients, products.row)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
-from ._api import FirstPass, Fraction, Law, Merged, Tensors, method
+from ._api import FirstPass, Fraction, Law, Loop, Merged, Tensors, method
 from ._passes import Gram, Products
 
 _PARALLEL = 0.9995  # cosine from which the sine is too small to divide by
@@ -53,10 +53,10 @@ def _coefficients(products: Products, t: float) -> tuple[float, float]:
     return math.sin((1 - t) * omega) / math.sin(omega), math.sin(t * omega) / math.sin(omega)
 
 
-@slerp.fused
-def _fused(out: Any, tensors: Any, products: Products, *, t: float) -> None:
+@slerp.looped
+def _loop(products: Products, t: float) -> Loop:
     import numpy as np
 
-    from ..kernels.combine import weighted_sum
+    from ..kernels.combine import combine
 
-    weighted_sum(out, tensors, np.array(_coefficients(products, t), np.float32), 1.0)
+    return Loop(combine, (np.array(_coefficients(products, t), np.float32), 1.0))

@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._api import Coefficient, Delta, Deltas, Law, method
+from ._api import Coefficient, Delta, Deltas, Law, Loop, method
 from ._weights import has_a_sum
 
 
@@ -41,8 +41,8 @@ def task_arithmetic(deltas: Deltas, *, weight: Coefficient, scale: float = 1.0, 
 task_arithmetic.requires(has_a_sum)
 
 
-@task_arithmetic.fused
-def _fused(out: Any, deltas: Any, *, weight: Any, scale: float, normalize: bool) -> None:
-    from ..kernels.combine import weighted_sum
+@task_arithmetic.looped
+def _loop(weight: Any, scale: float, normalize: bool) -> Loop:
+    from ..kernels.combine import combine
 
-    weighted_sum(out, deltas, weight, scale / weight.sum() if normalize else scale)
+    return Loop(combine, (weight, float(scale / weight.sum()) if normalize else scale))

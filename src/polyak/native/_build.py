@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numba.np.numpy_support import from_dtype
 
-from ._kernel import ALIGNED, C_CONTIGUOUS, Kernel, Source, scratch
+from ._kernel import ALIGNED, C_CONTIGUOUS, Kernel, Source, in_rows, scratch
 from ._load import target
 from ._store import SYMBOL, Compiled
 
@@ -81,6 +81,8 @@ def _compilable(source: Source) -> Any:
 def _replaced(named: Any) -> Any:
     if isinstance(named, Source):
         return _compilable(named)
+    if named is in_rows:
+        return _in_rows
     return _scratch if named is scratch else named
 
 
@@ -114,6 +116,19 @@ def _scratch(_: Any, n: Any, dtype: Any) -> Any:
         return _whole(context, builder, array, pointer, shape, [_itemsize(context, array)])
 
     return array(n, dtype), generate
+
+
+@intrinsic
+def _in_rows(_: Any, flat: Any, rows: Any, n: Any) -> Any:
+    array = types.Array(flat.dtype, 2, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        given = make_array(flat)(context, builder, args[0])
+        shape = [context.cast(builder, arg, kind, types.intp) for arg, kind in zip(args[1:], (rows, n), strict=True)]
+        itemsize = _itemsize(context, array)
+        return _whole(context, builder, array, given.data, shape, [builder.mul(shape[1], itemsize), itemsize])
+
+    return array(flat, rows, n), generate
 
 
 def _words(builder: Any, words: Any, n: int) -> list[Any]:

@@ -93,9 +93,22 @@ def inlined(fn: F) -> F:
     return cast("F", Source(cast("FunctionType", fn), inline=True))
 
 
+def filled(template: Callable[..., Any], **named: Any) -> Any:
+    """A kernel from a template: a function that calls names of its module that stand for kernels yet to be named."""
+    code = cast("FunctionType", template)
+    made = FunctionType(code.__code__, code.__globals__ | named, code.__name__, code.__defaults__)
+    made.__module__, made.__doc__ = code.__module__, code.__doc__
+    return Kernel(made)
+
+
 def scratch(n: int, dtype: Any) -> Any:
     """An array of n entries on the stack of the kernel that asks for it, not cleared; n is a constant."""
     return np.empty(n, dtype)
+
+
+def in_rows(flat: Any, rows: int, n: int) -> Any:
+    """The first entries of a C-contiguous vector as a C-contiguous (rows, n); there must be as many."""
+    return flat[: rows * n].reshape(rows, n)
 
 
 @contextmanager

@@ -56,6 +56,18 @@ class Answered:
         drawn = {n: chance for n, role in self.method.inputs.items() if role is Role.CHANCE}
         return self.slab(start, stop) | numbers | drawn
 
+    def fused(self, start: int, stop: int, chance: Any) -> Any:
+        """What the twin or the loop writes for them."""
+        out, tile = np.full(stop - start, np.nan, np.float32), self.tile(start, stop, chance)
+        if self.method.loop is None:
+            assert self.method.twin is not None
+            call(self.method.twin, tile | {"out": out})
+            return out
+        loop = call(self.method.loop, tile | {n: self.supply[n] for n in self.requests})
+        stack = next(tile[n] for n, role in self.method.inputs.items() if isinstance(role, Role))
+        loop.kernel(out, stack, start, *loop.args)
+        return out
+
     def assert_fused_ranks_agree(self, cuts: Sequence[int]) -> None:
         """What first passes rank is the same in its fused form."""
         for name, request in self.requests.items():

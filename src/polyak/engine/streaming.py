@@ -1,0 +1,70 @@
+"""Merge from window to window, where a method's twin is one loop: no tile of float32 leaves the first-level cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import NotFinite
+from ..kernels.through import FINITE, Through, room_for, through
+from ..methods import Role
+from ..planning import Step
+from .sources import Sources, Tap, Workspace
+from .spans import Span
+from .tiles import Prepared, wanted
+
+WINDOW_NBYTES = 3 * 2**18  # of all sources together, so that they are hashed and merged in the second-level cache
+_MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
+
+
+def streams(prepared: Prepared) -> Through | None:
+    """What merges a step's stored numbers, if they can be merged without tiles."""
+    step, loop = prepared.step, prepared.loop
+    if loop is None or step.masks or step.statistics:
+        return None
+    stored = {read.spec.dtype for read in step.own_reads}
+    return through(loop.kernel, stored.pop(), step.out.dtype) if len(stored) == 1 else None
+
+
+def streamed(span: Span, run: Through, space: Workspace, tap: Tap) -> Iterator[tuple[int, Any]]:
+    """The merged entries of a span as they are stored: where a part begins, and its bytes.
+
+    Raises:
+        NotFinite: a source or the result holds NaN or infinity.
+    """
+    prepared, step = span.prepared, span.prepared.step
+    sources = Sources(step, span.stop, space, wanted(prepared.method), tap, tile=_MULTIPLE, window=WINDOW_NBYTES)
+    size = step.out.dtype.itemsize
+    for begin, rows in sources.windows(span.start):
+        data = space.bytes("encoded", size * rows.shape[1])
+        merge_rows(prepared, run, rows, begin, data, space, sources)
+        yield begin, data
+
+
+def merge_rows(
+    prepared: Prepared, run: Through, rows: Any, start: int, data: Any, space: Workspace, sources: Sources
+) -> None:
+    """Merge stored numbers (rows, n), the base last, into bytes.
+
+    Raises:
+        NotFinite: a source or the result holds NaN or infinity.
+    """
+    step, loop = prepared.step, prepared.loop
+    assert loop is not None
+    based = step.base is not None
+    relative = based and Role.DELTAS in prepared.method.inputs.values()
+    adds = based and prepared.method.returns is Role.DELTA
+    room = space.floats("room", room_for(len(rows)))
+    found = run(rows, data, room, start, len(rows) - based, relative, adds, loop.args)
+    if found >= 0:
+        sources.refuse(found)
+    if found != FINITE:
+        raise NotFinite(not_storable(prepared.step, prepared.method.name))
+
+
+def not_storable(step: Step, method: str) -> str:
+    """What is said of a result that its dtype cannot hold."""
+    return (
+        f"the merge of {step.out.name!r} by {method!r} holds numbers that {step.out.dtype} "
+        "cannot hold. Write a wider `dtype:`, or look at weights and scale."
+    )

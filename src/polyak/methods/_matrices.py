@@ -46,13 +46,12 @@ class Tasks:
         return int(self._deltas.shape[0])
 
     def __getitem__(self, i: int) -> Array:
+        """The delta of model `i`; not to be written to."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         weight = 1.0 if self._weight is None else float(self._weight[i])
-        delta = self._xp.astype(self._deltas[i, ...], self.working)
-        if weight != 1:
-            delta *= weight
-        return delta
+        delta = self._xp.astype(self._deltas[i, ...], self.working, copy=False)
+        return delta if weight == 1 else delta * weight
 
     def __iter__(self) -> Iterator[Array]:
         return (self[i] for i in range(len(self)))
@@ -63,7 +62,7 @@ class Tasks:
 
     def total(self) -> Array:
         """The sum of the deltas."""
-        found = self[0]
+        found = self._xp.asarray(self[0], copy=True)
         for i in range(1, len(self)):
             found += self[i]
         return found

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from ..checkpoint import Checkpoint
 from ..errors import Mismatch, NotFinite
 from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
+from ..planning.cost import tensors_kept
 from .batches import Together, batches
 from .digest import Leaves, Unhashed, of_small
 from .groups import grouped
+from .kept import Kept
 from .masking import Packer, without_masks
 from .schedule import Scheduler
-from .sources import Workspace, tile_length
+from .sources import Tile, Workspace, tile_length
 from .spans import Span, tiles
 from .streaming import merge_rows, not_storable, streamed, streams
 from .tiles import Prepared, evaluate, merged_tiles
@@ -177,16 +180,27 @@ def _attach(nested: NestedMerge, workers: int) -> None:
     prepared = {p.step.out.name: p for p in prepare(without_masks(nested.plan), workers)}
     merging = [p for p in prepared.values() if p.step.kind == "merge"]
     Scheduler(grouped(merging, None, lambda span: True), workers).run()
-    local = threading.local()
+    local, kept = threading.local(), Kept(tensors_kept(workers))
 
-    def read_into(name: str, start: int, stop: int, out: Any) -> None:
+    def merged(one: Prepared, start: int, stop: int) -> Iterator[tuple[int, Tile]]:
         if not hasattr(local, "space"):
             local.space = Workspace()
+        if not one.step.is_whole or stop - start == one.step.out.numel:
+            return merged_tiles(one, start, stop, local.space)
+        whole = kept.get(one.step.out.name, partial(_whole, one, local.space))
+        return iter([(start, whole[start:stop])])
+
+    def read_into(name: str, start: int, stop: int, out: Any) -> None:
         one = prepared[name]
         if one.step.kind == "merge":
-            for begin, merged in merged_tiles(one, start, stop, local.space):
-                out[4 * (begin - start) : 4 * (begin - start + merged.size)] = merged.view("u1")
+            for begin, part in merged(one, start, stop):
+                out[4 * (begin - start) : 4 * (begin - start + part.size)] = part.view("u1")
         else:
             one.step.reads[0].checkpoint.read_into(one.step.reads[0].spec.name, start, stop, out)
 
     nested.attach(read_into)
+
+
+def _whole(one: Prepared, space: Workspace) -> Tile:
+    _, tensor = next(merged_tiles(one, 0, one.step.out.numel, space))
+    return tensor.copy()

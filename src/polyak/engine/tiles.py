@@ -131,7 +131,7 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded
     """The merged entries [start, stop): (n,). They live in `space` until the next call."""
     method, flat = prepared.method, loaded
     out = space.floats("out", stop - start)
-    if method.laws.isdisjoint((Law.ELEMENTWISE, Law.ROWS)):
+    if prepared.step.is_whole:
         out[:] = _whole(prepared, loaded).reshape(-1)
         return out
     loaded = loaded.shaped(prepared.shape)

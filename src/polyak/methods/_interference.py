@@ -32,20 +32,21 @@ class Interference(NamedTuple):
 
 
 def interference(tasks: Tasks) -> Interference:
-    """The objective, in float64. A delta of zeros has no part in it."""
+    """The objective, in the dtype of the tasks. A delta of zeros has no part in it."""
     xp = array_namespace(first := tasks[0])
     total, d = xp.zeros_like(first), xp.zeros_like(first)
-    c = xp.zeros_like(first.T @ first)
+    place = {"device": first.device} if hasattr(first, "device") else {}
+    c = xp.zeros((first.shape[1],) * 2, dtype=first.dtype, **place)
     for delta in tasks:
-        norm = float(xp.sum(delta * delta))
         total += delta
+        norm = float(xp.sum(delta * delta, dtype=xp.float64))
         if norm == 0:
             continue
-        gram = delta.T @ delta
-        c += gram / norm
+        unit = delta / math.sqrt(norm)
+        gram = unit.T @ unit
+        c += gram
         # Whichever of the two products is the cheaper.
-        wide = delta.shape[0] < delta.shape[1]
-        d += ((delta @ delta.T) @ delta if wide else delta @ gram) / norm
+        d += (unit @ unit.T) @ delta if delta.shape[0] < delta.shape[1] else delta @ gram
     return Interference(total, c, d)
 
 
@@ -53,6 +54,18 @@ def workspace(k: int, shape: tuple[int, ...]) -> int:
     """Bytes that the objective and one eigendecomposition take at their peak; as measured."""
     rows, columns = shape[0], math.prod(shape[1:])
     return 4 * (13 * rows * columns + 10 * columns**2)
+
+
+def minimum_within(found: Interference, values: Array, vectors: Array, count: int) -> Array:
+    """The minimum of the objective along the `count` last eigenvectors of C, and the sum along the others.
+
+    S - S V V^T + D V diag(1 / l) V^T.
+    """
+    high, low = vectors[:, -count:], vectors[:, :-count]
+    merged = ((found.d @ high) / values[-count:]) @ high.T
+    if low.shape[1] < count:  # the eigenvectors are orthonormal
+        return merged + (found.total @ low) @ low.T
+    return merged + (found.total - (found.total @ high) @ high.T)
 
 
 def filtered(found: Interference, values: Array, vectors: Array, shares: Array) -> Array:

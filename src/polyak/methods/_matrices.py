@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from ._api import Array, Pattern
+from ._single import SMALL
 
 Vectors: TypeAlias = Literal["mean", "zero"]
 Conv: TypeAlias = Literal["vector", "matrix"]
@@ -27,43 +28,56 @@ _FUSED = re.compile(r"in_proj_weight|in_proj\.weight|qkv|c_attn")
 
 
 class Tasks:
-    """The models' weighted deltas of one matrix in float64, made when asked for: (d_out, d_in) each.
+    """The models' weighted deltas of one matrix, made when asked for: (d_out, d_in) each.
 
-    One at a time, because all of them would take twice the memory of the inputs again.
+    One at a time, because all of them would take twice the memory of the inputs again. They are in float64, or, if
+    `single` allows it and the matrix is large, in the inputs' own dtype.
     """
 
-    def __init__(self, deltas: Array, weight: Array | None) -> None:
+    def __init__(self, deltas: Array, weight: Array | None, *, single: bool = False) -> None:
         self._deltas, self._weight = deltas, weight
         self._xp = array_namespace(deltas)
         self.shape: tuple[int, int] = tuple(deltas.shape[1:])
         self.rank = min(self.shape)
         self.dtype = deltas.dtype
+        self.working = deltas.dtype if single and self.rank > SMALL else self._xp.float64
 
     def __len__(self) -> int:
         return int(self._deltas.shape[0])
 
     def __getitem__(self, i: int) -> Array:
+        """The delta of model `i`; not to be written to."""
         if not 0 <= i < len(self):
             raise IndexError(i)
-        xp = self._xp
-        delta = xp.astype(self._deltas[i, ...], xp.float64)
-        return delta if self._weight is None else delta * float(self._weight[i])
+        weight = 1.0 if self._weight is None else float(self._weight[i])
+        delta = self._xp.astype(self._deltas[i, ...], self.working, copy=False)
+        return delta if weight == 1 else delta * weight
 
     def __iter__(self) -> Iterator[Array]:
         return (self[i] for i in range(len(self)))
 
+    def exact(self) -> Tasks:
+        """The same in float64."""
+        return Tasks(self._deltas, self._weight)
+
     def total(self) -> Array:
         """The sum of the deltas."""
-        found = self[0]
+        found = self._xp.asarray(self[0], copy=True)
         for i in range(1, len(self)):
             found += self[i]
         return found
 
 
 def merged(
-    deltas: Array, weight: Array | None, name: str, qkv: Qkv, merge: Callable[..., Array], *beside: Array
+    deltas: Array,
+    weight: Array | None,
+    name: str,
+    qkv: Qkv,
+    merge: Callable[..., Array],
+    *beside: Array,
+    single: bool = False,
 ) -> Array:
-    """Merge a stack (k, d_out, ...) by what `merge` makes of the tasks of a matrix: (d_out, ...), float64.
+    """Merge a stack (k, d_out, ...) by what `merge` makes of the tasks of a matrix: (d_out, ...).
 
     Args:
         deltas: The models' deltas.
@@ -72,6 +86,7 @@ def merged(
         qkv: Whether the three parts of a fused matrix are merged apart.
         merge: From tasks, and the same part of each stack of `beside`, (k, d_out, d_in), to a matrix.
         beside: More stacks of the same shape.
+        single: Whether large tasks stay in the dtype of the deltas, and need not become float64.
     """
     xp = array_namespace(deltas)
     shape = tuple(deltas.shape[1:])
@@ -81,7 +96,7 @@ def merged(
     results: list[Array] = []
     for part in _parts(stacks[0].shape[1:], axis):
         first, *others = (stack[:, part[0], part[1]] for stack in stacks)
-        results.append(merge(Tasks(first, column), *others))
+        results.append(merge(Tasks(first, column, single=single), *others))
     return xp.reshape(results[0] if axis is None else xp.concat(results, axis=axis), shape)
 
 

@@ -1,9 +1,11 @@
-"""Decompositions for the spectral methods, in float64.
+"""Decompositions for the spectral methods: in float64, and for float32 matrices to that accuracy where it is faster.
 
 A singular value decomposition of X is had from the eigenvalues of the smaller of X^T X and X X^T, which is several
 times cheaper. That squares the condition: a singular value s comes with a relative error of about 1e-16 (s_1 / s)^2. So
 directions with s <= 1e-6 s_1, the null directions, are dropped (rounding gives them arbitrary vectors), and where one
 that is kept has s < 1e-5 s_1, the decomposition is done again by the singular value decomposition itself.
+
+What is done about float32 matrices is in `_single`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import NamedTuple
 from array_api_compat import array_namespace
 
 from ._passes import Array
+from ._single import leading_triplets, orthogonal_factor
 
 NULL = 1e-6  # singular values, relative to the largest, from which on directions count
 SQUARED = 1e-5  # ... from which on the square of a matrix tells enough
@@ -37,6 +40,7 @@ class Components(NamedTuple):
 def components(matrix: Array, most: int | None = None) -> Components:
     """The `most` largest singular triplets of a matrix (default: all)."""
     xp = array_namespace(matrix)
+    matrix = xp.astype(matrix, xp.float64, copy=False)
     most = min(matrix.shape) if most is None else min(most, min(matrix.shape))
     tall = matrix.shape[0] >= matrix.shape[1]
     s, small = spectrum(matrix.T @ matrix if tall else matrix @ matrix.T)
@@ -66,12 +70,14 @@ def count_above(s: Array, share: float) -> int:
 
 def orthogonal(matrix: Array) -> Array:
     """The polar factor P Q^T of a matrix P S Q^T, without null directions."""
-    return polar(matrix)[0]
+    found = orthogonal_factor(matrix)
+    return polar(matrix)[0] if found is None else found
 
 
 def polar(matrix: Array) -> tuple[Array, Array]:
     """The polar factor P Q^T of a matrix P S Q^T and the singular values S, without null directions."""
     xp = array_namespace(matrix)
+    matrix = xp.astype(matrix, xp.float64, copy=False)
     tall = matrix.shape[0] >= matrix.shape[1]
     s, small = spectrum(matrix.T @ matrix if tall else matrix @ matrix.T)
     kept = count_above(s, NULL)
@@ -86,7 +92,8 @@ def polar(matrix: Array) -> tuple[Array, Array]:
 
 def leading(matrix: Array, count: int) -> Components:
     """The `count` largest singular triplets, at least one."""
-    return components(matrix, max(1, count))
+    found = leading_triplets(matrix, max(1, count))
+    return components(matrix, max(1, count)) if found is None else Components(*found)
 
 
 def joined(parts: Sequence[Components]) -> Components:
@@ -112,8 +119,11 @@ def joined_orthogonally(parts: Sequence[Components], *, equally: bool = False) -
 
 def isotropic(matrix: Array) -> Array:
     """The matrix with all its singular values replaced by their mean."""
+    xp = array_namespace(matrix)
+    if (factor := orthogonal_factor(matrix)) is not None:  # the singular values' sum is the symmetric factor's trace
+        return factor * (float(xp.sum(matrix * factor, dtype=xp.float64)) / min(matrix.shape))
     factor, s = polar(matrix)
-    return float(array_namespace(s).mean(s)) * factor if s.shape[0] else factor
+    return float(xp.mean(s)) * factor if s.shape[0] else factor
 
 
 def workspace(k: int, shape: tuple[int, ...]) -> int:

@@ -7,8 +7,12 @@ import math
 from array_api_compat import array_namespace
 
 from ._api import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
-from ._interference import FLOOR, filtered, interference, workspace
+from ._interference import FLOOR, interference, minimum_within, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._single import eigenvectors
+
+_CLEAR = 1e-4  # the least eigenvalue of C, relative to the largest, that float32 may be trusted with
+_NEAR = 1e-5  # how near to a whole number the effective rank may come there, relative to itself
 
 
 @method(
@@ -33,7 +37,8 @@ def aswudi(
     For a matrix, with S = sum_t w_t tau_t, and C and D as for `wudi`, C = V diag(l) V^T, eigenvalues at least 1e-8,
     K = ceil((sum sqrt(l))^2 / sum l) of them the largest: tau = scale * (S - S V_K V_K^T + D V_K diag(1 / l) V_K^T).
 
-    There is nothing to tune. One eigendecomposition a matrix, in float64.
+    There is nothing to tune. One eigendecomposition a matrix, in float64; in float32 for large float32 matrices where
+    the least eigenvalue is above 1e-4 of the largest and K is not in doubt.
 
     Departures:
         None known.
@@ -53,19 +58,30 @@ def aswudi(
     def merge(tasks: Tasks) -> Array:
         found = interference(tasks)
         xp = array_namespace(found.c)
-        values, vectors = xp.linalg.eigh(found.c)
+        values, vectors = eigenvectors(found.c)
+        if found.c.dtype != xp.float64 and not _is_certain(values):
+            return merge(tasks.exact())
         values = xp.clip(values, min=FLOOR)
-        count = _effective_rank(values)
-        return filtered(found, values[-count:], vectors[:, -count:], xp.ones_like(values[-count:]))
+        count = math.ceil(_effective_rank(values))
+        return minimum_within(found, values, vectors, count)
 
-    return scale * merged(deltas, weight, name, qkv, merge)
+    return scale * merged(deltas, weight, name, qkv, merge, single=True)
 
 
-def _effective_rank(values: Array) -> int:
+def _effective_rank(values: Array) -> float:
     xp = array_namespace(values)
-    effective = float(xp.sum(xp.sqrt(values))) ** 2 / float(xp.sum(values))
+    wide = xp.astype(values, xp.float64)
+    effective = float(xp.sum(xp.sqrt(wide))) ** 2 / float(xp.sum(wide))
     # Rounding must not lift a whole number to the next.
-    return max(1, min(math.ceil(effective * (1 - 1e-12)), values.shape[0]))
+    return max(1.0, min(effective * (1 - 1e-12), wide.shape[0]))
+
+
+def _is_certain(values: Array) -> bool:
+    """Whether eigenvalues in float32 tell the effective rank."""
+    if not float(values[0]) > _CLEAR * float(values[-1]) > 0:
+        return False
+    effective = _effective_rank(values)
+    return abs(effective - round(effective)) > _NEAR * effective
 
 
 aswudi.leaves(vectors_left)

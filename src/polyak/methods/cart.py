@@ -60,7 +60,7 @@ def cart(
             merged += scale * product(*leading(delta - mean, int(rank * tasks.rank)))
         return merged
 
-    return merged(deltas, weight, name, qkv, merge)
+    return merged(deltas, weight, name, qkv, merge, single=True)
 
 
 cart.leaves(vectors_left_unscaled)

@@ -69,7 +69,7 @@ def dc_merge(
         count = max(1, int(density * tasks.rank**2))
         return u @ (_agreed(parts, u, v, count) * _blocks(parts)) @ v.T
 
-    return scale * merged(deltas, weight, name, qkv, merge)
+    return scale * merged(deltas, weight, name, qkv, merge, single=True)
 
 
 def _agreed(parts: list[Components], u: Array, v: Array, count: int) -> Array:

@@ -48,7 +48,7 @@ def iso_c(
         qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
             where each is square.
     """
-    return scale * merged(deltas, weight, name, qkv, lambda tasks: isotropic(tasks.total()))
+    return scale * merged(deltas, weight, name, qkv, lambda tasks: isotropic(tasks.total()), single=True)
 
 
 iso_c.leaves(vectors_left)

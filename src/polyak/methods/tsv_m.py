@@ -56,7 +56,7 @@ def tsv_m(
         parts = [leading(delta, tasks.rank // len(tasks)) for delta in tasks]
         return joined_orthogonally(parts)
 
-    return scale * merged(deltas, weight, name, qkv, merge)
+    return scale * merged(deltas, weight, name, qkv, merge, single=True)
 
 
 tsv_m.leaves(vectors_left)

@@ -91,6 +91,11 @@ class Step:
         return max(self.out.numel // max(rows, 1), 1)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether a method merges the whole tensor at a time."""
+        return self.method is not None and self.method.laws.isdisjoint((Law.ELEMENTWISE, Law.ROWS))
+
+    @property
     def nbytes_read(self) -> int:
         return sum(r.spec.nbytes for r in self.every_read)
 

@@ -22,7 +22,23 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
     held = sum(_held_nbytes(model) for model in plan.models.values())
-    return PROCESS_NBYTES + held + workers * _worker_nbytes(plan)
+    kept = tensors_kept(workers) * _kept_nbytes(plan)
+    return PROCESS_NBYTES + held + kept + workers * _worker_nbytes(plan)
+
+
+def tensors_kept(workers: int) -> int:
+    """How many tensors of a nested merge are kept that were merged whole, while others read them in parts."""
+    return workers + 1
+
+
+def _kept_nbytes(plan: Plan) -> int:
+    """The largest such tensor of every nested merge."""
+    nested = [found.plan for model in plan.models.values() if (found := _nested(model))]
+    return sum(4 * _largest_whole(one) + _kept_nbytes(one) for one in nested)
+
+
+def _largest_whole(plan: Plan) -> int:
+    return max((step.out.numel for step in plan.steps if step.is_whole), default=0)
 
 
 def _worker_nbytes(plan: Plan) -> int:

@@ -64,6 +64,18 @@ def test_scores_are_those_of_the_models_that_were_chosen_or_averaged(tmp_path: P
     assert found["chosen"]["nearness"]["average"] == "3 checkpoints"
 
 
+def test_strategies_are_compared_with_any_of_them(tmp_path: Path):
+    run = write_trainer_run(tmp_path / "run")
+    found = selected(run, "--task", HERE, "--against", "average")["comparison"]
+    results = found["tasks"][0]["results"]
+    assert found["models"] == list(results) == ["average", "last", "oracle"]
+    moved = results["last"]["score"]["value"] - results["average"]["score"]["value"]
+    assert results["last"]["difference"]["value"] == pytest.approx(moved)
+    assert moved < 0
+    with pytest.raises(SettingError, match=r"no strategy .averages. to compare with\. Did you mean 'average'"):
+        polyak("select", run, "--task", HERE, "--against", "averages")
+
+
 def test_each_task_has_an_oracle_of_its_own(tmp_path: Path):
     found = selected(write_trainer_run(tmp_path / "run"), "--task", HERE, "--task", f"{__name__}:shifted")
     assert found["chosen"]["nearness"]["oracle"] == "checkpoint-20"

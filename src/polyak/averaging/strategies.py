@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ..checkpoint import Checkpoint
-from ..errors import SettingError, TaskError
+from ..errors import SettingError, TaskError, suggestion
 from ..recipe import Recipe
 from .choosing import is_higher_better, metric_of
 from .opening import Opener
@@ -28,7 +28,7 @@ class Strategies:
     """What strategies come to.
 
     Attributes:
-        comparison: Each strategy on each task, compared with the last checkpoint.
+        comparison: Each strategy on each task, compared with the first.
         chosen: By task and strategy, which checkpoint it is or what was averaged.
         checkpoints: By task, the score of every checkpoint.
     """
@@ -104,9 +104,10 @@ def compare_strategies(
     opener: Opener,
     score: Score,
     best: RunCheckpoint | None = None,
+    against: str = LAST,
     bootstrap: Bootstrap | None = None,
 ) -> Strategies:
-    """Score every checkpoint of a run and averages of them, and compare strategies with the last checkpoint.
+    """Score every checkpoint of a run and averages of them, and compare strategies with one of them.
 
     The oracle is the checkpoint that is best on the very examples that are reported on: a bound for choosing one, and
     no strategy to follow.  It may be another one for each task.
@@ -118,9 +119,11 @@ def compare_strategies(
         opener: Opens them.
         score: Scores a model on a task, such as `polyak.tasks.evaluate`.
         best: The checkpoint that was chosen on development data, if one was.
+        against: The strategy that others are compared with.
         bootstrap: How intervals are made.
 
     Raises:
+        SettingError: there is no strategy `against`.
         TaskError: there is no task, two have one name, or as `score` raises it.
         CheckpointError: a checkpoint cannot be read.
 
@@ -128,6 +131,7 @@ def compare_strategies(
         arXiv:2305.16834 (the strategies)
     """
     _check(tasks)
+    names = _in_order([LAST, *([BEST] if best else []), *averages, ORACLE], against)
     scores: dict[str, dict[str, Scores]] = {task.name: {} for task in tasks}
     for one in run:
         with opener.checkpoint(one) as model:
@@ -136,7 +140,7 @@ def compare_strategies(
     for name, recipe in averages.items():
         with opener.average(recipe) as model:
             _add(scores, name, model, tasks, score)
-    chosen = {task.name: _chosen(run, averages, best, task, checkpoints[task.name]) for task in tasks}
+    chosen = {task.name: _chosen(names, run, averages, best, task, checkpoints[task.name]) for task in tasks}
     return Strategies(_compared(scores, chosen, averages, tasks, bootstrap), chosen, checkpoints)
 
 
@@ -155,18 +159,26 @@ def _add(
         scores[task.name][name] = score(model, task)
 
 
+def _in_order(names: list[str], first: str) -> list[str]:
+    if first not in names:
+        raise SettingError(f"there is no strategy {first!r} to compare with. {suggestion(first, names)}")
+    return [first, *(name for name in names if name != first)]
+
+
 def _chosen(
+    names: Sequence[str],
     run: Sequence[RunCheckpoint],
     averages: Mapping[str, Recipe],
     best: RunCheckpoint | None,
     task: Scorer,
     values: Mapping[str, float],
 ) -> dict[str, str]:
-    found = {LAST: run[-1].name}
+    found = {name: f"{len(recipe.models)} checkpoints" for name, recipe in averages.items()}
+    found[LAST] = run[-1].name
+    found[ORACLE] = _best(run, list(values.values()), task.higher_is_better).name
     if best is not None:
         found[BEST] = best.name
-    found |= {name: f"{len(recipe.models)} checkpoints" for name, recipe in averages.items()}
-    return found | {ORACLE: _best(run, list(values.values()), task.higher_is_better).name}
+    return {name: found[name] for name in names}
 
 
 def _compared(
@@ -180,8 +192,8 @@ def _compared(
     from ..tasks.comparing import compare_scores
 
     how = bootstrap or Bootstrap()
-    names = tuple(chosen[tasks[0].name])
-    split = scores[tasks[0].name][chosen[tasks[0].name][LAST]].split
+    first = tasks[0].name
+    split = scores[first][chosen[first][LAST]].split
     results = tuple(
         compare_scores(
             task,
@@ -191,7 +203,7 @@ def _compared(
         for task in tasks
     )
     notes = tuple(f"{task.name}: {note}" for task in tasks for note in task.notes)
-    return Comparison(names, split, results, {}, how.level, how.resamples, notes)
+    return Comparison(tuple(chosen[first]), split, results, {}, how.level, how.resamples, notes)
 
 
 def _best(run: Sequence[RunCheckpoint], values: Sequence[float], higher_is_better: bool) -> RunCheckpoint:

@@ -59,6 +59,7 @@ def select(
     device: Annotated[str, typer.Option(help="Where models run, as torch names it.")] = "cpu",
     module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps scores.", show_default=False)] = None,
+    against: Annotated[str, typer.Option(help="The strategy that the others are compared with.")] = "last",
     seed: Annotated[int, typer.Option(help="Of the resamples behind intervals.", min=0)] = 0,
     html: Annotated[Path | None, typer.Option(help="Write a report here.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -82,7 +83,7 @@ def select(
     scoring = _Scoring(Opener(base or None, **where), module, limit, batch_size, device, cache, quiet or as_json)
     best = averaging.best_by(found, dev, higher_is_better=higher_is_better) if dev else None
     best = scoring.best(found, source) if source else best
-    result = scoring.compared(found, averages, task, best, seed)
+    result = scoring.compared(found, averages, task, best, against, seed)
     if html is not None:
         _write_page(html, result)
     said = [*notes, *unfit, *result.comparison.notes]
@@ -121,6 +122,7 @@ class _Scoring:
         averages: dict[str, Recipe],
         tasks: list[str],
         best: RunCheckpoint | None,
+        against: str,
         seed: int,
     ) -> Strategies:
         """All strategies on the test split of tasks."""
@@ -131,7 +133,7 @@ class _Scoring:
         loaded = load_tasks(tasks, self.module)
         with watched(loaded, len(run) + len(averages), "test", self.limit, quiet=self.quiet) as bar:
             return averaging.compare_strategies(
-                run, averages, loaded, opener=self.opener, score=self._score("test", bar), best=best,
+                run, averages, loaded, opener=self.opener, score=self._score("test", bar), best=best, against=against,
                 bootstrap=Bootstrap(seed=seed),
             )  # fmt: skip
 
@@ -158,7 +160,7 @@ def _show(result: Strategies) -> None:
     from ._evaluation import table
 
     found = result.comparison
-    print(f"{found.split} split; differences from the last checkpoint, with {found.level:.0%} intervals")
+    print(f"{found.split} split; differences from {found.models[0]}, with {found.level:.0%} intervals")
     for task in found.tasks:
         rows = [["strategy", "which", "score", "difference", "interval", "wins", "losses"]]
         rows += [[name, result.chosen[task.task][name], *_numbers(one)] for name, one in task.results.items()]

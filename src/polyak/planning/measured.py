@@ -109,7 +109,7 @@ class Measured:
         if lacking := [m.name for m in self._models if m.name not in self._by_kind.get(kind, {})]:
             raise RecipeError(
                 f"method {method!r} needs the statistic {kind!r} of every model; {', '.join(lacking)} "
-                f"{'has' if len(lacking) == 1 else 'have'} none. Measure it with `polyak measure {kind}` and give "
+                f"{'has' if len(lacking) == 1 else 'have'} none. Measure it with `polyak measure {kind.replace('_', '-')}` and give "
                 f"the model `statistics: {{{kind}: PATH}}`."
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -93,7 +93,7 @@ def passage_of(run: Callable[[], object], blocks: list[nn.Module], mask: Tensor 
 
 
 @contextmanager
-def _hooked(blocks: list[nn.Module], enter: Any, leave: Any) -> Iterator[None]:
+def _hooked(blocks: list[nn.Module], enter: Any, leave: Any) -> Generator[None]:
     hooks = [block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks]
     hooks += [block.register_forward_hook(leave) for block in blocks]
     try:

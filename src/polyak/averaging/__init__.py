@@ -2,9 +2,15 @@
 
 from .choosing import Choice as Choice
 from .choosing import chosen as chosen
+from .opening import Opener as Opener
 from .recipes import averaged as averaged
 from .runs import RunCheckpoint as RunCheckpoint
 from .runs import read_run as read_run
+from .strategies import Strategies as Strategies
+from .strategies import best_by as best_by
+from .strategies import best_on as best_on
+from .strategies import compare_strategies as compare_strategies
+from .strategies import weightings as weightings
 from .weighting import BY_METRIC as BY_METRIC
 from .weighting import Weighting as Weighting
 from .weighting import by_metric as by_metric

@@ -55,9 +55,9 @@ def average(
         raise typer.BadParameter("Give OUT, the folder for the average, or --recipe FILE, or both.")
     choice = Choice(after, last, stride, dev or None, floor)
     kept, notes = averaging.chosen(averaging.read_run(run, table), choice, higher_is_better=higher_is_better)
-    weighting = Weighting(by, _form(form), penalty, decay, higher_is_better)
+    weighting = Weighting(by, form_of(form), penalty, decay, higher_is_better)
     asked = averaging.averaged(
-        kept, weighting, space=_space(space), rank=rank, key=key or None, strip_prefix=strip_prefix or None
+        kept, weighting, space=space_of(space), rank=rank, key=key or None, strip_prefix=strip_prefix or None
     )
     if not (quiet or as_json):
         _show(asked, notes)
@@ -69,7 +69,12 @@ def average(
         print(_weights_as_json(asked))
 
 
-def _form(form: str) -> Any:
+def form_of(form: str) -> Any:
+    """A form of weighting, if there is one of this name.
+
+    Raises:
+        SettingError: with the name that was probably meant.
+    """
     from ..averaging import BY_METRIC
     from ..errors import SettingError, suggestion
 
@@ -78,7 +83,12 @@ def _form(form: str) -> Any:
     return form
 
 
-def _space(space: str) -> Any:
+def space_of(space: str) -> Any:
+    """What of adapters is averaged, if it is one of both.
+
+    Raises:
+        typer.BadParameter: it is not.
+    """
     if space not in ("product", "factors"):
         raise typer.BadParameter(f"{space!r} is neither product nor factors.", param_hint="--space")
     return space

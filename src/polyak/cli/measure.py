@@ -10,14 +10,17 @@ import typer
 from . import app
 
 if TYPE_CHECKING:
+    from ..recipe import Recipe
     from ..statistics import Measurement, Statistic
     from ..statistics.of_task import Data
-    from ..tasks import LiveModel
+    from ..tasks import LiveModel, Task
 
 measure = typer.Typer(
     help="Measure statistics of a model on data, for methods that ask for them.", no_args_is_help=True
 )
 app.add_typer(measure, name="measure")
+
+_RECIPE = "recipe.yaml"
 
 Model = Annotated[str, typer.Argument(help="The model.", show_default=False)]
 TaskName = Annotated[str, typer.Option(help="A task: a YAML file, or module:function.", show_default=False)]
@@ -65,6 +68,74 @@ def gram(
 
     data, live = _data(model, task, module, split, examples, batch_size, seed, device)
     _run(gram_of(data, live), data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+
+
+@measure.command()
+def merged_gram(
+    recipe: Annotated[Path, typer.Argument(help="Models, merged by regmean_plus_plus.", show_default=False)],
+    task: Annotated[list[str], typer.Option(help="MODEL=TASK, for each model of the recipe.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files and a recipe with them.")],
+    blocks: Annotated[str, typer.Option(help="Module that holds the blocks (default: the largest list).")] = "",
+    split: Split = "calibration", examples: Examples = 256, batch_size: BatchSize = 16, seed: Seed = None,
+    device: Device = "cpu", module: Module = "", force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Gram matrices behind merged blocks, for regmean_plus_plus; and the recipe that uses them."""
+    from .. import recipe as recipes
+    from ..statistics.merged_gram import measure_through_merge
+    from ..statistics.of_task import Data
+    from ._progress import Bar
+
+    asked = recipes.load(recipe)
+    _check_folder(out, [one.name for one in asked.models], force=force)
+    data = {
+        name: Data(found, split, examples, batch_size, seed, device) for name, found in _tasks_by(task, module).items()
+    }
+    bar = Bar(quiet=quiet or as_json, doing="measuring", unit="blocks")
+    with bar:
+        found = measure_through_merge(asked, data, blocks=blocks, start=bar.start, advance=bar.advance)
+    for name, one in found.items():
+        one.save(out / f"{name}.safetensors", force=force)
+        for note in one.notes:
+            bar.say(f"note: {name}: {note}")
+        _tell(one, out / f"{name}.safetensors", as_json=as_json, quiet=quiet)
+    _write_recipe(asked, out)
+
+
+def _check_folder(out: Path, models: list[str], *, force: bool) -> None:
+    from ..statistics._measurement import refuse_to_overwrite
+
+    for name in [*(f"{model}.safetensors" for model in models), _RECIPE]:
+        refuse_to_overwrite(out / name, force=force)
+
+
+def _tasks_by(texts: list[str], module: str) -> dict[str, Task]:
+    from ..errors import TaskError
+    from ..tasks import Task
+    from ._evaluation import load_tasks
+
+    found: dict[str, Task] = {}
+    for text in texts:
+        name, is_named, place = text.partition("=")
+        if not is_named or name in found:
+            raise typer.BadParameter(f"{text!r}: give MODEL=TASK, once for each model.", param_hint="--task")
+        (one,) = load_tasks([place], module)
+        if not isinstance(one, Task):
+            raise TaskError(f"task {one.name!r} scores models by itself; a statistic needs one that shows its outputs.")
+        found[name] = one
+    return found
+
+
+def _write_recipe(asked: Recipe, out: Path) -> None:
+    from dataclasses import replace
+
+    from ..learn import text_for
+    from ..tasks.cache import write_whole
+
+    models = tuple(
+        replace(one, statistics={"merged_gram": str((out / f"{one.name}.safetensors").resolve())})
+        for one in asked.models
+    )
+    write_whole(out / _RECIPE, text_for(replace(asked, models=models), out / _RECIPE))
 
 
 @measure.command()

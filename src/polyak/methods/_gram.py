@@ -47,6 +47,33 @@ def shrunk(gram: Array, keep: float) -> Array:
     return wide * (keep + (1 - keep) * eye)
 
 
+def matched(tensors: Array, gram: Array | None, weight: Array, keep: float, ridge: float, layout: Layout) -> Array:
+    """The tensor whose outputs are closest to each model's on that model's own inputs; without Grams the average.
+
+    W^T = (sum_i w_i G_i + rho I)^-1 (sum_i w_i G_i W_i^T + rho M^T), M the weighted mean; see `regmean`.
+    """
+    xp = array_namespace(tensors)
+    shares = weight / xp.sum(weight)
+    if gram is None:
+        return xp.sum(shares * tensors, axis=0)
+    matrices, portions = as_matrices(tensors, layout), numbers(shares)
+    mean = sum(portions[i] * matrices[i, ...] for i in range(tensors.shape[0]))
+    total, pull = 0.0, 0.0
+    for i in range(tensors.shape[0]):  # one Gram in float64 at a time
+        one = portions[i] * shrunk(gram[i, ...], keep)
+        total = total + one
+        pull = pull + one @ xp.matrix_transpose(matrices[i, ...] - mean)
+    correction = solve(_ridged(total, ridge), pull)
+    return as_tensor(mean + xp.matrix_transpose(correction), tuple(tensors.shape[1:]), layout)
+
+
+def _ridged(total: Array, ridge: float) -> Array:
+    xp = array_namespace(total)
+    mean = float(xp.linalg.trace(total)) / max(total.shape[0], 1)
+    eye = xp.eye(total.shape[0], dtype=xp.float64, **({"device": total.device} if hasattr(total, "device") else {}))
+    return total + ridge * mean * eye
+
+
 def solve(matrix: Array, right: Array) -> Array:
     """Solve matrix @ x = right for a symmetric matrix without negative eigenvalues, in float64.
 

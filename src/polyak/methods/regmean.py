@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from array_api_compat import array_namespace
-
 from ._api import Array, Fraction, In, Law, Merged, PerModel, Tensors, method
-from ._gram import Layout, as_matrices, as_tensor, inputs_first, numbers, shrunk, solve
+from ._gram import Layout, inputs_first, matched
 from ._stat import Stat
 from ._weights import is_some
 
@@ -48,26 +46,7 @@ def regmean(
         ridge: How firmly directions that no model's inputs have stay with the mean, relative to the mean eigenvalue.
         layout: Whether matrices are (outputs, inputs), as torch's Linear, or (inputs, outputs), as Conv1D of GPT-2.
     """
-    xp = array_namespace(tensors)
-    shares = weight / xp.sum(weight)
-    if gram is None:
-        return xp.sum(shares * tensors, axis=0)
-    matrices, portions = as_matrices(tensors, layout), numbers(shares)
-    mean = sum(portions[i] * matrices[i, ...] for i in range(tensors.shape[0]))
-    total, pull = 0.0, 0.0
-    for i in range(tensors.shape[0]):  # one Gram in float64 at a time
-        one = portions[i] * shrunk(gram[i, ...], keep)
-        total = total + one
-        pull = pull + one @ xp.matrix_transpose(matrices[i, ...] - mean)
-    correction = solve(_ridged(total, ridge), pull)
-    return as_tensor(mean + xp.matrix_transpose(correction), tuple(tensors.shape[1:]), layout)
-
-
-def _ridged(total: Array, ridge: float) -> Array:
-    xp = array_namespace(total)
-    mean = float(xp.linalg.trace(total)) / max(total.shape[0], 1)
-    eye = xp.eye(total.shape[0], dtype=xp.float64, **({"device": total.device} if hasattr(total, "device") else {}))
-    return total + ridge * mean * eye
+    return matched(tensors, gram, weight, keep, ridge, layout)
 
 
 regmean.requires(is_some)

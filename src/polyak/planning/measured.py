@@ -107,9 +107,10 @@ class Measured:
 
     def _demand(self, method: str, kind: str) -> None:
         if lacking := [m.name for m in self._models if m.name not in self._by_kind.get(kind, {})]:
+            command = f"polyak measure {kind.replace('_', '-')}"
             raise RecipeError(
                 f"method {method!r} needs the statistic {kind!r} of every model; {', '.join(lacking)} "
-                f"{'has' if len(lacking) == 1 else 'have'} none. Measure it with `polyak measure {kind}` and give "
+                f"{'has' if len(lacking) == 1 else 'have'} none. Measure it with `{command}` and give "
                 f"the model `statistics: {{{kind}: PATH}}`."
             )
 

@@ -84,7 +84,8 @@ def _as_batch(tree: Mapping[str, Any]) -> Batch:
     return Batch(inputs, tree["targets"], tuple(range(n)), tree["mask"])
 
 
-def _outputs(task: Task) -> Callable[[nn.Module, Any], Tensor]:
+def outputs_of(task: Task) -> Callable[[nn.Module, Any], Tensor]:
+    """What a module says of a task's batch, from `Data.trees`."""
     return lambda module, tree: task.outputs(module, _as_batch(tree))
 
 
@@ -108,7 +109,7 @@ def fisher_of(
         raise TaskError(f"task {task.name!r} does not say what outputs mean, so there is no Fisher information on it.")
     return Fisher(
         live.module,
-        _outputs(task),
+        outputs_of(task),
         likelihood=task.likelihood,
         estimator=estimator or _default(data, live),
         targets=lambda tree: tree["targets"],
@@ -138,7 +139,7 @@ def classes(data: Data, live: LiveModel) -> int:
 def gram_of(data: Data, live: LiveModel) -> Gram:
     """Grams of a model's layers on a task, without padding."""
     return Gram(
-        live.module, _outputs(data.task), mask=lambda tree: tree["mask"], names=live.names, identify=data.identify
+        live.module, outputs_of(data.task), mask=lambda tree: tree["mask"], names=live.names, identify=data.identify
     )
 
 

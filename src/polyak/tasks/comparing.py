@@ -142,6 +142,20 @@ def compare(
     return Comparison(tuple(models), split, compared, groups, bootstrap.level, bootstrap.resamples, tuple(notes))
 
 
+def compare_scores(task: Scorer, scores: Mapping[str, Scores], *, bootstrap: Bootstrap | None = None) -> TaskComparison:
+    """Compare with the first what models have reached on one task already.
+
+    Args:
+        task: The task.
+        scores: What `evaluate` found, by model.
+        bootstrap: How intervals are made.
+
+    Raises:
+        TaskError: there are too few examples, or models were scored on different ones.
+    """
+    return _Measured(task, scores, None, None, bootstrap or Bootstrap()).comparison()
+
+
 def _check(models: Mapping[str, Model], tasks: Sequence[Scorer], experts: Mapping[str, Model]) -> None:
     names = [task.name for task in tasks]
     if len(models) < 2:

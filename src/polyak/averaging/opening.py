@@ -1,0 +1,75 @@
+"""A run's checkpoints and averages of them as whole models, of which one at a time is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .. import checkpoint as checkpoints
+from ..checkpoint import Checkpoint
+from ..checkpoint.folder import read_json
+from ..checkpoint.lora import with_lora
+from ..errors import CheckpointError
+from ..recipe import Recipe
+from .recipes import ADAPTER, averaged
+from .runs import RunCheckpoint
+from .weighting import Weighting
+
+
+class Opener:
+    """Opens checkpoints and averages of them, adapters on their base.
+
+    Args of the constructor:
+        base: What a run's adapters belong to (default: what their configuration names, if that is here).
+        key: Where in a pickled checkpoint the state dict lies.
+        strip_prefix: What to remove from the beginning of tensor names.
+    """
+
+    def __init__(self, base: str | None = None, *, key: str | None = None, strip_prefix: str | None = None) -> None:
+        self._base, self._key, self._strip_prefix = base, key, strip_prefix
+
+    @contextmanager
+    def checkpoint(self, one: RunCheckpoint) -> Generator[Checkpoint]:
+        """One checkpoint of a run.
+
+        Raises:
+            CheckpointError: it cannot be read, or its base is not here.
+        """
+        if (one.path / ADAPTER).is_file():
+            with self._base_of(one.path) as base:
+                yield with_lora(base, one.path)
+            return
+        alone = averaged([one], Weighting(), key=self._key, strip_prefix=self._strip_prefix)
+        with self.average(alone) as model:
+            yield model
+
+    @contextmanager
+    def average(self, recipe: Recipe) -> Generator[Checkpoint]:
+        """An average as `averaged` gives it; what `polyak average` would write, but not kept.
+
+        Raises:
+            CheckpointError, Mismatch: as for a merge; or the base of adapters is not here.
+        """
+        if recipe.adapter is None:
+            from ..checkpoint.memory import MemoryCheckpoint
+            from ..engine import run_in_memory
+            from ..planning import plan
+
+            yield MemoryCheckpoint(run_in_memory(plan(recipe)), label=recipe.models[-1].name)
+            return
+        from ..adapters import merge
+
+        adapter = Path(recipe.models[0].source.path or "")
+        with TemporaryDirectory(prefix="polyak-") as scratch, self._base_of(adapter) as base:
+            out = Path(scratch) / "average"
+            merge(recipe, out)
+            yield with_lora(base, out)
+
+    def _base_of(self, adapter: Path) -> Checkpoint:
+        named = self._base or read_json(adapter / ADAPTER).get("base_model_name_or_path")
+        if isinstance(named, str) and (self._base or Path(named).exists()):
+            return checkpoints.open(named)
+        said = f"is {named!r}, which is not here" if named else "is not named"
+        raise CheckpointError(f"{adapter} is an adapter whose base {said}: give the base with --base.")

@@ -1,0 +1,210 @@
+"""Ways to get one model from a run, side by side: its last checkpoint, its best, averages, and the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from ..checkpoint import Checkpoint
+from ..errors import SettingError, TaskError, suggestion
+from ..recipe import Recipe
+from .choosing import is_higher_better, metric_of
+from .opening import Opener
+from .recipes import weights_of
+from .runs import RunCheckpoint
+from .weighting import BY_METRIC, Form, Weighting
+
+if TYPE_CHECKING:
+    from ..tasks import Bootstrap, Comparison, Scorer, Scores
+
+LAST, BEST, ORACLE = "last", "source-dev best", "oracle"
+
+Score: TypeAlias = "Callable[[Checkpoint, Scorer], Scores]"
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """What strategies come to.
+
+    Attributes:
+        comparison: Each strategy on each task, compared with the first.
+        chosen: By task and strategy, which checkpoint it is or what was averaged.
+        checkpoints: By task, the score of every checkpoint.
+    """
+
+    comparison: Comparison
+    chosen: Mapping[str, Mapping[str, str]]
+    checkpoints: Mapping[str, Mapping[str, float]]
+
+
+def weightings(
+    run: Sequence[RunCheckpoint], asked: Weighting, *, every_form: bool = False
+) -> tuple[dict[str, Weighting], list[str]]:
+    """The uniform weighting and another one, by what they are to be called; and why forms are left out.
+
+    Args:
+        run: The checkpoints to average.
+        asked: The other one.
+        every_form: If it is by a metric, take every form that fits its values.
+
+    Raises:
+        SettingError: it does not fit the checkpoints' metrics.
+    """
+    found, notes = {"average": Weighting()}, list[str]()
+    if asked.by == "uniform":
+        return found, notes
+    if asked.by == "ema":
+        return found | {f"average by ema, {asked.decay:g}": asked}, notes
+    metric_of(run, asked.by)
+    is_higher_better(asked.by, asked.higher_is_better)
+    for form in BY_METRIC if every_form else [asked.form]:
+        one = replace(asked, form=cast("Form", form))
+        try:
+            weights_of(run, one)
+        except SettingError as error:
+            if not every_form:
+                raise
+            notes.append(f"there is no average by {asked.by}, {form}: {error}")
+        else:
+            found[f"average by {asked.by}, {form} {asked.penalty:g}"] = one
+    return found, notes
+
+
+def best_by(run: Sequence[RunCheckpoint], metric: str, *, higher_is_better: bool | None = None) -> RunCheckpoint:
+    """The checkpoint that is best by a logged metric; the earliest of equals.
+
+    Raises:
+        SettingError: it was not logged for one of them, or its name does not say which way is better.
+    """
+    return _best(run, metric_of(run, metric), is_higher_better(metric, higher_is_better))
+
+
+def best_on(run: Sequence[RunCheckpoint], source: Scorer, opener: Opener, score: Score) -> RunCheckpoint:
+    """The checkpoint that does best on development data of what the run was trained for; the earliest of equals.
+
+    Args:
+        run: The checkpoints.
+        source: The task.
+        opener: Opens them.
+        score: Scores a model on the task, on the examples that may be chosen by.
+    """
+    values: list[float] = []
+    for one in run:
+        with opener.checkpoint(one) as model:
+            values.append(score(model, source).metric_value)
+    return _best(run, values, source.higher_is_better)
+
+
+def compare_strategies(
+    run: Sequence[RunCheckpoint],
+    averages: Mapping[str, Recipe],
+    tasks: Sequence[Scorer],
+    *,
+    opener: Opener,
+    score: Score,
+    best: RunCheckpoint | None = None,
+    against: str = LAST,
+    bootstrap: Bootstrap | None = None,
+) -> Strategies:
+    """Score every checkpoint of a run and averages of them, and compare strategies with one of them.
+
+    The oracle is the checkpoint that is best on the very examples that are reported on: a bound for choosing one, and
+    no strategy to follow.  It may be another one for each task.
+
+    Args:
+        run: The checkpoints, by step.
+        averages: Averages of them, by what they are to be called.
+        tasks: What is wanted of the model.
+        opener: Opens them.
+        score: Scores a model on a task, such as `polyak.tasks.evaluate`.
+        best: The checkpoint that was chosen on development data, if one was.
+        against: The strategy that others are compared with.
+        bootstrap: How intervals are made.
+
+    Raises:
+        SettingError: there is no strategy `against`.
+        TaskError: there is no task, two have one name, or as `score` raises it.
+        CheckpointError: a checkpoint cannot be read.
+
+    Source: Schmidt, Vulic and Glavas, 2023. Free Lunch: Robust Cross-Lingual Transfer via Model Checkpoint Averaging.
+        arXiv:2305.16834 (the strategies)
+    """
+    _check(tasks)
+    names = _in_order([LAST, *([BEST] if best else []), *averages, ORACLE], against)
+    scores: dict[str, dict[str, Scores]] = {task.name: {} for task in tasks}
+    for one in run:
+        with opener.checkpoint(one) as model:
+            _add(scores, one.name, model, tasks, score)
+    checkpoints = {task: {name: one.metric_value for name, one in each.items()} for task, each in scores.items()}
+    for name, recipe in averages.items():
+        with opener.average(recipe) as model:
+            _add(scores, name, model, tasks, score)
+    chosen = {task.name: _chosen(names, run, averages, best, task, checkpoints[task.name]) for task in tasks}
+    return Strategies(_compared(scores, chosen, averages, tasks, bootstrap), chosen, checkpoints)
+
+
+def _check(tasks: Sequence[Scorer]) -> None:
+    names = [task.name for task in tasks]
+    if not names:
+        raise TaskError("strategies are compared on a task: name one.")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
+
+
+def _add(
+    scores: dict[str, dict[str, Scores]], name: str, model: Checkpoint, tasks: Sequence[Scorer], score: Score
+) -> None:
+    for task in tasks:
+        scores[task.name][name] = score(model, task)
+
+
+def _in_order(names: list[str], first: str) -> list[str]:
+    if first not in names:
+        raise SettingError(f"there is no strategy {first!r} to compare with. {suggestion(first, names)}")
+    return [first, *(name for name in names if name != first)]
+
+
+def _chosen(
+    names: Sequence[str],
+    run: Sequence[RunCheckpoint],
+    averages: Mapping[str, Recipe],
+    best: RunCheckpoint | None,
+    task: Scorer,
+    values: Mapping[str, float],
+) -> dict[str, str]:
+    found = {name: f"{len(recipe.models)} checkpoints" for name, recipe in averages.items()}
+    found[LAST] = run[-1].name
+    found[ORACLE] = _best(run, list(values.values()), task.higher_is_better).name
+    if best is not None:
+        found[BEST] = best.name
+    return {name: found[name] for name in names}
+
+
+def _compared(
+    scores: Mapping[str, Mapping[str, Scores]],
+    chosen: Mapping[str, Mapping[str, str]],
+    averages: Mapping[str, Recipe],
+    tasks: Sequence[Scorer],
+    bootstrap: Bootstrap | None,
+) -> Comparison:
+    from ..tasks import Bootstrap, Comparison
+    from ..tasks.comparing import compare_scores
+
+    how = bootstrap or Bootstrap()
+    first = tasks[0].name
+    split = scores[first][chosen[first][LAST]].split
+    results = tuple(
+        compare_scores(
+            task,
+            {n: scores[task.name][n if n in averages else what] for n, what in chosen[task.name].items()},
+            bootstrap=how,
+        )
+        for task in tasks
+    )
+    notes = tuple(f"{task.name}: {note}" for task in tasks for note in task.notes)
+    return Comparison(tuple(chosen[first]), split, results, {}, how.level, how.resamples, notes)
+
+
+def _best(run: Sequence[RunCheckpoint], values: Sequence[float], higher_is_better: bool) -> RunCheckpoint:
+    return run[values.index(max(values) if higher_is_better else min(values))]

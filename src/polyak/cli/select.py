@@ -1,0 +1,176 @@
+"""polyak select"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import app
+
+if TYPE_CHECKING:
+    from ..averaging import Opener, RunCheckpoint, Strategies
+    from ..checkpoint import Checkpoint
+    from ..recipe import Recipe
+    from ..tasks import Scorer, Scores
+    from ..tasks.comparing import Result
+    from ._progress import Bar
+
+_BY = "Also averages weighted by ema; step; or a logged metric such as loss or eval_accuracy."
+_DEV = "Or a logged metric on development data; averages go without checkpoints that are bad by it."
+_FORM = "From metrics to weights: shift, power, minmax, softmax or rank (default: each of them)."
+
+
+@app.command()
+def select(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.", show_default=False)],
+    task: Annotated[list[str], typer.Option(help="A task: a YAML file, or module:function.", show_default=False)],
+    source: Annotated[str, typer.Option(help="The task that was trained for: its validation split chooses one.")] = "",
+    dev: Annotated[
+        str, typer.Option(help="Or a logged metric on development data. Averages go without bad ones.")
+    ] = "",
+    floor: Annotated[float, typer.Option(help="Bad: less than this share of the best.")] = 0.9,
+    by: Annotated[str, typer.Option(help=_BY)] = "",
+    form: Annotated[str, typer.Option(help=_FORM)] = "",
+    penalty: Annotated[float, typer.Option(help="How strongly the metric speaks.")] = 0.7,
+    decay: Annotated[float, typer.Option(help="For ema: an older checkpoint's share of a newer one's weight.")] = 0.9,
+    higher_is_better: Annotated[
+        bool | None,
+        typer.Option("--higher-is-better/--lower-is-better", help="Of metrics, if their names are not clear."),
+    ] = None,
+    last: Annotated[int | None, typer.Option(help="Average only so many of the latest.", min=1)] = None,
+    stride: Annotated[int, typer.Option(help="Of the latest, every so manyth.", min=1)] = 1,
+    after: Annotated[float, typer.Option(help="Leave this first fraction of the run out of averages.")] = 0.0,
+    table: Annotated[Path | None, typer.Option(help="CSV with path, step and metrics, instead of the logs.")] = None,
+    base: Annotated[str, typer.Option(help="Base of adapters (default: as their configuration names it).")] = "",
+    space: Annotated[
+        str, typer.Option(help="Of adapters: their product, or their factors each by itself.")
+    ] = "product",
+    rank: Annotated[int | None, typer.Option(help="Of averaged adapters: the most a module has.", min=1)] = None,
+    key: Annotated[str, typer.Option(help="Where in a pickled checkpoint the state dict lies.")] = "",
+    strip_prefix: Annotated[str, typer.Option(help="What to remove from the beginning of tensor names.")] = "",
+    limit: Annotated[int | None, typer.Option(help="At most so many examples a task.", min=1)] = None,
+    batch_size: Annotated[int, typer.Option(help="Examples that go through a model together.", min=1)] = 32,
+    device: Annotated[str, typer.Option(help="Where models run, as torch names it.")] = "cpu",
+    module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps scores.", show_default=False)] = None,
+    against: Annotated[str, typer.Option(help="The strategy that the others are compared with.")] = "last",
+    seed: Annotated[int, typer.Option(help="Of the resamples behind intervals.", min=0)] = 0,
+    html: Annotated[Path | None, typer.Option(help="Write a report here.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
+) -> None:
+    """Compare ways to get one model from a run: the last, the best in development, averages; and the oracle."""
+    from .. import averaging
+    from ..averaging import Choice, Opener, Weighting
+    from .average import form_of, space_of
+
+    found = averaging.read_run(run, table)
+    choice = Choice(after, last, stride, dev or None, floor)
+    kept, notes = averaging.chosen(found, choice, higher_is_better=higher_is_better)
+    asked = Weighting(by or "uniform", form_of(form or "shift"), penalty, decay, higher_is_better)
+    weightings, unfit = averaging.weightings(kept, asked, every_form=not form)
+    where = {"key": key or None, "strip_prefix": strip_prefix or None}
+    averages = {
+        name: averaging.averaged(kept, one, space=space_of(space), rank=rank, **where)
+        for name, one in weightings.items()
+    }
+    scoring = _Scoring(Opener(base or None, **where), module, limit, batch_size, device, cache, quiet or as_json)
+    best = averaging.best_by(found, dev, higher_is_better=higher_is_better) if dev else None
+    best = scoring.best(found, source) if source else best
+    result = scoring.compared(found, averages, task, best, against, seed)
+    if html is not None:
+        _write_page(html, result)
+    said = [*notes, *unfit, *result.comparison.notes]
+    if as_json:
+        print(json.dumps(asdict(result) | {"notes": said}))
+        return
+    for note in () if quiet else said:
+        print(f"note: {note}", file=sys.stderr)
+    _show(result)
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """How models are opened and scored."""
+
+    opener: Opener
+    module: str
+    limit: int | None
+    batch_size: int
+    device: str
+    cache: Path | None
+    quiet: bool
+
+    def best(self, run: list[RunCheckpoint], source: str) -> RunCheckpoint:
+        """The checkpoint that is best on the validation split of a task."""
+        from .. import averaging
+        from ._evaluation import load_tasks, watched
+
+        (task,) = load_tasks([source], self.module)
+        with watched([task], len(run), "validation", self.limit, quiet=self.quiet) as bar:
+            return averaging.best_on(run, task, self.opener, self._score("validation", bar))
+
+    def compared(
+        self,
+        run: list[RunCheckpoint],
+        averages: dict[str, Recipe],
+        tasks: list[str],
+        best: RunCheckpoint | None,
+        against: str,
+        seed: int,
+    ) -> Strategies:
+        """All strategies on the test split of tasks."""
+        from .. import averaging
+        from ..tasks import Bootstrap
+        from ._evaluation import load_tasks, watched
+
+        loaded = load_tasks(tasks, self.module)
+        with watched(loaded, len(run) + len(averages), "test", self.limit, quiet=self.quiet) as bar:
+            return averaging.compare_strategies(
+                run, averages, loaded, opener=self.opener, score=self._score("test", bar), best=best, against=against,
+                bootstrap=Bootstrap(seed=seed),
+            )  # fmt: skip
+
+    def _score(self, split: str, bar: Bar) -> Callable[[Checkpoint, Scorer], Scores]:
+        from ..tasks import evaluate
+
+        def score(model: Checkpoint, task: Scorer) -> Scores:
+            return evaluate(
+                model, task, split=split, limit=self.limit, batch_size=self.batch_size, device=self.device,
+                cache=self.cache, progress=bar.advance,
+            )  # fmt: skip
+
+        return score
+
+
+def _write_page(html: Path, result: Strategies) -> None:
+    from ..tasks.cache import write_whole
+    from ..tasks.page import comparison_page
+
+    write_whole(html, comparison_page(result.comparison))
+
+
+def _show(result: Strategies) -> None:
+    from ._evaluation import table
+
+    found = result.comparison
+    print(f"{found.split} split; differences from {found.models[0]}, with {found.level:.0%} intervals")
+    for task in found.tasks:
+        rows = [["strategy", "which", "score", "difference", "interval", "wins", "losses"]]
+        rows += [[name, result.chosen[task.task][name], *_numbers(one)] for name, one in task.results.items()]
+        print(f"\n{task.task} ({task.metric}), {task.examples} examples\n{table(rows)}")
+    print("\nThe oracle is chosen by these very examples: a bound, not a strategy.")
+
+
+def _numbers(one: Result) -> list[str]:
+    moved = one.difference
+    if moved is None:
+        return [f"{one.score.value:.4f}", "", "", "", ""]
+    ends = "-" if moved.low is None or moved.high is None else f"{moved.low:+.4f} to {moved.high:+.4f}"
+    return [f"{one.score.value:.4f}", f"{moved.value:+.4f}", ends, str(one.wins), str(one.losses)]

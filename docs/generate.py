@@ -5,6 +5,7 @@ A part lies between `<!-- NAME:start -->` and `<!-- NAME:end -->`; what stands t
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import re
@@ -18,6 +19,7 @@ from polyak.methods import REQUIRED, Law, Method, Setting
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 ADAPTERS = ROOT / "benchmarks" / "adapters.json"
+SUITE_TEXT = ROOT / "benchmarks" / "suite_text.json"
 SPECTRAL = ROOT / "benchmarks" / "spectral.json"
 VOCABULARY_RESULTS = ROOT / "benchmarks" / "vocabulary_results.json"
 NONE = "–"
@@ -243,6 +245,28 @@ def fisher_accuracy() -> str:
     return table(head, rows)
 
 
+def suite_of_texts() -> str:
+    """The table of the suite and what it says of the papers' claims, or how to produce them."""
+    if not SUITE_TEXT.exists():
+        return "No results are kept in this checkout yet. `make suite-text` measures them and writes them here."
+    found, suite = json.loads(SUITE_TEXT.read_text(encoding="utf-8")), _module(ROOT / "examples/suite_text/results.py")
+    rows = [suite.cells(row, found["tasks"]) for row in found["rows"]]
+    effects = [[one["claim"], suite.between(one["difference"]), suite.verdict(one)] for one in found["effects"]]
+    claims = table(["claim", "points of mean accuracy, with 95 % interval", ""], effects)
+    parts = [" ".join(suite.notes(found)), table(["", *found["tasks"], *suite.HEAD], rows), "## Claims", claims]
+    return "\n\n".join(parts)
+
+
+def _module(path: Path) -> Any:
+    """A module from its file: this script is run from anywhere."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
     "docs/adapters.md": {"adapters": adapters_benchmark},
@@ -259,6 +283,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "exit codes": exit_codes,
     },
     "docs/statistics.md": {"accuracy of Fisher information": fisher_accuracy},
+    "docs/what-merging-is-worth.md": {"suite of texts": suite_of_texts},
 }
 
 if __name__ == "__main__":

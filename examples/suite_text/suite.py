@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -66,16 +67,24 @@ def main() -> None:
     """Run the suite into `suite-text-out` and `benchmarks/suite_text.json`, or say what it lacks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("suite-text-out"), help="for models and whatever is made")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/suite_text.json"))
+    parser.add_argument(
+        "--results", type=Path, help="default: benchmarks/suite_text.json, or in OUT if not all is made"
+    )
     parser.add_argument("--quick", action="store_true", help="two tasks and few examples, to see that all runs")
-    parser.add_argument("--only", nargs="*", default=None, metavar="ROW", help="make these rows, and those kept")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="merge the experts of these alone")
+    parser.add_argument("--only", nargs="*", metavar="ROW", help="make these rows alone")
+    parser.add_argument("--again", action="store_true", help="keep the trained models alone")
     given = parser.parse_args()
-    plan = QUICK if given.quick else Plan()
+    plan = QUICK if given.quick else Plan(tuple(given.tasks))
+    whole = plan == Plan() and given.only is None
+    results = given.results or (Path("benchmarks/suite_text.json") if whole else given.out / "results.json")
     if (source := _source(plan)) is None:
         return
     _quieten()
     try:
-        found = run(source, given.out, given.results, plan, only=given.only)
+        if given.again:
+            shutil.rmtree(given.out / "rows", ignore_errors=True)
+        found = run(source, given.out, results, plan, only=given.only)
     except Failed as failed:
         raise SystemExit(f"suite-text: {failed}") from None
     print(text(found))
@@ -100,12 +109,12 @@ def run(source: Path, out: Path, results: Path, plan: Plan, *, only: Sequence[st
     workshop = Workshop(out, models, Board(out / "tasks", models, plan.draws), plan.effort)
     made = _references(workshop, plan)
     wanted = rows(plan.effort)
-    for i, row in enumerate(wanted):
-        if only is None or row.name in only:
+    for row in (None, *(row for row in wanted if only is None or row.name in only)):
+        if row is not None:
             made.append(_made(workshop, row, plan.seeds if row.is_repeated else 1))
-        found = _results(made, plan, [one.name for one in wanted if one.name not in {m.name for m in made}])
-        if only is None or row.name in only or i == len(wanted) - 1:
-            write(found | {"minutes": (time.monotonic() - began) / 60}, results, out / "report.html")
+        lacking = [one.name for one in wanted if one.name not in {there.name for there in made}]
+        found = _results(made, plan, lacking) | {"minutes": (time.monotonic() - began) / 60}
+        write(found, results, out / "report.html")
     return found
 
 

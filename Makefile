@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text suite-adapters parity parity-fusionbench fuzz bench bench-spectral clean
+.PHONY: help setup test lint fix demo demo-text suite-adapters suite-text parity parity-fusionbench fuzz bench bench-spectral clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -59,6 +59,11 @@ suite-adapters: $(VENV)/.torch ## average the checkpoints of a LoRA run of a lan
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_adapters.suite
 	$(BIN)/python docs/generate.py
 
+suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by every method (90 minutes; needs POLYAK_DATA)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_text.suite
+	$(BIN)/python docs/generate.py
+
 parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-mergekit
 	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
@@ -85,4 +90,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out benchmarks/.work
+	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out suite-text-out benchmarks/.work

@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from _methods import NONE, ROOT, methods_compared, methods_departures, methods_settings, methods_table, table
+from _suites import suite_adapters, suite_of_texts
 
 from polyak import errors, methods, recipe
 
@@ -20,7 +21,6 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 ADAPTERS = ROOT / "benchmarks" / "adapters.json"
 SPECTRAL = ROOT / "benchmarks" / "spectral.json"
 VOCABULARY_RESULTS = ROOT / "benchmarks" / "vocabulary_results.json"
-SUITE_ADAPTERS = ROOT / "benchmarks" / "suite_adapters.json"
 
 
 def main() -> None:
@@ -186,49 +186,6 @@ def fisher_accuracy() -> str:
     return table(head, rows)
 
 
-def suite_adapters() -> str:
-    """What averages of a LoRA run's checkpoints are worth, or how to measure it."""
-    if not SUITE_ADAPTERS.exists():
-        return "No results are kept in this checkout yet: `make suite-adapters` measures them."
-    found = json.loads(SUITE_ADAPTERS.read_text(encoding="utf-8"))
-    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
-    rows = [row for pair in _SUITE_ROWS for row in _suite_rows(*(found["selected"][name] for name in pair), pair[0])]
-    seen = {row[0]: row for row in reversed(rows)}
-    head = ["strategy", "which", "loss", "against the last", "against the uniform average"]
-    (checkpoints,) = found["selected"]["against last"]["checkpoints"].values()
-    losses = ", ".join(f"{value:.4f}" for value in checkpoints.values())
-    said = (
-        f"`make suite-adapters`: one run, seed {found['seed']}; {found['examples']['test']} test examples; {machine}. "
-        f"It took {found['seconds'] / 60:.0f} minutes, {found['seconds_of_training'] / 60:.0f} of them for training."
-    )
-    more = (
-        f"Test losses of the checkpoints, in order: {losses}. The uniform average of the factors differs from that of "
-        f"the products by {found['error_of_factors']:.2g} of its length."
-    )
-    return "\n\n".join([said, table(head, [seen[name] for name in dict.fromkeys(row[0] for row in rows)]), more])
-
-
-_SUITE_ROWS = (
-    ("against last", "against average"),
-    ("by step", "by step, against average"),
-    ("of the last five", "of the last five"),
-)
-
-
-def _suite_rows(last: Mapping[str, Any], average: Mapping[str, Any], what: str) -> Iterable[list[str]]:
-    (ours,), (theirs,) = last["comparison"]["tasks"], average["comparison"]["tasks"]
-    for name, one in ours["results"].items():
-        called = "average of the last five" if (what, name) == ("of the last five", "average") else name
-        other = {} if ours is theirs or last is average else theirs["results"][name]
-        which = last["chosen"][ours["task"]][name]
-        yield [called, which, f"{one['score']['value']:.4f}", _moved(one), _moved(other)]
-
-
-def _moved(one: Mapping[str, Any]) -> str:
-    found = one.get("difference")
-    return NONE if found is None else f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
-
-
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": benchmark},
     "docs/averaging.md": {"averages of adapters": suite_adapters},
@@ -252,6 +209,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "exit codes": exit_codes,
     },
     "docs/statistics.md": {"accuracy of Fisher information": fisher_accuracy},
+    "docs/what-merging-is-worth.md": {"suite of texts": suite_of_texts},
 }
 
 if __name__ == "__main__":

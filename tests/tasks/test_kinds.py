@@ -271,3 +271,26 @@ def test_rankings_are_measured_by_their_formulas():
     assert measure("recall@2", [3, 1, 2], {1: 1, 2: 1}) == 0.5
     assert measure("mrr@3", [3, 4, 1], {1: 1}) == pytest.approx(1 / 3)
     assert measure("mrr@2", [3, 4, 1], {1: 1}) == 0
+
+
+def test_texts_of_similar_length_go_together_and_scores_keep_their_order(place):
+    long, short = "the cat sits fast is good the mat is bad", "a dog"
+    write(place, "mixed.jsonl", [{"text": text, "label": i // 2} for i, text in enumerate([long, short, long, short])])
+    described = {"kind": "text-classification", "data": "mixed.jsonl", "model": "classifier", "metric": "loss"}
+    task = task_of(described, place)
+    assert [batch.examples for batch in task.batches("test", batch_size=2)] == [(1, 3), (0, 2)]
+    assert {batch.examples for batch in task.batches("test", batch_size=2, limit=4, seed=1)} == {(1, 3), (0, 2)}
+    orders = {sum((b.examples for b in task.batches("test", batch_size=2, seed=seed)), ()) for seed in range(9)}
+    assert len(orders) > 2  # a random order stays one
+    scores = evaluate(place / "classifier", task, batch_size=2)
+    assert scores.examples == (0, 1, 2, 3)
+    assert np.allclose(scores.values, evaluate(place / "classifier", task, batch_size=1).values)
+
+
+def test_sequences_of_all_kinds_have_a_length(place):
+    write(place, "tags.jsonl", [{"tokens": ["a", "cat", "sits"], "tags": [0, 1, 0]}, {"tokens": ["dog"], "tags": [1]}])
+    write(place, "lm.jsonl", [{"text": "a dog runs fast"}, {"text": "a cat"}])
+    tagging = {"kind": "token-tagging", "data": "tags.jsonl", "model": "tagger", "labels": ["other", "noun"]}
+    for described in (tagging, {"kind": "language-model", "data": "lm.jsonl", "model": "causal"}):
+        batches = task_of(described, place).batches("test", batch_size=1)
+        assert [batch.examples for batch in batches] == [(1,), (0,)], described["kind"]

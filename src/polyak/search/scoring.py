@@ -86,7 +86,7 @@ class Scoring:
                 if isinstance(task, Task):
                     wanted = max(round(share * len(self._batches[task.name])), 1)
                     parts[task.name] += [next(scorers[task.name]) for _ in range(wanted - len(parts[task.name]))]
-                    outcome = _in_order(joined(parts[task.name]))
+                    outcome = joined(parts[task.name])
                 else:
                     outcome = self._whole(task, candidates, label)
                 found[task.name] = _metric(task, outcome, label)
@@ -106,13 +106,6 @@ class Scoring:
     def _whole(self, task: Scorer, candidates: Candidates, label: str) -> Outcome:
         asked = self._examples
         return task.score(candidates.checkpoint(label), Asked(asked.split, asked.limit, asked.batch_size, asked.device))
-
-
-def _in_order(outcome: Outcome) -> Outcome:
-    """By the position in the split, as an evaluation has it: sums depend on their order."""
-    order = np.argsort(outcome.examples, kind="stable")
-    examples = tuple(outcome.examples[i] for i in order)
-    return Outcome(examples, outcome.values[order], outcome.weights[order])
 
 
 def _metric(task: Scorer, outcome: Outcome, label: str) -> float:

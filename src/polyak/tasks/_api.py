@@ -184,7 +184,8 @@ class Task(Scorer):
             split: One of `splits`.
             limit: At most so many examples: the first, or a random choice of them where a seed is given.
             batch_size: Examples that go together, at most.
-            seed: Shuffles; None keeps the order of the data.
+            seed: Shuffles; None keeps the order of the data, but sequences of similar length may go together. They may
+                too where there is a limit as well: then the choice is random, and not the order.
 
         Raises:
             TaskError: there is no such split, or it is empty.

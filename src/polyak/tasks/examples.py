@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,10 @@ class ExampleTask(Task):
     def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
         """Rows that go together; `examples` are their positions in the split."""
 
+    def lengths(self, rows: Rows) -> Sequence[int]:
+        """How long each example is, roughly: those alike go together, so that little of a batch is padding."""
+        return [0] * len(rows)
+
     def count(self, split: str) -> int:
         self.check_split(split)
         return len(self.data[split])
@@ -81,6 +85,9 @@ class ExampleTask(Task):
         total = self.count(split)
         order = range(total) if seed is None else np.random.default_rng(seed).permutation(total).tolist()
         chosen = list(order)[:limit]
+        if seed is None or limit is not None:  # what is wanted is a set of examples, not their order
+            lengths = self.lengths(self.data[split].take(chosen))
+            chosen = [i for _, i in sorted(zip(lengths, chosen, strict=True), key=lambda pair: pair[0])]
         for start in range(0, len(chosen), batch_size):
             part = chosen[start : start + batch_size]
             yield self.collate(self.data[split].take(part), tuple(part))

@@ -56,9 +56,11 @@ def scored(task: Task, module: nn.Module, batches: Iterable[Batch], device: str,
 
 
 def joined(parts: Sequence[Part]) -> Outcome:
-    """The scores of batches as those of one."""
-    examples = tuple(i for part in parts for i in part[0])
-    return Outcome(examples, *(np.concatenate([part[k] for part in parts]) for k in (1, 2)))
+    """The scores of batches as those of one, by the position in the split: sums depend on their order."""
+    examples = [i for part in parts for i in part[0]]
+    order = np.argsort(examples, kind="stable")
+    values, weights = (np.concatenate([part[k] for part in parts])[order] for k in (1, 2))
+    return Outcome(tuple(examples[i] for i in order), values, weights)
 
 
 def on_device(module: Any, device: str) -> Any:

@@ -35,6 +35,10 @@ class LanguageModel(ExampleTask):
     def higher_is_better(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.metric == "accuracy"
 
+    def lengths(self, rows: Rows) -> Sequence[int]:
+        prompts = rows.columns.get("prompt", [""] * len(rows))
+        return [len(prompt) + len(answer) for prompt, answer in zip(prompts, rows.columns["answer"], strict=True)]
+
     def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
         prompts = rows.columns.get("prompt", [""] * len(rows))
         answers = rows.columns["answer"]

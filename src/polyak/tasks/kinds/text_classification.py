@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ class TextClassification(Classification):
     """One label a text; rows have `text`, perhaps `pair`, and `label`."""
 
     tokens: Tokens
+
+    def lengths(self, rows: Rows) -> Sequence[int]:
+        columns = [rows.columns[name] for name in ("text", "pair") if name in rows.columns]
+        return [sum(map(len, texts)) for texts in zip(*columns, strict=True)]
 
     def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
         inputs = self.tokens.encode(rows.columns["text"], rows.columns.get("pair"))

@@ -33,6 +33,9 @@ class TokenTagging(ExampleTask):
     def higher_is_better(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.metric != "loss"
 
+    def lengths(self, rows: Rows) -> Sequence[int]:
+        return [len(words) for words in rows.columns["tokens"]]
+
     def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
         import torch
 

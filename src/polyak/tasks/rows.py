@@ -15,8 +15,9 @@ from typing import Any, cast
 import numpy as np
 
 from ..errors import TaskError, suggestion
+from .folders import files_of
 
-KINDS = "CSV, TSV, JSON, JSON lines (each also .gz), Parquet or .npz files, and folders saved by `datasets`"
+KINDS = "CSV, TSV, JSON, JSON lines (each also .gz), Parquet or .npz files, folders of these, and folders saved by `datasets`"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_rows(path: Path, columns: Mapping[str, str], *, part: str = "") -> Rows
     Args:
         path: Any of `KINDS`.
         columns: What each column shall be called, and what the file calls it.
-        part: Of a `datasets` folder with several parts, which.
+        part: Of a folder with several parts, which.
 
     Raises:
         TaskError: it cannot be read, or lacks a column.
@@ -69,7 +70,7 @@ def read_rows(path: Path, columns: Mapping[str, str], *, part: str = "") -> Rows
     if not path.exists():
         raise TaskError(f"{path} does not exist.")
     if part and not path.is_dir():
-        raise TaskError(f"{path} is one file, which has no part {part!r}; only folders saved by `datasets` have parts.")
+        raise TaskError(f"{path} is one file, which has no part {part!r}; only folders have parts.")
     try:
         table = _read_folder(path, part) if path.is_dir() else _read_file(path)
     except (OSError, EOFError, ValueError, KeyError) as error:
@@ -91,13 +92,15 @@ def _column(table: Mapping[str, Sequence[Any]], name: str, path: Path) -> Sequen
     return table[name]
 
 
-def _read_file(path: Path) -> Mapping[str, Sequence[Any]]:
-    name = path.name.removesuffix(".gz")
-    readers: dict[str, Callable[[Path], Mapping[str, Sequence[Any]]]] = {
+def _readers() -> dict[str, Callable[[Path], Mapping[str, Sequence[Any]]]]:
+    return {
         ".csv": lambda p: _read_csv(p, ","), ".tsv": lambda p: _read_csv(p, "\t"), ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines, ".json": _read_json, ".parquet": _read_parquet, ".npz": _read_npz,
     }  # fmt: skip
-    reader = readers.get(Path(name).suffix)
+
+
+def _read_file(path: Path) -> Mapping[str, Sequence[Any]]:
+    reader = _readers().get(Path(path.name.removesuffix(".gz")).suffix)
     if reader is None:
         raise TaskError(f"{path} is of no kind that polyak reads: {KINDS}.")
     return reader(path)
@@ -193,7 +196,7 @@ def _read_parquet(path: Path) -> Mapping[str, Sequence[Any]]:
 
 def _read_folder(path: Path, part: str) -> Mapping[str, Sequence[Any]]:
     if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        raise TaskError(f"{path} is a folder that `datasets` has not saved. polyak reads {KINDS}.")
+        return _Joined({file: _read_file(file) for file in files_of(path, part, _readers())})
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -206,6 +209,25 @@ def _read_folder(path: Path, part: str) -> Mapping[str, Sequence[Any]]:
     elif part:
         raise TaskError(f"{path} is one part by itself, which has no part {part!r}.")
     return {name: found[name][:] for name in found.column_names}
+
+
+class _Joined(Mapping[str, Sequence[Any]]):
+    """Columns of several files, one after the other."""
+
+    def __init__(self, tables: Mapping[Path, Mapping[str, Sequence[Any]]]) -> None:
+        self._tables = tables
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        return [value for path, table in self._tables.items() for value in _column(table, name, path)]
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in table for table in self._tables.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for table in self._tables.values() for name in table))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 def _canonical(row: tuple[Any, ...]) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import kernel, scratch
+from .sparsify import trim_from
 
 _BLOCK = 1024
 MEAN, SUM, MAX = 0, 1, 2
@@ -50,6 +51,32 @@ def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any,
         for i in range(part.size):
             divisor = share[i] if function == MEAN and share[i] != zero else one
             part[i] = part[i] * sign[i] / divisor * factor
+
+
+@kernel
+def trim_and_elect(
+    out: Any,
+    stack: Any,
+    start: int,
+    trims: bool,
+    value: Any,
+    last: Any,
+    row: int,
+    rescales: bool,
+    factor: Any,
+    weight: Any,
+    function: int,
+    tie: float,
+    scale: float,
+) -> None:
+    """`trim_from`, if anything is trimmed, models times `factor` (k,), if asked, and `elect`: a kernel of a `Loop`."""
+    if trims:
+        trim_from(stack, start, value, last, row)
+    if rescales:
+        for model in range(stack.shape[0]):
+            for i in range(stack.shape[1]):
+                stack[model, i] *= factor[model]
+    elect(out, stack, weight, weight, function, tie, scale)
 
 
 @kernel

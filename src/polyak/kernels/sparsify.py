@@ -25,6 +25,27 @@ def trim(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
 
 
 @kernel
+def trim_from(stack: Any, start: int, value: Any, last: Any, row: int) -> None:
+    """`trim` by the cut of a whole tensor, of entries that begin with its entry `start`."""
+    for model in range(stack.shape[0]):
+        r, begin = start // row, 0
+        while begin < stack.shape[1]:
+            end = min((r + 1) * row - start, stack.shape[1])
+            part, behind = stack[model, begin:end], last[model, r] - start - begin
+            if behind >= end - begin:
+                _keep_from(part, value[model, r])
+            else:
+                _cut_row(part, value[model, r], np.int32(max(behind, -1)), True)
+            r, begin = r + 1, end
+
+
+@kernel
+def _keep_from(part: Any, smallest: Any) -> None:
+    for i in range(part.size):
+        part[i] = part[i] if abs(part[i]) >= smallest else np.float32(0)
+
+
+@kernel
 def shave(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
     """Zero what a cut keeps; arguments as for `trim`."""
     _cut(stack, value, last, row, start, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
 from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum, Top
 from ._sparsify import Granularity, TopK, before_and_after, norm_kept, survivors, trimmed
@@ -121,25 +121,16 @@ def _trim_tile(deltas: Any, kept: Cut | None) -> None:
         trim(deltas, kept.value, kept.last, kept.row, kept.start)
 
 
-@ties.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    kept: Cut | None,
-    norms: Any,
-    majority: Any,
-    *,
-    weight: Any,
-    density: Any,
-    topk: TopK,
-    granularity: Granularity,
-    rescale: Rescale,
-    function: Function,
-    zero_sum: ZeroSum,
-    scale: float,
-) -> None:
-    from ..kernels.elect import FUNCTIONS
-    from ..kernels.elect import elect as elect_tile
+@ties.looped
+def _loop(
+    kept: Cut | None, norms: Any, majority: Any, weight: Any, function: Function, zero_sum: ZeroSum, scale: float
+) -> Loop:
+    import numpy as np
 
-    _sparsify_tile(deltas, kept, norms, weight)
-    elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)
+    from ..kernels.elect import FUNCTIONS, trim_and_elect
+
+    cut = kept or Cut(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64), 1)
+    factor = np.ones_like(weight) if norms is None else norm_kept(norms, weight)
+    tie = float(sign_of_majority(majority, zero_sum))
+    trimming = (kept is not None, cut.value, cut.last, cut.row, norms is not None, factor)
+    return Loop(trim_and_elect, (*trimming, weight, FUNCTIONS[function], tie, float(scale)))

@@ -29,6 +29,7 @@ from ..planning import plan as planned
 from ..recipe import Factorisation, Recipe
 from ._configuration import merged_configuration
 from ._fit import fitted
+from ._memory import workers_within
 from ._opened import Adapter, Module, Products, Zeros, as_matrix
 from ._report import ModuleReport, Report, card, provenance
 from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
@@ -42,6 +43,7 @@ def merge(
     out: str | Path,
     *,
     workers: int | None = None,
+    memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -56,18 +58,20 @@ def merge(
         recipe: Its models are adapters' folders; `recipe.adapter` says what the result is like.
         out: Where the result goes; it appears whole or not at all, and PEFT loads it.
         workers: Threads (default: one a CPU that this process may use).
+        memory: The most anonymous memory to hold, bytes: fewer workers run if need be (default: no limit).
         force: Replace what is there.
         progress: Who watches.
 
     Raises:
         RecipeError: the recipe asks for what cannot be done with adapters.
         CheckpointError: an adapter is damaged, of another kind, or does not fit the others.
+        BudgetError: not even one worker fits into `memory`.
         OutputError: the place is taken, busy or not writable, or is one of the inputs.
 
     Source: Hu et al., 2021. LoRA. arXiv:2106.09685; Stoica et al., 2024. KnOTS. arXiv:2410.19735 (merging products)
     """
     began = time.perf_counter()
-    merge = _Merge(recipe, workers or len(os.sched_getaffinity(0)), progress or Silent())
+    merge = _Merge(recipe, workers or len(os.sched_getaffinity(0)), memory, progress or Silent())
     return merge.run(Path(os.path.abspath(out)), force, began)
 
 
@@ -80,8 +84,8 @@ class _Weighted:
 
 
 class _Merge:
-    def __init__(self, recipe: Recipe, workers: int, progress: Progress) -> None:
-        self._recipe, self._workers, self._progress = recipe, workers, progress
+    def __init__(self, recipe: Recipe, workers: int, memory: int | None, progress: Progress) -> None:
+        self._recipe, self._progress = recipe, progress
         self._wanted = recipe.adapter or Factorisation()
         self._limit = Limit(self._wanted.rank, self._wanted.energy)
         self._adapters = {adapter.name: adapter for adapter in _opened(recipe)}
@@ -93,6 +97,8 @@ class _Merge:
         self._weighted = {s.out.name: c for s in self._steps if (c := coefficients(s)) is not None}
         self._reports: dict[str, ModuleReport] = {}
         self._check()
+        adapters = list(self._adapters.values())
+        self._workers = workers_within(self._plan, self._weighted, self._modules, adapters, workers, memory)
 
     def _planned(self) -> Plan:
         skip = re.compile(self._recipe.skip) if self._recipe.skip else None

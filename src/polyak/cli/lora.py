@@ -25,6 +25,7 @@ lora = typer.Typer(
 app.add_typer(lora)
 
 Workers = Annotated[int, typer.Option(help="Threads; 0 is one a CPU.", min=0)]
+Memory = Annotated[str, typer.Option(help="Most memory to use, such as 400MB; fewer threads run if need be.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -47,19 +48,24 @@ def merge(
     dtype: DType = "",
     seed: Annotated[int | None, typer.Option(help="Seed of random methods.", min=0)] = None,
     workers: Workers = 0,
+    memory: Memory = "",
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Merge adapters into an adapter: those of a recipe, or those given by --adapter."""
+    from functools import partial
+
     from ..adapters import merge as run
+    from ._size import parse_size
 
     said = {"rank": rank, "energy": energy, "absent": absent, "space": space, "base": base}
     if len(places) != (1 if adapter else 2):
         raise typer.BadParameter("Give a RECIPE and OUT; or --adapter FOLDER, once an adapter, and OUT.")
     asked = _inline(adapter, weight or [], method) if adapter else _loaded(places[0], weight, method)
     asked = _with(asked, {key: value for key, value in said.items() if value}, dtype, seed)
-    _run(run, (asked, places[-1]), workers, force, as_json, quiet)
+    work = partial(run, memory=parse_size(memory, "--memory") if memory else None)
+    _run(work, (asked, places[-1]), workers, force, as_json, quiet)
 
 
 def _inline(adapters: list[Path], weights: list[float], method: str) -> Recipe:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import Mismatch
-from ..kernels.products import inner_products
 from ..kernels.convert import decode
+from ..kernels.products import inner_products
 from ..planning.resolve import depths
 from .sources import Workspace
 

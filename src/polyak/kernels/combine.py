@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ._compile import kernel
 
 _BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
 

@@ -107,7 +107,7 @@ def mean_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        start: How many entries of the first row lie before the first one.
+        start: Index in the tensor of the first entry.
         factor: (rows,) float64.
         row: Entries in a row of the tensor.
     """
@@ -135,7 +135,7 @@ def sum_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
     Args:
         out: (n,) float32, written.
         stack: (2, n) float32.
-        start: How many entries of the first row lie before the first one.
+        start: Index in the tensor of the first entry.
         factor: (2, rows) float64.
         row: Entries in a row of the tensor.
     """

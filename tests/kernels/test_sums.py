@@ -7,9 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from polyak.kernels.combine import add, inner_products, middle, order, scale_rows, weighted_sum
+from polyak.kernels.combine import add, middle, order, weighted_sum
 from polyak.kernels.elect import sign_votes
 from polyak.kernels.philox import stream
+from polyak.kernels.products import (
+    inner_products,
+    inner_products_by_column,
+    inner_products_by_row,
+    mean_by_row,
+    sum_by_column,
+    sum_by_row,
+)
 from polyak.kernels.sparsify import drop, magnitudes, shave, trim
 
 SIZES = [1, 1023, 1024, 1025, 3001]
@@ -47,12 +55,30 @@ def test_the_median_is_numpys(k: int, n: int):
     np.testing.assert_allclose(out, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("row", "start", "n"), [(7, 0, 21), (7, 3, 20), (7, 12, 1), (100, 30, 50)])
-def test_rows_are_scaled_wherever_the_tile_starts(row: int, start: int, n: int):
-    rows = np.arange(start, start + n) // row
-    factor, out = np.arange(1.0, rows[-1] - rows[0] + 2), np.ones(n, np.float32)
-    scale_rows(out, factor, row, start)
-    np.testing.assert_array_equal(out, factor[rows - rows[0]])
+@pytest.mark.parametrize(("row", "start", "n"), [(7, 0, 21), (7, 3, 20), (7, 12, 1), (100, 30, 50), (1500, 90, 4000)])
+def test_rows_and_columns_are_scaled_wherever_the_tile_starts(row: int, start: int, n: int):
+    at = np.arange(start, start + n)
+    stack, out = tile(2, n), np.empty(n, np.float32)
+    by_row, by_column = np.arange(2.0 * (at[-1] // row + 1)).reshape(2, -1), np.arange(2.0 * row).reshape(2, -1)
+    mean_by_row(out, stack, start, by_row[1], row)
+    np.testing.assert_allclose(out, stack.mean(axis=0) * by_row[1][at // row], rtol=1e-6, atol=1e-6)
+    sum_by_row(out, stack, start, by_row, row)
+    np.testing.assert_allclose(out, (stack * by_row[:, at // row]).sum(axis=0), rtol=1e-6, atol=1e-4)
+    sum_by_column(out, stack, start, by_column.astype(np.float32))
+    np.testing.assert_allclose(out, (stack * by_column[:, at % row]).sum(axis=0), rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 300), (9, 17_000)])
+def test_inner_products_of_rows_and_columns_are_those_of_each_alone(shape: tuple[int, int]):
+    stack, alone = tile(3, math.prod(shape)).reshape(3, *shape), np.empty((3, 3))
+    rows, columns = np.empty((shape[0], 3, 3)), np.empty((3, 3, shape[1]))
+    inner_products_by_row(stack, rows)
+    inner_products_by_column(stack, columns)
+    for row in range(shape[0]):
+        inner_products(np.ascontiguousarray(stack[:, row]), alone)
+        np.testing.assert_array_equal(rows[row], alone)
+    wide = stack.astype(np.float64)
+    np.testing.assert_allclose(columns, np.einsum("arc,brc->abc", wide, wide), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [*SIZES, 16 * 1024, 40_001])

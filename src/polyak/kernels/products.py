@@ -53,6 +53,22 @@ def inner_products_by_row(stack: Any, out: Any) -> None:
 
 
 @kernel
+def squares(stack: Any, out: Any) -> None:
+    """Write each model's product with itself, as `inner_products` has it.
+
+    Args:
+        stack: (k, n) float32.
+        out: (k,) float64.
+    """
+    lanes = scratch(_LANES, np.float64)
+    out[:] = 0.0
+    for model in range(stack.shape[0]):
+        for begin in range(0, stack.shape[1], _TOGETHER):
+            part = stack[model, begin : begin + _TOGETHER]
+            out[model] += _inner_product(part, part, lanes)
+
+
+@kernel
 def _mirror(products: Any) -> None:
     for a in range(products.shape[0]):
         for b in range(a):
@@ -107,7 +123,7 @@ def mean_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        start: How many entries of the first row lie before the first one.
+        start: Index in the tensor of the first entry.
         factor: (rows,) float64.
         row: Entries in a row of the tensor.
     """
@@ -135,7 +151,7 @@ def sum_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
     Args:
         out: (n,) float32, written.
         stack: (2, n) float32.
-        start: How many entries of the first row lie before the first one.
+        start: Index in the tensor of the first entry.
         factor: (2, rows) float64.
         row: Entries in a row of the tensor.
     """

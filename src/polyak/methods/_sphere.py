@@ -6,6 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from ._api import Loop
 from ._passes import Array
 
 
@@ -34,10 +35,10 @@ def sum_with(coefficients: Array, stack: Array) -> Array:
     return xp.sum(xp.reshape(xp.astype(coefficients, stack.dtype), column) * stack, axis=0)
 
 
-def sum_of_tile(out: Any, coefficients: Any, stack: Any) -> None:
-    """`sum_with` of a tile."""
+def sum_in_loop(coefficients: Any) -> Loop:
+    """`sum_with` as a twin."""
     import numpy as np
 
-    from ..kernels.combine import weighted_sum
+    from ..kernels.combine import combine
 
-    weighted_sum(out, stack, coefficients.astype(np.float32), 1.0)
+    return Loop(combine, (coefficients.astype(np.float32), 1.0))

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, FirstPass, In, Law, Merged, PerModel, Tensors, method
+from ._api import Array, FirstPass, In, Law, Loop, Merged, PerModel, Tensors, method
 from ._passes import Gram, Products
-from ._sphere import lengths_of, reciprocal, shares_of, sum_of_tile, sum_with
+from ._sphere import lengths_of, reciprocal, shares_of, sum_in_loop, sum_with
 from ._weights import cancel
 
 _CANCELS = 1e-7  # length of a mean of unit vectors below which it has no direction: products are that exact
@@ -105,6 +105,6 @@ def _normalised(coefficients: Array, units: Array) -> Array | None:
     return None if length < _CANCELS else coefficients / length
 
 
-@karcher.fused
-def _fused(out: Any, tensors: Any, products: Products, *, weight: Any, max_iter: int, tol: float) -> None:
-    sum_of_tile(out, _coefficients(products.value[:, :, 0], weight, max_iter, tol), tensors)
+@karcher.looped
+def _loop(products: Products, weight: Any, max_iter: int, tol: float) -> Loop:
+    return sum_in_loop(_coefficients(products.value[:, :, 0], weight, max_iter, tol))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, FirstPass, Law, method
+from ._api import Array, Delta, Deltas, FirstPass, Law, Loop, method
 from ._passes import Gram, Products
 
 Scope: TypeAlias = Literal["tensor", "row"]
@@ -76,8 +76,8 @@ def _mean_cosine(products: Array) -> Array:
     return xp.mean(pairs, axis=0)
 
 
-@model_stock.fused
-def _fused(out: Any, deltas: Any, products: Products, *, clamp: bool, granularity: Scope) -> None:
+@model_stock.looped
+def _loop(products: Products, clamp: bool) -> Loop:
     from ..kernels.products import mean_by_row
 
-    mean_by_row(out, deltas, products.start % products.row, _ratio(products.value, clamp), products.row)
+    return Loop(mean_by_row, (_ratio(products.value, clamp), products.row))

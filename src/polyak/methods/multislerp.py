@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, method
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, method
 from ._passes import Gram, Products
-from ._sphere import lengths_of, shares_of, sum_of_tile, sum_with
+from ._sphere import lengths_of, shares_of, sum_in_loop, sum_with
 from ._weights import has_a_sum
 
 
@@ -70,6 +70,6 @@ def _coefficients(products: Array, weight: Array, normalize: bool, eps: float) -
     return xp.where(cancels, shares, stretch * directions)
 
 
-@multislerp.fused
-def _fused(out: Any, deltas: Any, products: Products, *, weight: Any, normalize: bool, eps: float) -> None:
-    sum_of_tile(out, _coefficients(products.value[:, :, 0], weight, normalize, eps), deltas)
+@multislerp.looped
+def _loop(products: Products, weight: Any, normalize: bool, eps: float) -> Loop:
+    return sum_in_loop(_coefficients(products.value[:, :, 0], weight, normalize, eps))

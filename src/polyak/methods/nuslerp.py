@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, Law, method
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, Law, Loop, method
 from ._passes import Gram, Products
 from ._sphere import lengths_of, reciprocal, shares_of
 from ._weights import cancel
@@ -74,14 +74,13 @@ def _coefficients(products: Array, weight: Array) -> Array:
     return xp.where(straight[None, :], line, arc)
 
 
-@nuslerp.fused
-def _fused(out: Any, deltas: Any, products: Products, *, weight: Any, flatten: bool, along: Along) -> None:
+@nuslerp.looped
+def _loop(products: Products, weight: Any) -> Loop:
     import numpy as np
 
     from ..kernels.products import sum_by_column, sum_by_row
 
     coefficients = _coefficients(products.value, weight)
     if products.columns:
-        sum_by_column(out, deltas, products.start, coefficients.astype(np.float32))
-    else:
-        sum_by_row(out, deltas, products.start % products.row, coefficients, products.row)
+        return Loop(sum_by_column, (coefficients.astype(np.float32),))
+    return Loop(sum_by_row, (coefficients, products.row))

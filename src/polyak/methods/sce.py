@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, FirstPass, In, Law, method
+from ._api import Array, Delta, Deltas, FirstPass, In, Law, Loop, method
 from ._elect import elect
 from ._passes import Cut, Sum, Top
 from ._sparsify import where
@@ -29,7 +30,7 @@ def _selected(select_topk: float) -> Top | None:
     def count(entries: int, varying: Array) -> list[int]:
         return [int(select_topk * int(varying[0]))]
 
-    return Top(count, of=_variance) if 0 < select_topk < 1 else None
+    return Top(count, of=_variance, fused=_variance_of_tile) if 0 < select_topk < 1 else None
 
 
 def _squares() -> Sum:
@@ -107,50 +108,54 @@ def _weights(squares: Array, tiny: Tiny) -> Array:
     return xp.where(alike, xp.ones_like(means) / means.shape[0], means / xp.where(total == 0, total + 1, total))
 
 
-def _select_of_tile(deltas: Any, selected: Cut | None, select_topk: float) -> None:
-    """`_select`, in place."""
-    from ..kernels.sparsify import trim
+def _selection(selected: Cut | None, select_topk: float) -> tuple[bool, Any, int]:
+    """Whether anything is left out, the smallest variance that survives, and the last of its equals."""
+    import numpy as np
 
     if select_topk == 0:
-        deltas[:] = 0
-    elif selected is not None:
-        variance = _variance(deltas)
-        trim(variance, selected.value, selected.last, selected.row, selected.start)
-        deltas *= variance > 0  # what is selected does vary
+        return True, np.float32(math.inf), -1
+    if selected is None:
+        return False, np.float32(-1), -1
+    return True, np.float32(selected.value[0, 0]), int(selected.last[0, 0])
 
 
 def _varies_of_tile(deltas: Any) -> list[float]:
+    from ..kernels.vary import count_varying
+
+    return [float(count_varying(deltas))]
+
+
+def _variance_of_tile(deltas: Any) -> Any:
     import numpy as np
 
-    return [float(np.count_nonzero(_variance(deltas)))]
+    from ..kernels.vary import variances
+
+    out = np.empty_like(deltas[0])
+    variances(out, deltas)
+    return out[None]
 
 
-def _selected_squares_of_tile(deltas: Any, selected: Cut | None, select_topk: float) -> list[float]:
+def _selected_squares_of_tile(deltas: Any, selected: Cut | None, select_topk: float) -> Any:
     import numpy as np
 
-    _select_of_tile(deltas, selected, select_topk)
-    wide = (delta.astype(np.float64) for delta in deltas)
-    return [*(float(np.dot(one, one)) for one in wide), float(deltas.shape[1])]
+    from ..kernels.products import squares
+    from ..kernels.vary import keep_varying
+
+    selects, value, last = _selection(selected, select_topk)
+    if selects:
+        keep_varying(deltas, selected.start if selected else 0, value, last)
+    sums = np.empty(len(deltas))
+    squares(deltas, sums)
+    return np.append(sums, deltas.shape[1])
 
 
-@sce.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    varying: Any,
-    selected: Cut | None,
-    squares: Any,
-    *,
-    select_topk: float,
-    zero_sum: str,
-    tiny: Tiny,
-    scale: float,
-) -> None:
+@sce.looped
+def _loop(selected: Cut | None, squares: Any, select_topk: float, zero_sum: str, tiny: Tiny, scale: float) -> Loop:
     import numpy as np
 
-    from ..kernels.elect import MEAN
-    from ..kernels.elect import elect as elect_tile
+    from ..kernels.vary import select_and_elect
 
-    _select_of_tile(deltas, selected, select_topk)
-    weight, ballot = _weights(squares, tiny).astype(np.float32), np.ones(len(deltas), np.float32)
-    elect_tile(out, deltas, weight, ballot, MEAN, float(zero_sum == "positive"), scale)
+    weight = _weights(squares, tiny).astype(np.float32)
+    ballot = np.ones(len(weight), np.float32)
+    tie = float(zero_sum == "positive")
+    return Loop(select_and_elect, (*_selection(selected, select_topk), weight, ballot, tie, float(scale)))

@@ -26,14 +26,14 @@ def unpack(file: Path, out: Path) -> None:
 
     draft = out.with_name(f"{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    where: dict[str, Any] = {"gguf_file": file.name, "dtype": "float32"}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, **where)
+    where: dict[str, Any] = {"gguf_file": file.name}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype="float32", **where)
     fields = loaded.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "transformers_version", "architectures"):
         fields.pop(name, None)
     # The file's metadata rounds the epsilon.
     model: Any = LlamaForCausalLM(LlamaConfig(**fields | {"rms_norm_eps": 1e-5}))
-    model.load_state_dict(loaded.state_dict(), strict=False)
+    model.load_state_dict(loaded.state_dict())
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
     model.save_pretrained(draft)
     AutoTokenizer.from_pretrained(file.parent, **where).save_pretrained(draft)

@@ -66,8 +66,8 @@ class Candidate:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the coefficients: (tensors or 1, models)."""
-        return (len(self.rows) if self.by_layer else 1, len(self.pool))
+        """Of the coefficients: (tensors or 1, models), or what else of them the pool has."""
+        return (len(self.rows) if self.by_layer else 1, self.pool.width)
 
     @property
     def others(self) -> list[str]:
@@ -147,7 +147,7 @@ class Candidate:
         return loss, counts
 
     def _products(self, total: Mapping[str, Tensor]) -> tuple[Numbers, Numbers]:
-        products, norms = np.zeros((len(self.rows), 1 + len(self.pool))), np.zeros(len(self.rows))
+        products, norms = np.zeros((len(self.rows), 1 + self.pool.width)), np.zeros(len(self.rows))
         for i, name in enumerate(self.rows):
             if name in total:  # a parameter that the losses do not depend on has none
                 flat = total[name].detach().reshape(-1)

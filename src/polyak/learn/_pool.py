@@ -48,6 +48,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def width(self) -> int:
+        """How many coefficients a tensor has."""
+        return len(self)
+
     def merged(self, name: str, weights: Numbers) -> Iterator[tuple[int, Any]]:
         """A tensor for these coefficients, as the engine merges it: tiles of float32, and where each begins."""
         from ..kernels.combine import add, weighted_sum

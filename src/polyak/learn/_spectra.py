@@ -1,0 +1,139 @@
+"""The models of a recipe by the singular directions of their deltas, for learners that choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from ..engine.blas import one_thread
+from ..errors import RecipeError
+from ..methods._matrices import EXCLUDE, is_matrix
+from ..methods._spectra import components
+from ..recipe import Recipe
+from ._api import Numbers
+from ._pool import Pool
+
+
+class Parts(NamedTuple):
+    """Singular triplets of a model's delta of a matrix, in a file.
+
+    Attributes:
+        u: (d_out, c).
+        s: (c,).
+        v: (d_in, c).
+    """
+
+    u: Any
+    s: Any
+    v: Any
+
+
+class Spectra(Pool):
+    """Base and experts, of which a row of coefficients also chooses singular directions.
+
+    A row is a coefficient for each model, and then for each model `most` numbers that its singular values are
+    multiplied by, of which those beyond its directions mean nothing.
+
+    Attributes:
+        most: The most directions that a matrix has.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        if recipe.base is None:
+            raise RecipeError("adarank prunes differences from a base: give the recipe a `base:`.")
+        super().__init__(recipe)
+        self._folder = TemporaryDirectory(prefix="polyak-spectra-")
+        self._parts: dict[str, list[Parts]] = {}
+        self._now: dict[str, Numbers] = {}  # the row that each tensor was last merged with
+        self.most = 0
+
+    def __enter__(self) -> Self:
+        try:
+            with one_thread():
+                for name, step in self.steps.items():
+                    if is_matrix(name, step.out.shape, EXCLUDE, "vector"):
+                        self._parts[name] = self._decomposed(name)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.most = max([0, *(len(one.s) for each in self._parts.values() for one in each)])
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._folder.cleanup()
+
+    @property
+    def width(self) -> int:
+        """How long a row is."""
+        return len(self) * (1 + self.most)
+
+    def counts(self, name: str) -> list[int]:
+        """How many directions each model has; none for what is no matrix."""
+        return [len(one.s) for one in self._parts[name]] if name in self._parts else [0] * len(self)
+
+    def smaller(self, name: str) -> int:
+        """The smaller side of a tensor's matrix."""
+        return min(self.steps[name].out.shape, default=0)
+
+    def masks(self, name: str, row: Numbers) -> list[Numbers]:
+        """What of a row multiplies the singular values of each model; empty for what is no matrix."""
+        if name not in self._parts:
+            return []
+        each = row[len(self) :].reshape(len(self), self.most)
+        return [mask[: len(one.s)] for mask, one in zip(each, self._parts[name], strict=True)]
+
+    def merged(self, name: str, weights: Numbers) -> Iterator[tuple[int, Any]]:
+        """A tensor for a row of coefficients, in one tile."""
+        self._now[name] = weights
+        lambdas = weights[: len(self)]
+        if name not in self._parts:
+            yield from super().merged(name, lambdas)
+            return
+        total = self._base(name)
+        for weight, mask, one in zip(lambdas, self.masks(name, weights), self._parts[name], strict=True):
+            kept = mask != 0
+            total += (one.u[:, kept] * (weight * one.s * mask)[kept]) @ one.v[:, kept].T
+        yield 0, np.ascontiguousarray(total, np.float32).reshape(-1)
+
+    def products(self, name: str, gradient: Any) -> Numbers:
+        """<gradient, theta_0>, and the derivatives in a row of coefficients at the one last merged, (1 + width,)."""
+        models, found = len(self), np.zeros(1 + self.width)
+        if name not in self._parts:
+            found[: 1 + models] = super().products(name, gradient)
+            return found
+        g = gradient.double().cpu().numpy().reshape(self.steps[name].out.shape)
+        found[0] = float(np.sum(g * self._base(name)))
+        row = self._now[name]
+        slopes = found[1 + models :].reshape(models, self.most)
+        for i, (mask, one) in enumerate(zip(self.masks(name, row), self._parts[name], strict=True)):
+            along = one.s * np.sum(one.u * (g @ one.v), axis=0)  # <gradient, s_k u_k v_k^T>
+            found[1 + i] = mask @ along
+            slopes[i, : len(along)] = row[i] * along
+        return found
+
+    def _base(self, name: str) -> Numbers:
+        shape = self.steps[name].out.shape
+        flat = np.concatenate([np.asarray(one.base, np.float64) for _, one in self._tiles(name)])
+        return flat.reshape(shape)
+
+    def _decomposed(self, name: str) -> list[Parts]:
+        shape = self.steps[name].out.shape
+        return [self._kept(self._delta(name, i).reshape(shape), f"{len(self._parts)}-{i}") for i in range(len(self))]
+
+    def _delta(self, name: str, i: int) -> Numbers:
+        rows = [np.array(one.deltas[i], np.float64) for _, one in self._tiles(name) if one.deltas is not None]
+        return np.concatenate(rows)
+
+    def _kept(self, delta: Numbers, called: str) -> Parts:
+        """Put a decomposition into files, which the system may drop from memory."""
+        found: list[Any] = []
+        for part, array in zip("usv", components(delta), strict=True):
+            path = Path(self._folder.name) / f"{called}-{part}.npy"
+            np.save(path, np.asarray(array, np.float64))
+            found.append(np.load(path, mmap_mode="r"))
+        return Parts(*found)

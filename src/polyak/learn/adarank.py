@@ -1,0 +1,157 @@
+"""AdaRank: which singular directions of each model take part in the merge, and with which coefficient."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from ..methods import In
+from ..methods.singular_part import ALL, ranges
+from ..recipe import Model, Recipe, Rule, Source
+from ._api import Learned, Log, Numbers, Problem, Split, learner
+from ._batches import drawn
+from ._candidate import Candidate
+from ._descent import Descent
+from ._objective import Kind, Objective, check_use, is_transductive
+from ._spectra import Spectra
+from .adamerging import transductive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MARK = 0.1  # where masks begin: this above zero for directions that take part, as far below for the others
+_SOFT = 10.0  # what masks are divided by before the sigmoid that gradients go through
+
+
+@learner(
+    "adarank",
+    source="Lee et al., 2026. AdaRank: Adaptive Rank Pruning for Enhanced Model Merging. arXiv:2503.22178",
+)
+def adarank(
+    problem: Problem,
+    *,
+    objective: Kind = "entropy",
+    steps: Annotated[int, In(1, math.inf)] = 500,
+    batch_size: Annotated[int, In(1, math.inf)] = 16,
+    lr: Annotated[float, In(0, math.inf, above=True)] = 1e-3,
+    init: float = 0.3,
+    rank: Annotated[float, In(0, 1)] = 1.0,
+    split: Split = "calibration",
+) -> Learned:
+    """Learn which singular directions of each model's matrices to merge, and a coefficient of each model and tensor.
+
+    theta_l = theta_{0,l} + sum_i lambda_{i,l} U_{i,l} diag(s_{i,l} b_{i,l}) V_{i,l}^T, with tau_{i,l} = U diag(s) V^T
+    and b = 1[sigmoid(m / 10) > 1/2]; backwards, b is sigmoid(m / 10) (straight through). The sum over tasks of the mean
+    entropy of the predictions is made small by Adam, in lambda and m. What is no matrix has its coefficients alone,
+    and so have embeddings and heads.
+
+    The result nests a merge by `singular_part` in the recipe for each model. Decompositions lie in a temporary file, so
+    that memory does not grow with the number of models; a step reads them twice.
+
+    The authors learn from the inputs that they report on; here that is `split=test`. Their step counts and rates could
+    not be read by us: `steps` and `lr` are AdaMerging's. They take the matrices of attention and MLP; here all but
+    embeddings and heads are taken. Their variants from the average of the models (CART) and of Iso-CTS are not built.
+
+    Args:
+        problem: Models and tasks; a base is needed.
+        objective: `entropy`, or the tasks' supervised `loss`.
+        steps: Updates.
+        batch_size: Examples of each task and update.
+        lr: Adam's.
+        init: Where coefficients begin; they are not clamped.
+        rank: Share of the directions, from the largest singular value, that take part at first; the authors have 1.
+        split: Which examples.
+
+    Raises:
+        RecipeError: the recipe has no base.
+        TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.
+    """
+    import torch
+
+    check_use(objective, split)
+    with Spectra(problem.recipe) as spectra:
+        candidate = Candidate(spectra, problem.tasks(split), granularity="layer", device=problem.device)
+        models = len(spectra.names)
+        others = np.concatenate([np.full(models, 1 / models), np.ones(spectra.width - models)])
+        raw = torch.tensor(_start(spectra, candidate.rows, init, rank), requires_grad=True)
+        descent = Descent(
+            candidate, Objective(objective), _masked(models), others, mean=False, log=_briefly(problem.log, models)
+        )
+        batches = drawn(candidate.tasks, split, batch_size=batch_size, seed=problem.seed)
+        found, decisions, notes = descent.run(raw, torch.optim.Adam([raw], lr=lr), batches, steps)
+        masks = {name: spectra.masks(name, row) for name, row in zip(candidate.rows, found, strict=True)}
+    return Learned(
+        found[:, :models],
+        split,
+        objective,
+        names=candidate.rows,
+        others=tuple(others[:models].tolist()) if candidate.others else (),
+        decisions=decisions | {"kept": _shares(spectra.names, masks)},
+        notes=tuple(notes) + (transductive(),) * is_transductive(split),
+        unlearned=tuple(candidate.others),
+        recipe=_pruned(problem.recipe, masks),
+    )
+
+
+def _start(spectra: Spectra, rows: Iterable[str], init: float, rank: float) -> Numbers:
+    """Coefficients and masks, one row a tensor."""
+    found: list[Numbers] = []
+    for name in rows:
+        each = [_marks(count, spectra.most, int(rank * spectra.smaller(name))) for count in spectra.counts(name)]
+        found.append(np.concatenate([np.full(len(spectra.names), init), *each]))
+    return np.stack(found)
+
+
+def _marks(count: int, most: int, first: int) -> Numbers:
+    at = np.arange(most)
+    return np.where((at < count) & (at < first), _MARK, -_MARK)
+
+
+def _masked(models: int) -> Callable[[Tensor], Tensor]:
+    """Coefficients as they are; masks as 0 or 1, with the gradient of the sigmoid."""
+    import torch
+
+    def masked(raw: Tensor) -> Tensor:
+        soft = torch.sigmoid(raw[:, models:] / _SOFT)
+        hard = (soft > 0.5).to(raw.dtype) + soft - soft.detach()
+        return torch.cat([raw[:, :models] + 0, hard], 1)
+
+    return masked
+
+
+def _briefly(log: Log, models: int) -> Log:
+    """Of masks, only how many directions take part is logged."""
+
+    def told(entry: Mapping[str, Any]) -> None:
+        rows = np.asarray(entry["coefficients"])
+        log({**entry, "coefficients": rows[:, :models].tolist(), "kept": int((rows[:, models:] > 0.5).sum())})
+
+    return told
+
+
+def _shares(names: Iterable[str], masks: Mapping[str, list[Numbers]]) -> dict[str, float]:
+    """Of each model, the share of directions that is left."""
+    found: dict[str, float] = {}
+    for i, name in enumerate(names):
+        flags = np.concatenate([np.zeros(0), *(each[i] for each in masks.values() if each)])
+        found[name] = float(flags.mean()) if flags.size else 1.0
+    return found
+
+
+def _pruned(recipe: Recipe, masks: Mapping[str, list[Numbers]]) -> Recipe:
+    """The recipe with each model replaced by what is left of it."""
+    models: list[Model] = []
+    for i, model in enumerate(recipe.models):
+        keeps = {name: ranges(each[i]) for name, each in masks.items() if each}
+        rules = [Rule(f"^{re.escape(name)}$", settings={"keep": keep}) for name, keep in keeps.items() if keep != ALL]
+        plain = Model(model.name, model.source)
+        part = replace(
+            recipe, method="singular_part", settings={}, models=(plain,), rules=tuple(rules), dtype=None, buffers=None
+        )
+        models.append(Model(f"{model.name}-pruned", Source(recipe=part)))
+    return replace(recipe, models=tuple(models))

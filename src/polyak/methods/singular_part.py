@@ -1,0 +1,80 @@
+"""One model's delta with some of its singular directions left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from ._api import Array, Delta, Deltas, Law, Name, Pattern, method
+from ._matrices import EXCLUDE, is_matrix
+from ._spectra import components, product, workspace
+
+ALL, NO = "all", "none"
+_RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+
+
+@method(
+    "singular_part",
+    source="Lee et al., 2026. AdaRank: Adaptive Rank Pruning for Enhanced Model Merging. arXiv:2503.22178",
+    models=(1, 1),
+    workspace=workspace,
+    laws={Law.HOMOGENEOUS},
+)
+def singular_part(deltas: Deltas, name: Name, *, keep: Pattern = ALL, exclude: Pattern = EXCLUDE) -> Delta:
+    """Keep some singular directions of a model's delta.
+
+    tau = sum over kept k of s_k u_k v_k^T, where the delta of a matrix is U diag(s) V^T.
+
+    `polyak learn adarank` nests one such merge a model, with a rule for each matrix, and learns their coefficients.
+    What is no matrix stays as it is. Decompositions are as those of `tsv_m`.
+
+    Args:
+        deltas: (1, *shape).
+        name: The tensor's name.
+        keep: Which directions, the largest singular value being 0: ranges such as `0-3,7`; `all`; or `none`.
+        exclude: Names (`re.search`) of matrices that stay as they are; empty: none.
+    """
+    delta = deltas[0, ...]
+    if keep == ALL or not is_matrix(name, tuple(delta.shape), exclude, "vector"):
+        return delta
+    xp = array_namespace(delta)
+    found = components(xp.astype(delta, xp.float64))
+    wanted = set(kept(keep))
+    chosen = xp.asarray([1.0 if i in wanted else 0.0 for i in range(found.s.shape[0])], dtype=xp.float64)
+    return product(found.u, found.s * chosen, found.v)
+
+
+@singular_part.requires
+def _is_a_choice(keep: str) -> str | None:
+    if keep in (ALL, NO) or _RANGES.fullmatch(keep):
+        return None
+    return f"`keep` must be `all`, `none`, or ranges of numbers such as 0-3,7; got {keep!r}."
+
+
+@singular_part.leaves
+def _vectors(name: str, shape: tuple[int, ...], exclude: str) -> tuple[str, Mapping[str, Any]] | None:
+    return None if is_matrix(name, shape, exclude, "vector") else ("task_arithmetic", {"weight": [1.0]})
+
+
+def kept(text: str) -> Iterable[int]:
+    """The numbers that ranges stand for."""
+    for part in () if text == NO else text.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+def ranges(chosen: Array) -> str:
+    """The text for a choice, given as something true or false for each direction, largest singular value first."""
+    flags = [bool(one) for one in chosen]
+    if all(flags):
+        return ALL
+    parts: list[str] = []
+    for is_kept, run in groupby(range(len(flags)), key=flags.__getitem__):
+        numbers = list(run)
+        if is_kept:
+            parts.append(str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}")
+    return ",".join(parts) or NO

@@ -11,6 +11,7 @@ from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
 from .batches import Together, batches
 from .digest import Leaves, Unhashed, of_small
+from .direct import overflow
 from .groups import grouped
 from .masking import Packer, without_masks
 from .schedule import Scheduler
@@ -121,10 +122,7 @@ def _merged(
             yield begin, data[:used]
             begin, used = start, 0
         if not encode(merged, out.dtype, data[used : used + nbytes]):
-            raise NotFinite(
-                f"the merge of {out.name!r} by {prepared.method.name!r} holds numbers that {out.dtype} "
-                "cannot hold. Write a wider `dtype:`, or look at weights and scale."
-            )
+            raise NotFinite(overflow(prepared.step))
         used += nbytes
     if used:
         yield begin, data[:used]

@@ -186,6 +186,7 @@ class Method:
     workspace: Workspace | None = None
     _packings: list[Callable[..., Any]] = field(default_factory=list[Callable[..., Any]])
     _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
+    _directs: list[Callable[..., bool | None]] = field(default_factory=list[Callable[..., "bool | None"]])
     _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
     _choices: list[Choice] = field(default_factory=list[Choice])
 
@@ -240,6 +241,21 @@ class Method:
             )
         self._twins.append(twin)
         return twin
+
+    @property
+    def direct(self) -> Callable[..., bool | None] | None:
+        """The form that merges stored numbers, if there is one."""
+        return self._directs[0] if self._directs else None
+
+    def from_stored(self, direct: Callable[..., bool | None]) -> Callable[..., bool | None]:
+        """Register a form of the twin that widens stored numbers itself and adds the base, for merges in memory.
+
+        It takes `out` (n,), `stored` (`polyak.kernels.stored.Stored`), and what it names of the definition's other
+        parameters, as the twin has them.  It writes the very bits of the twin, onto the base where the method returns
+        a delta, and says whether they are all finite; or returns None, and writes nothing, where it cannot.
+        """
+        self._directs.append(direct)
+        return direct
 
     @property
     def masks(self) -> Callable[..., Masks] | None:

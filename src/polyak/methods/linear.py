@@ -41,3 +41,10 @@ def _fused(out: Any, tensors: Any, *, weight: Any, normalize: bool) -> None:
     from ..kernels.combine import weighted_sum
 
     weighted_sum(out, tensors, weight, 1 / weight.sum() if normalize else 1.0)
+
+
+@linear.from_stored
+def _direct(out: Any, stored: Any, *, weight: Any, normalize: bool) -> bool:
+    from ..kernels.stored import weighted_sum
+
+    return weighted_sum(out, stored, weight, 1 / weight.sum() if normalize else 1.0)

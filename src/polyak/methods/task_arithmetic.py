@@ -43,3 +43,10 @@ def _fused(out: Any, deltas: Any, *, weight: Any, scale: float, normalize: bool)
     from ..kernels.combine import weighted_sum
 
     weighted_sum(out, deltas, weight, scale / weight.sum() if normalize else scale)
+
+
+@task_arithmetic.from_stored
+def _direct(out: Any, stored: Any, *, weight: Any, scale: float, normalize: bool) -> bool:
+    from ..kernels.stored import weighted_sum
+
+    return weighted_sum(out, stored, weight, scale / weight.sum() if normalize else scale)

@@ -99,3 +99,13 @@ def _fused(
 
     _trim_tile(deltas, kept)
     elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)
+
+
+@ties.from_stored
+def _direct(
+    out: Any, stored: Any, kept: Cut | None, majority: Any, *, weight: Any, function: Function, zero_sum: ZeroSum,
+    scale: float,
+) -> bool | None:  # fmt: skip
+    from ..kernels.stored import elect
+
+    return elect(out, stored, kept, weight, function, sign_of_majority(majority, zero_sum), scale)

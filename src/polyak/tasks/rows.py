@@ -17,7 +17,10 @@ import numpy as np
 from ..errors import TaskError, suggestion
 from .folders import files_of
 
-KINDS = "CSV, TSV, JSON, JSON lines (each also .gz), Parquet or .npz files, folders of these, and folders saved by `datasets`"
+KINDS = (
+    "CSV, TSV, JSON, JSON lines (each also .gz), Parquet or .npz files, folders of these, and folders saved by "
+    "`datasets`"
+)
 
 
 @dataclass(frozen=True)

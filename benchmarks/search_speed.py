@@ -1,8 +1,9 @@
 """What does a candidate of a search cost beside its evaluation?  Merged in memory, against written and loaded.
 
 The models are the base (`--base`, a folder that transformers loads) and experts a fiftieth of its size away. Both ways
-merge the same candidates in turn: into the live module, with what the one before left in memory; and by `polyak.merge`
-into a folder, from which transformers loads the model. The weights of both are compared.
+begin with the same numbers for the same recipe, and take turns: into the live module, with what the ones before left in
+memory; and by `polyak.merge` into a folder, from which transformers loads the model. The weights of both are compared.
+Three candidates come first and do not count: they read and sort what is kept.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from _machine import machine
@@ -26,10 +27,13 @@ HERE = Path(__file__).parent
 EXPERTS = 4
 SPREAD = 0.02  # of the experts, in standard deviations of each tensor
 WORKS = {
+    "linear, by weight": ("linear", "weight"),
+    "task_arithmetic, by weight": ("task_arithmetic", "weight"),
     "ties, by weight": ("ties", "weight"),
     "ties, by density": ("ties", "density"),
-    "task_arithmetic, by weight": ("task_arithmetic", "weight"),
 }
+RESULTS = HERE / "search_speed.json"
+UNCOUNTED = 3
 
 
 def main() -> None:
@@ -38,10 +42,12 @@ def main() -> None:
         folder = Path(scratch)
         _write_experts(options.base, folder)
         rows = [_measure(name, *WORKS[name], options.base, folder, options.runs) for name in WORKS]
-    found = {"machine": machine(HERE) | {"load": f"{os.getloadavg()[0]:.2g}"}, "experts": EXPERTS, "rows": rows}
-    print(json.dumps(found, indent=2))
-    if options.results:
-        options.results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    shape = options.name or options.base.resolve().name
+    others = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {"shapes": {}}
+    about = machine(folder.parent) | {"load": f"{os.getloadavg()[0]:.2g}"}
+    others["shapes"][shape] = {"machine": about, "experts": EXPERTS, "runs": options.runs, "rows": rows}
+    print(json.dumps(others["shapes"][shape], indent=2))
+    options.results.write_text(json.dumps(others, indent=2) + "\n", encoding="utf-8")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -49,7 +55,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True, help="folder of a model that transformers loads")
     parser.add_argument("--runs", type=int, default=5, help="counted candidates of each work (default: 5)")
     parser.add_argument("--work", type=Path, help="folder for experts and outputs (default: the system's)")
-    parser.add_argument("--results", type=Path, help="file of results (default: none is written)")
+    parser.add_argument("--name", help="what the base is called in the results (default: its folder's name)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of results (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.runs < 1:
         parser.error(f"--runs must be at least 1; got {options.runs}")
@@ -87,26 +94,39 @@ def _measure(work: str, method: str, setting: str, base: Path, folder: Path, run
     asked = recipe.read({"base": str(base.absolute()), "models": models, "method": method, "settings": settings})
     places = [one.place for one in sought(asked)]
     rng = np.random.default_rng(0)
-    values = [{place: float(rng.uniform(0.1, 1)) for place in places} for _ in range(runs + 1)]
+    values = [{place: float(rng.uniform(0.1, 1)) for place in places} for _ in range(runs + UNCOUNTED)]
     candidates = Candidates(asked, memory=2**40, workers=len(os.sched_getaffinity(0)))
     candidates.merge(values[0])
     module = _load(base)
     names = {name: name for name, _ in module.named_parameters()}
     candidates.join(LiveModel(module, names, unused=set(candidates.tensors())))
-    ours, theirs, out = list[float](), list[float](), folder / "out"
-    for one in values[1:]:
-        began = time.perf_counter()
+    for one in values[1:UNCOUNTED]:
         candidates.merge(one)
-        middle = time.perf_counter()
-        loaded = _written(recipe.filled(asked, one), out)
-        theirs.append(time.perf_counter() - middle)
-        ours.append(middle - began)
+    ours, theirs, out = list[Times](), list[Times](), folder / "out"
+    for one in values[UNCOUNTED:]:
+        ours.append(_timed(lambda one=one: candidates.merge(one))[0])
+        times, loaded = _timed(lambda one=one: _written(recipe.filled(asked, one), out))
+        theirs.append(times)
         _check_equal(module, loaded)
         shutil.rmtree(out)
-    ratio = median(their / our for our, their in zip(ours, theirs, strict=True))
+    return {"work": work, "target": "at least 10"} | _compared("", 0, ours, theirs) | _compared("cpu_", 1, ours, theirs)
+
+
+Times: TypeAlias = tuple[float, float]  # wall, and CPU of all threads
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Times, Any]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    return (time.perf_counter() - wall, time.process_time() - cpu), found
+
+
+def _compared(what: str, which: int, ours: Sequence[Times], theirs: Sequence[Times]) -> dict[str, Any]:
+    our, their = [times[which] for times in ours], [times[which] for times in theirs]
     return {
-        "work": work, "in_memory_s": median(ours), "written_s": median(theirs), "ratio": ratio, "target": "at least 10",
-        "in_memory_runs_s": ours, "written_runs_s": theirs,
+        f"in_memory_{what}s": median(our), f"written_{what}s": median(their),
+        f"{what}ratio": median(b / a for a, b in zip(our, their, strict=True)),
+        f"in_memory_runs_{what}s": our, f"written_runs_{what}s": their,
     }  # fmt: skip
 
 

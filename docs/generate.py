@@ -21,6 +21,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 ADAPTERS = ROOT / "benchmarks" / "adapters.json"
 SPECTRAL = ROOT / "benchmarks" / "spectral.json"
 VOCABULARY_RESULTS = ROOT / "benchmarks" / "vocabulary_results.json"
+SEARCH = ROOT / "benchmarks" / "search_speed.json"
 
 
 def main() -> None:
@@ -170,6 +171,24 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def search_benchmark() -> str:
+    """What a candidate of a search costs, or how to measure it."""
+    if not SEARCH.exists():
+        return (
+            "No results are kept in this checkout yet: `python benchmarks/search_speed.py --base MODEL` measures them."
+        )
+    head = ["models", "what is searched", "merged in memory", "written and loaded", "ratio", "ratio of CPU time"]
+    rows, machines = list[list[str]](), dict[str, None]()
+    for name, found in json.loads(SEARCH.read_text(encoding="utf-8"))["shapes"].items():
+        machines[", ".join(f"{key}: {value}" for key, value in found["machine"].items())] = None
+        for row in found["rows"]:
+            times = [_seconds(row["in_memory_s"]), _seconds(row["written_s"])]
+            models = f"{name}, {found['experts']} experts"
+            rows.append([models, row["work"], *times, f"{row['ratio']:.1f}", f"{row['cpu_ratio']:.1f}"])
+    said = "Measured with `python benchmarks/search_speed.py --base MODEL`; medians. The target is 10."
+    return f"{said}\n\n{table(head, rows)}\n\nMachine: {'; '.join(machines)}."
+
+
 def fisher_accuracy() -> str:
     """How far measured Fisher information is from what it should be."""
     found = json.loads((RESULTS.parent / "fisher_accuracy.json").read_text(encoding="utf-8"))
@@ -208,6 +227,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "keys of a token": keys_of("Token"),
         "exit codes": exit_codes,
     },
+    "docs/searching.md": {"search benchmark": search_benchmark},
     "docs/statistics.md": {"accuracy of Fisher information": fisher_accuracy},
     "docs/what-merging-is-worth.md": {"suite of texts": suite_of_texts},
 }

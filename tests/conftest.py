@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +16,22 @@ def _modules_of_users_are_forgotten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "nets", raising=False)
     yield
     sys.modules.pop("nets", None)
+
+
+@pytest.fixture
+def polyak(place, monkeypatch, capsys):
+    """The command, in this process and in the folder `place` of the module that asks: importing torch is slow."""
+    from polyak.cli import main
+
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(ROOT)
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["polyak", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == code, said.err
+        return said.out if code == 0 else said.err
+
+    return run

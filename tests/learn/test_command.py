@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
-from polyak.cli import main
 
 from . import problems
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +24,6 @@ def place(world):
     (world / "one.yaml").write_text("base: ./base\nmodels: [./expert-0]\nmethod: task_arithmetic\n")
     problems.write_points(world / "bare.jsonl", problems.examples(40)[0])
     return world
-
-
-@pytest.fixture
-def polyak(place, monkeypatch, capsys):
-    """The command, in this process: importing torch anew each time is slow."""
-    monkeypatch.chdir(place)
-    monkeypatch.syspath_prepend(ROOT)
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["polyak", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == code, said.err
-        return said.out if code == 0 else said.err
-
-    return run
 
 
 MODULE = ("--task", "task-0.yaml", "--module", "nets_of_learn:Network")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 for name in ("torch", "optuna", "cmaes"):
     pytest.importorskip(name)
 
 from polyak import recipe  # noqa: E402
-from polyak.cli import main  # noqa: E402
 from polyak.search import Search  # noqa: E402
 from polyak.tasks import task_of  # noqa: E402
 from tests.tasks.models import Network, write_data, write_model  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
 RECIPE = """
 base: ./base
 models: [{path: ./a, weight: {search: [0, 1]}}, {path: ./b, weight: {search: [0, 1]}}]
@@ -62,20 +57,3 @@ def asked(place, task, tmp_path):
         return Search(found, **({"tasks": tasks or [task()], "study": tmp_path / "study.db"} | changes))
 
     return make
-
-
-@pytest.fixture
-def polyak(place, monkeypatch, capsys):
-    """The command, in this process: importing torch anew each time is slow."""
-    monkeypatch.chdir(place)
-    monkeypatch.syspath_prepend(ROOT)
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["polyak", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == code, said.err
-        return said.out if code == 0 else said.err
-
-    return run

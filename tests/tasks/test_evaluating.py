@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +11,11 @@ pytest.importorskip("torch")
 import torch
 
 from polyak import checkpoint
-from polyak.cli import main
 from polyak.errors import NotFinite, TaskError
 from polyak.tasks import Batch, FunctionScorer, Task, compare, evaluate, task_of
 from polyak.tasks.live import LiveModel
 
 from .models import TASK, Network, write_data, write_model
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +29,6 @@ def place(tmp_path_factory):
     write_model(folder / "base", epochs=3)
     (folder / "soup.yaml").write_text("models: [./expert, ./noisy]\nmethod: linear\n")
     return folder
-
-
-@pytest.fixture
-def polyak(place, monkeypatch, capsys):
-    """The command, in this process: importing torch anew each time is slow."""
-    monkeypatch.chdir(place)
-    monkeypatch.syspath_prepend(ROOT)
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["polyak", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert (ended.value.code or 0) == code, said.err
-        return said.out if code == 0 else said.err
-
-    return run
 
 
 def task(place, factory=Network, **changes):

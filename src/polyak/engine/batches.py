@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from ..errors import NotFinite
 from ..methods import Role
+from ..planning import Step
 from .digest import of_small
 from .sources import Loaded, Sources, Workspace, tile_length
 from .spans import Span
@@ -85,6 +86,9 @@ class Together(Sources):
         size = self._itemsize
         parts = zip(self.begins, self.begins[1:], strict=False)
         return [[of_small(row[a * size : b * size], algorithm) for row in self._raw] for a, b in parts]
+
+    def _take_kept(self, step: Step) -> None:
+        """What is kept is kept by tensor."""
 
     def _fill(self, start: int, stop: int) -> None:
         """Read everything; it is asked for once."""

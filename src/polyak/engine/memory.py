@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..planning import Plan, Step
-from .groups import grouped
+from .direct import Direct, Place
+from .groups import Finish, grouped
 from .masking import without_masks
 from .merging import Merger, Sink, prepare
+from .ranks import Ranks
 from .remembered import Remembered
+from .resident import Resident
 from .schedule import Scheduler
+from .sources import Workspace
 from .spans import Span
 
 
@@ -55,7 +61,24 @@ def run_in_memory(
     return {_name(step): arrays.array(step) for step in plan.steps}
 
 
-def merge_into(sink: Sink, plan: Plan, remembered: Remembered, *, workers: int = 1) -> list[Step]:
+@dataclass(frozen=True)
+class Shortcuts:
+    """What merges one after another may do beside remembering.
+
+    Attributes:
+        inputs: The inputs, in memory.
+        ranks: Their deltas, sorted.
+        place: Where a tensor may be merged to without going through the sink.
+    """
+
+    inputs: Resident
+    ranks: Ranks
+    place: Place
+
+
+def merge_into(
+    sink: Sink, plan: Plan, remembered: Remembered, *, workers: int = 1, shortcuts: Shortcuts | None = None
+) -> list[Step]:
     """Carry out a plan into a sink, without what an earlier plan of the same models has found out or merged.
 
     Args:
@@ -63,6 +86,7 @@ def merge_into(sink: Sink, plan: Plan, remembered: Remembered, *, workers: int =
         plan: What to do, without masks.
         remembered: Of the earlier plans, the last of which went into the same sink; it takes in this one.
         workers: Threads.
+        shortcuts: Of the earlier plans too; they change no byte.
 
     Returns:
         The steps whose tensors were merged or copied; the others are as they were.
@@ -73,8 +97,13 @@ def merge_into(sink: Sink, plan: Plan, remembered: Remembered, *, workers: int =
     prepared = prepare(plan, workers)
     changed = remembered.changed(prepared)
     remembered.forget(changed)  # until they are all there: a merge that fails leaves some of them
-    groups = grouped(prepared, Merger(sink, None), lambda span: id(span.prepared) in changed)
-    Scheduler(groups, workers).run()
+    finish: Finish = Merger(sink, None)
+    space = Workspace
+    if shortcuts is not None:
+        shortcuts.ranks.answer(prepared)
+        finish, space = Direct(shortcuts.place, shortcuts.inputs, finish), partial(Workspace, shortcuts.inputs.rows)
+    groups = grouped(prepared, finish, lambda span: id(span.prepared) in changed)
+    Scheduler(groups, workers, space=space).run()
     remembered.keep(changed)
     return [one.step for one in changed.values()]
 

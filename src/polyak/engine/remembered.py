@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import xxhash
 
@@ -91,9 +91,17 @@ class _Ranked:
     def __init__(self, prepared: Iterable[Prepared]) -> None:
         self._members: dict[str, list[Prepared]] = {}
         self._digests: dict[tuple[str, str], str] = {}
+        self._asked: dict[tuple[str, int], list[_Asked]] = {}
         for one in prepared:
             if one.step.method is not None and one.step.method.passes:
                 self._members.setdefault(asking(one), []).append(one)
+
+    def asked_of(self, one: Prepared) -> list[_Asked]:
+        """See `_asked_of`; most tensors of a plan share their settings, one object."""
+        key = one.method.name, id(one.step.settings)
+        if key not in self._asked:
+            self._asked[key] = _asked_of(one)
+        return self._asked[key]
 
     def digest(self, one: Prepared, name: str) -> str:
         """Of what a pass over the whole model depends on, for all that it ranks with this step."""
@@ -106,15 +114,11 @@ class _Ranked:
 
 def _keys(one: Prepared, ranked: _Ranked) -> dict[str, Key]:
     """What the answer of each pass depends on; passes that are not needed have none."""
-    if one.step.method is None:
+    if one.step.method is None or not one.method.passes:
         return {}
     found: dict[str, Key] = {}
-    for name in one.method.passes:
-        request = request_of(one, name)
-        if request is None:
-            continue
-        own = one.method.name, *_sources(one), *_depends(one, name)
-        whole = any(getattr(request_of(one, each), "scope", "") == "model" for each in _passes_behind(one, name))
+    for name, depends, whole in ranked.asked_of(one):
+        own = one.method.name, *_sources(one), *depends
         found[name] = (*own, ranked.digest(one, name)) if whole else own
     return found
 
@@ -124,6 +128,24 @@ def _depends(one: Prepared, name: str) -> Key:
     settings = one.step.settings
     named = {key for each in _passes_behind(one, name) for fn in _functions(one, each) for key in parameters(fn)}
     return tuple((key, settings[key]) for key in sorted(named) if key in settings)
+
+
+class _Asked(NamedTuple):
+    """What is asked under some settings by a pass that is needed."""
+
+    name: str
+    depends: Key
+    whole: bool
+
+
+def _asked_of(one: Prepared) -> list[_Asked]:
+    """The passes that are needed, what their answers depend on, and whether that goes over the whole model."""
+    found: list[_Asked] = []
+    for name in one.method.passes:
+        if request_of(one, name) is not None:
+            scopes = [getattr(request_of(one, each), "scope", "") for each in _passes_behind(one, name)]
+            found.append(_Asked(name, _depends(one, name), "model" in scopes))
+    return found
 
 
 def _passes_behind(one: Prepared, name: str) -> list[str]:

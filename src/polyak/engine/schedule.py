@@ -33,12 +33,17 @@ class Scheduler:
         groups: What to run, in order.
         workers: Threads.
         advance: Told how many bytes each task has read.
+        space: Makes the buffers of a thread.
     """
 
     def __init__(
-        self, groups: Iterable[Group], workers: int, advance: Callable[[int], None] = lambda nbytes: None
+        self,
+        groups: Iterable[Group],
+        workers: int,
+        advance: Callable[[int], None] = lambda nbytes: None,
+        space: Callable[[], Workspace] = Workspace,
     ) -> None:
-        self._advance = advance
+        self._advance, self._space = advance, space
         self._waiting = deque(groups)
         self._open: list[_Open] = []
         self._workers = workers
@@ -82,7 +87,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        space = Workspace()
+        space = self._space()
         try:
             while (job := self._next()) is not None:
                 entry, task = job

@@ -46,11 +46,13 @@ class Workspace:
 
     Attributes:
         nbytes_read: Bytes that were read through it since they were last asked for.
+        rows: The stored bytes of all of a step's sources, (sources, nbytes), where they are in memory already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Callable[[Step], Bytes | None] = lambda step: None) -> None:
         self._buffers: dict[str, Bytes] = {}
         self.nbytes_read = 0
+        self.rows = rows
 
     def taken(self) -> int:
         """Bytes read since the last call."""
@@ -135,6 +137,13 @@ class Sources:
         self._window = max(window // (self._itemsize * len(self._reads)) // tile, 1) * tile
         self._raw: Bytes = np.empty((0, 0), np.uint8)
         self._begin = self._end = 0
+        if tap is None:
+            self._take_kept(step)
+
+    def _take_kept(self, step: Step) -> None:
+        """What is in memory already is a window over all entries."""
+        if (rows := self._space.rows(step)) is not None:
+            self._raw, self._begin, self._end = rows, 0, step.out.numel
 
     def load(self, start: int, stop: int) -> Loaded:
         """Read entries [start, stop) of every source.
@@ -168,6 +177,9 @@ class Sources:
 
     def windows(self, start: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """The stored numbers of every source from `start` on: where a window begins, and (sources, n) integers."""
+        if self._begin <= start and self._stop <= self._end:
+            yield start, self._raw.view(f"u{self._itemsize}")[:, start - self._begin : self._stop - self._begin]
+            return
         for begin in range(start, self._stop, self._window):
             self._fill(begin, min(begin + self._window, self._stop))
             yield begin, self._raw.view(f"u{self._itemsize}")

@@ -49,17 +49,29 @@ def merge_rows(
     Raises:
         NotFinite: a source or the result holds NaN or infinity.
     """
+    found = merge_from(prepared, run, rows, 0, start, data, space)
+    if found != FINITE:
+        sources.refuse(found)
+
+
+def merge_from(
+    prepared: Prepared, run: Through, rows: Any, offset: int, start: int, data: Any, space: Workspace
+) -> int:
+    """Merge stored numbers (rows, .), the base last, from an offset on; the first row that is not finite, or FINITE.
+
+    Raises:
+        NotFinite: the result holds NaN or infinity.
+    """
     step, loop = prepared.step, prepared.loop
     assert loop is not None
     based = step.base is not None
     relative = based and Role.DELTAS in prepared.method.inputs.values()
     adds = based and prepared.method.returns is Role.DELTA
     room = space.floats("room", room_for(len(rows)))
-    found = run(rows, data, room, start, len(rows) - based, relative, adds, loop.args)
-    if found >= 0:
-        sources.refuse(found)
-    if found != FINITE:
-        raise NotFinite(not_storable(prepared.step, prepared.method.name))
+    found = run(rows, data, room, offset, start, len(rows) - based, relative, adds, loop.args)
+    if found < 0 and found != FINITE:
+        raise NotFinite(not_storable(step, prepared.method.name))
+    return found
 
 
 def not_storable(step: Step, method: str) -> str:

@@ -18,7 +18,7 @@ ROOM = 8192  # float32 numbers that stay in the first-level cache beside the sto
 _WIDTHS = (256, 2048)  # the fewest and the most entries at a time
 FINITE, NOT_STORABLE = -1, -2
 
-Through = Callable[[Any, Any, Any, int, int, bool, bool, tuple[Any, ...]], int]
+Through = Callable[[Any, Any, Any, int, int, int, bool, bool, tuple[Any, ...]], int]
 
 
 def room_for(rows: int) -> int:
@@ -34,6 +34,7 @@ def through(step: Any, stored: DType, out: DType) -> Through | None:
         stored: (rows, bytes), C-contiguous: the models, and the base last if there is one.
         out: As many elements as are merged, as bytes.
         room: float32 numbers, as `room_for` says.
+        offset: Index in `stored` of the first entry.
         start: Index in the tensor of the first entry.
         models: How many rows are models.
         relative: Whether the base is subtracted from them.
@@ -46,9 +47,17 @@ def through(step: Any, stored: DType, out: DType) -> Through | None:
     made = filled(_merge, _decode=reading[1], _step=step, _encode=writing[1])
 
     def run(
-        rows: Any, to: Any, room: Any, start: int, models: int, relative: bool, adds: bool, args: tuple[Any, ...]
+        rows: Any,
+        to: Any,
+        room: Any,
+        offset: int,
+        start: int,
+        models: int,
+        relative: bool,
+        adds: bool,
+        args: tuple[Any, ...],
     ) -> int:
-        return int(made(rows.view(reading[0]), to.view(writing[0]), room, start, models, relative, adds, *args))
+        return int(made(rows.view(reading[0]), to.view(writing[0]), room, offset, start, models, relative, adds, *args))
 
     return run
 
@@ -59,13 +68,15 @@ def _step(out: Any, stack: Any, start: int, *args: Any) -> None: ...
 def _encode(tile: Any, out: Any) -> Any: ...
 
 
-def _merge(stored: Any, out: Any, room: Any, start: int, models: int, relative: bool, adds: bool, *args: Any) -> int:
+def _merge(
+    stored: Any, out: Any, room: Any, offset: int, start: int, models: int, relative: bool, adds: bool, *args: Any
+) -> int:
     """The first row that holds NaN or infinity, FINITE, or NOT_STORABLE where the result is not finite."""
     rows = stored.shape[0]
     width = room.size // (rows + 1)
     for begin in range(0, out.size, width):
         size = min(width, out.size - begin)
-        bad = _decode(stored, begin, in_rows(room, rows, size), relative)
+        bad = _decode(stored, offset + begin, in_rows(room, rows, size), relative)
         if bad >= 0:
             return bad
         merged = room[rows * size : (rows + 1) * size]

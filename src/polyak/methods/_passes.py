@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from inspect import signature
+from inspect import CO_VARARGS, CO_VARKEYWORDS, signature
+from types import FunctionType
 from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
@@ -257,9 +258,17 @@ def call(fn: Callable[..., Any], supply: Mapping[str, Any]) -> Any:
     return fn(**{name: supply[name] for name in parameters(fn)})
 
 
-@cache
 def parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a function's parameters."""
+    if type(fn) is FunctionType and "__wrapped__" not in fn.__dict__:  # requests hold new functions each time
+        code = fn.__code__
+        if not code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):
+            return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return _parameters(fn)
+
+
+@cache
+def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(signature(fn).parameters)
 
 

@@ -14,7 +14,7 @@ from ..checkpoint.masked import FOLDER, HEADS, mask_spec, scale_spec
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
-from ._model import NestedMerge, Plan, PlanPart, Read, Step
+from ._model import NestedMerge, Plan, PlanPart, Read, Sidecars, Step
 from .chat import with_template
 from .fit import Opened, check
 from .measured import Given, Measured
@@ -32,6 +32,7 @@ def plan(
     statistics: Given | None = None,
     *,
     opening: Open | None = None,
+    tensors_only: bool = False,
 ) -> Plan:
     """Plan a merge: read headers, resolve names, shapes and numbers, and find every error that can be known.
 
@@ -41,6 +42,7 @@ def plan(
             of what their source says.
         statistics: Statistics to use, by their name and then the model's, instead of those that the recipe names.
         opening: Opens sources, whole (default: `open_source`, anew for each plan).
+        tensors_only: Leave out sidecars and notes: they have been planned before, with other numbers.
 
     Raises:
         RecipeError: a method, setting or base is missing, unknown or out of range.
@@ -61,9 +63,11 @@ def plan(
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
     opened = [one for _, one in shelf.in_order()]
-    side, notes = result_sidecars(donor, divided, steps, spoken)
-    side = with_template(side, recipe.chat_template, opened)
-    notes = [*notes, *_notes(recipe, opened, steps, builders)]
+    side, notes = Sidecars(), list[str]()
+    if not tensors_only:
+        side, notes = result_sidecars(donor, divided, steps, spoken)
+        side = with_template(side, recipe.chat_template, opened)
+        notes = [*notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {one.name: one.checkpoint for one in opened}

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import planning
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, TensorSpec
 from ..checkpoint.memory import MemoryCheckpoint
 from ..engine.masking import without_masks
-from ..engine.memory import merge_into
+from ..engine.memory import Shortcuts, merge_into
 from ..engine.merging import Sink
+from ..engine.ranks import Ranks
 from ..engine.remembered import Remembered
 from ..engine.spans import Span
 from ..planning import Plan, Step
@@ -25,28 +26,62 @@ if TYPE_CHECKING:
 
 
 class _Places(Sink):
-    """A sink: arrays that stay the same from one candidate to the next, so that what did not change is there still."""
+    """A sink: memory that stays the same from one candidate to the next, so that what did not change is there still.
+
+    A tensor lies in the first module that was joined, where that holds it as float32, and else in an array of its own.
+    """
 
     def __init__(self) -> None:
-        self.arrays: dict[str, Any] = {}
-        self.live: list[Mapping[str, Any]] = []
+        self._arrays: dict[str, Any] = {}
+        self._views: dict[str, Any] = {}
+        self._outs: dict[str, TensorSpec] = {}
 
     def prepare(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            if step.file is None and step.out.name not in self.arrays:
-                self.arrays[step.out.name] = np.empty(step.out.numel, step.out.dtype.numpy)
+        self._outs = {step.out.name: step.out for step in steps if step.file is None}
+        for name, out in self._outs.items():
+            if name not in self._arrays and name not in self._views:
+                self._arrays[name] = np.empty(out.numel, out.dtype.numpy)
 
     def write(self, step: Step, start: int, data: Any) -> None:
         if step.file is not None:  # heads and masks lie beside the model
             return
         values = data.view(step.out.dtype.numpy)
-        self.arrays[step.out.name][start : start + len(values)] = values
-        for places in self.live:
-            if step.out.name in places:
-                places[step.out.name][start : start + len(values)] = values
+        for places in (self._arrays, self._views):
+            if (place := places.get(step.out.name)) is not None:
+                place[start : start + len(values)] = values
 
     def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
         pass
+
+    def place(self, step: Step) -> Any:
+        """Where a tensor may be merged to, as float32; None if it must be written."""
+        name = step.out.name
+        if step.file is not None or (name in self._views and name in self._arrays):
+            return None
+        if name in self._views:
+            return self._views[name]
+        return self._arrays[name] if step.out.dtype.name == "F32" else None
+
+    def move(self, views: Mapping[str, Any]) -> set[str]:
+        """Keep tensors in a module's memory from now on, if they are not in another's; those that are."""
+        new = {name: view for name, view in views.items() if name not in self._views and name in self._outs}
+        for name, view in new.items():
+            self._views[name] = view
+            if self._outs[name].dtype.name in _WITHIN_FLOAT32:
+                del self._arrays[name]
+        return set(new)
+
+    def tensors(self) -> dict[str, Any]:
+        """All tensors, in their dtypes; the next candidate overwrites them."""
+        return {name: self._tensor(name).reshape(out.shape) for name, out in self._outs.items()}
+
+    def _tensor(self, name: str) -> Any:
+        if name in self._arrays:
+            return self._arrays[name]
+        return self._views[name].astype(self._outs[name].dtype.numpy, copy=False)
+
+
+_WITHIN_FLOAT32 = frozenset({"F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})  # a module's float32 holds them exactly
 
 
 class Candidates:
@@ -62,9 +97,11 @@ class Candidates:
         self._recipe, self._workers = recipe, workers
         self._inputs = Inputs(recipe, memory, workers)
         self._remembered, self._places = Remembered(), _Places()
+        resident = self._inputs.resident
+        self._shortcuts = Shortcuts(resident, Ranks(resident, workers), self._places.place)
         self._lives: list[LiveModel] = []
         self._copied: list[tuple[LiveModel, frozenset[str]]] = []
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._is_planned = False
 
     def plan(self, values: Mapping[str, Scalar]) -> Plan:
         """The plan of a candidate, whose models are open already.
@@ -72,7 +109,10 @@ class Candidates:
         Raises:
             PolyakError: the recipe cannot be merged with these values.
         """
-        return without_masks(planning.plan(filled(self._recipe, values), opening=self._inputs))
+        recipe = filled(self._recipe, values)
+        plan = planning.plan(recipe, opening=self._inputs, tensors_only=self._is_planned)
+        self._is_planned = True
+        return without_masks(plan)
 
     def merge(self, values: Mapping[str, Scalar]) -> Plan:
         """Merge a candidate into the modules that were joined.
@@ -82,8 +122,7 @@ class Candidates:
         """
         plan = self.plan(values)
         self._places.prepare(plan.steps)
-        self._shapes = {step.out.name: step.out.shape for step in plan.steps if step.file is None}
-        changed = merge_into(self._places, plan, self._remembered, workers=self._workers)
+        changed = merge_into(self._places, plan, self._remembered, workers=self._workers, shortcuts=self._shortcuts)
         new = {step.out.name for step in changed if step.file is None}
         for live, names in self._copied:
             live.load({name: array for name, array in self.tensors().items() if name in new & names}, partial=True)
@@ -91,7 +130,7 @@ class Candidates:
 
     def tensors(self) -> dict[str, Any]:
         """The candidate's tensors, as `polyak merge` writes them; the next candidate overwrites them."""
-        return {name: self._places.arrays[name].reshape(shape) for name, shape in self._shapes.items()}
+        return self._places.tensors()
 
     def checkpoint(self, label: str) -> Checkpoint:
         """The candidate as a checkpoint of its own."""
@@ -109,8 +148,7 @@ class Candidates:
         self._lives.append(live)
         places = live.tensors
         views = {name: view for name, place in places.items() if (view := _view(place)) is not None}
-        self._places.live.append(views)
-        if others := frozenset(places.keys() - views.keys()):
+        if others := frozenset(places.keys() - self._places.move(views)):
             self._copied.append((live, others))
 
 

@@ -13,6 +13,7 @@ from .. import recipe as recipes
 from ..checkpoint import Checkpoint
 from ..checkpoint._api import Bytes
 from ..engine.merging import attach
+from ..engine.resident import Resident
 from ..planning import NestedMerge, open_source
 from ..recipe import Recipe, Source, sought
 
@@ -25,7 +26,7 @@ class Budget:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, nbytes: int) -> bool:
-        """Whether so many more may be kept."""
+        """Whether so many more may be kept; a negative number gives some back."""
         with self.lock:
             if nbytes > self.left:
                 return False
@@ -42,6 +43,15 @@ class Held(Checkpoint):
         self.folder, self.stamps = source.folder, source.stamps
         self._kept: dict[str, Bytes | None] = {}
         self._lock = threading.Lock()
+
+    def pass_on(self, name: str, out: Bytes) -> None:
+        """A whole tensor that is kept elsewhere."""
+        with self._lock:
+            kept = self._kept.get(name)
+        if kept is None:
+            self._source.read_into(name, 0, self.specs[name].numel, out)
+        else:
+            out[:] = kept
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
         kept = self._kept[name] if name in self._kept else self._keep(name)
@@ -75,6 +85,7 @@ class Inputs:
 
     def __init__(self, recipe: Recipe, memory: int, workers: int) -> None:
         self._budget, self._workers = Budget(memory), workers
+        self.resident = Resident(lambda one: one.pass_on if isinstance(one, Held) else None, self._budget.take)
         self._open: dict[tuple[Any, ...], Checkpoint] = {}
         self._moving = any(".recipe." in f".{one.place}" for one in sought(recipe))
 

@@ -22,6 +22,7 @@ SETTINGS = {
     "ties": [
         {},
         {"topk": "exact"},
+        {"topk": "exact", "rescale": "l1", "zero_sum": "majority"},
         {"granularity": "model"},
         {"granularity": "model", "topk": "exact", "function": "max"},
     ],
@@ -42,7 +43,7 @@ SETTINGS = {
     "nearswap": [{"t": 0.003}],
     "della": [{}, {"rescale": "l1"}],
 }
-OVER_THE_MODEL = {"pcb", "ties_part"}  # by default
+OVER_THE_MODEL = {"pcb", "ties_part", "lines"}  # by default
 CASES = [(name, settings) for name in methods.registry for settings in SETTINGS.get(name, [{}])]
 
 

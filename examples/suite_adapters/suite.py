@@ -33,7 +33,7 @@ model: base
 LOSS, STEP, LATE = ("--by", "loss"), ("--by", "step", "--form", "shift", "--penalty", "1"), ("--last", "5")
 ASKED: dict[str, tuple[str, ...]] = {
     "against last": LOSS,
-    "against average": (*LOSS, "--against", "average"),
+    "against average": (*LOSS, "--against", "average", "--html", "report.html"),
     "by step": STEP,
     "by step, against average": (*STEP, "--against", "average"),
     "of the last five": LATE,
@@ -53,7 +53,7 @@ def main() -> None:
     logging.disable_progress_bar()
     found = run(file, Path("suite-adapters-out"))
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"{RESULTS}: {found['seconds']:.0f} s")
+    print(f"{RESULTS}: {found['seconds']:.0f} s. With a plot: suite-adapters-out/report.html")
 
 
 def run(file: Path, out: Path) -> dict[str, Any]:

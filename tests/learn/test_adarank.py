@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -153,6 +155,12 @@ def test_the_same_seed_gives_the_same_recipe(world):
 def test_a_base_is_needed(world):
     with pytest.raises(RecipeError, match="adarank prunes differences from a base"):
         learn("adarank", problems.recipe(world, base=None), tasks(world))
+
+
+def test_heads_are_left_to_the_tasks(world):
+    asked = replace(problems.recipe(world), heads=r"^head\.")
+    with pytest.raises(RecipeError, match="adarank cannot leave heads with their models: `skip:` them"):
+        learn("adarank", asked, tasks(world))
 
 
 DELTA = np.random.default_rng(3).standard_normal((1, 6, 4))

@@ -46,6 +46,8 @@ class Spectra(Pool):
     def __init__(self, recipe: Recipe) -> None:
         if recipe.base is None:
             raise RecipeError("adarank prunes differences from a base: give the recipe a `base:`.")
+        if recipe.heads is not None:
+            raise RecipeError("adarank cannot leave heads with their models: `skip:` them, and give each task its own.")
         super().__init__(recipe)
         self._folder = TemporaryDirectory(prefix="polyak-spectra-")
         self._parts: dict[str, list[Parts]] = {}

@@ -68,7 +68,7 @@ def adarank(
         split: Which examples.
 
     Raises:
-        RecipeError: the recipe has no base.
+        RecipeError: the recipe has no base, or heads are to stay with their models.
         TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.
     """
     import torch

@@ -20,17 +20,9 @@ from .rows import Effort, Row, rows
 from .table import Made, Table
 from .tasks import Board, Draws
 
-# Accuracies on test texts that experts reach at least: what is merged must be worth merging.
-FLOORS = {
-    "ag_news": 0.0,
-    "banking77": 0.0,
-    "clinc150": 0.0,
-    "snips": 0.0,
-    "hwu64": 0.0,
-    "trec6": 0.0,
-    "subj": 0.0,
-    "sst2": 0.0,
-}
+# Accuracies on test texts that experts reach at least, three points below what was measured: what is merged must be
+# worth merging. The other four have no floor until they have been scored.
+FLOORS = {"ag_news": 0.86, "snips": 0.94, "hwu64": 0.89, "trec6": 0.93}
 
 
 @dataclass(frozen=True)

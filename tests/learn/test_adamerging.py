@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -220,3 +222,13 @@ WRONG = [
 def test_what_is_wrong_is_refused_by_name(world, models, settings, said):
     with pytest.raises(PolyakError, match=said):
         learn("adamerging", problems.recipe(world, **models), [problems.task(world)], settings=settings)
+
+
+def test_adamerging_plus_plus_leaves_no_files_behind(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+    settings = {"trim": True, "steps": 1}
+    watch = lambda entry: seen.extend(tmp_path.rglob("*.safetensors"))  # noqa: E731
+    learn("adamerging", problems.recipe(world), [problems.task(world, 0)], settings=settings, log=watch)
+    assert len(seen) == 2
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..errors import RecipeError
 from ..recipe import Model, Recipe, Source
@@ -30,6 +34,25 @@ def trimmed_models(recipe: Recipe, density: float) -> Recipe:
         for model, part in zip(plain, parts, strict=True)
     )
     return replace(recipe, models=models)
+
+
+@contextmanager
+def written(recipe: Recipe) -> Generator[Recipe]:
+    """The recipe with its nested merges as files, for the length of a `with`.
+
+    Read as they are, each of k nested merges reads k models and finds its thresholds, at every step of a descent. The
+    files hold what would be handed on, in float32: 4 bytes a parameter and model on the disk of temporary files.
+    """
+    from ..engine import run
+    from ..planning import plan
+
+    with TemporaryDirectory(prefix="polyak-") as folder:
+        models: list[Model] = []
+        for i, model in enumerate(recipe.models):
+            assert model.source.recipe is not None
+            run(plan(replace(model.source.recipe, dtype="float32")), Path(folder, str(i)))
+            models.append(Model(model.name, Source(str(Path(folder, str(i))))))
+        yield replace(recipe, models=tuple(models))
 
 
 def _others(models: tuple[Model, ...], one: Model) -> tuple[Model, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +15,7 @@ from ._candidate import Candidate
 from ._descent import Descent
 from ._objective import Kind, Objective, check_use, is_transductive
 from ._pool import Pool
-from ._trimming import trimmed_models
+from ._trimming import trimmed_models, written
 
 
 @learner(
@@ -56,8 +57,8 @@ def adamerging(
         clamp: Keep coefficients in [0, 1], as the authors' code does; outside they have no gradient. FusionBench does
             not clamp by default.
         epsilon: Added to probabilities before their logarithm; FusionBench has 1e-8.
-        trim: AdaMerging++: learn coefficients of what TIES leaves of each model (`ties_part`). Each model is then a
-            nested merge that reads all of them, with working memory of its own.
+        trim: AdaMerging++: learn coefficients of what TIES leaves of each model (`ties_part`), which is written to
+            temporary files once. In the learned recipe each model is a nested merge that reads all of them.
         density: The share of entries that this leaves of each, before signs are elected; the paper has 0.2.
         split: Which examples.
 
@@ -68,19 +69,14 @@ def adamerging(
 
     check_use(objective, split)
     recipe = trimmed_models(problem.recipe, density) if trim else problem.recipe
-    candidate = Candidate(Pool(recipe), problem.tasks(split), granularity=granularity, device=problem.device)
-    raw = torch.full(candidate.shape, init, dtype=torch.float64, requires_grad=True)
-    others = np.full(len(candidate.pool), 1 / len(candidate.pool))
-    descent = Descent(
-        candidate,
-        Objective(objective, epsilon),
-        (lambda raw: raw.clamp(0, 1)) if clamp else (lambda raw: raw + 0),
-        others,
-        mean=False,
-        log=problem.log,
-    )
-    batches = drawn(candidate.tasks, split, batch_size=batch_size, seed=problem.seed)
-    coefficients, decisions, notes = descent.run(raw, torch.optim.Adam([raw], lr=lr), batches, steps)
+    with written(recipe) if trim else nullcontext(recipe) as readable:
+        candidate = Candidate(Pool(readable), problem.tasks(split), granularity=granularity, device=problem.device)
+        raw = torch.full(candidate.shape, init, dtype=torch.float64, requires_grad=True)
+        others = np.full(len(candidate.pool), 1 / len(candidate.pool))
+        bounded = (lambda raw: raw.clamp(0, 1)) if clamp else (lambda raw: raw + 0)
+        descent = Descent(candidate, Objective(objective, epsilon), bounded, others, mean=False, log=problem.log)
+        batches = drawn(candidate.tasks, split, batch_size=batch_size, seed=problem.seed)
+        coefficients, decisions, notes = descent.run(raw, torch.optim.Adam([raw], lr=lr), batches, steps)
     return Learned(
         coefficients,
         split,

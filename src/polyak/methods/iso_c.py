@@ -32,7 +32,7 @@ def iso_c(
     largest) are left out, of U V^T and of the mean: in the authors' code they get the full energy along arbitrary
     vectors, which matters for sums of low rank, such as of a few adapters. U V^T comes from the eigenvectors of the
     smaller Gram matrix, in float64, or from a singular value decomposition where a direction that counts lies below
-    1e-5 of the largest.
+    1e-5 of the largest; for large float32 matrices of full rank in float32.
 
     Args:
         deltas: (k, *shape).

@@ -34,7 +34,7 @@ def tsv_m(
     Null directions (singular values of at most 1e-6 of the largest) have arbitrary vectors; they are dropped,
     from the deltas and from U and V. Singular vectors come from the eigenvectors of the smaller Gram matrix, in
     float64, or where those are not exact enough from a singular value decomposition: where a kept direction lies below
-    1e-5 of the largest.
+    1e-5 of the largest. Large float32 matrices are decomposed in float32 where they are not of low rank.
 
     Args:
         deltas: (k, *shape).

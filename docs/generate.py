@@ -211,8 +211,8 @@ def spectral_benchmark() -> str:
     machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
     head = ["work", "against", "theirs", "polyak", "ratio", "CPU time", "polyak's", "ratio", "target", "their error"]
     said = (
-        f"Measured with `python benchmarks/spectral_speed.py` on one machine ({machine}): {found['experts']} experts of "
-        f"the {found['shape']} shape. Errors are relative to float64."
+        f"Measured with `python benchmarks/spectral_speed.py` on one machine ({machine}): {found['experts']} experts "
+        f"of the {found['shape']} shape. Errors are relative to float64."
     )
     how = "; ".join(dict.fromkeys(_measured_how(row) for row in found["rows"]))
     load = max(float(row["load"]) for row in found["rows"])

@@ -153,16 +153,25 @@ def spectral_benchmark() -> str:
         )
     found = json.loads(SPECTRAL.read_text(encoding="utf-8"))
     machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
-    head = ["work", "against", "theirs", "polyak", "ratio", "ratio of CPU time", "target", "their error", "our error"]
+    head = ["work", "against", "theirs", "polyak", "ratio", "CPU time", "polyak's", "ratio", "target", "their error"]
     said = (
-        f"Measured with `python benchmarks/spectral_speed.py --runs {found['runs']}` on one machine ({machine}): "
-        f"{found['experts']} experts, one layer of the shape {found['shape']}. Errors are relative to float64."
+        f"Measured with `python benchmarks/spectral_speed.py` on one machine ({machine}): {found['experts']} experts "
+        f"of the {found['shape']} shape. Errors are relative to float64."
     )
-    return f"{said}\n\n{table(head, map(_spectral_row, found['rows']))}"
+    how = "; ".join(dict.fromkeys(_measured_how(row) for row in found["rows"]))
+    load = max(float(row["load"]) for row in found["rows"])
+    said = f"{said} {how}. The load was {load:g} at the end."
+    return f"{said}\n\n{table([*head, 'our error'], map(_spectral_row, found['rows']))}"
+
+
+def _measured_how(row: Mapping[str, Any]) -> str:
+    layers = f"{row['layers']} of {row['layers_in_all']} layers; the others' times are those of one layer, multiplied"
+    return f"Threads: {row['threads']}, runs: {row['runs']}, {layers}"
 
 
 def _spectral_row(row: Mapping[str, Any]) -> list[str]:
-    times = [_seconds(row["their_s"]), _seconds(row["our_s"]), f"{row['ratio']:.2f}", f"{row['cpu_ratio']:.2f}"]
+    times = [_seconds(row["their_s"]), _seconds(row["our_s"]), f"{row['ratio']:.2f}"]
+    times += [_seconds(row["their_cpu_s"]), _seconds(row["our_cpu_s"]), f"{row['cpu_ratio']:.2f}"]
     errors = [f"{row[name]:.1e}" if name in row else NONE for name in ("their_error", "our_error")]
     return [f"`{row['work']}`", row["against"], *times, row["target"], *errors]
 

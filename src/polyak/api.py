@@ -44,7 +44,8 @@ def merge(recipe: str | Path | Mapping[str, Any] | Recipe, out: str | Path, **op
     Args:
         recipe: As for `plan`.
         out: Where the merged model goes; it appears whole or not at all.
-        **options: Those of `polyak.engine.run`: workers, memory, shard_nbytes, digest, resume, force, progress.
+        **options: Those of `polyak.engine.run`: workers, memory, shard_nbytes, digest, resume, force, progress,
+            device.
 
     Raises:
         PolyakError: the merge cannot be done; `out` is as it was before.
@@ -63,6 +64,7 @@ def merge_state_dicts(
     dtype: str | None = None,
     seed: int = 0,
     workers: int = 1,
+    device: str = "cpu",
     statistics: Mapping[str, Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -75,6 +77,7 @@ def merge_state_dicts(
         dtype: The result's dtype (default: as the base or first model has it).
         seed: Seeds random methods.
         workers: Threads.
+        device: Where whole matrices are merged: `cpu`, `cuda` or `auto`.
         statistics: What was measured of the models, by its name, such as `fisher`: for each, a list or mapping like
             `models`, of float32 arrays under the tensors' names.
         **settings: The method's; those with a value for each model take a list.
@@ -99,7 +102,7 @@ def merge_state_dicts(
         kind: {name: checkpoints.open(one) for name, one in _named(each, list(named)).items()}
         for kind, each in (statistics or {}).items()
     }
-    merged = run_in_memory(plans.plan(recipe, given, measured), workers=workers)
+    merged = run_in_memory(plans.plan(recipe, given, measured), workers=workers, device=device)
     first = next(iter(next(iter(named.values())).values()))
     return {k: _as_torch(v) for k, v in merged.items()} if hasattr(first, "detach") else merged
 

@@ -158,12 +158,14 @@ def test_results_of_the_benchmark_become_tables(generate, monkeypatch, tmp_path)
     assert "| memory | 200 MB | 300 MB |" in written
 
 
+HOW = {"layers": 1, "layers_in_all": 14, "threads": 2, "runs": 3, "load": "0.1"}
 SPECTRAL = {
-    "machine": {"CPU": "a CPU"}, "shape": "150M", "experts": 8, "runs": 3,
+    "machine": {"CPU": "a CPU"}, "shape": "150M", "experts": 8,
     "rows": [
         {"work": "tsv_m", "against": "them", "target": "1/3", "their_s": 3.0, "our_s": 1.5, "ratio": 0.5,
-         "cpu_ratio": 0.25, "their_error": 1e-5, "our_error": 2e-8},
-        {"work": "aswudi", "against": "it", "target": "1.5", "their_s": 1, "our_s": 2, "ratio": 2, "cpu_ratio": 2},
+         "their_cpu_s": 4, "our_cpu_s": 1, "cpu_ratio": 0.25, "their_error": 1e-5, "our_error": 2e-8, **HOW},
+        {"work": "aswudi", "against": "it", "target": "1.5", "their_s": 1, "our_s": 2, "ratio": 2,
+         "their_cpu_s": 1, "our_cpu_s": 2, "cpu_ratio": 2, **HOW},
     ],
 }  # fmt: skip
 
@@ -173,5 +175,6 @@ def test_results_of_decompositions_become_a_table(generate, monkeypatch, tmp_pat
     assert "make bench-spectral" in generate.spectral_benchmark()
     (tmp_path / "spectral.json").write_text(json.dumps(SPECTRAL))
     written = generate.spectral_benchmark()
-    assert "| `tsv_m` | them | 3 s | 1.5 s | 0.50 | 0.25 | 1/3 | 1.0e-05 | 2.0e-08 |" in written
-    assert "| `aswudi` | it | 1 s | 2 s | 2.00 | 2.00 | 1.5 | – | – |" in written
+    assert "| `tsv_m` | them | 3 s | 1.5 s | 0.50 | 4 s | 1 s | 0.25 | 1/3 | 1.0e-05 | 2.0e-08 |" in written
+    assert "| `aswudi` | it | 1 s | 2 s | 2.00 | 1 s | 2 s | 2.00 | 1.5 | – | – |" in written
+    assert written.count("1 of 14 layers") == 1

@@ -21,6 +21,9 @@ def merge(
     shard_size: Annotated[str, typer.Option(help="Most bytes of tensors in a file.")] = "5GB",
     seed: Annotated[int | None, typer.Option(help="Seed of random methods, instead of the recipe's.", min=0)] = None,
     digest: Annotated[str, typer.Option(help="xxh3-128 or sha256.")] = "xxh3-128",
+    device: Annotated[
+        str, typer.Option(help="Where whole matrices are merged: cpu, cuda (by torch), or auto.")
+    ] = "cpu",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished merge of the same recipe.")
     ] = False,
@@ -53,6 +56,7 @@ def merge(
                 resume=resume,
                 force=force,
                 progress=bar,
+                device=device,
             )
     except KeyboardInterrupt:
         print(f"interrupted. Go on with: polyak merge {recipe} {out} --resume", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..planning import Plan, Step
+from .device import device_of
 from .direct import Direct, Place
 from .groups import Finish, grouped
 from .masking import without_masks
@@ -40,7 +41,12 @@ class _Arrays(Sink):
 
 
 def run_in_memory(
-    plan: Plan, *, workers: int = 1, tile: int | None = None, tick: Callable[[], None] = lambda: None
+    plan: Plan,
+    *,
+    workers: int = 1,
+    tile: int | None = None,
+    tick: Callable[[], None] = lambda: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Carry out a plan and return the merged tensors.
 
@@ -49,14 +55,18 @@ def run_in_memory(
         workers: Threads.
         tile: Entries that are merged at a time (default: as fit the cache); the result does not depend on it.
         tick: Called a few times a second.
+        device: Where whole matrices are merged: `cpu`, `cuda` or `auto`.
 
     Returns:
         NumPy arrays by name (with ml_dtypes where NumPy has no such dtype); heads under `heads/<model>/<name>`.
         Masks are for files, and left out.
+
+    Raises:
+        SettingError: there is no such device.
     """
     plan = without_masks(plan)
     arrays = _Arrays(plan)
-    groups = grouped(prepare(plan, workers), Merger(arrays, None, tile), lambda span: True)
+    groups = grouped(prepare(plan, workers, device_of(device)), Merger(arrays, None, tile), lambda span: True)
     Scheduler(groups, workers).run(tick)
     return {_name(step): arrays.array(step) for step in plan.steps}
 

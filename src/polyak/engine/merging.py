@@ -12,6 +12,7 @@ from ..kernels.convert import encode
 from ..planning import NestedMerge, Plan, Step
 from ..planning.cost import tensors_kept
 from .batches import Together, batches
+from .device import Device
 from .digest import Leaves, Unhashed, of_small
 from .groups import grouped
 from .kept import Kept
@@ -157,27 +158,27 @@ def _copied(span: Span, space: Workspace, reads: Sequence[Leaves | Unhashed], ti
         yield start, data
 
 
-def prepare(plan: Plan, workers: int) -> list[Prepared]:
+def prepare(plan: Plan, workers: int, device: Device | None = None) -> list[Prepared]:
     """Prepare the steps of a plan, and whatever nested merges they read from."""
     for model in plan.models.values():
-        attach(model, workers)
-    return [Prepared(step, plan.recipe.seed) for step in plan.steps if step.kind != "beside"]
+        attach(model, workers, device)
+    return [Prepared(step, plan.recipe.seed, device) for step in plan.steps if step.kind != "beside"]
 
 
-def attach(model: Checkpoint, workers: int) -> None:
+def attach(model: Checkpoint, workers: int, device: Device | None = None) -> None:
     """Let a model be read if it is a nested merge, whatever views lie on it."""
     inner: Checkpoint | None = model
     while inner is not None and not isinstance(inner, NestedMerge):
         inner = inner.inner
     if inner is not None:
-        _attach(inner, workers)
+        _attach(inner, workers, device)
 
 
-def _attach(nested: NestedMerge, workers: int) -> None:
+def _attach(nested: NestedMerge, workers: int, device: Device | None) -> None:
     """Answer the first passes of a nested merge, then let its tensors be computed as they are read."""
     import threading
 
-    prepared = {p.step.out.name: p for p in prepare(without_masks(nested.plan), workers)}
+    prepared = {p.step.out.name: p for p in prepare(without_masks(nested.plan), workers, device)}
     merging = [p for p in prepared.values() if p.step.kind == "merge"]
     Scheduler(grouped(merging, None, lambda span: True), workers).run()
     local, kept = threading.local(), Kept(tensors_kept(workers))

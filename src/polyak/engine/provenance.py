@@ -10,13 +10,18 @@ from .._version import __version__
 from ..checkpoint import Checkpoint
 from ..planning import BASE, Plan
 from ..recipe.writing import plain_source
+from .device import Device
 from .digest import new_hash
 
 FILE = "polyak.json"
 
 
 def provenance(
-    plan: Plan, algorithm: str, outputs: Mapping[str, str], inputs: Mapping[str, Mapping[str, str]]
+    plan: Plan,
+    algorithm: str,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, Mapping[str, str]],
+    device: Device | None = None,
 ) -> dict[str, Any]:
     """The contents of polyak.json: no time, no machine, so the same merge writes the same bytes.
 
@@ -25,6 +30,7 @@ def provenance(
         algorithm: How digests were made.
         outputs: Digest of each tensor of the result, by `file:name` or name.
         inputs: For each model and statistic, the digest of each tensor as it was read.
+        device: Where whole matrices were merged, if not on the CPU: its name and what the bytes depend on are told.
     """
     found = {
         "polyak": __version__,
@@ -34,6 +40,8 @@ def provenance(
         "models": _read(plan, plan.models, inputs, algorithm),
         "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
     }
+    if device is not None:
+        found["device"] = {"name": device.name, "said": device.said}
     return found | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
 
 

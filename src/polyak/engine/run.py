@@ -17,6 +17,7 @@ from ..errors import BudgetError, InputChanged, OutputError, SettingError, sugge
 from ..native import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
+from .device import Device, device_of
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .draft import Draft, followed, writing
 from .files import Files, as_json, files_of, indices_of, write_text
@@ -89,11 +90,12 @@ def run(
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> Report:
     """Merge, and write the result to a folder.
 
-    The bytes written depend on the plan only: not on workers, tiles, or on having been interrupted. The folder
-    appears whole or not at all.
+    The bytes written depend on the plan and the device only: not on workers, tiles, or on having been interrupted. The
+    folder appears whole or not at all.
 
     Args:
         plan: What to do.
@@ -106,9 +108,11 @@ def run(
         resume: Go on with an unfinished merge of the same plan.
         force: Replace a model that is there, and throw away unfinished work.
         progress: Who watches.
+        device: Where whole matrices are merged, as the spectral methods do: `cpu` by NumPy, `cuda` by torch, or `auto`,
+            CUDA where there is torch and a GPU. Everything else is merged on the CPU.
 
     Raises:
-        SettingError: there is no such digest.
+        SettingError: there is no such digest or device.
         BudgetError: not even one worker fits into `memory`.
         OutputError: the place is taken, busy, full or not writable, or is one of the inputs.
         NotFinite: an input or the result holds NaN or infinity.
@@ -119,7 +123,7 @@ def run(
         raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
     out = followed(Path(os.path.abspath(out)))
     refuse_inputs(plan, out)
-    merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent())
+    merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent(), device_of(device))
     return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
 
 
@@ -146,8 +150,10 @@ def refuse_inputs(plan: Plan, out: Path) -> None:
 
 
 class _Merge:
-    def __init__(self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress) -> None:
-        self._plan, self._algorithm, self._progress = plan, algorithm, progress
+    def __init__(
+        self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress, device: Device | None
+    ) -> None:
+        self._plan, self._algorithm, self._progress, self._device = plan, algorithm, progress, device
         self._draft = Draft(out)
         self._layout = files_of(plan.steps, shard_nbytes, plan.sidecars)
         self._shard_nbytes = shard_nbytes
@@ -159,6 +165,7 @@ class _Merge:
 
     def run(self, workers: int, tile: int | None, resume: bool, force: bool, began: float) -> Report:
         key = f"{self._plan.digest}/{self._shard_nbytes}/{self._algorithm}"
+        key += f"/{self._device.said}" if self._device else ""
         entries = self._draft.open(key, resume=resume, force=force)
         try:
             self._files = Files(self._draft, self._layout, partial(file_metadata, self._plan))
@@ -190,7 +197,7 @@ class _Merge:
 
     def _in_order(self, workers: int) -> list[Any]:
         """Tensors that must be equal come first: if they are not, it is known at once."""
-        return sorted(prepare(self._plan, workers), key=lambda p: p.step.kind != "same")
+        return sorted(prepare(self._plan, workers, self._device), key=lambda p: p.step.kind != "same")
 
     def _is_missing(self, span: Span) -> bool:
         return any((self._index(step), number) not in self._leaves for step, number in steps_of(span))
@@ -264,7 +271,7 @@ class _Merge:
                 write_text(model / name, as_json(index))
             write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))
             write_text(model / "README.md", card(self._plan, used))
-            write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs)))
+            write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs, self._device)))
         return of_model(outputs, self._algorithm)
 
     def _digests(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

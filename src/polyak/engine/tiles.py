@@ -15,6 +15,7 @@ from ..methods import Law, Method, Role, Stat, _apply
 from ..methods._api import Loop
 from ..methods._passes import Array, call, moved, parameters
 from ..planning import Step
+from .device import Device, back
 from .sources import Loaded, Sources, Tap, Tile, Workspace, tile_length
 
 
@@ -24,6 +25,7 @@ class Prepared:
 
     step: Step
     seed: int
+    device: Device | None = None  # where it is merged if that takes the whole tensor; None is the CPU, by NumPy
     answers: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -158,22 +160,30 @@ def _whole_again(prepared: Prepared, out: Tile, base: Tile | None) -> Tile:
 
 def _whole(prepared: Prepared, loaded: Loaded) -> Any:
     """Merge a whole tensor by a definition that is not elementwise."""
+    if (device := prepared.device) is None:
+        return _defined(prepared, loaded, lambda array: array)
+    with device:
+        return back(_defined(prepared, loaded, device.put))
+
+
+def _defined(prepared: Prepared, loaded: Loaded, put: Callable[[Any], Any]) -> Any:
+    """The definition's result, where `put` brings its arrays."""
     step, method, shape = prepared.step, prepared.method, prepared.step.out.shape or (1,)
-    chance = prepared.stream.numbers(step.out.numel).reshape(-1, *shape) if prepared.stream else None
-    base = None if loaded.base is None else loaded.base.reshape(shape)
+    chance = put(prepared.stream.numbers(step.out.numel).reshape(-1, *shape)) if prepared.stream else None
+    base = None if loaded.base is None else put(loaded.base.reshape(shape))
     if method.passes or method.statistics:  # whose functions may ask for more than the method does
         deltas, start = cast("Tile", loaded.deltas), loaded.base
         tensors = loaded.tensors if loaded.tensors is not None else deltas if start is None else deltas + start
         known = {
-            stat.name: loaded.statistics[key].reshape(-1, *(step.statistics[key][0].spec.shape or (1,)))
+            stat.name: put(loaded.statistics[key].reshape(-1, *(step.statistics[key][0].spec.shape or (1,))))
             for key, stat in method.statistics.items()
             if key in loaded.statistics
         }
-        stack = tensors.reshape(-1, *shape)
+        stack = put(tensors.reshape(-1, *shape))
         return _apply.evaluate(method, stack, base, step.out.name, chance, step.settings, known)
     arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.CHANCE: chance}
     stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
-    arrays |= {role: stack.reshape(-1, *shape) for role, stack in stacks.items() if stack is not None}
+    arrays |= {role: put(stack.reshape(-1, *shape)) for role, stack in stacks.items() if stack is not None}
     stack = arrays[Role.DELTAS if loaded.tensors is None else Role.TENSORS]
     return _apply.evaluate_given(method, stack, arrays, step.settings)
 

@@ -17,6 +17,8 @@ from ..checkpoint.lora import open_factors
 from ..checkpoint.safetensors import SafetensorsFile
 from ..errors import CheckpointError, PolyakError
 from ..planning import open_source
+from .blas import one_thread
+from .device import device_of
 from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
 from .merging import attach
 from .provenance import FILE
@@ -56,7 +58,8 @@ def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
     differing += [f"{name} was added" for name in found if name not in wanted]
     differing += [f"{name} was changed" for name in wanted if found.get(name, wanted[name]) != wanted[name]]
     sources = {**stated["models"], **stated.get("statistics", {})}
-    checked = {name: _check_input(one, algorithm) for name, one in sources.items()} if inputs else {}
+    device = _device(stated)
+    checked = {name: _check_input(one, algorithm, device) for name, one in sources.items()} if inputs else {}
     return Verification(len(found), tuple(differing), checked)
 
 
@@ -69,6 +72,15 @@ def _provenance(folder: Path) -> dict[str, Any]:
             return stated
         case _:
             raise CheckpointError(f"{folder / FILE} is damaged: expected digest, models and result.tensors.")
+
+
+def _device(stated: dict[str, Any]) -> str:
+    """Where nested merges were computed, which must be where they are computed again."""
+    match stated.get("device"):
+        case {"name": str(name)}:
+            return name
+        case _:
+            return "cpu"
 
 
 def _digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
@@ -96,7 +108,7 @@ def digest_of(checkpoint: Checkpoint, name: str, algorithm: str) -> str:
     return root([leaves.digests()], algorithm)
 
 
-def _check_input(model: object, algorithm: str) -> str:
+def _check_input(model: object, algorithm: str, device: str) -> str:
     match model:
         case {"path": str(path), "tensors": dict(tensors)}:
             stated = cast("dict[str, str]", tensors)
@@ -106,7 +118,7 @@ def _check_input(model: object, algorithm: str) -> str:
     if source is None and not Path(path).exists():
         return "not found"
     try:
-        with _opened(Path(path)) if source is None else _reread(source) as opened:
+        with one_thread(), _opened(Path(path)) if source is None else _reread(source, device) as opened:
             changed = [name for name, digest in stated.items() if digest_of(opened, name, algorithm) != digest]
     except PolyakError as error:
         return str(error)
@@ -120,10 +132,10 @@ def _opened(path: Path) -> Checkpoint:
     return checkpoints.open(path)
 
 
-def _reread(source: object) -> Checkpoint:
+def _reread(source: object, device: str) -> Checkpoint:
     """A model that has adapters on it, is a nested merge, or is looked at in another way."""
     given = {"name": "model", **cast("dict[str, Any]", source)} if isinstance(source, dict) else source
     recipe = recipes.read({"models": [given], "method": "linear"}, Path("/"))
     model = open_source(recipe.models[0].source, recipe.folder)
-    attach(model, 1)
+    attach(model, 1, device_of(device))
     return model

@@ -60,6 +60,7 @@ def aswudi(
         xp = array_namespace(found.c)
         values, vectors = eigenvectors(found.c)
         if found.c.dtype != xp.float64 and not _is_certain(values):
+            del found, values, vectors
             return merge(tasks.exact())
         values = xp.clip(values, min=FLOOR)
         count = math.ceil(_effective_rank(values))

@@ -32,7 +32,7 @@ def tsv_m(
 
     One model comes back as it is. Singular vectors come from the eigenvectors of the smaller Gram matrix, in float64,
     or where those are not exact enough from a singular value decomposition: where a kept direction lies below 1e-5 of
-    the largest.
+    the largest. Large float32 matrices are decomposed in float32 where they are not of low rank.
 
     Departures:
         For more models than r the authors' code keeps no direction, and with that nothing. Null directions (singular

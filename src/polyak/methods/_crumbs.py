@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from ._passes import Array, Cut, Sum, Top
+from ._passes import EVERY_TIE, Array, Cut, Sum, Top
 from ._sparsify import before_and_after, trimmed, where
 
 Scope: TypeAlias = Literal["row", "tensor"]
@@ -68,3 +68,16 @@ def cut_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> None:
         trim(deltas, kept.value, kept.last, kept.row, kept.start)
     if outliers is not None:
         shave(deltas, outliers.value, outliers.last, outliers.row, outliers.start)
+
+
+def bounds(models: int, kept: Cut | None, outliers: Cut | None = None) -> tuple[Any, Any, Any, Any, int]:
+    """What the loops take of two cuts of whole tensors: values and last equals of each, and the length of a row."""
+    import numpy as np
+
+    row = next((cut.row for cut in (kept, outliers) if cut is not None), EVERY_TIE)
+    rows = next((cut.value.shape[1] for cut in (kept, outliers) if cut is not None), 1)
+    none = np.full((models, rows), -1, np.int64)
+    low = (np.full((models, rows), -1, np.float32), none) if kept is None else (kept.value, kept.last)
+    infinite = np.full((models, rows), np.inf, np.float32)
+    high = (infinite, none) if outliers is None else (outliers.value, outliers.last)
+    return (*low, *high, row)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
-from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, cut_tile
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds
 from ._passes import Cut
 from ._sparsify import norm_kept
 from ._weights import has_a_sum
@@ -71,24 +71,13 @@ def breadcrumbs(
 breadcrumbs.requires(has_a_sum)
 
 
-@breadcrumbs.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    outliers: Cut | None,
-    kept: Cut | None,
-    norms: Any,
-    *,
-    weight: Any,
-    density: Any,
-    gamma: Any,
-    granularity: Scope,
-    rescale: Rescale,
-    normalize: bool,
-    scale: float,
-) -> None:
-    from ..kernels.combine import weighted_sum
+@breadcrumbs.looped
+def _loop(outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any, normalize: bool, scale: float) -> Loop:
+    import numpy as np
 
-    cut_tile(deltas, outliers, kept)
+    from ..kernels.crumbs import between_and_add
+
     rescaled = weight if norms is None else weight * norm_kept(norms, weight)
-    weighted_sum(out, deltas, rescaled, scale / weight.sum() if normalize else scale)
+    factor = float(scale / weight.sum()) if normalize else float(scale)
+    cuts = bounds(len(weight), kept, outliers)
+    return Loop(between_and_add, (*cuts, np.ones_like(weight), rescaled, factor))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
-from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, cut_tile
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds, cut_tile
 from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum
 from ._sparsify import norm_kept
@@ -90,26 +90,23 @@ def _votes_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None, norms: A
     return [sign_votes(deltas, weight)]
 
 
-@breadcrumbs_ties.fused
-def _fused(
-    out: Any,
-    deltas: Any,
+@breadcrumbs_ties.looped
+def _loop(
     outliers: Cut | None,
     kept: Cut | None,
     norms: Any,
     majority: Any,
-    *,
     weight: Any,
-    density: Any,
-    gamma: Any,
-    granularity: Scope,
-    rescale: Rescale,
     function: Function,
     zero_sum: ZeroSum,
     scale: float,
-) -> None:
-    from ..kernels.elect import FUNCTIONS
-    from ..kernels.elect import elect as elect_tile
+) -> Loop:
+    import numpy as np
 
-    _cut_and_rescale_tile(deltas, outliers, kept, norms, weight)
-    elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)
+    from ..kernels.crumbs import between_and_elect
+    from ..kernels.elect import FUNCTIONS
+
+    factor = np.ones_like(weight) if norms is None else norm_kept(norms, weight)
+    tie = float(sign_of_majority(majority, zero_sum))
+    cuts = bounds(len(weight), kept, outliers)
+    return Loop(between_and_elect, (*cuts, factor, weight, FUNCTIONS[function], tie, float(scale)))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from ._crumbs import bounds
 from ._passes import Cut, Top
 from ._sparsify import Granularity, TopK, survivors, trimmed
 from ._weights import has_a_sum
@@ -59,22 +60,11 @@ def magnitude_prune(
 magnitude_prune.requires(has_a_sum)
 
 
-@magnitude_prune.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    kept: Cut | None,
-    *,
-    weight: Any,
-    density: Any,
-    topk: TopK,
-    granularity: Granularity,
-    normalize: bool,
-    scale: float,
-) -> None:
-    from ..kernels.combine import weighted_sum
-    from ..kernels.sparsify import trim
+@magnitude_prune.looped
+def _loop(kept: Cut | None, weight: Any, normalize: bool, scale: float) -> Loop:
+    import numpy as np
 
-    if kept is not None:
-        trim(deltas, kept.value, kept.last, kept.row, kept.start)
-    weighted_sum(out, deltas, weight, scale / weight.sum() if normalize else scale)
+    from ..kernels.crumbs import between_and_add
+
+    factor = float(scale / weight.sum()) if normalize else float(scale)
+    return Loop(between_and_add, (*bounds(len(weight), kept), np.ones_like(weight), weight, factor))

@@ -8,15 +8,17 @@ tiles are fixed, so the answer does not depend on how the engine cuts its work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from ..kernels.combine import inner_products
+from ..kernels.combine import TOGETHER, inner_products
+from ..kernels.through import OfStored, products
 from ..methods._passes import Gram, Order, Products, Request, Rows, Sum, Top, call, in_rows
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
+from .streaming import WINDOW_NBYTES
 from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
 
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
@@ -96,7 +98,23 @@ class GramOverall(Answering):
         return [span for member in self.members for span in pieces(member, BLOCK)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        return self._products(span, BLOCK, space)
+        step = span.prepared.step
+        dtypes = {read.spec.dtype for read in step.own_reads}
+        run = products(dtypes.pop()) if len(dtypes) == 1 else None
+        if run is None:
+            return self._products(span, BLOCK, space)
+        return list(self._stored_products(span, run, space))
+
+    def _stored_products(self, span: Span, run: OfStored, space: Workspace) -> Iterator[Any]:
+        step = span.prepared.step
+        sources = Sources(step, span.stop, space, wanted(span.prepared.method), tile=BLOCK, window=WINDOW_NBYTES)
+        relative = self._of == "deltas" and step.base is not None
+        for _, rows in sources.windows(span.start):
+            out = np.empty((-(-rows.shape[1] // BLOCK), len(step.reads), len(step.reads)))
+            bad = run(rows, out, BLOCK, space.floats("room", len(rows) * TOGETHER), relative)
+            if bad >= 0:
+                sources.refuse(bad)
+            yield from out
 
     def _products(self, span: Span, length: int, space: Workspace) -> list[Any]:
         sources = Sources(span.prepared.step, span.stop, space, wanted(span.prepared.method))

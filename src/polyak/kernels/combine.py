@@ -102,7 +102,8 @@ def middle(out: Any, stack: Any) -> None:
         out[i] = a[i] * half + b[i] * half
 
 
-_LANES, _TOGETHER = 128, 16 * 1024
+_LANES = 128
+TOGETHER = 16 * 1024  # entries whose products are added to the total at once
 
 
 @kernel
@@ -113,15 +114,25 @@ def inner_products(stack: Any, out: Any) -> None:
         stack: (k, n) float32.
         out: (k, k) float64.
     """
-    lanes = scratch(_LANES, np.float64)
     out[:] = 0.0
-    for begin in range(0, stack.shape[1], _TOGETHER):
-        for a in range(stack.shape[0]):
-            for b in range(a, stack.shape[0]):
-                out[a, b] += _inner_product(
-                    stack[a, begin : begin + _TOGETHER], stack[b, begin : begin + _TOGETHER], lanes
-                )
+    for begin in range(0, stack.shape[1], TOGETHER):
+        add_products(stack, begin, min(begin + TOGETHER, stack.shape[1]), out)
+    mirror(out)
+
+
+@kernel
+def add_products(stack: Any, start: int, stop: int, out: Any) -> None:
+    """Add the inner products over the entries [start, stop), at most TOGETHER, to the upper triangle of `out`."""
+    lanes = scratch(_LANES, np.float64)
     for a in range(stack.shape[0]):
+        for b in range(a, stack.shape[0]):
+            out[a, b] += _inner_product(stack[a, start:stop], stack[b, start:stop], lanes)
+
+
+@kernel
+def mirror(out: Any) -> None:
+    """Copy the upper triangle to the lower one."""
+    for a in range(out.shape[0]):
         for b in range(a):
             out[a, b] = out[b, a]
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from _bench import HERE, Bench, Recipe, console_script, recipe_of
 from _process import Failed, in_turn, run, seconds_of
 from _results import Line, Measured
+from _rows import ROWS
 
 MB = 10**6
 MEMORY_TARGET = 400 * MB
@@ -26,7 +28,8 @@ def lines(bench: Bench) -> Iterator[Line]:
 
 
 def _facts(bench: Bench) -> Iterator[tuple[str, Callable[[], Measured]]]:
-    yield f"linear with 1 and with 2 workers, {bench.shape}", lambda: workers(bench)
+    for title, method in METHODS.items():
+        yield f"{title} with 1 and with 2 workers, {bench.shape}", lambda method=method: workers(bench, method)
     for title, method in METHODS.items():
         for count in (2, 8, 30):
             yield (
@@ -34,17 +37,20 @@ def _facts(bench: Bench) -> Iterator[tuple[str, Callable[[], Measured]]]:
                 lambda method=method, count=count: many_models(bench, method, count),
             )
     for title, method in METHODS.items():
-        for shape in dict.fromkeys([bench.small, bench.shape, *(["3B"] if bench.large else [])]):
+        for shape in dict.fromkeys([bench.small, bench.shape]):
             yield (
                 f"{title}, 3 models, {shape}: peak anonymous memory",
                 lambda method=method, shape=shape: memory(bench, method, shape),
             )
+        if bench.large:
+            yield f"{title}, 3 models, 3B: time, peak anonymous memory", lambda method=method: large(bench, method)
     for dtype in ("F32", "F16", "BF16", "F8_E4M3"):
         yield f"linear, 3 models, {bench.small}, {dtype}", lambda dtype=dtype: stored_as(bench, dtype)
     yield "linear, 3 models of 20,000 tiny tensors", lambda: tiny_tensors(bench)
     yield "`polyak plan`, 8 models of 1,000 tensors", lambda: planning(bench)
     yield "`polyak --help`: time, maximum resident memory", lambda: starting(bench)
-    yield f"compiling all kernels of TIES, once, {bench.small}", lambda: compiling(bench)
+    yield f"compiling all kernels of TIES, once, {bench.small}", lambda: compiling(bench, [_of(bench, "ties")])
+    yield f"compiling the kernels of all rows, once, {bench.small}", lambda: compiling(bench, _of_all_rows(bench))
     yield f"linear, 3 models, {bench.shape}, nothing in the page cache", lambda: cold(bench)
 
 
@@ -53,9 +59,9 @@ def environment_lines(bench: Bench) -> Iterator[Line]:
     yield Line("facts", "fresh environment with polyak in it", lambda: environment(bench))
 
 
-def workers(bench: Bench) -> Measured:
+def workers(bench: Bench, method: str) -> Measured:
     """The same merge on one CPU and on two."""
-    recipe = _recipe(bench, "linear", bench.shape)
+    recipe = _recipe(bench, method, bench.shape)
     runs = in_turn([bench.merging(recipe, "--workers", str(n)) for n in (1, 2)], bench.runs)
     one, two = map(seconds_of, runs)
     return Measured(f"{one:.3g} s and {two:.3g} s")
@@ -106,14 +112,31 @@ def starting(bench: Bench) -> Measured:
     return Measured(f"{seconds:.2g} s, {most / MB:.0f} MB", "0.3 s, 60 MB", seconds <= 0.3 and most <= 60 * MB)
 
 
-def compiling(bench: Bench) -> Measured:
-    """What the first merge takes beyond the next, with Numba's cache in a new folder."""
-    recipe = _recipe(bench, "ties", bench.small)
+def large(bench: Bench, method: str) -> Measured:
+    """A merge of large models end to end beside its limit, and its memory; one counted run, for it takes minutes."""
+    recipe = _recipe(bench, method, "3B")
+    [[limit], [ours]] = in_turn([lambda: bench.limit(recipe), bench.merging(recipe, sampled=True)], 1)
+    value = f"{ours.seconds:.3g} s, {ours.seconds / limit.seconds:.2f} times the limit, {ours.anonymous / MB:.0f} MB"
+    return Measured(value, f"{MEMORY_TARGET / MB:.0f} MB", ours.anonymous <= MEMORY_TARGET)
+
+
+def compiling(bench: Bench, recipes: list[Recipe]) -> Measured:
+    """What first merges take beyond the next, one recipe after the other, with Numba's cache in a new folder."""
+    seconds = 0.0
     with tempfile.TemporaryDirectory(dir=bench.scratch) as cache:
-        work = bench.merging(recipe, env={"NUMBA_CACHE_DIR": cache})
-        first = work()
-        warm = [work() for _ in range(bench.runs)]
-    return _in_time(first.seconds - seconds_of(warm), 15)
+        for recipe in recipes:
+            work = bench.merging(recipe, env={"NUMBA_CACHE_DIR": cache})
+            first = work()
+            seconds += first.seconds - seconds_of([work() for _ in range(bench.runs)])
+    return _in_time(seconds, 15)
+
+
+def _of_all_rows(bench: Bench) -> list[Recipe]:
+    return [row.recipe(replace(bench, shape=bench.small)) for row in ROWS]
+
+
+def _of(bench: Bench, method: str) -> Recipe:
+    return _recipe(bench, method, bench.small)
 
 
 def cold(bench: Bench) -> Measured:

@@ -43,7 +43,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="PATTERN", default="", help="only what this regular expression finds")
     parser.add_argument("--shape", default=SHAPE, help="of the models: 500M (default), 60M, 3B, tiny")
     parser.add_argument("--quick", action="store_true", help="60M, 3 runs")
-    parser.add_argument("--large", action="store_true", help="also the memory for 3B: 32 GB of disk")
+    parser.add_argument("--large", action="store_true", help="also 3B end to end: 32 GB of disk")
     parser.add_argument("--environment", action="store_true", help="also the size of an installation")
     parser.add_argument("--mergekit", type=Path, metavar="PYTHON_BIN", help="measure that interpreter's mergekit")
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")

@@ -10,7 +10,7 @@ import polyak
 from polyak import methods
 from polyak.checkpoint import DTYPES
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import merging, run, run_in_memory, streaming
+from polyak.engine import merging, passes, run, run_in_memory, streaming
 from polyak.errors import NotFinite
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source
@@ -88,3 +88,31 @@ def test_a_result_too_large_for_its_dtype_is_refused_by_name(taken):
     )
     with pytest.raises(NotFinite, match="the merge of 'w' by 'linear' holds numbers that F16"):
         run_in_memory(plan_recipe(recipe, {name: open_checkpoint(one) for name, one in family.items()}))
+
+
+@pytest.mark.parametrize("method", ["slerp", "model_stock"])
+@pytest.mark.parametrize("stored", ["F32", "BF16"])
+def test_inner_products_of_stored_numbers_are_those_of_tiles(method, stored, monkeypatch):
+    """Several windows of several blocks, the last of each short; to the last bit."""
+    shape = {"layers.0.w": (301, 1013)}
+    family = random_family(models=2, dtype=DTYPES[stored].numpy, shapes=shape)
+    plan, found = planned(methods.resolve(method), family), list[object]()
+    answers = passes.GramOverall.answers_for
+    monkeypatch.setattr(
+        passes.GramOverall, "answers_for", lambda *a: [found.append(one.value.tobytes()) or one for one in answers(*a)]
+    )
+    run_in_memory(plan)
+    monkeypatch.setattr(passes, "products", lambda dtype: None)
+    run_in_memory(plan)
+    assert len(found) == 2
+    assert found[0] == found[1]
+
+
+def test_a_number_that_is_not_finite_is_found_by_the_first_pass(tmp_path):
+    family = random_family(models=2, shapes={"layers.0.w": (301, 1013)})
+    family["m1"]["layers.0.w"][300, 1] = np.nan
+    for name, tensors in family.items():
+        write_model(tmp_path / name, tensors)
+    (tmp_path / "recipe.yaml").write_text("models: [./m0, ./m1]\nmethod: slerp\n")
+    with pytest.raises(NotFinite, match=r"'layers.0.w' of m1 .* holds nan at \[300, 1\]"):
+        run(polyak.plan(tmp_path / "recipe.yaml"), tmp_path / "out")

@@ -13,10 +13,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..kernels.products import inner_products, inner_products_by_column, inner_products_by_row
+from ..kernels.products import TOGETHER, inner_products, inner_products_by_column, inner_products_by_row
+from ..kernels.through import OfStored, products
 from ..methods._passes import Gram, Order, Products, Request, Rows, Sum, Top, call, in_rows
+from ..planning import Step
 from .sources import Sources, Tile, Workspace
 from .spans import Span, pieces, tiles
+from .streaming import WINDOW_NBYTES
 from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
 
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
@@ -96,7 +99,23 @@ class GramOverall(Answering):
         return [span for member in self.members for span in pieces(member, BLOCK)]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        return list(self._each(span, space))
+        run = self._of_stored(span.prepared.step)
+        return list(self._each(span, space) if run is None else self._stored_products(span, run, space))
+
+    def _of_stored(self, step: Step) -> OfStored | None:
+        dtypes = {read.spec.dtype for read in step.own_reads}
+        return products(dtypes.pop()) if len(dtypes) == 1 else None
+
+    def _stored_products(self, span: Span, run: OfStored, space: Workspace) -> Iterator[Any]:
+        step = span.prepared.step
+        sources = Sources(step, span.stop, space, wanted(span.prepared.method), tile=BLOCK, window=WINDOW_NBYTES)
+        relative = self._of == "deltas" and step.base is not None
+        for _, rows in sources.windows(span.start):
+            out = np.empty((-(-rows.shape[1] // BLOCK), len(step.reads), len(step.reads)))
+            bad = run(rows, out, BLOCK, space.floats("room", len(rows) * TOGETHER), relative)
+            if bad >= 0:
+                sources.refuse(bad)
+            yield from out
 
     def _each(self, span: Span, space: Workspace) -> Iterator[Any]:
         """The products of one tile after the other."""
@@ -137,6 +156,9 @@ class GramByRow(GramOverall):
 
     def sweep(self) -> list[Span]:
         return [span for member in self.members for span in pieces(member, row_length(member))]
+
+    def _of_stored(self, step: Step) -> None:
+        """Rows are blocks of any length."""
 
     def _length(self, prepared: Prepared) -> int:
         return _block(row_length(prepared))

@@ -11,8 +11,7 @@ import numpy as np
 
 from ..kernels.combine import add
 from ..kernels.philox import Stream, stream
-from ..methods import Law, Method, Role, Stat, _apply
-from ..methods._api import Loop
+from ..methods import Law, Loop, Method, Role, Stat, _apply
 from ..methods._passes import Array, call, moved, parameters
 from ..planning import Step
 from .device import Device, back

@@ -9,7 +9,8 @@ import numpy as np
 from ._compile import kernel, scratch
 
 _BLOCK = 1024
-_LANES, _TOGETHER = 128, 16 * 1024
+_LANES = 128
+TOGETHER = 16 * 1024  # entries whose products are added to the total at once
 
 
 @kernel
@@ -20,15 +21,19 @@ def inner_products(stack: Any, out: Any) -> None:
         stack: (k, n) float32.
         out: (k, k) float64.
     """
-    lanes = scratch(_LANES, np.float64)
     out[:] = 0.0
-    for begin in range(0, stack.shape[1], _TOGETHER):
-        for a in range(stack.shape[0]):
-            for b in range(a, stack.shape[0]):
-                out[a, b] += _inner_product(
-                    stack[a, begin : begin + _TOGETHER], stack[b, begin : begin + _TOGETHER], lanes
-                )
-    _mirror(out)
+    for begin in range(0, stack.shape[1], TOGETHER):
+        add_products(stack, begin, min(begin + TOGETHER, stack.shape[1]), out)
+    mirror(out)
+
+
+@kernel
+def add_products(stack: Any, start: int, stop: int, out: Any) -> None:
+    """Add the inner products over the entries [start, stop), at most TOGETHER, to the upper triangle of `out`."""
+    lanes = scratch(_LANES, np.float64)
+    for a in range(stack.shape[0]):
+        for b in range(a, stack.shape[0]):
+            out[a, b] += _inner_product(stack[a, start:stop], stack[b, start:stop], lanes)
 
 
 @kernel
@@ -43,13 +48,13 @@ def inner_products_by_row(stack: Any, out: Any) -> None:
     out[:] = 0.0
     for row in range(stack.shape[1]):
         products = out[row]
-        for begin in range(0, stack.shape[2], _TOGETHER):
+        for begin in range(0, stack.shape[2], TOGETHER):
             for a in range(stack.shape[0]):
                 for b in range(a, stack.shape[0]):
                     products[a, b] += _inner_product(
-                        stack[a, row, begin : begin + _TOGETHER], stack[b, row, begin : begin + _TOGETHER], lanes
+                        stack[a, row, begin : begin + TOGETHER], stack[b, row, begin : begin + TOGETHER], lanes
                     )
-        _mirror(products)
+        mirror(products)
 
 
 @kernel
@@ -63,13 +68,14 @@ def squares(stack: Any, out: Any) -> None:
     lanes = scratch(_LANES, np.float64)
     out[:] = 0.0
     for model in range(stack.shape[0]):
-        for begin in range(0, stack.shape[1], _TOGETHER):
-            part = stack[model, begin : begin + _TOGETHER]
+        for begin in range(0, stack.shape[1], TOGETHER):
+            part = stack[model, begin : begin + TOGETHER]
             out[model] += _inner_product(part, part, lanes)
 
 
 @kernel
-def _mirror(products: Any) -> None:
+def mirror(products: Any) -> None:
+    """Copy the upper triangle to the lower one."""
     for a in range(products.shape[0]):
         for b in range(a):
             products[a, b] = products[b, a]

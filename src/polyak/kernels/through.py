@@ -13,12 +13,14 @@ from typing import Any
 from ..checkpoint import DType
 from ._compile import filled, in_rows
 from .convert import decoder, encoder
+from .products import TOGETHER, add_products, mirror
 
 ROOM = 8192  # float32 numbers that stay in the first-level cache beside the stored ones
 _WIDTHS = (256, 2048)  # the fewest and the most entries at a time
 FINITE, NOT_STORABLE = -1, -2
 
 Through = Callable[[Any, Any, Any, int, int, int, bool, bool, tuple[Any, ...]], int]
+OfStored = Callable[[Any, Any, int, Any, bool], int]
 
 
 def room_for(rows: int) -> int:
@@ -62,6 +64,24 @@ def through(step: Any, stored: DType, out: DType) -> Through | None:
     return run
 
 
+@cache
+def products(stored: DType) -> OfStored | None:
+    """What reads numbers of a dtype and writes inner products, block by block; None if that must go by tiles.
+
+    It takes, with the results of `_products`:
+        stored: (rows, bytes), C-contiguous: the models, and the base last if there is one.
+        out: (blocks, models, models) float64: what `inner_products` would write for each block.
+        block: Entries of a block.
+        room: float32 numbers, TOGETHER a row.
+        relative: Whether the base is subtracted.
+    """
+    reading = decoder(stored)
+    if reading is None:
+        return None
+    made = filled(_products, _decode=reading[1])
+    return lambda rows, out, block, room, relative: int(made(rows.view(reading[0]), out, block, room, relative))
+
+
 # What the templates below call, until they are filled.
 def _decode(stored: Any, offset: int, out: Any, relative: Any) -> int: ...
 def _step(out: Any, stack: Any, start: int, *args: Any) -> None: ...
@@ -87,4 +107,20 @@ def _merge(
                 merged[i] += base[i]
         if not _encode(merged, out[begin : begin + size]):
             return NOT_STORABLE
+    return FINITE
+
+
+def _products(stored: Any, out: Any, block: int, room: Any, relative: bool) -> int:
+    """The first row that holds NaN or infinity, or FINITE."""
+    rows = stored.shape[0]
+    for b in range(out.shape[0]):
+        found, stop = out[b], min((b + 1) * block, stored.shape[1])
+        found[:] = 0.0
+        for begin in range(b * block, stop, TOGETHER):
+            size = min(TOGETHER, stop - begin)
+            bad = _decode(stored, begin, in_rows(room, rows, size), relative)
+            if bad >= 0:
+                return bad
+            add_products(in_rows(room, found.shape[0], size), 0, size, found)
+        mirror(found)
     return FINITE

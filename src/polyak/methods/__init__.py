@@ -18,6 +18,7 @@ from ._api import FirstPass as FirstPass
 from ._api import Fraction as Fraction
 from ._api import In as In
 from ._api import Law as Law
+from ._api import Loop as Loop
 from ._api import Merged as Merged
 from ._api import Method as Method
 from ._api import Name as Name

@@ -65,6 +65,11 @@ class Results:
         """Name the command that the next numbers come from."""
         self._commands = list(dict.fromkeys([*self._commands, command]))
 
+    def has(self, line: Line) -> bool:
+        """Whether a line has been measured."""
+        key = KEYS[line.kind]
+        return any(one[key] == line.name for one in self._entries[line.kind])
+
     def measure(self, lines: Iterable[Line]) -> int:
         """Measure line by line; one that fails is told and does not keep the others from being measured.
 

@@ -61,9 +61,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.work, prefix="run-") as scratch:
         bench = Bench(options.work.resolve(), Path(scratch).resolve(), options.runs, options.shape, options.shape)
         try:
-            results = Results(options.json, machine(options.work), afresh=not options.only)
+            results = Results(options.json, machine(options.work), afresh=not (options.only or options.resume))
             results.ran(f"python benchmarks/method_speed.py --shape {options.shape} --runs {options.runs}")
-            failed = results.measure(_line(bench, work) for work in works() if wanted(work.name))
+            lines = (_line(bench, work) for work in works() if wanted(work.name))
+            failed = results.measure(line for line in lines if not (options.resume and results.has(line)))
         except Failed as error:
             sys.exit(f"error: {error}")
     if failed:
@@ -74,6 +75,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="method_speed.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each method (default: 3)")
     parser.add_argument("--only", metavar="PATTERN", default="", help="only what this regular expression finds")
+    parser.add_argument("--resume", action="store_true", help="keep what an interrupted run measured, do the rest")
     parser.add_argument("--shape", default=SHAPE, help="of the models: 500M (default), 60M, 3B, tiny")
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
     parser.add_argument("--json", type=Path, help="file of results (default: methods.json here, if 500M)")

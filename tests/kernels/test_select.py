@@ -9,6 +9,7 @@ from polyak.kernels.select import (
     count_and_collect,
     count_and_collect_deltas,
     count_equal,
+    count_equal_deltas,
     position_of_equal,
     put_deltas_into_bins,
     put_into_bins,
@@ -66,6 +67,8 @@ def test_differences_of_stored_numbers_are_collected_and_binned_as_they_would_be
     np.testing.assert_array_equal(collected[0][: tallies[0][1]], collected[1][: tallies[0][1]])
     for one, other in zip(*binned, strict=True):
         np.testing.assert_array_equal(one, other)
+    often = np.abs(difference)[np.flatnonzero(difference)[5]]
+    assert count_equal_deltas(stored, ground, wide, often.view(np.uint32)) == (np.abs(difference) == often).sum() > 0
 
 
 def test_what_does_not_fit_is_only_counted(row: np.ndarray):

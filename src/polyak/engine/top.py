@@ -20,6 +20,7 @@ from ..kernels.select import (
     count_and_collect,
     count_and_collect_deltas,
     count_equal,
+    count_equal_deltas,
     position_of_equal,
     put_deltas_into_bins,
     put_into_bins,
@@ -41,7 +42,7 @@ INFINITY = 0x7F800000
 
 Patterns = NDArray[np.uint32]
 State = Literal["sample", "collect", "bins", "ties", "place", "done"]
-_COUNTING = ("collect", "bins", "done")
+_COUNTING = ("collect", "bins", "ties", "done")
 
 
 @dataclass
@@ -150,9 +151,10 @@ class TopOverall(Answering):
             return np.abs(competing.values(span.start, span.stop)).view(np.uint32)
         visits = [_Visit(search) for search in self._searches]
         if competing.shift is not None and all(search.state in _COUNTING for search in self._searches):
-            for stored in competing.stored(span.start):
+            for start, stored in competing.stored(span.start):
+                index = self._begins[id(span.prepared)] + start
                 for visit, bits in zip(visits, stored, strict=False):
-                    visit.count_deltas(bits, stored[-1], wide=competing.shift == 0)
+                    visit.count_deltas(bits, stored[-1], index, wide=competing.shift == 0)
         else:
             for start, stop in tiles(span, BLOCK):
                 for visit, row in zip(visits, competing.values(start, stop), strict=True):
@@ -190,8 +192,8 @@ class Competing:
         """Not None where the deltas can be taken from the stored numbers, without a row of float32."""
         return self._sources.shift if self._of is None else None
 
-    def stored(self, start: int) -> Iterator[Any]:
-        return (window for _, window in self._sources.windows(start))
+    def stored(self, start: int) -> Iterator[tuple[int, Any]]:
+        return self._sources.windows(start)
 
     def values(self, start: int, stop: int) -> Any:
         loaded = self._sources.load(start, stop)
@@ -244,13 +246,18 @@ class _Visit:
             case _:
                 pass
 
-    def count_deltas(self, bits: Any, base: Any, *, wide: bool) -> None:
-        """Collect, or put into bins, from a model's and the base's stored numbers."""
+    def count_deltas(self, bits: Any, base: Any, index: int, *, wide: bool) -> None:
+        """Collect, put into bins, or count equals, from a model's and the base's stored numbers."""
         bracket = self._ends_of_bracket
         if self._search.state == "collect":
             count_and_collect_deltas(bits, base, wide, *bracket, self.inside, self._tally)
         elif self._search.state == "bins":
             put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._tally)
+        elif self._search.state == "ties":
+            for at in range(0, bits.size, BLOCK):
+                block = bits[at : at + BLOCK]
+                if found := count_equal_deltas(block, base[at : at + BLOCK], wide, self._pattern):
+                    self.blocks.append((index + at, index + at + block.size, found))
 
     def hand_over(self) -> None:
         """Make room: what has been collected is cut to its length, and bins go to where all are added up."""

@@ -185,6 +185,19 @@ def count_equal(row: Any, value: Any) -> Any:
 
 
 @kernel
+def count_equal_deltas(bits: Any, base: Any, wide: bool, value: Any) -> Any:
+    """`count_equal` of the differences of two stored rows; arguments as for `count_and_collect_deltas`."""
+    patterns, found = scratch(PART, np.uint32), np.int64(0)
+    for begin in range(0, bits.size, PART):
+        part, equal = bits[begin : begin + PART], np.uint32(0)
+        _put_differences(part, base[begin : begin + PART], wide, patterns)
+        for i in range(part.size):
+            equal += np.uint32(patterns[i] == value)
+        found += np.int64(equal)
+    return found
+
+
+@kernel
 def position_of_equal(row: Any, value: Any, nth: Any) -> Any:
     """Index of the `nth` (from 1) magnitude that equals the uint32 pattern `value`; -1 if there are fewer."""
     for i in range(row.size):

@@ -47,7 +47,7 @@ def _variances(part: Any, stack: Any, begin: int, mean: Any) -> None:
 
 
 @kernel
-def count_varying(stack: Any) -> int:
+def count_varying(stack: Any) -> Any:
     """At how many entries of (k, n) float32 the variance is not zero."""
     mean, variance = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     found = np.int64(0)

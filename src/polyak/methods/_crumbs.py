@@ -76,8 +76,8 @@ def bounds(models: int, kept: Cut | None, outliers: Cut | None = None) -> tuple[
 
     row = next((cut.row for cut in (kept, outliers) if cut is not None), EVERY_TIE)
     rows = next((cut.value.shape[1] for cut in (kept, outliers) if cut is not None), 1)
-    none = np.full((models, rows), -1, np.int64)
-    low = (np.full((models, rows), -1, np.float32), none) if kept is None else (kept.value, kept.last)
-    infinite = np.full((models, rows), np.inf, np.float32)
-    high = (infinite, none) if outliers is None else (outliers.value, outliers.last)
-    return (*low, *high, row)
+    none: Any = np.full((models, rows), -1, np.int64)
+    value, last = (np.full((models, rows), -1, np.float32), none) if kept is None else (kept.value, kept.last)
+    if outliers is None:
+        return value, last, np.full((models, rows), np.inf, np.float32), none, row
+    return value, last, outliers.value, outliers.last, row

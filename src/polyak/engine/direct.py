@@ -39,9 +39,7 @@ class Direct:
         step = span.prepared.step
         if step.method is None or step.method.direct is None or step.out.dtype.name not in ("F32", "BF16"):
             return False
-        place = self._place(step)
-        stored = None if place is None else self._kept.stored(step)
-        if stored is None:
+        if (place := self._place(step)) is None or (stored := self._kept.stored(step)) is None:
             return False
         supply = span.prepared.answers | span.prepared.flat
         rounds = step.out.dtype.name == "BF16"

@@ -85,7 +85,7 @@ def _wide(bits: Any, shift: Any) -> Any:
 
 
 @kernel
-def _sum(out: Any, bits: Any, shift: Any, start: int, has_base: bool, weight: Any, scale: Any) -> bool:
+def _sum(out: Any, bits: Any, shift: Any, start: int, has_base: bool, weight: Any, scale: Any) -> Any:
     """Write base + scale * sum_i weight_i (theta_i - base), or scale * sum_i weight_i theta_i without a base.
 
     Args:
@@ -153,7 +153,7 @@ def _elect(
     function: int,
     tie: Any,
     scale: Any,
-) -> bool:
+) -> Any:
     """Trim the deltas by cuts over whole tensors, elect signs, merge what has them, and add the base.
 
     Args:
@@ -229,7 +229,7 @@ def _agreed(part: Any, deltas: Any, weight: Any, base: Any, shift: Any, function
 
 
 @kernel
-def round_to_bfloat16(numbers: Any) -> bool:
+def round_to_bfloat16(numbers: Any) -> Any:
     """Round float32 to what bfloat16 holds, in place, as `encode` does; whether all are finite there."""
     top = np.uint32(0)
     for i in range(numbers.size):

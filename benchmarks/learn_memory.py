@@ -23,7 +23,7 @@ from _machine import machine
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "learn_memory.json"
-ROWS, COLUMNS = 2048, 4096
+ROWS, COLUMNS = 1024, 2048
 SHAPES = {"up.weight": (512, 4), "wide.weight": (ROWS, COLUMNS), "down.weight": (COLUMNS, ROWS)}
 COUNTS = (4, 16)
 STEPS, BATCH = 2, 16
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.work) as scratch:
         _write_models(Path(scratch))
         rows = [{"work": w, "experts": n, "bytes": _apart(w, n, scratch)} for w in WORKS for n in COUNTS]
-    about = {"machine": machine(HERE), "model_bytes": 4 * (2 * ROWS * COLUMNS + 2048), "rows": rows}
+    about = {"machine": machine(HERE), "model_bytes": 4 * sum(m * n for m, n in SHAPES.values()), "rows": rows}
     print(json.dumps(about, indent=2))
     options.results.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 

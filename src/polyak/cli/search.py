@@ -75,11 +75,15 @@ def search(
     _write(found, out)
     tested = _on_test(out, tasks, batch_size, device) if report else {}
     if html is not None:
-        from ..search.page import page
-        from ..tasks.cache import write_whole
-
-        write_whole(html, page(found, tested))
+        _draw(html, found, tested)
     _show(found, out, tested, as_json=as_json)
+
+
+def _draw(html: Path, found: Any, tested: Any) -> None:
+    from ..search.page import page
+    from ..tasks.cache import write_whole
+
+    write_whole(html, page(found, tested))
 
 
 def _refuse_to_overwrite(out: Path, asked: Recipe, *, force: bool) -> None:

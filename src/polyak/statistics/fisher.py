@@ -174,10 +174,12 @@ class Fisher(Statistic):
         if self._vectorised:
             try:
                 return self._all_at_once(tensors, rebuild, targets, noise)
-            except (RuntimeError, ValueError, NotImplementedError):
-                # Some modules look at the values of their inputs, which a vectorised call has none of.
+            except (RuntimeError, ValueError, NotImplementedError) as error:
+                # Some modules look at the values of their inputs, which a vectorised call has none of; what else is
+                # wrong with them is wrong with one example too, and said there.
                 self._vectorised = False
-                self.notes.append("the module cannot be vectorised: examples were measured one at a time.")
+                said = " ".join(str(error).split())[:200]
+                self.notes.append(f"the module cannot be vectorised: examples were measured one at a time ({said}).")
         return self._one_by_one(tensors, rebuild, targets, noise)
 
     def _all_at_once(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:

@@ -11,8 +11,22 @@ from array_api_compat import array_namespace
 
 from polyak import testing
 from polyak.errors import DeclarationError
-from polyak.methods import FirstPass, Law, Masks, Method, load_all, method, registry
-from polyak.methods._api import Chance, Coefficient, Delta, Deltas, Fraction, Merged, Tensors
+from polyak.methods import (
+    Chance,
+    Coefficient,
+    Delta,
+    Deltas,
+    FirstPass,
+    Fraction,
+    Law,
+    Masks,
+    Merged,
+    Method,
+    Tensors,
+    load_all,
+    method,
+    registry,
+)
 from polyak.methods._passes import Cut, Sum, Top
 
 ALL = frozenset(Law)

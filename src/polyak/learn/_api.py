@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import DeclarationError, RecipeError, SettingError, TaskError, suggestion
 from ..methods import Setting
-from ..methods._api import _read_setting
+from ..methods._declare import read_setting
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class learner:  # noqa: N801
             raise DeclarationError(f"two learners are called {self.name!r}.")
         hints = get_type_hints(fn, include_extras=True)
         parameters = list(inspect.signature(fn).parameters.values())[1:]
-        settings = {p.name: _read_setting(self.name, p, hints[p.name]) for p in parameters}
+        settings = {p.name: read_setting(self.name, p, hints[p.name]) for p in parameters}
         registry[self.name] = Learner(self.name, fn, self.source, settings)
         return fn
 

@@ -7,30 +7,13 @@ import pkgutil
 from functools import cache
 from importlib.metadata import entry_points
 
-from ._api import REQUIRED as REQUIRED
-from ._api import Array as Array
-from ._api import Base as Base
-from ._api import Chance as Chance
-from ._api import Coefficient as Coefficient
-from ._api import Delta as Delta
-from ._api import Deltas as Deltas
-from ._api import FirstPass as FirstPass
-from ._api import Fraction as Fraction
-from ._api import In as In
-from ._api import Law as Law
-from ._api import Loop as Loop
-from ._api import Merged as Merged
-from ._api import Method as Method
-from ._api import Name as Name
-from ._api import Pattern as Pattern
-from ._api import PerModel as PerModel
-from ._api import Role as Role
-from ._api import Setting as Setting
-from ._api import Tensors as Tensors
-from ._api import method as method
-from ._api import registry as registry
-from ._api import resolve as resolve
+from ._declare import method as method
 from ._masks import Masks as Masks
+from ._method import Loop as Loop
+from ._method import Method as Method
+from ._method import registry as registry
+from ._method import resolve as resolve
+from ._passes import Array as Array
 from ._passes import Cut as Cut
 from ._passes import Gram as Gram
 from ._passes import Order as Order
@@ -38,6 +21,23 @@ from ._passes import Products as Products
 from ._passes import Rows as Rows
 from ._passes import Sum as Sum
 from ._passes import Top as Top
+from ._setting import Setting as Setting
+from ._signature import REQUIRED as REQUIRED
+from ._signature import Base as Base
+from ._signature import Chance as Chance
+from ._signature import Coefficient as Coefficient
+from ._signature import Delta as Delta
+from ._signature import Deltas as Deltas
+from ._signature import FirstPass as FirstPass
+from ._signature import Fraction as Fraction
+from ._signature import In as In
+from ._signature import Law as Law
+from ._signature import Merged as Merged
+from ._signature import Name as Name
+from ._signature import Pattern as Pattern
+from ._signature import PerModel as PerModel
+from ._signature import Role as Role
+from ._signature import Tensors as Tensors
 from ._stat import Stat as Stat
 
 

@@ -13,7 +13,8 @@ from ._passes import Array, answer, call
 from ._stat import Stat, supplied
 
 if TYPE_CHECKING:
-    from ._api import Method, Role
+    from ._method import Method
+    from ._signature import Role
 
 NO_STATISTICS: Mapping[str, Array] = MappingProxyType({})
 
@@ -58,7 +59,7 @@ def evaluate(
     statistics: Mapping[str, Array] = NO_STATISTICS,
 ) -> Array:
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
-    from ._api import Role
+    from ._signature import Role
 
     arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.CHANCE: chance}
     if base is not None or method.optional_base:
@@ -82,7 +83,7 @@ def evaluate_given(
         bound: All settings.
         statistics: The models' statistics, by name, stacked.
     """
-    from ._api import FirstPass, Role
+    from ._signature import FirstPass, Role
 
     supply = settings_as_arrays(method, bound, stack)
     named = {"tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
@@ -99,7 +100,7 @@ def evaluate_given(
 
 def finish(method: Method, result: Array, base: Array | None, stack: Array) -> Array:
     """Bring a definition's result to the dtype of its inputs, and onto the base where it is a delta from one."""
-    from ._api import Role
+    from ._signature import Role
 
     xp = array_namespace(stack)
     result = xp.astype(result, stack.dtype, copy=False)

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Pattern
+from ._passes import Array
+from ._signature import Pattern
 from ._single import SMALL
 
 Vectors: TypeAlias = Literal["mean", "zero"]

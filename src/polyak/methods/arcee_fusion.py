@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, FirstPass, Law, Tensors, method
+from . import Array, Delta, Deltas, FirstPass, Law, Tensors, method
 from ._passes import Cut, Rows, Sum, Top
 
 _SMOOTHING = 1e-8  # added to every probability

@@ -6,7 +6,7 @@ import math
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
+from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._interference import FLOOR, interference, minimum_within, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 from ._single import eigenvectors

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
 from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds
 from ._passes import Cut
 from ._sparsify import norm_kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
 from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds, cut_tile
 from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
 from ._elect import ZeroSum
 from ._passes import Cut, Sum, Top
 from ._sparsify import Granularity

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
 from ._sparsify import Rescale, dropped, norms_when_dropped, rescaling
 from ._weights import has_a_sum
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from ._api import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
 from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum, Top
 from ._sparsify import Granularity, Rescale, TopK, dropped, norms_when_dropped, rescaling, survivors, trimmed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from ._api import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
 from ._elect import Function, elect
 from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
 from ._sparsify import Rescale

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
 from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
 from ._sparsify import Rescale
 from ._weights import has_a_sum

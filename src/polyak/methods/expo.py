@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from ._api import Delta, Deltas, In, Law, method
+from . import Delta, Deltas, In, Law, method
 
 
 @method(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, FirstPass, In, Law, Merged, PerModel, Tensors, method
+from . import Array, FirstPass, In, Law, Merged, PerModel, Tensors, method
 from ._passes import Sum
 from ._stat import Stat
 from ._weights import is_some

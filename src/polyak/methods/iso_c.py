@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._api import Coefficient, Delta, Deltas, Law, Name, Pattern, method
+from . import Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Vectors, merged, vectors_left
 from ._spectra import isotropic, workspace
 

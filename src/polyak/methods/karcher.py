@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, FirstPass, In, Law, Loop, Merged, PerModel, Tensors, method
+from . import Array, FirstPass, In, Law, Loop, Merged, PerModel, Tensors, method
 from ._passes import Gram, Products
 from ._sphere import lengths_of, reciprocal, shares_of, sum_in_loop, sum_with
 from ._weights import cancel

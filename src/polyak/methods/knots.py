@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, Fraction, Law, Name, Pattern, method
+from . import Array, Coefficient, Delta, Deltas, Fraction, Law, Name, Pattern, method
 from ._elect import Function, elect
 from ._knots import aligned, restored, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Chance, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
+from . import Array, Chance, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._knots import aligned, restored, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 

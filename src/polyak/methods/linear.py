@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._api import Coefficient, Law, Loop, Merged, Tensors, method
+from . import Coefficient, Law, Loop, Merged, Tensors, method
 from ._weights import has_a_sum
 
 

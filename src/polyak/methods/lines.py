@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, FirstPass, In, Law, method
+from . import Array, Delta, Deltas, FirstPass, In, Law, method
 from ._passes import Sum
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
 from ._crumbs import bounds
 from ._passes import Cut, Top
 from ._sparsify import Granularity, TopK, survivors, trimmed

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, In, Law, PerModel, method
+from . import Array, Delta, Deltas, In, Law, PerModel, method
 from ._gram import Layout, as_matrices, as_tensor, inputs_first, numbers, shrunk
 from ._stat import Stat
 from ._weights import is_some

@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._api import Law, Merged, Tensors, method
+from . import Law, Merged, Tensors, method
 
 
 @method(

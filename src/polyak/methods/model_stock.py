@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, FirstPass, Law, Loop, method
+from . import Array, Delta, Deltas, FirstPass, Law, Loop, method
 from ._passes import Gram, Products
 
 Scope: TypeAlias = Literal["tensor", "row"]

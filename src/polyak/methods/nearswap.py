@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import Delta, Deltas, In, Law, method
+from . import Delta, Deltas, In, Law, method
 
 
 @method(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, Law, Loop, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, Law, Loop, method
 from ._passes import Gram, Products
 from ._sphere import lengths_of, reciprocal, shares_of
 from ._weights import cancel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._api import Law, Merged, Tensors, method
+from . import Law, Merged, Tensors, method
 
 
 @method(

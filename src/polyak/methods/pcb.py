@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, method
 from ._passes import Order
 from ._sparsify import Granularity
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ._api import Array, Fraction, In, Law, Merged, PerModel, Tensors, method
+from . import Array, Fraction, In, Law, Merged, PerModel, Tensors, method
 from ._gram import Layout, inputs_first, matched
 from ._stat import Stat
 from ._weights import is_some

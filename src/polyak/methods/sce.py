@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Delta, Deltas, FirstPass, In, Law, Loop, method
+from . import Array, Delta, Deltas, FirstPass, In, Law, Loop, method
 from ._elect import elect
 from ._passes import Cut, Sum, Top
 from ._sparsify import where

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from ._api import FirstPass, Fraction, Law, Loop, Merged, Tensors, method
+from . import FirstPass, Fraction, Law, Loop, Merged, Tensors, method
 from ._passes import Gram, Products
 
 _PARALLEL = 0.9995  # cosine from which the sine is too small to divide by

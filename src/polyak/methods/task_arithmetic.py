@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._api import Coefficient, Delta, Deltas, Law, Loop, method
+from . import Coefficient, Delta, Deltas, Law, Loop, method
 from ._weights import has_a_sum
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from ._api import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
 from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum, Top
 from ._sparsify import Granularity, TopK, before_and_after, norm_kept, survivors, trimmed

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ._api import In, Law, Merged, Tensors, method
+from . import In, Law, Merged, Tensors, method
 
 
 @method(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._api import Delta, Deltas, Fraction, Law, method
+from . import Delta, Deltas, Fraction, Law, method
 
 
 @method(

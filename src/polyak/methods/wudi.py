@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ._api import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
+from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._interference import Interference, interference, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 

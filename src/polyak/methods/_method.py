@@ -1,159 +1,23 @@
-"""What a merge method is, and how one is declared.
-
-A method is a pure function over arrays, and its signature is its declaration:
-
-- positional parameters say which arrays it wants, in which space, which first passes and which statistics;
-- keyword-only parameters are its settings, with types, defaults and ranges;
-- the return annotation says which space the result is in.
-
-The recipe's schema, the command line's help, the documentation, the checks of bad input and the contract
-tests all derive from it.
-"""
+"""A merge method as the engine sees it: the function, what its signature says, and who is registered."""
 
 from __future__ import annotations
 
-import enum
 import inspect
-import math
-import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, cast
 
 from ..errors import DeclarationError, SettingError, UnknownMethod, suggestion
 from ._masks import Masks
-from ._passes import Array, Request, call, parameters
+from ._passes import Array, call, parameters
+from ._setting import Setting
+from ._signature import REQUIRED, FirstPass, Law, Role
 from ._stat import Stat
 
-REQUIRED = inspect.Parameter.empty  # the default of a setting that the recipe must give
-_LARGEST = (2 - 2.0**-24) * 2.0**127  # from here on numbers round to infinity in float32, in which methods compute
-
-
-class Role(enum.Enum):
-    """What the engine puts into a positional parameter, or takes from the result."""
-
-    TENSORS = "the models' tensors, stacked: (k, *shape)"
-    DELTAS = "the models' tensors minus the base's, stacked: (k, *shape)"
-    BASE = "the base's tensor: (*shape)"
-    NAME = "the tensor's name: text"
-    CHANCE = "a number in [0, 1) for each model and entry, the same whatever the slabs: (k, *shape)"
-    MERGED = "the merged tensor: (*shape)"
-    DELTA = "what to add to the base: (*shape)"
-
-
-@dataclass(frozen=True)
-class FirstPass:
-    """What must be known of the whole tensor or model first.
-
-    Attributes:
-        ask: From settings, by name, to the request; None when these settings need no such pass
-            (the method is then given None).
-    """
-
-    ask: Callable[..., Request | None]
-
-
-@dataclass(frozen=True)
-class In:
-    """A range of numbers, closed unless `above` excludes its lower end."""
-
-    low: float
-    high: float
-    above: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and not (self.above and value == self.low)
-
-    def __str__(self) -> str:
-        if math.isinf(self.high):
-            return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
-        return (
-            f"{'above' if self.above else 'between'} {self.low:g} and {'at most ' if self.above else ''}{self.high:g}"
-        )
-
-
-@dataclass(frozen=True)
-class PerModel:
-    """A number for each model, shaped (k, 1, ..., 1) so that it multiplies a stack."""
-
-    default: Any = REQUIRED
-    range: In | None = None
-
-
-Tensors: TypeAlias = Annotated[Array, Role.TENSORS]
-Deltas: TypeAlias = Annotated[Array, Role.DELTAS]
-Base: TypeAlias = Annotated[Array, Role.BASE]
-Name: TypeAlias = Annotated[str, Role.NAME]
-Chance: TypeAlias = Annotated[Array, Role.CHANCE]
-Merged: TypeAlias = Annotated[Array, Role.MERGED]
-Delta: TypeAlias = Annotated[Array, Role.DELTA]
-Coefficient: TypeAlias = Annotated[Array, PerModel(1.0)]
-Fraction: TypeAlias = Annotated[float, In(0, 1)]
 # From the tensor's name, its shape and settings to another method's name and settings.
 Choice: TypeAlias = Callable[..., "tuple[str, Mapping[str, Any]] | None"]
 Workspace: TypeAlias = Callable[[int, tuple[int, ...]], int]
-Pattern: TypeAlias = str  # as a setting: a regular expression for `re.search`, or nothing
-
-
-class Law(enum.Enum):
-    """A property that a method may claim; the contract tests check every claim, the engine uses it."""
-
-    SYMMETRIC = "reordering the models and their settings changes nothing"
-    IDEMPOTENT = "merging copies of one model gives that model"
-    ELEMENTWISE = "once its first passes are known, merging a slice gives that slice of the merge"
-    ROWS = "merging some of a matrix' rows gives those rows of the merge"
-    HOMOGENEOUS = "scaling every delta scales the result's delta"
-    LINEAR = "the result is a sum of the models and the base, each times a number that the settings alone decide"
-    ZERO_IS_ABSENT = "a model whose weight is zero might as well not be there"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A keyword-only parameter of a method.
-
-    Attributes:
-        name: What recipes call it.
-        kind: The type of a value, or the words it may be; text is a regular expression.
-        default: Its value when the recipe gives none; `REQUIRED` when the recipe must.
-        per_model: Whether each model has its own.
-        range: Which numbers are allowed.
-    """
-
-    name: str
-    kind: type[float | int | bool | str] | tuple[str, ...]
-    default: Any
-    per_model: bool = False
-    range: In | None = None
-
-    def problem_with(self, value: object) -> str | None:
-        """Say what one value must be instead, or return None when it is fine."""
-        if isinstance(self.kind, tuple):
-            return None if value in self.kind else f"one of {', '.join(self.kind)}"
-        if self.kind is bool:
-            return None if isinstance(value, bool) else "true or false"
-        if self.kind is str:
-            return _problem_with_pattern(value)
-        if isinstance(value, bool) or not isinstance(value, int if self.kind is int else int | float):
-            return "a whole number" if self.kind is int else "a number"
-        if not math.isfinite(value):
-            return "finite"
-        if self.kind is float and abs(value) >= _LARGEST:
-            return "a number that float32 can hold"
-        return str(self.range) if self.range is not None and value not in self.range else None
-
-
-def _problem_with_pattern(value: object) -> str | None:
-    if not isinstance(value, str):
-        return "text, a regular expression"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            re.compile(value)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        return f"a regular expression ({error})"
-    return None
 
 
 @dataclass(frozen=True)
@@ -432,97 +296,3 @@ def resolve(name: str) -> Method:
     if name not in registry:
         raise UnknownMethod(name, registry)
     return registry[name]
-
-
-@dataclass(frozen=True)
-class method:  # noqa: N801
-    """Register the decorated function as the merge method called `name`.
-
-    Args:
-        name: What recipes call it.
-        source: Where it was published: authors, year, title, identifier.
-        models: The fewest and the most models that it merges (default: one or more).
-        laws: The properties that it claims.
-        optional_base: Without a base, take deltas from zero: the tensors themselves (default: a base is needed).
-        workspace: From the number of models and the shape of a tensor to the bytes that the definition holds beside
-            inputs and result, where it gets whole tensors (default: a copy of all inputs).
-
-    Raises:
-        DeclarationError: the signature does not say what the engine must know.
-    """
-
-    name: str
-    source: str
-    models: tuple[int, int | None] = (1, None)
-    laws: frozenset[Law] | set[Law] = frozenset()
-    optional_base: bool = False
-    workspace: Workspace | None = None
-
-    def __call__(self, fn: Callable[..., Array]) -> Method:
-        if self.name in registry:
-            other = registry[self.name].fn.__module__
-            raise DeclarationError(f"{fn.__module__} and {other} both declare the method {self.name!r}.")
-        if not inspect.getdoc(fn):
-            raise DeclarationError(f"{self.name!r}: say what it computes in a docstring.")
-        hints = get_type_hints(fn, include_extras=True)
-        inputs: dict[str, Role | FirstPass | Stat] = {}
-        settings: dict[str, Setting] = {}
-        for p in inspect.signature(fn).parameters.values():
-            if p.kind is p.KEYWORD_ONLY:
-                settings[p.name] = _read_setting(self.name, p, hints.get(p.name))
-            elif isinstance(mark := _mark(hints.get(p.name)), Role | FirstPass | Stat):
-                inputs[p.name] = _read_input(mark, hints[p.name])
-            else:
-                raise DeclarationError(
-                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Chance, FirstPass or Stat."
-                )
-        self._check_statistics(inputs)
-        returns = _mark(hints.get("return"))
-        if returns not in (Role.MERGED, Role.DELTA):
-            raise DeclarationError(f"{self.name!r}: annotate the result as Merged or Delta.")
-        laws, space = frozenset(self.laws), cast("Role", returns)
-        found = Method(
-            self.name,
-            fn,
-            self.source,
-            self.models,
-            laws,
-            inputs,
-            space,
-            settings,
-            optional_base=self.optional_base,
-            workspace=self.workspace,
-        )
-        registry[self.name] = found
-        return found
-
-    def _check_statistics(self, inputs: Mapping[str, object]) -> None:
-        """A slice of a tensor has no Gram of its own."""
-        grams = [name for name, kind in inputs.items() if isinstance(kind, Stat) and kind.shape == "gram"]
-        if grams and Law.ELEMENTWISE in self.laws:
-            raise DeclarationError(f"{self.name!r} takes a Gram, {grams[0]!r}, so it cannot be elementwise.")
-
-
-def _read_input(mark: Role | FirstPass | Stat, hint: Any) -> Role | FirstPass | Stat:
-    if not isinstance(mark, Stat):
-        return mark
-    return replace(mark, optional=type(None) in get_args(get_args(hint)[0]))
-
-
-def _mark(hint: Any) -> object:
-    return get_args(hint)[1] if get_origin(hint) is Annotated else None
-
-
-def _read_setting(method_name: str, p: inspect.Parameter, hint: Any) -> Setting:
-    mark = _mark(hint)
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if isinstance(mark, PerModel):
-        return Setting(p.name, float, mark.default, per_model=True, range=mark.range)
-    if get_origin(bare) is Literal:
-        return Setting(p.name, get_args(bare), p.default)
-    if bare in (float, int, bool, str):
-        return Setting(p.name, bare, p.default, range=mark if isinstance(mark, In) else None)
-    raise DeclarationError(
-        f"{method_name!r}: annotate the setting {p.name!r} as float, int, bool, Pattern, Literal[...] or "
-        "Annotated[Array, PerModel(...)]."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -40,7 +41,7 @@ def render(results: Results, page: Page) -> str:
     """The whole document."""
     tasks = "".join(f"<li><b>{escape(name)}</b>: {escape(words)}</li>" for name, words in page.tasks.items())
     parts = [
-        f"<h1>{escape(page.title)}</h1><p>{escape(page.introduction.strip())}</p><ul>{tasks}</ul>",
+        f"<h1>{escape(page.title)}</h1><p>{_prose(page.introduction)}</p><ul>{tasks}</ul>",
         f"<figure class=wide>{_plot(results)}<figcaption>{escape(caption(results))}</figcaption></figure>",
         f"<h2>Accuracy, in per cent</h2><div class=wide>{_table(results)}</div><p>{escape(_LEGEND)}</p>",
         *(f"<h2><code>{escape(name)}</code></h2><pre>{escape(text)}</pre>" for name, text in page.outputs.items()),
@@ -80,6 +81,11 @@ def _listed(names: list[str]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _prose(text: str) -> str:
+    """Words between backticks are code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text.strip()))
 
 
 def _table(results: Results) -> str:

@@ -34,7 +34,7 @@ from .tiles import Prepared, definition_supply, sources_for, twin_supply
 SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
 HELD = 4 * 2**20  # entries of one model that may be collected in all
 RUN = 2048  # consecutive entries of a sample
-RUNS = (32, 512)  # of a small tensor, of a whole model
+RUNS = (16, 512)  # of a small tensor, of a whole model
 BINS = 4096
 REPEATED = 4  # times that a value in a sample's bracket occurs on average, and bins beat collecting
 ERRORS = 3.5  # standard errors in a bracket; a miss, one in two thousand, costs a sweep, not the answer

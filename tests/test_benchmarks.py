@@ -58,6 +58,7 @@ def test_a_run_keeps_what_it_measured(measured):
 def test_the_pages_can_show_what_a_run_keeps(measured, monkeypatch):
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     generate = importlib.util.module_from_spec(spec)
+    monkeypatch.syspath_prepend(ROOT / "docs")
     spec.loader.exec_module(generate)
     monkeypatch.setattr(generate, "RESULTS", measured[0])
     assert f"| {LINEAR} |" in generate.benchmark()

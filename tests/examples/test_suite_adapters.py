@@ -109,11 +109,11 @@ def test_the_table_has_a_row_for_each_strategy(found: tuple[Path, Any, list[Any]
     _, once, _ = found
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "docs")
-        generate = importlib.import_module("generate")
-        patch.setattr(generate, "SUITE_ADAPTERS", tmp_path / "found.json")
+        suites = importlib.import_module("_suites")
+        patch.setattr(suites, "SUITE_ADAPTERS", tmp_path / "found.json")
         (tmp_path / "found.json").write_text(json.dumps(once))
-        text = generate.suite_adapters()
-        sys.modules.pop("generate")
+        text = suites.suite_adapters()
+        sys.modules.pop("_suites")
     rows = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows[:3] == ["last", "source-dev best", "average"]
     assert rows[-2:] == ["average by step, shift 1", "average of the last five"]

@@ -33,8 +33,11 @@ def regmean_plus_plus(
     to what it will see. `polyak measure merged-gram` goes through the blocks in order, merges each as soon as it is
     measured, by this recipe, and goes on behind it. The Grams belong to that recipe's models, weights and settings.
 
-    Tensors outside the blocks are averaged with the weights, before what is behind them is measured. The authors' code
-    keeps some of these, such as a last norm, as they were before fine-tuning.
+    Tensors outside the blocks are averaged with the weights, before what is behind them is measured.
+
+    Departures:
+        The ridge is ours, as in `regmean`. The authors' code keeps some tensors outside the blocks, such as a last
+        norm, as they were before fine-tuning.
 
     Args:
         tensors: (k, *shape).

@@ -32,6 +32,9 @@ def singular_part(deltas: Deltas, name: Name, *, keep: Pattern = ALL, exclude: P
     `polyak learn adarank` nests one such merge a model, with a rule for each matrix, and learns their coefficients.
     What is no matrix stays as it is. Decompositions are as those of `tsv_m`.
 
+    Departures:
+        The authors choose directions while they learn, and have no such method by itself.
+
     Args:
         deltas: (1, *shape).
         name: The tensor's name.

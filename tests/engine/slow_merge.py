@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 
@@ -28,6 +29,7 @@ def slowed(merge, seconds: float):
 
 if __name__ == "__main__":
     assert api
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs behind it ignores interrupts
     slow_down(float(sys.argv.pop(1)))
     print("ready", flush=True)
     main()

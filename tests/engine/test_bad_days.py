@@ -89,7 +89,7 @@ def test_a_piece_that_rotted_since_is_merged_again(recipe, family):
 
 
 def test_an_interrupt_is_clean_and_says_how_to_go_on(recipe, family):
-    process = start("merge", recipe, family / "out", pause=0.5)
+    process = start("merge", recipe, family / "out", pause=0.05)
     wait_for_journal(family)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)

@@ -119,28 +119,30 @@ def watch():
     while watching:
         peak = max(peak, held())
         time.sleep(0.002)
-for method, models, rows, columns in {cases!r}:
-    run_in_memory(planned(method, 2, {{"w": (8, 8)}}))
-    plan = planned(method, models, {{"w": (rows, columns)}})
-    peak, before, watching = 0, held(), True
-    thread = threading.Thread(target=watch)
-    thread.start()
-    run_in_memory(plan)
-    watching = False
-    thread.join()
-    print((peak - before) / (peak_nbytes(plan, 1) - PROCESS_NBYTES))
+method, models, rows, columns = {case!r}
+run_in_memory(planned(method, 2, {{"w": (8, 8)}}))
+plan = planned(method, models, {{"w": (rows, columns)}})
+peak, before, watching = 0, held(), True
+thread = threading.Thread(target=watch)
+thread.start()
+run_in_memory(plan)
+watching = False
+thread.join()
+print((peak - before) / (peak_nbytes(plan, 1) - PROCESS_NBYTES))
 """
 
 
+CASES = [("tsv_m", 2, 512, 512), ("tsv_m", 6, 512, 512), ("aswudi", 2, 256, 1024), ("knots", 4, 512, 512)]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_plan_knows_what_a_decomposition_holds():
-    cases = [("tsv_m", 2, 512, 512), ("tsv_m", 6, 512, 512), ("aswudi", 2, 256, 1024), ("knots", 4, 512, 512)]
-    code = MEMORY.format(root=str(ROOT), cases=cases)
+@pytest.mark.parametrize("case", CASES)
+def test_a_plan_knows_what_a_decomposition_holds(case: tuple[str, int, int, int]):
+    # A process for each: what an earlier merge has freed may still be held, and is not asked for again.
+    code = MEMORY.format(root=str(ROOT), case=case)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    shares = [float(line) for line in done.stdout.split()]
-    assert len(shares) == len(cases)
-    assert all(0.3 < share < 1.1 for share in shares), shares
+    assert 0.3 < float(done.stdout) < 1.1
 
 
 def test_memory_grows_with_the_matrix_and_the_models_only():

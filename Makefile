@@ -59,7 +59,7 @@ suite-adapters: $(VENV)/.torch ## average the checkpoints of a LoRA run of a lan
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_adapters.suite
 	$(BIN)/python docs/generate.py
 
-suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by every method (90 minutes; needs POLYAK_DATA)
+suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by every method (hours the first time; needs POLYAK_DATA)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_text.suite
 	$(BIN)/python docs/generate.py

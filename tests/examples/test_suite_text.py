@@ -1,9 +1,7 @@
 """The suite makes every row, keeps what has not changed, and refuses experts that learned nothing."""
 
-import gzip
 import importlib
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from .conftest import write_texts
+
 ROOT = Path(__file__).parents[2]
-WORDS = ["red", "green", "blue", "one", "two", "three", "cat", "dog", "bird", "the", "a", "is"]
 CLASSES = {"snips": 7, "trec6": 6}
 
 
@@ -24,8 +23,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         pytest.importorskip(name, reason=f"{name} is not installed")
     folder = tmp_path_factory.mktemp("text")
     for i, (name, classes) in enumerate(CLASSES.items()):
-        _write_texts(folder / f"{name}.train.jsonl.gz", classes, 200, seed=i)
-        _write_texts(folder / f"{name}.test.jsonl.gz", classes, 20, seed=10 + i)
+        write_texts(folder / f"{name}.train.jsonl.gz", classes, 200, seed=i)
+        write_texts(folder / f"{name}.test.jsonl.gz", classes, 20, seed=10 + i)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)
         data = importlib.import_module("examples.suite_text.data")
@@ -34,22 +33,6 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         yield importlib.import_module("examples.suite_text.suite")
         for reader in (data.training, data.validation, data.test, data._drawn):
             reader.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def source(suite: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained encoder of one layer, with a tokenizer of a dozen words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("encoder")
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(vocabulary), **size)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +46,6 @@ def out(suite: ModuleType, source: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def results(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text())
-
-
-def _write_texts(file: Path, classes: int, count: int, seed: int) -> None:
-    draw = random.Random(seed)
-    with gzip.open(file, "wt", encoding="utf-8") as opened:
-        for i in range(count):
-            text = " ".join([WORDS[i % classes], *draw.choices(WORDS[-3:], k=4)])
-            opened.write(json.dumps({"text": text, "label": i % classes}) + "\n")
 
 
 def test_every_row_is_made_with_as_many_seeds_as_it_needs(suite: ModuleType, results: dict[str, Any]) -> None:

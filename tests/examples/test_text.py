@@ -1,9 +1,7 @@
 """The text demo keeps every head, and what it merges loads as an encoder; on a tiny encoder and made-up texts."""
 
-import gzip
 import importlib
 import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +10,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from .conftest import write_texts
+
 ROOT = Path(__file__).parents[2]
-WORDS = ["red", "green", "blue", "one", "two", "three", "cat", "dog", "bird", "the", "a", "is"]
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +25,6 @@ def demo() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def source(demo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained encoder of one layer, with a tokenizer of a dozen words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("encoder")
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(vocabulary), **size)).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def out(demo: ModuleType, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The demo's folder after a run on small data."""
     data, folder = importlib.import_module("examples.text.data"), tmp_path_factory.mktemp("text")
@@ -50,19 +33,11 @@ def out(demo: ModuleType, source: Path, tmp_path_factory: pytest.TempPathFactory
         patch.setattr(data, "PARTS", {name: (file, slice(0, 48)) for name, (file, _) in data.PARTS.items()})
         for i, (name, task) in enumerate(data.TASKS.items()):
             for file in ("train", "test"):
-                _write_texts(folder / f"{name}.{file}.jsonl.gz", task.classes, seed=i)
+                write_texts(folder / f"{name}.{file}.jsonl.gz", task.classes, 48, seed=i)
         merges = (demo.Merge("linear"), demo.Merge("task_arithmetic", scales=(0.5, 1.0)))
         demo.run(source, folder / "out", merges)
         yield folder / "out"
         data.examples.cache_clear()
-
-
-def _write_texts(file: Path, classes: int, seed: int) -> None:
-    draw = random.Random(seed)
-    with gzip.open(file, "wt", encoding="utf-8") as opened:
-        for i in range(48):
-            text = " ".join([WORDS[i % classes], *draw.choices(WORDS[-3:], k=4)])
-            opened.write(json.dumps({"text": text, "label": i % classes}) + "\n")
 
 
 def test_every_head_stays_as_its_expert_has_it(demo: ModuleType, out: Path) -> None:

@@ -58,16 +58,17 @@ class Workshop:
     board: Board
     effort: Effort
 
-    def make(self, row: Row, seed: int) -> Outcome:
-        """Merge and score; what was made of the same models, with the same data and settings, is kept.
+    def make(self, wanted: tuple[Row, int]) -> Outcome:
+        """Merge a row with a seed, and score it; what was made of the same models, data and settings is kept.
 
         A row without data is made again when polyak's code has changed: that costs little. What learners found
         is kept until polyak's version changes, or the file is removed.
         """
-        place, key = self.folder / "rows" / f"{_slug(row.name)}-{seed}.json", self._key(row, seed)
+        row, seed = wanted
+        place, key = self.folder / "rows" / f"{_slug(row, seed)}.json", self._key(row, seed)
         if kept := _read(place, key):
             return kept
-        out = self.folder / "merged"
+        out = self.folder / "merged" / _slug(row, seed)
         cost = self._merge(row, seed, out)
         found = Outcome(self.score(out, seed), cost)
         shutil.rmtree(out)
@@ -89,12 +90,11 @@ class Workshop:
         cost = self._measure(row, tasks, seed)
         with measured() as rest:
             polyak.merge(self._filled_in(row, tasks, seed), out, force=True)
-        for path in self._statistics(row).values():
-            path.unlink()
+        shutil.rmtree(self._statistics(row, seed), ignore_errors=True)
         return cost + rest
 
     def _filled_in(self, row: Row, tasks: Sequence[Task], seed: int) -> Path:
-        place = self.folder / "recipes" / f"{_slug(row.name)}-{seed}.yaml"
+        place = self.folder / "recipes" / f"{_slug(row, seed)}.yaml"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(yaml.safe_dump(self._recipe(row, seed), sort_keys=False), encoding="utf-8")
         if row.learner:
@@ -110,21 +110,19 @@ class Workshop:
     def _recipe(self, row: Row, seed: int) -> dict[str, Any]:
         names = [*self.models.tasks, *(self.models.irrelevant if row.irrelevant else ())]
         base = {"base": str(self.models.base.absolute())} if row.has_base else {}
-        models = [self._model(row, name) for name in names]
+        models = [self._model(row, seed, name) for name in names]
         return {**base, "models": models, "method": row.method, "settings": dict(row.settings), "seed": seed}
 
-    def _model(self, row: Row, name: str) -> dict[str, Any]:
+    def _model(self, row: Row, seed: int, name: str) -> dict[str, Any]:
         told: dict[str, Any] = {"path": str((self.models.folder / name).absolute())}
         if row.weight is not None:
             told["weight"] = dict(row.weight)
         if row.statistic:
-            told["statistics"] = {row.statistic: str(self._statistics(row)[name].absolute())}
+            told["statistics"] = {row.statistic: str(self._statistics(row, seed).absolute() / f"{name}.safetensors")}
         return told
 
-    def _statistics(self, row: Row) -> dict[str, Path]:
-        if not row.statistic:
-            return {}
-        return {n: self.folder / "statistics" / f"{row.statistic}-{n}.safetensors" for n in self.models.tasks}
+    def _statistics(self, row: Row, seed: int) -> Path:
+        return self.folder / "statistics" / _slug(row, seed)
 
     def _measure(self, row: Row, tasks: Sequence[Task], seed: int) -> Cost:
         with measured() as cost:
@@ -132,7 +130,9 @@ class Workshop:
                 data = Data(task, examples=self.effort.measured)
                 with polyak.open(self.models.folder / task.name) as expert:
                     statistic = self._statistic(row, data, task, expert, seed)
-                    measure_to(self._statistics(row)[task.name], statistic, data.trees, force=True)
+                    place = self._statistics(row, seed) / f"{task.name}.safetensors"
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    measure_to(place, statistic, data.trees, force=True)
         return cost
 
     def _statistic(self, row: Row, data: Data, task: Task, expert: Any, seed: int) -> Statistic:
@@ -165,5 +165,6 @@ def _read(place: Path, key: str) -> Outcome | None:
     return Outcome(kept["scores"], Cost(**kept["cost"])) if kept["key"] == key else None
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " plus ")).strip("-")
+def _slug(row: Row, seed: int) -> str:
+    name = row.name.lower().replace("+", " plus ")
+    return re.sub(r"[^a-z0-9]+", "-", f"{name} {seed}").strip("-")

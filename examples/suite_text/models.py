@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..report import say
 from ..text import encoders
+from .crew import each
 from .data import CLASSES, training
 from .training import Lesson, Settings, shuffled, train
 
@@ -45,23 +47,30 @@ class Models:
         """What a model reads a task with."""
         return self.folder / model / "heads" / f"{task}.safetensors"
 
-    def make(self, pretrained: Path) -> None:
+    def make(self, pretrained: Path, jobs: int = 1) -> None:
         """Train whatever is not there yet.
 
         Args:
             pretrained: Folder of the encoder.
+            jobs: Processes that train.
         """
         if not self.base.is_dir():
             _saved_again(pretrained, self.base)
-        for name, lessons in self._lessons().items():
-            seconds = train(pretrained, lessons, self.folder / name, Settings())
-            say(f"{name}: kept" if seconds is None else f"{name}: trained in {seconds:.0f} s")
+        lessons = self._lessons()
+        seconds = each(partial(self._train, pretrained), list(lessons.items()), jobs)
+        for name, took in zip(lessons, seconds, strict=True):
+            say(f"{name}: kept" if took is None else f"{name}: trained in {took:.0f} s")
+
+    def _train(self, pretrained: Path, named: tuple[str, Mapping[str, Lesson]]) -> float | None:
+        name, lessons = named
+        return train(pretrained, lessons, self.folder / name, Settings())
 
     def _lessons(self) -> dict[str, dict[str, Lesson]]:
         experts = {name: Lesson(training(name)[: self.examples], CLASSES[name], EPOCHS[name]) for name in self.tasks}
         useless = {f"irrelevant_{n}": {n: _useless(experts[n])} for n in IRRELEVANT if n in self.tasks}
         together = {name: Lesson(one.examples, one.classes, 1) for name, one in experts.items()}
-        return {name: {name: one} for name, one in experts.items()} | useless | {MULTITASK: together}
+        alone = {name: {name: one} for name, one in experts.items()}
+        return {MULTITASK: together, **alone, **useless}  # the longest first: processes share the work better so
 
 
 def _useless(lesson: Lesson) -> Lesson:

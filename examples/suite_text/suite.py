@@ -6,12 +6,14 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from ..report import say
+from .crew import each, quieten
 from .data import TASKS, missing
 from .making import Workshop
 from .models import MULTITASK, Models
@@ -69,23 +71,26 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="merge the experts of these alone")
     parser.add_argument("--only", nargs="*", metavar="ROW", help="make these rows alone")
     parser.add_argument("--again", action="store_true", help="keep the trained models alone")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one a CPU)")
     given = parser.parse_args()
     plan = QUICK if given.quick else Plan(tuple(given.tasks))
     whole = plan == Plan() and given.only is None
     results = given.results or (Path("benchmarks/suite_text.json") if whole else given.out / "results.json")
     if (source := _source(plan)) is None:
         return
-    _quieten()
+    quieten(max(1, len(os.sched_getaffinity(0)) // given.jobs))
     try:
         if given.again:
             shutil.rmtree(given.out / "rows", ignore_errors=True)
-        found = run(source, given.out, results, plan, only=given.only)
+        found = run(source, given.out, results, plan, only=given.only, jobs=given.jobs)
     except Failed as failed:
         raise SystemExit(f"suite-text: {failed}") from None
     print(text(found))
 
 
-def run(source: Path, out: Path, results: Path, plan: Plan, *, only: Sequence[str] | None = None) -> dict[str, Any]:
+def run(
+    source: Path, out: Path, results: Path, plan: Plan, *, only: Sequence[str] | None = None, jobs: int = 1
+) -> dict[str, Any]:
     """Train what is not there, make every row, and keep what there is after each.
 
     Args:
@@ -94,33 +99,39 @@ def run(source: Path, out: Path, results: Path, plan: Plan, *, only: Sequence[st
         results: The file of results; a page of them goes to `out`.
         plan: How large the suite is.
         only: Names of the rows to make; None makes all.
+        jobs: Processes that train models and make rows.
 
     Raises:
         Failed: an expert is below its floor.
     """
     began = time.monotonic()
     models = Models(out / "models", plan.tasks, plan.examples)
-    models.make(source)
+    models.make(source, jobs)
     workshop = Workshop(out, models, Board(out / "tasks", models, plan.draws), plan.effort)
-    made = _references(workshop, plan)
+    made = _references(workshop, plan, jobs)
     wanted = rows(plan.effort)
-    for row in (None, *(row for row in wanted if only is None or row.name in only)):
-        if row is not None:
-            made.append(_made(workshop, row, plan.seeds if row.is_repeated else 1))
+    asked = [row for row in wanted if only is None or row.name in only]
+    for row in chain([None], _made(workshop, asked, plan.seeds, jobs)):
+        made += [row] if row is not None else []
         lacking = [one.name for one in wanted if one.name not in {there.name for there in made}]
         found = _results(made, plan, lacking) | {"minutes": (time.monotonic() - began) / 60}
         write(found, results, out / "report.html")
     return found
 
 
-def _made(workshop: Workshop, row: Row, seeds: int) -> Made:
-    say(row.name)
-    return Made(row.name, row.data, [workshop.make(row, seed) for seed in range(seeds)])
+def _made(workshop: Workshop, wanted: Sequence[Row], seeds: int, jobs: int) -> Iterator[Made]:
+    work = [(row, seed) for row in wanted for seed in range(seeds if row.is_repeated else 1)]
+    outcomes = each(workshop.make, work, jobs)
+    for row, of_row in groupby(zip(work, outcomes, strict=True), key=lambda one: one[0][0]):
+        found = Made(row.name, row.data, [outcome for _, outcome in of_row])
+        say(f"{row.name}: {' '.join(f'{one.cost.seconds:.0f}' for one in found.outcomes)} s of CPU time")
+        yield found
 
 
-def _references(workshop: Workshop, plan: Plan) -> list[Made]:
+def _references(workshop: Workshop, plan: Plan, jobs: int) -> list[Made]:
     names = {"base": "none", **dict.fromkeys(plan.tasks, "training"), MULTITASK: "training"}
-    found = [Made(name, data, [workshop.reference(name)]) for name, data in names.items()]
+    outcomes = each(workshop.reference, list(names), jobs)
+    found = [Made(name, names[name], [outcome]) for name, outcome in zip(names, outcomes, strict=True)]
     for one in found:
         if one.name in plan.floors and (got := one.scores(one.name).mean()) < plan.floors[one.name]:
             raise Failed(f"the expert of {one.name} reaches {got:.3f}, less than {plan.floors[one.name]}.")
@@ -152,15 +163,6 @@ def _source(plan: Plan) -> Path | None:
         say(f"skipped: {lacks}")
         return None
     return found
-
-
-def _quieten() -> None:
-    import torch
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 if __name__ == "__main__":

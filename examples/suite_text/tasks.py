@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,14 +74,21 @@ class Board:
             "length": Settings().length,
             "heads": {"match": r"^classifier\.", "from": str(self.models.head(model, name).absolute())},
         }
-        place.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+        _write(place, yaml.safe_dump(told, sort_keys=False).encode())
         return place
 
     def _file(self, name: str, rows: Sequence[Example]) -> str:
         place = self.folder / f"{name}.jsonl.gz"
-        with gzip.open(place, "wt", encoding="utf-8") as file:
-            file.writelines(json.dumps({"text": one.text, "label": one.label}) + "\n" for one in rows)
+        text = "".join(json.dumps({"text": one.text, "label": one.label}) + "\n" for one in rows)
+        _write(place, gzip.compress(text.encode(), mtime=0))
         return place.name
+
+
+def _write(place: Path, content: bytes) -> None:
+    """Whole or not at all: other processes read these files, and write the same."""
+    unfinished = place.with_suffix(f".{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(place)
 
 
 def _some(examples: Examples, count: int, seed: int) -> Examples:

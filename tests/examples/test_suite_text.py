@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,3 +113,19 @@ def test_seeds_calibrate_on_other_texts_and_are_tested_on_the_same(suite: Module
     first, second = (board.tasks(seed)["snips"] for seed in (0, 1))
     assert first.digest("calibration") != second.digest("calibration")
     assert first.digest("test") == second.digest("test")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_jobs_give_their_results_in_order(suite: ModuleType, jobs: int) -> None:
+    crew = importlib.import_module("examples.suite_text.crew")
+    assert list(crew.each(partial(pow, 2), [5, 1, 3], jobs)) == [32, 2, 8]
+
+
+def test_two_processes_never_read_half_a_file(suite: ModuleType, out: Path) -> None:
+    models = importlib.import_module("examples.suite_text.models").Models(out / "models", tuple(CLASSES), 32)
+    board = suite.Board(out / "again", models, suite.QUICK.draws)
+    board.tasks(0)
+    before = {file.name: file.read_bytes() for file in (out / "again").iterdir()}
+    board.tasks(0)
+    assert before == {file.name: file.read_bytes() for file in (out / "again").iterdir()}
+    assert not any(name.endswith(tuple("0123456789")) for name in before)

@@ -245,12 +245,16 @@ class SumByRow(SumOverall):
         return [span for member in self.members for span in pieces(member, _block(row_length(member)))]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        sources = sources_for(span.prepared, span.stop, space, self._request.term)
+        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
         length = _block(row_length(span.prepared))
         return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
-        supply = definition_supply(prepared, sources.load(start, stop), start, stop)
+        fused, loaded = self._request.fused, sources.load(start, stop)
+        if fused is not None:
+            supply = twin_supply(prepared, loaded, start, stop)
+            return call(fused, supply | in_rows(supply, row_length(prepared)))
+        supply = definition_supply(prepared, loaded, start, stop)
         terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
         return np.sum(terms, axis=2, dtype=np.float64)
 

@@ -77,7 +77,8 @@ class Sum:
         scope: Over which entries. Over rows (last dimension) the answer is `Rows`, and `term` sees whole rows:
             (k, rows, entries).
         fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
-            take, in the twin's forms, that returns the sums over a tile, (m,); not over rows.
+            take, in the twin's forms, that returns the sums over a tile, (m,). Over rows it sees stacks as (k, rows,
+            entries) and returns (m, rows).
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 

@@ -55,8 +55,8 @@ class Answering(ABC):
 def can_share(one: Request, other: Request) -> bool:
     """Whether two requests can be answered by one sweep."""
     match one, other:
-        case Top(scope="row", of=a, fused=c), Top(scope="row", of=b, fused=d):
-            return a is b and c is d
+        case Top(scope=here, of=a, fused=c), Top(scope=there, of=b, fused=d):
+            return here == there and a is b and c is d
         case _:
             return False
 
@@ -74,7 +74,7 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
         case Top(scope="row"):
             return TopsByRow(cast("Sequence[Top]", requests), members)
         case Top():
-            return TopOverall(request, members)
+            return TopOverall(cast("Sequence[Top]", requests), members)
         case Gram(scope="row"):
             return GramByRow(request, members)
         case Gram(scope="column") if len(members[0].step.out.shape) > 1:

@@ -91,24 +91,19 @@ def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
 
 
 @kernel
-def write_times_by_row(out: Any, row: Any, start: int, factor: Any, length: int) -> None:
-    """Write magnitudes times a number for each row of the tensor, so many times over.
+def times_by_row(row: Any, start: int, factor: Any, length: int) -> None:
+    """Replace entries by their magnitudes times a number for each row of the tensor.
 
     Args:
-        out: (m, n) float32, written.
-        row: (n,) float32.
-        start: Where in its row the first entry is.
+        row: (n,) float32, changed.
+        start: Where in its row of the tensor the first entry is.
         factor: (rows,) float32.
         length: Entries in a row of the tensor.
     """
     for r in range((start + row.size + length - 1) // length):
-        begin, end = max(r * length - start, 0), min((r + 1) * length - start, row.size)
-        for at in range(begin, end, _BLOCK):
-            part = row[at : min(at + _BLOCK, end)]
-            for copy in range(out.shape[0]):
-                target = out[copy, at : at + part.size]
-                for i in range(part.size):
-                    target[i] = abs(part[i]) * factor[r]
+        part, times = row[max(r * length - start, 0) : min((r + 1) * length - start, row.size)], factor[r]
+        for i in range(part.size):
+            part[i] = abs(part[i]) * times
 
 
 @kernel

@@ -28,8 +28,9 @@ class Top:
     """Ask for the `count` entries of each model that are largest in magnitude; the answer is a `Cut`.
 
     Attributes:
-        count: From the number of entries in scope to how many to keep, for each model. Parameters after the first
-            are answers of earlier passes, by name.
+        count: From the number of entries in scope to how many to keep, for each model, and if there are more numbers
+            then again for each model (not over rows). Parameters after the first are answers of earlier passes, by
+            name.
         scope: Over what the entries compete: each row (last dimension), each tensor, or the whole model.
         ties: Among equal magnitudes at the boundary: keep the `first` (lowest index, exactly `count`
             survive) or `all` (at least `count` survive).
@@ -203,11 +204,11 @@ def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
     values, lasts = [], []
     for model, count in enumerate(request.counts(size, known)):
         if count <= 0 or count >= size:
-            values.append(xp.full_like(rows[model, :, 0], float("inf") if count <= 0 else -1.0))
+            values.append(xp.full_like(rows[0, :, 0], float("inf") if count <= 0 else -1.0))
             lasts.append(offset - 1)
             continue
-        at = order[model, :, count - 1]
-        values.append(xp.take_along_axis(rows[model], at[:, None], axis=1)[:, 0])
+        at = order[model % k, :, count - 1]
+        values.append(xp.take_along_axis(rows[model % k], at[:, None], axis=1)[:, 0])
         lasts.append(offset + at if request.ties == "first" else xp.full_like(offset, EVERY_TIE))
     return Cut(xp.stack(values), xp.stack(lasts), size)
 

@@ -36,11 +36,7 @@ def _quartiles() -> Top:
     def count(entries: int) -> list[int]:
         return [entries - int(share * (entries - 1)) for share in (0.25, 0.5, 0.75)]
 
-    return Top(count, ties="all", of=_three_times_the_importance, fused=_three_times_of_tile)
-
-
-def _three_times_the_importance(deltas: Array, divergence: Rows) -> Array:
-    return array_namespace(deltas).concat([_importance(deltas, divergence)] * 3, axis=0)
+    return Top(count, ties="all", of=_importance, fused=_importance_of_tile)
 
 
 @method(
@@ -105,15 +101,14 @@ def _divergence_of_rows(tensors: Any, base: Any) -> Any:
     return out
 
 
-def _three_times_of_tile(deltas: Any, divergence: Rows) -> Any:
+def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:
     import numpy as np
 
-    from ..kernels.changes import write_times_by_row
+    from ..kernels.changes import times_by_row
 
-    out = np.empty((3, deltas.shape[1]), np.float32)
     start = divergence.start % divergence.row
-    write_times_by_row(out, deltas[0], start, _sizes(divergence).astype(np.float32), divergence.row)
-    return out
+    times_by_row(deltas[0], start, _sizes(divergence).astype(np.float32), divergence.row)
+    return deltas
 
 
 @arcee_fusion.looped

@@ -99,12 +99,14 @@ class Order:
         scope: Over what the entries are sorted.
         fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
             that returns a stack (k, n) of float32.
+        signed: Whether there may be negative ones among them.
     """
 
     index: Callable[[int], Sequence[int]]
     of: Callable[..., Array]
     scope: Literal["tensor", "model"] = "tensor"
     fused: Callable[..., Array] | None = None
+    signed: bool = True
 
 
 Request: TypeAlias = Top | Gram | Sum | Order

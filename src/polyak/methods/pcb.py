@@ -20,7 +20,7 @@ def _bounds(clip: float, granularity: Granularity) -> Order:
         low = int(entries * clip)
         return [low, max(int(entries * (1 - clip) - 1), low)]
 
-    return Order(index, _magnitudes, granularity, fused=_magnitudes_of_tile)
+    return Order(index, _magnitudes, granularity, fused=_magnitudes_of_tile, signed=False)
 
 
 def _ends(ratio: float, granularity: Granularity) -> Order:

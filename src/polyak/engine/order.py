@@ -42,7 +42,7 @@ class OrderOverall(Answering):
             self._found = np.where(self._found == 0, -self._search.values, self._found)
             return True
         self._found = self._search.values
-        if (self._found > 0).all():
+        if not self._request.signed or (self._found > 0).all():
             return True
         self._search = _Part(self._request, -1, self.members, done=self._found > 0)
         return False
@@ -61,16 +61,15 @@ class _Part(TopOverall):
             wanted = request.index(entries)
             return [entries - at if sign > 0 else at + 1 for at in wanted for _ in range(models)]
 
-        times = len(request.index(sum(member.step.out.numel for member in members)))
-        fused = None if request.fused is None else _part(request.fused, sign, times)
-        super().__init__(Top(count, request.scope, "all", _part(request.of, sign, times), fused), members)
+        fused = None if request.fused is None else _part(request.fused, sign)
+        super().__init__([Top(count, request.scope, "all", _part(request.of, sign), fused)], members)
         if done is not None:
             for search, settled in zip(self._searches, done, strict=True):
                 search.state = "done" if settled else search.state
 
-    def _begin(self, count: int) -> _Search:
+    def _begin(self, count: int, ties: str) -> _Search:
         """Unlike for the largest entries, the boundary of all of them is wanted too."""
-        return _Search(count, "collect" if self._total < SMALL else "sample")
+        return _Search(count, "collect" if self._total < SMALL else "sample", ties)
 
     @property
     def values(self) -> Any:
@@ -78,15 +77,12 @@ class _Part(TopOverall):
 
 
 @cache
-def _part(of: Callable[..., Array], sign: int, times: int) -> Callable[..., Array]:
-    """The positive or negative parts of what `of` returns, so many times over: once for each statistic."""
+def _part(of: Callable[..., Array], sign: int) -> Callable[..., Array]:
+    """The positive or negative parts of what `of` returns."""
 
     @wraps(of)
     def part(**given: Any) -> Any:
         found = of(**given)
-        rows = np.empty((times, *found.shape), np.float32)
-        np.maximum(found if sign > 0 else -found, np.float32(0), out=rows[0])
-        rows[1:] = rows[0]
-        return rows.reshape(-1, found.shape[1])
+        return np.maximum(found if sign > 0 else -found, np.float32(0))
 
     return part

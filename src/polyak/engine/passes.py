@@ -55,8 +55,8 @@ class Answering(ABC):
 def can_share(one: Request, other: Request) -> bool:
     """Whether two requests can be answered by one sweep."""
     match one, other:
-        case Top(scope="row", of=a, fused=c), Top(scope="row", of=b, fused=d):
-            return a is b and c is d
+        case Top(scope=here, of=a, fused=c), Top(scope=there, of=b, fused=d):
+            return here == there and a is b and c is d
         case _:
             return False
 
@@ -74,7 +74,7 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
         case Top(scope="row"):
             return TopsByRow(cast("Sequence[Top]", requests), members)
         case Top():
-            return TopOverall(request, members)
+            return TopOverall(cast("Sequence[Top]", requests), members)
         case Gram(scope="row"):
             return GramByRow(request, members)
         case Gram(scope="column") if len(members[0].step.out.shape) > 1:
@@ -245,12 +245,16 @@ class SumByRow(SumOverall):
         return [span for member in self.members for span in pieces(member, _block(row_length(member)))]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        sources = sources_for(span.prepared, span.stop, space, self._request.term)
+        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
         length = _block(row_length(span.prepared))
         return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
-        supply = definition_supply(prepared, sources.load(start, stop), start, stop)
+        fused, loaded = self._request.fused, sources.load(start, stop)
+        if fused is not None:
+            supply = twin_supply(prepared, loaded, start, stop)
+            return call(fused, supply | in_rows(supply, row_length(prepared)))
+        supply = definition_supply(prepared, loaded, start, stop)
         terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
         return np.sum(terms, axis=2, dtype=np.float64)
 

@@ -70,12 +70,13 @@ _STACKS = frozenset({Role.TENSORS, Role.DELTAS, Role.BASE})
 
 
 @cache
-def wanted(method: Method, functions: tuple[Callable[..., Any], ...] = ()) -> frozenset[Role]:
-    """The spaces in which a method, and the functions of its first passes, want their inputs."""
-    names = {name for fn in functions for name in parameters(fn)}
-    by_name = {"tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
-    roles = {role for role in method.inputs.values() if isinstance(role, Role)}
-    return frozenset(roles & _STACKS) | {role for name, role in by_name.items() if name in names}
+def wanted(method: Method, function: Callable[..., Any] | None = None) -> frozenset[Role]:
+    """The spaces in which a method, or a function of its first passes, wants its inputs."""
+    if function is None:
+        return frozenset(role for role in method.inputs.values() if isinstance(role, Role)) & _STACKS
+    by_name = {**method.inputs, "tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
+    named = {by_name.get(name) for name in parameters(function)}
+    return frozenset(role for role in named if isinstance(role, Role)) & _STACKS
 
 
 def sources_for(prepared: Prepared, stop: int, space: Workspace, function: Callable[..., Any] | None) -> Sources:
@@ -83,7 +84,7 @@ def sources_for(prepared: Prepared, stop: int, space: Workspace, function: Calla
     method, names = prepared.method, parameters(function) if function else ()
     statistics = tuple(name for name in prepared.step.statistics if name in names)
     alone = bool(statistics) and not {"tensors", "deltas", "base"}.intersection(names) and not _roles(method, names)
-    want = frozenset[Role]() if alone else wanted(method, (function,) if function else ())
+    want = frozenset[Role]() if alone else wanted(method, function)
     return Sources(prepared.step, stop, space, want, None, statistics)
 
 

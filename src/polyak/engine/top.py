@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +53,7 @@ class _Search:
     Attributes:
         count: How many entries survive.
         state: What the next sweep does.
+        ties: Which of the boundary's equals survive: the `first`, or `all`.
         low: The boundary is at or above this pattern,
         high: and at or below this one.
         held: How many entries have been collected; a limit only, so it may be raced for.
@@ -66,6 +68,7 @@ class _Search:
 
     count: int
     state: State
+    ties: str = "first"
     low: int = 0
     high: int = INFINITY
     held: int = 0
@@ -105,20 +108,29 @@ class _Search:
 
 
 class TopOverall(Answering):
-    """The largest entries of each model over a tensor, or over the whole model."""
+    """The largest entries of each model over a tensor, or over the whole model.
 
-    def __init__(self, request: Top, members: Sequence[Prepared]) -> None:
+    Args:
+        requests: Some requests that differ in their counts and ties only.
+        members: The steps whose entries they cover.
+    """
+
+    def __init__(self, requests: Sequence[Top], members: Sequence[Prepared]) -> None:
         super().__init__(members)
-        self._request = request
+        self._request = requests[0]
         sizes = [member.step.out.numel for member in members]
         self._total = sum(sizes)
         self._begins = {id(m): int(b) for m, b in zip(members, np.cumsum([0, *sizes[:-1]]), strict=True)}
-        self._searches = [self._begin(count) for count in request.counts(self._total, members[0].answers)]
+        counts = [request.counts(self._total, members[0].answers) for request in requests]
+        self._each = [len(one) for one in counts]
+        self._searches = [
+            self._begin(count, request.ties) for request, each in zip(requests, counts, strict=True) for count in each
+        ]
 
-    def _begin(self, count: int) -> _Search:
+    def _begin(self, count: int, ties: str) -> _Search:
         if count <= 0 or count >= self._total:
-            return _Search(count, "done", value=float("inf") if count <= 0 else -1.0, last=-1)
-        return _Search(count, "collect" if self._total < SMALL else "sample")
+            return _Search(count, "done", ties, value=float("inf") if count <= 0 else -1.0, last=-1)
+        return _Search(count, "collect" if self._total < SMALL else "sample", ties)
 
     def _in(self, state: State) -> bool:
         return any(search.state == state for search in self._searches)
@@ -153,11 +165,11 @@ class TopOverall(Answering):
         if competing.shift is not None and all(search.state in _COUNTING for search in self._searches):
             for start, stored in competing.stored(span.start):
                 index = self._begins[id(span.prepared)] + start
-                for visit, bits in zip(visits, stored, strict=False):
+                for visit, bits in zip(visits, cycle(stored[:-1]), strict=False):
                     visit.count_deltas(bits, stored[-1], index, wide=competing.shift == 0)
         else:
             for start, stop in tiles(span, BLOCK):
-                for visit, row in zip(visits, competing.values(start, stop), strict=True):
+                for visit, row in zip(visits, cycle(competing.values(start, stop)), strict=False):
                     visit.look(row, self._begins[id(span.prepared)] + start)
         for visit in visits:
             visit.hand_over()
@@ -166,18 +178,23 @@ class TopOverall(Answering):
     def absorb(self, visits: Sequence[Any]) -> bool:
         sampled = self._in("sample")
         for model, search in enumerate(self._searches):
-            seen = [visit[model] for visit in visits]
+            seen = [visit[model % len(visit)] for visit in visits]
             if sampled and search.state == "sample":
                 _bracket(search, seen, self._total)
             elif not sampled:
-                _DECIDE[search.state](search, seen, self._request.ties)
+                _DECIDE[search.state](search, seen, search.ties)
         return all(search.state == "done" for search in self._searches)
 
     def answers_for(self, prepared: Prepared) -> Sequence[Cut]:
-        begin, numel = self._begins[id(prepared)], prepared.step.out.numel
-        value = np.array([[search.value] for search in self._searches], np.float32)
-        last = [[s.last if s.last in (EVERY_TIE, -1) else s.last - begin] for s in self._searches]
-        return [Cut(value, np.array(last, np.int64), max(numel, 1))]
+        begin, row, searches = self._begins[id(prepared)], max(prepared.step.out.numel, 1), iter(self._searches)
+        each = [list(islice(searches, count)) for count in self._each]
+        return [_cut(found, begin, row) for found in each]
+
+
+def _cut(searches: Sequence[_Search], begin: int, row: int) -> Cut:
+    value = np.array([[search.value] for search in searches], np.float32)
+    last = [[s.last if s.last in (EVERY_TIE, -1) else s.last - begin] for s in searches]
+    return Cut(value, np.array(last, np.int64), row)
 
 
 class Competing:

@@ -88,3 +88,39 @@ def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
                 count[i] += one if abs(row[i]) > epsilon else zero
         for i in range(part.size):
             part[i] = single[i] if count[i] == one else part[i] / max(count[i], one)
+
+
+@kernel
+def times_by_row(row: Any, start: int, factor: Any, length: int) -> None:
+    """Replace entries by their magnitudes times a number for each row of the tensor.
+
+    Args:
+        row: (n,) float32, changed.
+        start: Where in its row of the tensor the first entry is.
+        factor: (rows,) float32.
+        length: Entries in a row of the tensor.
+    """
+    for r in range((start + row.size + length - 1) // length):
+        part, times = row[max(r * length - start, 0) : min((r + 1) * length - start, row.size)], factor[r]
+        for i in range(part.size):
+            part[i] = abs(part[i]) * times
+
+
+@kernel
+def keep_beyond(out: Any, stack: Any, start: int, factor: Any, length: int, fence: float) -> None:
+    """Write the first model's entries whose magnitude, times a number for its row, reaches a fence; zero elsewhere.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (1, n) float32.
+        start: Index in the tensor of the first entry.
+        factor: (rows,) float32.
+        length: Entries in a row of the tensor.
+        fence: What they must reach.
+    """
+    least, zero = np.float32(fence), np.float32(0)
+    for r in range(start // length, (start + out.size + length - 1) // length):
+        begin, end = max(r * length - start, 0), min((r + 1) * length - start, out.size)
+        part, row, times = out[begin:end], stack[0, begin:end], factor[r]
+        for i in range(part.size):
+            part[i] = row[i] if abs(row[i]) * times >= least else zero

@@ -9,6 +9,7 @@ import numpy as np
 from ._compile import inlined, kernel, scratch
 
 _BLOCK = 1024
+_LANES = 128  # entries that are summed apart
 
 
 @kernel
@@ -20,16 +21,21 @@ def masked_magnitudes(stack: Any, unified: Any, sums: Any) -> None:
         unified: (n,) float32.
         sums: (k,) float64, written.
     """
-    sums[:] = 0.0
-    part = scratch(_BLOCK, np.float64)
+    lanes = scratch(_LANES, np.float64)
+    zero = np.float32(0)
     for model in range(stack.shape[0]):
-        for begin in range(0, unified.size, _BLOCK):
-            row, merged = stack[model, begin : begin + _BLOCK], unified[begin : begin + _BLOCK]
+        lanes[:] = 0.0
+        for begin in range(0, unified.size, _LANES):
+            row, merged = stack[model, begin : begin + _LANES], unified[begin : begin + _LANES]
             for i in range(merged.size):
-                agrees = (row[i] > 0 and merged[i] > 0) or (row[i] < 0 and merged[i] < 0)
-                part[i] = np.float64(abs(merged[i])) if agrees else 0.0
-            for i in range(merged.size):
-                sums[model] += part[i]
+                agrees = np.uint8((row[i] > zero) & (merged[i] > zero)) | np.uint8((row[i] < zero) & (merged[i] < zero))
+                lanes[i] += np.float64(abs(merged[i]) if agrees != 0 else zero)
+        half = _LANES // 2
+        while half >= 1:
+            for i in range(half):
+                lanes[i] += lanes[half + i]
+            half //= 2
+        sums[model] = lanes[0]
 
 
 @inlined

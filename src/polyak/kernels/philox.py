@@ -81,7 +81,7 @@ def _words(counter: int, key: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> None:
 
 
 _LANES = 256  # counters at once: their words stay in the first-level cache
-_UNITS = 4 * _LANES
+TOGETHER = 4 * _LANES
 
 
 @kernel
@@ -95,7 +95,7 @@ def uniform(out: Any, key: Any, start: int) -> None:
     """
     w0, w1 = scratch(_LANES, np.uint32), scratch(_LANES, np.uint32)
     w2, w3 = scratch(_LANES, np.uint32), scratch(_LANES, np.uint32)
-    units = scratch(_UNITS, np.float32)
+    units = scratch(TOGETHER, np.float32)
     for begin in range(-(start % 4), out.size, 4 * _LANES):
         _words((start + begin) // 4, key, w0, w1, w2, w3)
         for i in range(_LANES):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
-from .philox import Stream, uniform
+from ._compile import kernel, scratch
+from .philox import TOGETHER, Stream, uniform
+
+_LANES = 128  # entries that are summed apart
 
 
 @kernel
@@ -78,20 +81,60 @@ def drop(stack: Any, chance: Stream, density: Any, factor: Any) -> None:
         density: (k,) float32.
         factor: (k,) float32.
     """
-    numbers = np.zeros(stack.shape[1], np.float32)
     for row, key, keep, times in zip(stack, chance.keys, density, factor, strict=True):
         if keep < 1:
-            uniform(numbers, key, chance.start)
-        _keep_below(row, numbers, np.float32(keep), np.float32(times))
+            drop_by(row, key, chance.start, np.float32(keep), np.float32(times))
+        else:
+            np.multiply(row, times, out=row)
 
 
 @kernel
-def _keep_below(row: Any, chance: Any, density: Any, factor: Any) -> None:
-    for i in range(row.size):
-        kept = row[i] * factor
-        row[i] = kept if chance[i] < density else np.float32(0)
+def drop_by(row: Any, key: Any, start: int, density: Any, factor: Any) -> None:
+    """Keep each entry whose random number is below the density, times a factor; zero the others.
+
+    Args:
+        row: (n,) float32, changed.
+        key: (2,) uint32, of the random numbers.
+        start: Index in the tensor of the first entry.
+        density: float32.
+        factor: float32.
+    """
+    units = scratch(TOGETHER, np.float32)
+    for begin in range(0, row.size, TOGETHER):
+        part = row[begin : begin + TOGETHER]
+        uniform(units[: part.size], key, start + begin)
+        for i in range(part.size):
+            kept = part[i] * factor
+            part[i] = kept if units[i] < density else np.float32(0)
 
 
-def magnitudes(stack: Any) -> Any:
-    """The L1 norm of each model's entries, in float64: (k,)."""
-    return np.abs(stack).sum(axis=1, dtype=np.float64)
+@kernel
+def magnitudes(stack: Any, out: Any) -> None:
+    """Write the L1 norm of each model's entries, in float64, summed in lanes: an order that vector code can keep.
+
+    Args:
+        stack: (k, n) float32.
+        out: (k,) float64, written.
+    """
+    lanes = scratch(_LANES, np.float64)
+    for model in range(stack.shape[0]):
+        lanes[:] = 0.0
+        for begin in range(0, stack.shape[1], _LANES):
+            part = stack[model, begin : begin + _LANES]
+            for i in range(part.size):
+                lanes[i] += np.float64(abs(part[i]))
+        half = _LANES // 2
+        while half >= 1:
+            for i in range(half):
+                lanes[i] += lanes[half + i]
+            half //= 2
+        out[model] = lanes[0]
+
+
+def before_and_after(stack: Any, change: Callable[[], object]) -> Any:
+    """The L1 norms of each model's entries, and then those that a change of the stack leaves of them: (2 k,)."""
+    sums = np.empty((2, len(stack)))
+    magnitudes(stack, sums[0])
+    change()
+    magnitudes(stack, sums[1])
+    return sums.reshape(-1)

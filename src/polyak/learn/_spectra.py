@@ -6,31 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
 from ..engine.blas import one_thread
 from ..errors import RecipeError
 from ..methods._matrices import EXCLUDE, is_matrix
-from ..methods._spectra import components
+from ..methods._spectra import Components, components
 from ..recipe import Recipe
 from ._api import Numbers
 from ._pool import Pool
-
-
-class Parts(NamedTuple):
-    """Singular triplets of a model's delta of a matrix, in a file.
-
-    Attributes:
-        u: (d_out, c).
-        s: (c,).
-        v: (d_in, c).
-    """
-
-    u: Any
-    s: Any
-    v: Any
 
 
 class Spectra(Pool):
@@ -50,7 +36,7 @@ class Spectra(Pool):
             raise RecipeError("adarank cannot leave heads with their models: `skip:` them, and give each task its own.")
         super().__init__(recipe)
         self._folder = TemporaryDirectory(prefix="polyak-spectra-")
-        self._parts: dict[str, list[Parts]] = {}
+        self._parts: dict[str, list[Components]] = {}
         self._now: dict[str, Numbers] = {}  # the row that each tensor was last merged with
         self.most = 0
 
@@ -123,7 +109,7 @@ class Spectra(Pool):
         flat = np.concatenate([np.asarray(one.base, np.float64) for _, one in self._tiles(name)])
         return flat.reshape(shape)
 
-    def _decomposed(self, name: str) -> list[Parts]:
+    def _decomposed(self, name: str) -> list[Components]:
         shape = self.steps[name].out.shape
         return [self._kept(self._delta(name, i).reshape(shape), f"{len(self._parts)}-{i}") for i in range(len(self))]
 
@@ -131,11 +117,11 @@ class Spectra(Pool):
         rows = [np.array(one.deltas[i], np.float64) for _, one in self._tiles(name) if one.deltas is not None]
         return np.concatenate(rows)
 
-    def _kept(self, delta: Numbers, called: str) -> Parts:
+    def _kept(self, delta: Numbers, called: str) -> Components:
         """Put a decomposition into files, which the system may drop from memory."""
         found: list[Any] = []
         for part, array in zip("usv", components(delta), strict=True):
             path = Path(self._folder.name) / f"{called}-{part}.npy"
             np.save(path, np.asarray(array, np.float64))
             found.append(np.load(path, mmap_mode="r"))
-        return Parts(*found)
+        return Components(*found)

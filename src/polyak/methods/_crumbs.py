@@ -51,13 +51,9 @@ def between(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:
 
 
 def _norms_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> Any:
-    import numpy as np
+    from ..kernels.sparsify import before_and_after
 
-    from ..kernels.sparsify import magnitudes
-
-    before = magnitudes(deltas)
-    cut_tile(deltas, outliers, kept)
-    return np.concatenate([before, magnitudes(deltas)])
+    return before_and_after(deltas, lambda: cut_tile(deltas, outliers, kept))
 
 
 def cut_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> None:

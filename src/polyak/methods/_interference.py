@@ -7,6 +7,7 @@ C = sum_t Delta_t^T Delta_t / n_t and D = sum_t Delta_t Delta_t^T Delta_t / n_t.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from array_api_compat import array_namespace
@@ -33,21 +34,35 @@ class Interference(NamedTuple):
 
 def interference(tasks: Tasks) -> Interference:
     """The objective, in the dtype of the tasks. A delta of zeros has no part in it."""
+    total = tasks.total()
+    xp = array_namespace(total)
+    rows, columns = total.shape
+    d, c, norms = xp.zeros_like(total), None, list[float]()
+    for delta in tasks:
+        square = delta @ delta.T if rows < columns else delta.T @ delta  # whichever is smaller
+        norms.append(float(xp.sum(xp.astype(xp.linalg.diagonal(square), xp.float64))))
+        if not norms[-1]:
+            continue
+        square *= 1 / norms[-1]
+        d += square @ delta if rows < columns else delta @ square
+        if c is not None:
+            c += square
+        elif rows >= columns:
+            c = square
+    return Interference(total, _gram(tasks, norms) if c is None else c, d)
+
+
+def _gram(tasks: Tasks, norms: Sequence[float]) -> Array:
+    """C. Models go together into as few products as give rows enough: each product of its own is written twice."""
     xp = array_namespace(first := tasks[0])
-    total, d = xp.zeros_like(first), xp.zeros_like(first)
     place = {"device": first.device} if hasattr(first, "device") else {}
     c = xp.zeros((first.shape[1],) * 2, dtype=first.dtype, **place)
-    for delta in tasks:
-        total += delta
-        norm = float(xp.sum(delta * delta, dtype=xp.float64))
-        if norm == 0:
-            continue
-        unit = delta / math.sqrt(norm)
-        gram = unit.T @ unit
-        c += gram
-        # Whichever of the two products is the cheaper.
-        d += (unit @ unit.T) @ delta if delta.shape[0] < delta.shape[1] else delta @ gram
-    return Interference(total, c, d)
+    used = [t for t, norm in enumerate(norms) if norm]
+    together = max(1, math.ceil(first.shape[1] / first.shape[0]))
+    for begin in range(0, len(used), together):
+        units = xp.concat([tasks[t] * norms[t] ** -0.5 for t in used[begin : begin + together]], axis=0)
+        c += units.T @ units
+    return c
 
 
 def workspace(k: int, shape: tuple[int, ...]) -> int:

@@ -55,14 +55,10 @@ def _norms_when_thinned(deltas: Array, chance: Array, density: Array, epsilon: A
 
 
 def _norms_of_tile(deltas: Any, chance: Any, density: Any, epsilon: Any) -> Any:
-    import numpy as np
+    from ..kernels.sparsify import before_and_after
 
-    from ..kernels.sparsify import magnitudes
-
-    flat = deltas.reshape(len(deltas), -1)
-    before = magnitudes(flat)
-    thin_tile(deltas, chance, None, density, epsilon, "none")
-    return np.concatenate([before, magnitudes(flat)])
+    thin = lambda: thin_tile(deltas, chance, None, density, epsilon, "none")  # noqa: E731
+    return before_and_after(deltas.reshape(len(deltas), -1), thin)
 
 
 def thin_tile(deltas: Any, chance: Any, norms: Any, density: Any, epsilon: Any, rescale: Rescale) -> Any:

@@ -28,8 +28,9 @@ class Top:
     """Ask for the `count` entries of each model that are largest in magnitude; the answer is a `Cut`.
 
     Attributes:
-        count: From the number of entries in scope to how many to keep, for each model. Parameters after the first
-            are answers of earlier passes, by name.
+        count: From the number of entries in scope to how many to keep, for each model, and if there are more numbers
+            then again for each model (not over rows). Parameters after the first are answers of earlier passes, by
+            name.
         scope: Over what the entries compete: each row (last dimension), each tensor, or the whole model.
         ties: Among equal magnitudes at the boundary: keep the `first` (lowest index, exactly `count`
             survive) or `all` (at least `count` survive).
@@ -77,7 +78,8 @@ class Sum:
         scope: Over which entries. Over rows (last dimension) the answer is `Rows`, and `term` sees whole rows:
             (k, rows, entries).
         fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
-            take, in the twin's forms, that returns the sums over a tile, (m,); not over rows.
+            take, in the twin's forms, that returns the sums over a tile, (m,). Over rows it sees stacks as (k, rows,
+            entries) and returns (m, rows).
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 
@@ -97,12 +99,14 @@ class Order:
         scope: Over what the entries are sorted.
         fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
             that returns a stack (k, n) of float32.
+        signed: Whether there may be negative ones among them.
     """
 
     index: Callable[[int], Sequence[int]]
     of: Callable[..., Array]
     scope: Literal["tensor", "model"] = "tensor"
     fused: Callable[..., Array] | None = None
+    signed: bool = True
 
 
 Request: TypeAlias = Top | Gram | Sum | Order
@@ -202,11 +206,11 @@ def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
     values, lasts = [], []
     for model, count in enumerate(request.counts(size, known)):
         if count <= 0 or count >= size:
-            values.append(xp.full_like(rows[model, :, 0], float("inf") if count <= 0 else -1.0))
+            values.append(xp.full_like(rows[0, :, 0], float("inf") if count <= 0 else -1.0))
             lasts.append(offset - 1)
             continue
-        at = order[model, :, count - 1]
-        values.append(xp.take_along_axis(rows[model], at[:, None], axis=1)[:, 0])
+        at = order[model % k, :, count - 1]
+        values.append(xp.take_along_axis(rows[model % k], at[:, None], axis=1)[:, 0])
         lasts.append(offset + at if request.ties == "first" else xp.full_like(offset, EVERY_TIE))
     return Cut(xp.stack(values), xp.stack(lasts), size)
 

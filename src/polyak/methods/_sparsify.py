@@ -68,11 +68,9 @@ def _norms_when_dropped(deltas: Array, chance: Array, density: Array) -> Array:
 def _norms_of_tile(deltas: Any, chance: Any, density: Any) -> Any:
     import numpy as np
 
-    from ..kernels.sparsify import drop, magnitudes
+    from ..kernels.sparsify import before_and_after, drop
 
-    before = magnitudes(deltas)
-    drop(deltas, chance, density, np.ones_like(density))
-    return np.concatenate([before, magnitudes(deltas)])
+    return before_and_after(deltas, lambda: drop(deltas, chance, density, np.ones_like(density)))
 
 
 def before_and_after(deltas: Array, sparse: Array) -> Array:

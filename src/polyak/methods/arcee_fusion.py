@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Delta, Deltas, FirstPass, Law, Tensors, method
+from . import Array, Delta, Deltas, FirstPass, Law, Loop, method
 from ._passes import Cut, Rows, Sum, Top
 
 _SMOOTHING = 1e-8  # added to every probability
@@ -15,7 +15,7 @@ _FENCE = 1.5  # interquartile ranges above the median: Tukey's fence
 
 
 def _divergence() -> Sum:
-    return Sum(_terms_of_divergence, scope="row")
+    return Sum(_terms_of_divergence, scope="row", fused=_divergence_of_rows)
 
 
 def _terms_of_divergence(tensors: Array, base: Array) -> Array:
@@ -36,11 +36,7 @@ def _quartiles() -> Top:
     def count(entries: int) -> list[int]:
         return [entries - int(share * (entries - 1)) for share in (0.25, 0.5, 0.75)]
 
-    return Top(count, ties="all", of=_three_times_the_importance)
-
-
-def _three_times_the_importance(deltas: Array, divergence: Rows) -> Array:
-    return array_namespace(deltas).concat([_importance(deltas, divergence)] * 3, axis=0)
+    return Top(count, ties="all", of=_importance, fused=_importance_of_tile)
 
 
 @method(
@@ -50,7 +46,6 @@ def _three_times_the_importance(deltas: Array, divergence: Rows) -> Array:
     laws={Law.ELEMENTWISE},
 )
 def arcee_fusion(
-    tensors: Tensors,
     deltas: Deltas,
     divergence: Annotated[Rows, FirstPass(_divergence)],
     quartiles: Annotated[Cut, FirstPass(_quartiles)],
@@ -70,7 +65,6 @@ def arcee_fusion(
         quartile.
 
     Args:
-        tensors: (1, *shape).
         deltas: (1, *shape).
         divergence: The divergence of each row (last dimension).
         quartiles: The quartiles of the importances.
@@ -82,9 +76,12 @@ def arcee_fusion(
 
 def _importance(deltas: Array, divergence: Rows) -> Array:
     """(1, *shape)."""
-    xp = array_namespace(deltas)
-    rows = xp.clip(divergence.value[0, ...], 0, math.inf)
-    return xp.abs(deltas) * divergence.spread(rows, deltas)
+    return array_namespace(deltas).abs(deltas) * divergence.spread(_sizes(divergence), deltas)
+
+
+def _sizes(divergence: Rows) -> Array:
+    """Divergences without the negative ones that rounding makes: (rows,)."""
+    return array_namespace(divergence.value).clip(divergence.value[0, ...], 0, math.inf)
 
 
 def _fence(quartiles: Cut, like: Array) -> Array:
@@ -94,9 +91,31 @@ def _fence(quartiles: Cut, like: Array) -> Array:
     return xp.astype(median + _FENCE * (third - first), like.dtype)
 
 
-@arcee_fusion.fused
-def _fused(out: Any, tensors: Any, deltas: Any, divergence: Rows, quartiles: Cut) -> None:
+def _divergence_of_rows(tensors: Any, base: Any) -> Any:
     import numpy as np
 
-    importance = _importance(deltas, divergence)
-    np.multiply(deltas[0], importance[0] >= _fence(quartiles, importance), out=out)
+    from ..kernels.diverge import CHUNK, divergences
+
+    out = np.empty((len(tensors), base.shape[0]))
+    divergences(tensors[0], base, _SMOOTHING, out[0], np.empty((2, min(base.shape[1], CHUNK))))
+    return out
+
+
+def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:
+    import numpy as np
+
+    from ..kernels.changes import times_by_row
+
+    start = divergence.start % divergence.row
+    times_by_row(deltas[0], start, _sizes(divergence).astype(np.float32), divergence.row)
+    return deltas
+
+
+@arcee_fusion.looped
+def _loop(divergence: Rows, quartiles: Cut) -> Loop:
+    import numpy as np
+
+    from ..kernels.changes import keep_beyond
+
+    sizes = _sizes(divergence).astype(np.float32)
+    return Loop(keep_beyond, (sizes, divergence.row, float(_fence(quartiles, sizes))))

@@ -97,11 +97,11 @@ def _sizes_of_tile(deltas: Any, scale: float) -> Any:
     from ..kernels.masks import masked_magnitudes
     from ..kernels.sparsify import magnitudes
 
-    unified = np.empty(deltas.shape[1], np.float32)
+    unified, sums = np.empty(deltas.shape[1], np.float32), np.empty((2, len(deltas)))
     _unify(unified, deltas, scale)
-    masked = np.empty(len(deltas))
-    masked_magnitudes(deltas, unified, masked)
-    return np.concatenate([magnitudes(deltas), masked])
+    magnitudes(deltas, sums[0])
+    masked_magnitudes(deltas, unified, sums[1])
+    return sums.reshape(-1)
 
 
 def _unify(out: Any, deltas: Any, scale: float) -> None:

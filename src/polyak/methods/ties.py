@@ -92,13 +92,9 @@ def _sparse(deltas: Array, kept: Cut | None, norms: Array | None, weight: Array)
 
 
 def _norms_of_tile(deltas: Any, kept: Cut | None) -> Any:
-    import numpy as np
+    from ..kernels.sparsify import before_and_after
 
-    from ..kernels.sparsify import magnitudes
-
-    before = magnitudes(deltas)
-    _trim_tile(deltas, kept)
-    return np.concatenate([before, magnitudes(deltas)])
+    return before_and_after(deltas, lambda: _trim_tile(deltas, kept))
 
 
 def _votes_of_tile(deltas: Any, kept: Cut | None, norms: Any, weight: Any) -> list[float]:

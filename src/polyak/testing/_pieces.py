@@ -11,7 +11,7 @@ import numpy as np
 
 from ..methods import FirstPass, Law, Masks, Method, Role
 from ..methods._apply import settings_as_arrays
-from ..methods._passes import Order, Sum, Top, answer, call, moved
+from ..methods._passes import Order, Rows, Sum, Top, answer, call, in_rows, moved
 from ..methods._stat import supplied
 from ._asserts import assert_close
 from ._problems import Problem
@@ -82,10 +82,19 @@ class Answered:
         from ..kernels.philox import Stream
 
         for name, request in self.requests.items():
-            if isinstance(request, Sum) and request.fused is not None:
+            if isinstance(request, Sum) and request.fused is not None and request.scope == "row":
+                self._assert_sums_of_rows_agree(name, request.fused, cuts)
+            elif isinstance(request, Sum) and request.fused is not None:
                 tiles = [call(request.fused, self.tile(a, b, Stream(keys, a))) for a, b in self.pieces(cuts)]
                 total = np.sum(tiles, axis=0) / (self.stacks["base"].size if request.of_means else 1)
                 assert_close(total, self.supply[name], f"the fused sum {name!r} is not its term's")
+
+    def _assert_sums_of_rows_agree(self, name: str, fused: Any, cuts: Sequence[int]) -> None:
+        wanted: Rows = self.supply[name]
+        ends = sorted({-(-cut // wanted.row) * wanted.row for cut in cuts})
+        tiles = [self.tile(a, b, None) for a, b in pairwise(ends)]
+        sums = [call(fused, tile | in_rows(tile, wanted.row)) for tile in tiles]
+        assert_close(np.concatenate(sums, axis=1), wanted.value, f"the fused sum {name!r} is not its term's")
 
     def masks(self, start: int, stop: int) -> Masks:
         """Which entries of [start, stop) belong to each model, (k, stop - start), and the scales, if it has masks."""

@@ -90,8 +90,8 @@ def memory_of_learning() -> str:
     machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     return (
         "Peak memory beyond that of the process before models are opened, of models of "
-        f"{found['model_bytes'] / 1e6:.0f} MB in float32; the last two columns are how many times as much FusionBench's AdaMerging takes. {command}: "
-        f"{machine}.\n\n{table(head, rows)}"
+        f"{found['model_bytes'] / 1e6:.0f} MB in float32; the last two columns are how many times as much "
+        f"FusionBench's AdaMerging takes. {command}: {machine}.\n\n{table(head, rows)}"
     )
 
 

@@ -12,6 +12,7 @@ from _methods import NONE, ROOT, table
 
 SUITE_ADAPTERS = ROOT / "benchmarks" / "suite_adapters.json"
 SUITE_TEXT = ROOT / "benchmarks" / "suite_text.json"
+LEARN_MEMORY = ROOT / "benchmarks" / "learn_memory.json"
 
 
 def suite_adapters() -> str:
@@ -67,6 +68,31 @@ def suite_of_texts() -> str:
     claims = table(["claim", "points of mean accuracy, with 95 % interval", ""], effects)
     parts = [" ".join(suite.notes(found)), table(["", *found["tasks"], *suite.HEAD], rows), "## Claims", claims]
     return "\n\n".join(parts)
+
+
+def memory_of_learning() -> str:
+    """What learning takes beside few and many models, or how to measure it."""
+    command = "`python benchmarks/learn_memory.py`"
+    if not LEARN_MEMORY.exists():
+        return f"No results are kept in this checkout yet: {command} measures them, where FusionBench is installed."
+    found = json.loads(LEARN_MEMORY.read_text(encoding="utf-8"))
+    peaks: dict[str, dict[int, int]] = {}
+    for row in found["rows"]:
+        peaks.setdefault(row["work"], {})[row["experts"]] = row["bytes"]
+    few, *_, many = sorted({row["experts"] for row in found["rows"]})
+    theirs = peaks["FusionBench AdaMerging"]
+    rows = [
+        [work, *(f"{each[n] / 1e6:.0f} MB" for n in (few, many)), f"{each[many] / each[few] - 1:+.1%}",
+         *(f"{theirs[n] / each[n]:.1f}" for n in (few, many))]
+        for work, each in peaks.items()
+    ]  # fmt: skip
+    head = ["", f"{few} models", f"{many} models", "growth", f"FusionBench's, {few} models", f"{many} models"]
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    return (
+        "Peak memory beyond that of the process before models are opened, of models of "
+        f"{found['model_bytes'] / 1e6:.0f} MB in float32; the last two columns are how many times as much "
+        f"FusionBench's AdaMerging takes. {command}: {machine}.\n\n{table(head, rows)}"
+    )
 
 
 def _module(path: Path) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from _methods import NONE, ROOT, methods_compared, methods_departures, methods_settings, methods_table, table
-from _suites import suite_adapters, suite_of_texts
+from _suites import memory_of_learning, suite_adapters, suite_of_texts
 
 from polyak import errors, methods, recipe
 
@@ -225,6 +225,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "departures of methods": methods_departures,
         "speed of decompositions": spectral_benchmark,
     },
+    "docs/learning.md": {"memory of learning": memory_of_learning},
     "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},
     "docs/recipes.md": {
         "keys of a recipe": keys_of("Recipe"),

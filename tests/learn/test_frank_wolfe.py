@@ -9,12 +9,14 @@ import pytest
 
 pytest.importorskip("torch")
 
+from safetensors.torch import load_file
+
 from polyak import api
 from polyak.errors import SettingError, TaskError
 from polyak.learn import learn
 from polyak.learn._batches import fixed
 from polyak.learn._candidate import Candidate
-from polyak.learn._hull import Vertex, best, cosines, vertices
+from polyak.learn._hull import Vertex, best, cosines, mixed, pairwise_step, vertices
 from polyak.learn._objective import Objective
 from polyak.learn._pool import Pool
 from polyak.learn._simplex import capped, projected
@@ -64,7 +66,7 @@ def test_the_loss_never_rises_and_coefficients_stay_on_the_simplex(world, granul
     losses = learned.decisions["losses"]
     assert all(b <= a for a, b in pairwise(losses)) and losses[-1] < losses[0]
     assert all(entry["gap"] >= 0 for entry in learned.decisions["iterations"])
-    np.testing.assert_allclose(learned.coefficients.sum(1), 1, atol=1e-9)
+    np.testing.assert_allclose(learned.coefficients.sum(1), learned.decisions["stretch"], atol=1e-9)
     assert learned.coefficients.min() >= -1e-12
     api.plan(found)
 
@@ -104,3 +106,88 @@ def test_what_is_wrong_is_refused_by_name(world):
     problems.write_points(world / "bare.jsonl", problems.examples(9)[0])
     with pytest.raises(TaskError, match="task-0"):
         learn("frank_wolfe", without, [problems.task(world, splits={"validation": "task-0.jsonl"})])
+
+
+class Bowl:
+    """|A x - b|^2 / 2 of weights x on the simplex, in float64: strongly convex, its least inside a face."""
+
+    def __init__(self, seed=0, count=6):
+        rng = np.random.default_rng(seed)
+        self.a = rng.normal(size=(8, count))
+        inside = np.array([0.5, 0.3, 0.2, *np.zeros(count - 3)])
+        self.b = self.a @ inside + 0.01 * rng.normal(size=8)
+        self.corners = [Vertex(str(i), np.eye(count)[i : i + 1]) for i in range(count)]
+
+    def loss(self, at):
+        return float(((self.a @ at[0] - self.b) ** 2).sum() / 2)
+
+    def gradient(self, at):
+        return (self.a.T @ (self.a @ at[0] - self.b))[None]
+
+    def least(self):
+        """By projected gradient, which is another way."""
+        x = np.full((1, len(self.corners)), 1 / len(self.corners))
+        for _ in range(20_000):
+            x = projected(x - self.gradient(x) / np.linalg.norm(self.a, 2) ** 2)
+        return x
+
+
+def walked(bowl, steps):
+    """Losses above the least, and gaps, of pairwise steps from the average."""
+    least = bowl.loss(bowl.least())
+    weights = np.full((1, len(bowl.corners)), 1 / len(bowl.corners))
+    above, gaps = [], []
+    for _ in range(steps):
+        at = mixed(bowl.corners, weights)
+        gaps.append(float(best(bowl.corners, at, bowl.gradient(at)).gap[0]))
+        above.append(bowl.loss(at) - least)
+        weights, _, _ = pairwise_step(bowl.loss, bowl.corners, weights, bowl.gradient(at), bowl.loss(at))
+    return np.array(above), np.array(gaps), weights
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pairwise_steps_reach_the_least_of_the_simplex_and_the_gap_bounds_how_far_it_is(seed):
+    bowl = Bowl(seed)
+    above, gaps, weights = walked(bowl, 400)
+    assert (above <= gaps + 1e-12).all() and gaps[-1] < 1e-6 * gaps[0]
+    np.testing.assert_allclose(weights, bowl.least(), atol=1e-4)
+    assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
+
+
+def test_pairwise_steps_converge_linearly_and_steps_towards_a_vertex_do_not():
+    bowl = Bowl()
+    above, _, _ = walked(bowl, 200)
+    halved = [int(np.argmax(above < above[0] * 10.0**-k)) for k in (2, 4, 6, 8)]
+    assert 0 < halved[0] < halved[1] < halved[2] < halved[3] < 200  # so many steps for every two digits
+    assert halved[3] - halved[2] < 4 * max(halved[1] - halved[0], 5)
+    at, least = np.full((1, 6), 1 / 6), bowl.loss(bowl.least())
+    for _ in range(halved[3]):
+        gradient = bowl.gradient(at)
+        to = best(bowl.corners, at, gradient).point
+        along = bowl.a @ (to - at)[0]
+        step = float(np.clip(((at - to) * gradient).sum() / (along @ along), 0, 1))  # the best there is
+        at = at + step * (to - at)
+    assert bowl.loss(at) - least > 100 * above[halved[3]]
+
+
+def test_the_hull_is_stretched_as_far_as_that_helps_and_the_loss_does_not_end_above_where_it_began(world):
+    """Of models that lie a third of their way from the base."""
+    base = load_file(world / "base" / "model.safetensors")
+    for i in (0, 1):
+        expert = load_file(world / f"expert-{i}" / "model.safetensors")
+        state = {name: base[name] + (one - base[name]) / 3 for name, one in expert.items()}
+        problems.write(world, f"short-{i}", state)
+    tasks, names = [problems.task(world, number) for number in (0, 1)], ("short-0", "short-1")
+    settings = {"granularity": "task", "iterations": 5}
+    asked = problems.recipe(world, models=names)
+    _, plain = learn("frank_wolfe", asked, tasks, settings=settings | {"hull": "models"})
+    _, learned = learn("frank_wolfe", asked, tasks, settings=settings)
+    r = learned.decisions["stretch"]
+    assert plain.decisions["stretch"] == 1
+    assert r == 1.5
+    assert learned.coefficients.sum() == pytest.approx(r)
+    assert learned.coefficients.min() >= 0
+    assert learned.decisions["losses"][-1] <= learned.decisions["losses"][0] < plain.decisions["losses"][0]
+    _, without = learn("frank_wolfe", problems.recipe(world, names, base=None), tasks, settings=settings)
+    assert without.decisions["stretch"] == 1
+    assert without.coefficients.sum() == pytest.approx(1)

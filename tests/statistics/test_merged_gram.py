@@ -19,7 +19,7 @@ import polyak as api  # noqa: E402
 from polyak import checkpoint, recipe  # noqa: E402
 from polyak.cli import main  # noqa: E402
 from polyak.errors import RecipeError, TaskError  # noqa: E402
-from polyak.statistics import load  # noqa: E402
+from polyak.statistics import load, merged_gram  # noqa: E402
 from polyak.statistics.blocks import blocks_of, passage_of  # noqa: E402
 
 from ..engine.conftest import write_model as write_arrays  # noqa: E402
@@ -205,6 +205,40 @@ def test_what_is_there_is_not_replaced_unless_asked(place: Path, polyak: Any, tm
     assert "recipe.yaml exists" in polyak(*measured("-o", tmp_path / "grams"), code=5)
     polyak(*measured("-o", tmp_path / "grams", "--force", "--quiet"))
     assert (tmp_path / "grams" / "m0.safetensors").read_bytes() == (tmp_path / "kept.safetensors").read_bytes()
+
+
+def test_an_interrupted_measurement_goes_on_behind_the_last_block(
+    place: Path, polyak: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    polyak(*measured("-o", tmp_path / "whole", "--quiet"))
+    look, seen = merged_gram._Pupil.look, list[int]()
+
+    def interrupted(pupil: Any, i: int) -> Any:
+        seen.append(i)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return look(pupil, i)
+
+    part = measured("-o", tmp_path / "part", "--quiet")
+    monkeypatch.setattr(merged_gram._Pupil, "look", interrupted)
+    assert "--resume" in polyak(*part, code=130)
+    assert sorted(one.name for one in (tmp_path / "part").iterdir()) == [".unfinished"]
+    assert "an unfinished measurement lies" in polyak(*part, code=5)
+    assert "other models, settings or data" in polyak(*part, "--resume", "--examples", 20, code=5)
+    polyak(*part, "--resume")
+    assert seen == [0, 0, 1, 1, 1, 1, 2, 2]
+    names = ["m0.safetensors", "m1.safetensors", "recipe.yaml"]
+    assert sorted(one.name for one in (tmp_path / "part").iterdir()) == names
+    for name in names[:2]:
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_damaged_unfinished_measurement_is_refused(place: Path, polyak: Any, tmp_path: Path):
+    (tmp_path / "grams" / ".unfinished").mkdir(parents=True)
+    (tmp_path / "grams" / ".unfinished" / "block-0.safetensors").write_bytes(b"no safetensors")
+    assert "is damaged" in polyak(*measured("-o", tmp_path / "grams", "--resume"), code=5)
+    polyak(*measured("-o", tmp_path / "grams", "--force", "--quiet"))
+    assert not (tmp_path / "grams" / ".unfinished").exists()
 
 
 @pytest.mark.parametrize("net", ["Turned", "Repeated"])

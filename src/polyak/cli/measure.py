@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -77,7 +79,8 @@ def merged_gram(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files and a recipe with them.")],
     blocks: Annotated[str, typer.Option(help="Module that holds the blocks (default: the largest list).")] = "",
     split: Split = "calibration", examples: Examples = 256, batch_size: BatchSize = 16, seed: Seed = None,
-    device: Device = "cpu", module: Module = "", force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+    device: Device = "cpu", module: Module = "", resume: Resume = False, force: Force = False,
+    as_json: AsJson = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Gram matrices behind merged blocks, for regmean_plus_plus; and the recipe that uses them."""
     from .. import recipe as recipes
@@ -91,8 +94,11 @@ def merged_gram(
         name: Data(found, split, examples, batch_size, seed, device) for name, found in _tasks_by(task, module).items()
     }
     bar = Bar(quiet=quiet or as_json, doing="measuring", unit="blocks")
-    with bar:
-        found = measure_through_merge(asked, data, blocks=blocks, start=bar.start, advance=bar.advance)
+    with _resumable(), bar:
+        found = measure_through_merge(
+            asked, data, blocks=blocks, kept=out / ".unfinished", resume=resume, force=force, start=bar.start,
+            advance=bar.advance,
+        )  # fmt: skip
     for name, one in found.items():
         one.save(out / f"{name}.safetensors", force=force)
         for note in one.notes:
@@ -191,17 +197,21 @@ def _run(
         bar.advance(examples - done[0])
         done[0] = examples
 
-    try:
-        with bar:
-            found = measure_to(
-                out, statistic, data.trees, data=data.digest, resume=resume, force=force, advance=advance
-            )
-    except KeyboardInterrupt:
-        typer.echo("interrupted. Go on with the same command and --resume", err=True)
-        raise typer.Exit(130) from None
+    with _resumable(), bar:
+        found = measure_to(out, statistic, data.trees, data=data.digest, resume=resume, force=force, advance=advance)
     for note in found.notes:
         bar.say(f"note: {note}")
     _tell(found, out, as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _resumable() -> Generator[None]:
+    """Say how to go on if it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted. Go on with the same command and --resume", err=True)
+        raise typer.Exit(130) from None
 
 
 def _tell(found: Measurement, out: Path, *, as_json: bool, quiet: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 _lock = threading.Lock()
@@ -19,9 +21,7 @@ def one_thread() -> Generator[None]:
     with _lock:
         _inside += 1
         if _inside == 1:
-            from threadpoolctl import threadpool_limits
-
-            _limits = threadpool_limits(1, user_api="blas")
+            _limits = _controller(len(sys.modules)).limit(limits=1, user_api="blas")
     try:
         yield
     finally:
@@ -29,3 +29,11 @@ def one_thread() -> Generator[None]:
             _inside -= 1
             if _inside == 0:
                 _limits.restore_original_limits()
+
+
+@lru_cache(maxsize=1)
+def _controller(modules: int) -> Any:
+    """The libraries of this process, looked up again once more modules are imported: each look takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

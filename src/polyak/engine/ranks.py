@@ -125,9 +125,7 @@ def _boundaries(request: Top, members: Sequence[Prepared], tables: Sequence[list
             continue
         each = [table[model] for table in tables]
         pattern = _boundary(each, total - count)
-        equals = sum(one.below(pattern, equals=True) - one.below(pattern, equals=False) for one in each)
-        above = total - sum(one.below(pattern, equals=True) for one in each)
-        if request.ties == "first" and count - above != equals:
+        if request.ties == "first" and total - count != sum(one.below(pattern, equals=False) for one in each):
             return None
         values.append(float(np.uint32(pattern).view(np.float32)))
         lasts.append(EVERY_TIE)

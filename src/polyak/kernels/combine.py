@@ -31,8 +31,13 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
         row, w = stack[0, begin : begin + _BLOCK], weight[0]
         for i in range(part.size):
             part[i] = w * row[i]
-        for model in range(1, stack.shape[0]):
+        for model in range(1, stack.shape[0] - 1, 2):  # two at a time: the sum so far is read and written half as often
             row, w = stack[model, begin : begin + _BLOCK], weight[model]
+            other, v = stack[model + 1, begin : begin + _BLOCK], weight[model + 1]
+            for i in range(part.size):
+                part[i] = (part[i] + w * row[i]) + v * other[i]
+        if stack.shape[0] % 2 == 0:
+            row, w = stack[stack.shape[0] - 1, begin : begin + _BLOCK], weight[stack.shape[0] - 1]
             for i in range(part.size):
                 part[i] += w * row[i]
         for i in range(part.size):

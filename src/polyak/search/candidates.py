@@ -101,7 +101,7 @@ class Candidates:
         self._shortcuts = Shortcuts(resident, Ranks(resident, workers), self._places.place)
         self._lives: list[LiveModel] = []
         self._copied: list[tuple[LiveModel, frozenset[str]]] = []
-        self._is_planned = False
+        self._planned: Plan | None = None
 
     def plan(self, values: Mapping[str, Scalar]) -> Plan:
         """The plan of a candidate, whose models are open already.
@@ -110,9 +110,11 @@ class Candidates:
             PolyakError: the recipe cannot be merged with these values.
         """
         recipe = filled(self._recipe, values)
-        plan = planning.plan(recipe, opening=self._inputs, tensors_only=self._is_planned)
-        self._is_planned = True
-        return without_masks(plan)
+        found = planning.with_numbers(self._planned, recipe) if self._planned and self._inputs.stay else None
+        if found is None:
+            found = without_masks(planning.plan(recipe, opening=self._inputs, tensors_only=self._planned is not None))
+        self._planned = found
+        return found
 
     def merge(self, values: Mapping[str, Scalar]) -> Plan:
         """Merge a candidate into the modules that were joined.

@@ -77,6 +77,10 @@ class Inputs:
 
     Nested merges without anything to search are merged once; those with something are planned anew each time.
 
+    Attributes:
+        resident: Their tensors, as they are stored.
+        stay: Whether each is the same for all candidates.
+
     Args of the constructor:
         recipe: With what is to be searched.
         memory: Bytes of tensors to keep.
@@ -87,10 +91,10 @@ class Inputs:
         self._budget, self._workers = Budget(memory), workers
         self.resident = Resident(lambda one: one.pass_on if isinstance(one, Held) else None, self._budget.take)
         self._open: dict[tuple[Any, ...], Checkpoint] = {}
-        self._moving = any(".recipe." in f".{one.place}" for one in sought(recipe))
+        self.stay = not any(".recipe." in f".{one.place}" for one in sought(recipe))
 
     def __call__(self, source: Source | None, folder: Path) -> Checkpoint:
-        if source is None or (source.recipe is not None and self._moving):
+        if source is None or (source.recipe is not None and not self.stay):
             return open_source(source, folder)
         nested = recipes.digest(source.recipe) if source.recipe else None
         key = replace(source, recipe=None), nested, folder

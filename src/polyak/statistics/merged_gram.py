@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,11 +19,12 @@ from ..checkpoint.fingerprint import fingerprint
 from ..checkpoint.memory import MemoryCheckpoint
 from ..engine import run_in_memory
 from ..errors import RecipeError, TaskError, suggestion
-from ..planning import plan
+from ..planning import Plan, plan
 from ..recipe import Model, Recipe
 from ._api import evaluating
 from ._layers import inputs_of, weight_of
 from ._measurement import Measurement
+from ._unfinished import Unfinished, unfinished
 from .blocks import Passage, blocks_of, passage_of
 from .gram import Gram
 from .of_task import Data, outputs_of
@@ -39,6 +42,9 @@ def measure_through_merge(
     data: Mapping[str, Data],
     *,
     blocks: str = "",
+    kept: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
     start: Callable[[int], None] = lambda n: None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Measurement]:
@@ -53,33 +59,53 @@ def measure_through_merge(
         recipe: The models, and `regmean_plus_plus` with its settings.
         data: Examples for each model, by its name.
         blocks: Where the blocks are (default: see `blocks_of`).
+        kept: Folder that keeps each block's Grams until all are measured, so that `resume` goes on behind them.
+        resume: Go on with an unfinished measurement.
+        force: Throw an unfinished measurement away.
         start: Told how many blocks there are, of all models.
         advance: Told after each.
 
     Raises:
         RecipeError: the recipe is of another method, or a model has no examples.
         TaskError: the module has no blocks that follow one another, or fails.
+        OutputExists: an unfinished measurement lies at `kept`, and neither was asked for.
+        CannotResume: it is of other models, settings or data, or damaged.
 
     Source: Nguyen et al., 2025. arXiv:2508.03121
     """
     _check(recipe, data)
-    opened = _opened(recipe)
-    pupils = [_pupil(one.name, opened[one.name], data[one.name], blocks) for one in recipe.models]
-    depth = _depth(pupils)
-    start(depth * len(pupils))
-    inside = {name for pupil in pupils for i in range(depth) for name in pupil.names_in(i).values()}
-    merge = _Merge(recipe, pupils)
-    merge.put(lambda name: name not in inside)
-    for pupil in pupils:
-        pupil.passages = _passages(pupil, data[pupil.name])
-    for i in range(depth):
-        measured = {pupil.name: pupil.look(i) for pupil in pupils}
-        own = {name for pupil in pupils for name in pupil.names_in(i).values()}
-        merge.put(own.__contains__, {name: one.tensors for name, one in measured.items() if one is not None})
+    planned = _planned(recipe)
+    key = json.dumps([KIND, planned.digest, recipes.digest(recipe), {n: data[n].digest for n in sorted(data)}, blocks])
+    with unfinished(kept, key, resume=resume, force=force) as known:
+        pupils = [_pupil(one.name, planned.models[one.name], data[one.name], blocks) for one in recipe.models]
+        depth = _depth(pupils)
+        start(depth * len(pupils))
+        merge = _Merge(recipe, pupils)
+        inside = {name for pupil in pupils for i in range(depth) for name in pupil.names_in(i).values()}
+        merge.put(lambda name: name not in inside)
         for pupil in pupils:
-            pupil.go_on(i)
-            advance(1)
-    return {pupil.name: _joined(pupil, opened[pupil.name], recipes.digest(merge.recipe)) for pupil in pupils}
+            pupil.passages = _passages(pupil, data[pupil.name])
+        for i in range(depth):
+            _pass(i, pupils, merge, known)
+            for _ in pupils:
+                advance(1)
+        digest = recipes.digest(merge.recipe)
+        return {pupil.name: _joined(pupil, planned.models[pupil.name], digest) for pupil in pupils}
+
+
+def _pass(i: int, pupils: Sequence[_Pupil], merge: _Merge, known: Unfinished) -> None:
+    """Measure a block, merge it, and send the examples on; what an earlier run has measured is not measured again."""
+    measured = known.measured(i)
+    if measured is None:
+        measured = {pupil.name: pupil.look(i) for pupil in pupils}
+        known.keep(i, measured)
+    for pupil in pupils:
+        if (one := measured[pupil.name]) is not None:
+            pupil.found.append(one)
+    own = {name for pupil in pupils for name in pupil.names_in(i).values()}
+    merge.put(own.__contains__, {name: one.tensors for name, one in measured.items() if one is not None})
+    for pupil in pupils:
+        pupil.go_on(i)
 
 
 @dataclass
@@ -125,8 +151,7 @@ class _Pupil:
             return None
         for passage in self.passages:
             gram.observe(passage)
-        self.found.append(gram.finish())
-        return self.found[-1]
+        return gram.finish()
 
     def go_on(self, i: int) -> None:
         """Send the examples through a block."""
@@ -178,10 +203,10 @@ def _check(recipe: Recipe, data: Mapping[str, Data]) -> None:
         raise RecipeError(f"the recipe has no model {odd[0]!r}. {suggestion(odd[0], names)}")
 
 
-def _opened(recipe: Recipe) -> Mapping[str, Checkpoint]:
-    """The recipe's models, opened as a merge would open them."""
+def _planned(recipe: Recipe) -> Plan:
+    """A plan of the recipe's models, opened as a merge would open them."""
     models = tuple(Model(one.name, one.source) for one in recipe.models)
-    return plan(replace(recipe, method="linear", settings={}, rules=(), models=models)).models
+    return plan(replace(recipe, method="linear", settings={}, rules=(), models=models))
 
 
 def _pupil(name: str, model: Checkpoint, data: Data, path: str) -> _Pupil:

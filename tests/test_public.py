@@ -21,7 +21,20 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_help_imports_neither_numpy_nor_numba_nor_torch():
     heavy = {"numpy", "numba", "torch", "yaml", "ml_dtypes"}
-    assert not heavy & loaded_by("import polyak.cli")
+    assert not heavy & loaded_by("import polyak.cli; polyak.cli.app")
+
+
+def test_a_command_is_called_without_the_others():
+    called = "import polyak.cli; sys.argv = ['polyak', 'schema', '--help']"
+    loaded = loaded_by(f"{called}\ntry: polyak.cli.main()\nexcept SystemExit: pass")
+    assert {name for name in loaded if name.startswith("polyak.cli.")} == {"polyak.cli._app", "polyak.cli.schema"}
+
+
+def test_a_method_is_resolved_without_the_others():
+    loaded = loaded_by("from polyak.methods import resolve; resolve('linear')")
+    assert {name for name in loaded if name.startswith("polyak.methods.") and "._" not in name} == {
+        "polyak.methods.linear"
+    }
 
 
 def test_planning_and_the_catalogue_import_neither_numba_nor_torch():

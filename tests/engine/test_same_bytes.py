@@ -11,7 +11,7 @@ import pytest
 import polyak
 from polyak import methods
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import run, run_in_memory, spans, top
+from polyak.engine import boundary, run, run_in_memory, spans, top
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source
 
@@ -78,8 +78,9 @@ def small_pieces(monkeypatch):
 
     monkeypatch.setattr(spans, "PIECE", 1024)
     monkeypatch.setattr(passes, "BLOCK", 256)
-    monkeypatch.setattr(top, "BLOCK", 256)
-    monkeypatch.setattr(top, "SMALL", 1024)
+    for module in (top, boundary):
+        monkeypatch.setattr(module, "BLOCK", 256)
+        monkeypatch.setattr(module, "SMALL", 1024)
     monkeypatch.setattr(top, "RUN", 16)
     monkeypatch.setattr(groups, "GROUP_ENTRIES", 512)
     monkeypatch.setattr(streaming, "WINDOW_NBYTES", 1000)

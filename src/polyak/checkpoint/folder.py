@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
 from ._api import Bytes, Checkpoint
-from .pickled import open_pickled
 from .pipeline import INDEX, OWN_STEM, open_pipeline
 from .safetensors import SafetensorsFile
 
@@ -54,15 +53,21 @@ def open_folder(folder: Path) -> Checkpoint:
     return opened
 
 
+def _open_pickled(path: Path) -> Checkpoint:
+    from .pickled import open_pickled
+
+    return open_pickled(path)
+
+
 def _open_model(folder: Path) -> Checkpoint:
     readers: list[tuple[str, Callable[[Path], Checkpoint]]] = [
         ("model.safetensors", SafetensorsFile),
         ("model.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
-        ("pytorch_model.bin", open_pickled),
-        ("pytorch_model.bin.index.json", lambda path: _open_sharded(path, open_pickled)),
+        ("pytorch_model.bin", _open_pickled),
+        ("pytorch_model.bin.index.json", lambda path: _open_sharded(path, _open_pickled)),
         (f"{OWN_STEM}.safetensors", SafetensorsFile),
         (f"{OWN_STEM}.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
-        (f"{OWN_STEM}.bin", open_pickled),
+        (f"{OWN_STEM}.bin", _open_pickled),
     ]
     held = _names_in(folder)
     for name, reader in readers:

@@ -7,17 +7,18 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, SettingError
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
-from ._peft import AdapterNames, Settings, read_settings, sort_names
 from .folder import inside
-from .pickled import open_pickled
 from .safetensors import SafetensorsFile
+
+if TYPE_CHECKING:
+    from ._peft import AdapterNames, Settings
 
 F32 = DTYPES["F32"]
 Floats = NDArray[np.float32]
@@ -44,6 +45,8 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
 
     Source: Hu et al., 2021. LoRA: Low-Rank Adaptation of Large Language Models. arXiv:2106.09685
     """
+    from ._peft import read_settings, sort_names
+
     if not math.isfinite(scale):
         raise SettingError(f"'scale' must be a finite number; got {scale}.")
     folder = Path(adapter)
@@ -60,6 +63,8 @@ def open_factors(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: there are none, or their file is damaged.
     """
+    from .pickled import open_pickled
+
     for name, reader in [("adapter_model.safetensors", SafetensorsFile), ("adapter_model.bin", open_pickled)]:
         if (folder / name).exists():
             return reader(inside(folder, name))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from . import app
+from ._app import app
 
 if TYPE_CHECKING:
     from ..recipe import Recipe

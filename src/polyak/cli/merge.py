@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import app
+from ._app import app
 from ._size import parse_size
 
 

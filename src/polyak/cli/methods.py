@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import app
+from ._app import app
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting

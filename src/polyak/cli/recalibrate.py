@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import app
+from ._app import app
 from .measure import BatchSize, Device, Examples, Force, Model, Module, Quiet, Seed, Split, TaskName
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import app
+from ._app import app
 
 if TYPE_CHECKING:
     from ..averaging import Opener, RunCheckpoint, Strategies

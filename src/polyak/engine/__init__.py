@@ -1,6 +1,21 @@
 """The engine: carries out plans, in bounded memory, with the same bytes whatever the workers."""
 
-from .memory import run_in_memory as run_in_memory
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .run import Progress as Progress
 from .run import Report as Report
 from .run import run as run
+
+if TYPE_CHECKING:
+    from .memory import run_in_memory as run_in_memory
+
+
+def __getattr__(name: str) -> Any:
+    """Merges in memory need much that merges of files do not."""
+    if name != "run_in_memory":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .memory import run_in_memory
+
+    return run_in_memory

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..methods._passes import Array, Order, Top
+from .boundary import SMALL, Search
 from .passes import Answering
 from .sources import Workspace
 from .spans import Span
 from .tiles import Prepared
-from .top import SMALL, TopOverall, _Search
+from .top import TopOverall
 
 
 class OrderOverall(Answering):
@@ -67,9 +68,9 @@ class _Part(TopOverall):
             for search, settled in zip(self._searches, done, strict=True):
                 search.state = "done" if settled else search.state
 
-    def _begin(self, count: int, ties: str) -> _Search:
+    def _begin(self, count: int, ties: str) -> Search:
         """Unlike for the largest entries, the boundary of all of them is wanted too."""
-        return _Search(count, "collect" if self._total < SMALL else "sample", ties)
+        return Search(count, "collect" if self._total < SMALL else "sample", ties)
 
     @property
     def values(self) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +17,16 @@ from ..native import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
 from .device import Device, device_of
-from .digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
+from .digest import ALGORITHMS
 from .draft import Draft, followed, writing
 from .files import Files, as_json, files_of, indices_of, write_text
 from .groups import grouped
-from .masking import file_metadata, steps_of
+from .ledger import Ledger
+from .masking import file_metadata
 from .merging import Merger, prepare
 from .provenance import FILE, card, of_model, provenance
 from .schedule import Scheduler
-from .spans import Span, piece_length
+from .spans import Span
 
 SHARD_NBYTES = 5_000_000_000
 
@@ -157,9 +157,7 @@ class _Merge:
         self._draft = Draft(out)
         self._layout = files_of(plan.steps, shard_nbytes, plan.sidecars)
         self._shard_nbytes = shard_nbytes
-        self._number = {(s.file, s.out.name): i for i, s in enumerate(plan.steps)}
-        self._leaves: dict[tuple[int, int], tuple[bytes, list[bytes]]] = {}
-        self._lock = threading.Lock()
+        self._ledger = Ledger(plan, algorithm)
         self._files: Files | None = None
         self._resumed = 0
 
@@ -191,19 +189,13 @@ class _Merge:
         )
 
     def _compute(self, workers: int, tile: int | None) -> None:
-        groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._is_missing)
+        groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._ledger.is_missing)
         self._progress.start(sum(group.nbytes for group in groups))
         Scheduler(groups, workers, self._progress.advance).run()
 
     def _in_order(self, workers: int) -> list[Any]:
         """Tensors that must be equal come first: if they are not, it is known at once."""
         return sorted(prepare(self._plan, workers, self._device), key=lambda p: p.step.kind != "same")
-
-    def _is_missing(self, span: Span) -> bool:
-        return any((self._index(step), number) not in self._leaves for step, number in steps_of(span))
-
-    def _index(self, step: Step) -> int:
-        return self._number[step.file, step.out.name]
 
     def write(self, step: Step, start: int, data: Any) -> None:
         assert self._files is not None
@@ -215,36 +207,15 @@ class _Merge:
 
     def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
         assert self._files is not None
-        step = span.prepared.step
-        index = self._index(step)
-        with self._lock:
-            self._leaves[index, span.number] = (out, list(reads))
-        entry = {"step": index, "piece": span.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
-        self._files.note(entry, (span.stop - span.start) * step.out.dtype.itemsize)
+        entry = self._ledger.enter(span, out, reads)
+        self._files.note(entry, (span.stop - span.start) * span.prepared.step.out.dtype.itemsize)
 
     def _take_back(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Trust a journalled piece only if its bytes are still what the journal says."""
         assert self._files is not None
-        for entry in entries:
-            if "step" not in entry:
-                continue
-            step = self._plan.steps[entry["step"]]
-            out = bytes.fromhex(entry["out"])
-            if self._digest_of_piece(step, entry["piece"]) == out:
-                self._leaves[entry["step"], entry["piece"]] = (out, [bytes.fromhex(r) for r in entry["reads"]])
-        self._resumed = len(self._leaves)
+        self._ledger.take_back(entries, self._files)
+        self._resumed = len(self._ledger)
         if self._resumed:
             self._progress.say(f"resuming: {self._resumed} pieces were done and are intact")
-
-    def _digest_of_piece(self, step: Step, piece: int) -> bytes:
-        assert self._files is not None
-        leaves = Leaves(self._algorithm)
-        length, entry_nbytes = piece_length(step), step.out.dtype.itemsize
-        start, stop = piece * length, min((piece + 1) * length, step.out.numel)
-        for begin in range(start, stop, LEAF_NBYTES // entry_nbytes):
-            end = min(begin + LEAF_NBYTES // entry_nbytes, stop)
-            leaves.update(self._files.read(step, begin, (end - begin) * entry_nbytes))
-        return leaves.digests()
 
     def _check_inputs(self) -> None:
         for name, model in self._plan.inputs.items():
@@ -257,7 +228,7 @@ class _Merge:
     def _write_sidecars(self) -> str:
         """Everything beside the tensors; returns the result's digest."""
         model, side = self._draft.model, self._plan.sidecars
-        outputs, inputs = self._digests()
+        outputs, inputs = self._ledger.digests()
         used = sorted({s.method.name for s in self._plan.steps if s.method})
         with writing(self._draft.out):
             if side.config is not None:
@@ -274,22 +245,6 @@ class _Merge:
             write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs, self._device)))
         return of_model(outputs, self._algorithm)
 
-    def _digests(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        pieces: dict[int, list[tuple[bytes, list[bytes]]]] = {}
-        for index, number in sorted(self._leaves):
-            pieces.setdefault(index, []).append(self._leaves[index, number])
-        outputs: dict[str, str] = {}
-        inputs: dict[str, dict[str, str]] = {}
-        for index, parts in pieces.items():
-            step = self._plan.steps[index]
-            name = step.out.name if step.file is None else f"{step.file}:{step.out.name}"
-            outputs[name] = root((out for out, _ in parts), self._algorithm)
-            for i, read in enumerate(step.every_read):
-                inputs.setdefault(read.model, {})[read.spec.name] = root(
-                    (reads[i] for _, reads in parts), self._algorithm
-                )
-        return outputs, inputs
-
     def _abandon(self) -> None:
         """Leave what is done for a resumption; if nothing is, leave nothing."""
         if self._files is not None:
@@ -297,7 +252,7 @@ class _Merge:
                 self._files.close()
             except BaseException:  # the first error is the one to report
                 pass
-        if self._leaves:
+        if self._ledger:
             self._draft.close()
         else:
             self._draft.discard()

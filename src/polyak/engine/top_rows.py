@@ -9,11 +9,11 @@ import numpy as np
 
 from ..kernels.select_rows import LANES, cut_rows
 from ..methods._passes import EVERY_TIE, Cut, Top
+from .competing import Competing
 from .passes import BLOCK, Answering, row_length
 from .sources import Workspace
 from .spans import Span, pieces, tiles
 from .tiles import Prepared
-from .top import Competing
 
 
 class TopsByRow(Answering):

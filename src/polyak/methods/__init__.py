@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
 
+from ..errors import UnknownMethod
 from ._declare import method as method
 from ._masks import Masks as Masks
 from ._method import Loop as Loop
 from ._method import Method as Method
 from ._method import registry as registry
-from ._method import resolve as resolve
 from ._passes import Array as Array
 from ._passes import Cut as Cut
 from ._passes import Gram as Gram
@@ -41,11 +40,32 @@ from ._signature import Tensors as Tensors
 from ._stat import Stat as Stat
 
 
+def resolve(name: str) -> Method:
+    """Look a method up by name; of the built-in ones, those alone are imported that have been asked for.
+
+    Raises:
+        UnknownMethod: there is none, with the name that was probably meant.
+    """
+    if name in _built_in():
+        importlib.import_module(f"{__name__}.{name}")
+    if name not in registry:
+        load_all()  # a file may declare several, plugins any
+    if name not in registry:
+        raise UnknownMethod(name, registry)
+    return registry[name]
+
+
 @cache
 def load_all() -> None:
     """Import every built-in method, then every installed plugin (entry points of the group `polyak.methods`)."""
-    for found in pkgutil.iter_modules(__path__):
-        if not found.name.startswith("_"):
-            importlib.import_module(f"{__name__}.{found.name}")
+    from importlib.metadata import entry_points
+
+    for name in _built_in():
+        importlib.import_module(f"{__name__}.{name}")
     for entry in entry_points(group="polyak.methods"):
         entry.load()
+
+
+@cache
+def _built_in() -> frozenset[str]:
+    return frozenset(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
-from ..errors import DeclarationError, SettingError, UnknownMethod, suggestion
+from ..errors import DeclarationError, SettingError, suggestion
 from ._masks import Masks
 from ._passes import Array, call, parameters
 from ._setting import Setting
@@ -197,6 +197,8 @@ class Method:
         """Who merges a tensor, this method or the one that it leaves it to; and that one's bound settings."""
         for choice in self._choices:
             if (left := call(choice, {**bound, "name": name, "shape": shape, "k": k})) is not None:
+                from . import resolve
+
                 other = resolve(left[0])
                 return other, other.bind(left[1], k)
         return self, bound
@@ -285,14 +287,3 @@ def _count(low: int, high: int | None) -> str:
 
 
 registry: dict[str, Method] = {}
-
-
-def resolve(name: str) -> Method:
-    """Look a method up by name.
-
-    Raises:
-        UnknownMethod: there is none, with the name that was probably meant.
-    """
-    if name not in registry:
-        raise UnknownMethod(name, registry)
-    return registry[name]

@@ -1,4 +1,4 @@
-"""Load compiled kernels and call them: neither needs Numba."""
+"""Load compiled kernels and call them: neither needs Numba, nor LLVM as a rule."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ._link import linked
 from ._store import SYMBOL, Compiled
 
 _SCALARS: dict[type, Any] = {
@@ -78,6 +79,11 @@ _engines: list[Any] = []  # an engine that is collected takes its code with it
 
 
 def _address(code: bytes) -> int:
+    return linked(code, SYMBOL) or _loaded(code)
+
+
+def _loaded(code: bytes) -> int:
+    """The address, by LLVM's loader."""
     from llvmlite import binding
 
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target())

@@ -10,7 +10,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -90,12 +91,44 @@ def folder(source: Path) -> Path:
 @cache
 def _machine() -> str:
     """Everything beside the source that machine code depends on."""
-    import llvmlite
-    from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
-
-    versions = (sys.implementation.cache_tag, np.__version__, version("numba"), llvmlite.__version__)
+    versions = (sys.implementation.cache_tag, np.__version__, _version("numba"), _version("llvmlite"))
     builder = Path(__file__).with_name("_build.py").read_bytes()
-    return repr((versions, get_host_cpu_name(), get_host_cpu_features().flatten(), xxhash.xxh3_128_hexdigest(builder)))
+    return repr((versions, _processor(), xxhash.xxh3_128_hexdigest(builder)))
+
+
+def _version(package: str) -> str:
+    """The version of a package, which is not imported: that would take longer than a small merge."""
+    found = find_spec(package)
+    named = Path(found.origin or "").with_name("_version.py") if found else Path()
+    if named.is_file():
+        return xxhash.xxh3_128_hexdigest(named.read_bytes())
+    from importlib.metadata import version
+
+    return version(package)
+
+
+def _processor() -> str:
+    """What the first processor is and can do, in the kernel's words; in LLVM's where there are none."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            first = list(takewhile(str.strip, file))
+    except OSError:
+        first = []
+    said = [line for line in first if line.partition(":")[0].strip() in _SAID]
+    if not any(line.startswith(("flags", "Features")) for line in said):
+        from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
+
+        said = [get_host_cpu_name(), get_host_cpu_features().flatten()]
+    return "".join(said)
+
+
+# Of /proc/cpuinfo, on x86 and on ARM; what changes from boot to boot, as the clock's rate does, is not among them.
+_SAID = frozenset(
+    {
+        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+        *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
+    }
+)
 
 
 def _meaning_of(fn: FunctionType) -> list[Any]:

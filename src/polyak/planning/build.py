@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import checkpoint as checkpoints
-from .. import methods
 from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
 from ..checkpoint.masked import FOLDER, HEADS, mask_spec, scale_spec
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._model import NestedMerge, Plan, PlanPart, Read, Sidecars, Step
-from .chat import with_template
 from .fit import Opened, check
 from .measured import Given, Measured
 from .parts import Part, parts_of
@@ -48,7 +46,6 @@ def plan(
         RecipeError: a method, setting or base is missing, unknown or out of range.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
-    methods.load_all()
     _refuse_what_is_no_merge(recipe)
     recipe = with_shared(recipe)
     shelf = Shelf(opening or open_source, recipe.folder, given or {})
@@ -66,7 +63,10 @@ def plan(
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, spoken)
-        side = with_template(side, recipe.chat_template, opened)
+        if recipe.chat_template is not None:
+            from .chat import with_template
+
+            side = with_template(side, recipe.chat_template, opened)
         notes = [*notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)

@@ -25,14 +25,12 @@ def known() -> list[str]:
     return sorted(file.name.removesuffix(".jinja") for file in _TEMPLATES.iterdir() if file.name.endswith(".jinja"))
 
 
-def with_template(side: Sidecars, wanted: str | None, models: Sequence[Opened]) -> Sidecars:
+def with_template(side: Sidecars, wanted: str, models: Sequence[Opened]) -> Sidecars:
     """Give the result the chat template that a recipe wants.
 
     Raises:
         RecipeError: no model has one, or there is none of this name.
     """
-    if wanted is None:
-        return side
     template = _found(wanted, models)
     settings = side.written.get(SETTINGS) or _settings_of(side.copied)
     dropped = {TEMPLATE, _LEGACY, *([SETTINGS] if "chat_template" in settings else [])}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import _yaml, mergekit, native
+from . import _yaml, native
 from ._model import Recipe
 from ._reader import Place, is_mapping
 from ._scope import Scope
+
+_MERGEKITS = frozenset({"merge_method", "genome", "gate_mode", "experts"})  # keys that only mergekit's files have
 
 
 def load(path: str | Path) -> Recipe:
@@ -51,5 +53,8 @@ def read(data: object, folder: str | Path = ".") -> Recipe:
 
 
 def _document(data: object, place: Place, scope: Scope) -> Recipe:
-    foreign = is_mapping(data) and mergekit.recognises(data)
-    return (mergekit if foreign else native).read(data, place, scope)
+    if is_mapping(data) and "method" not in data and not _MERGEKITS.isdisjoint(data):
+        from . import mergekit
+
+        return mergekit.read(data, place, scope)
+    return native.read(data, place, scope)

@@ -5,9 +5,8 @@ Source: https://github.com/arcee-ai/mergekit.  What differs on purpose stands in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._mergekit_methods import TRANSLATIONS, Translation
 from ._mergekit_models import read_reference, without_nulls
@@ -22,18 +21,12 @@ from .native import no_method, resolve_method
 if TYPE_CHECKING:
     from ..methods import Method
 
-_MARKS = frozenset({"merge_method", "genome", "gate_mode", "experts"})
 _REFUSED = {
     "name": "recipes of several documents are not supported yet; nest one recipe in the other with `recipe:`",
     "genome": "mergekit-evolve files are not supported yet",
     "gate_mode": "mergekit-moe files are not supported yet",
     "experts": "mergekit-moe files are not supported yet",
 }
-
-
-def recognises(data: Mapping[Any, Any]) -> bool:
-    """Whether this looks like one of mergekit's files."""
-    return "method" not in data and not _MARKS.isdisjoint(data)
 
 
 def read(data: object, place: Place, scope: Scope) -> Recipe:

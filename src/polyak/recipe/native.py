@@ -127,9 +127,8 @@ def _read_module(value: object, place: Place, outer: Method, scope: Scope) -> Mo
 
 def resolve_method(value: object, place: Place) -> Method:
     """Look a method up by what a recipe calls it."""
-    from ..methods import load_all, registry, resolve
+    from ..methods import registry, resolve
 
-    load_all()
     try:
         return resolve(text(value, place))
     except UnknownMethod:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import polyak
 from polyak.errors import SettingError
 from polyak.methods import load_all, resolve
 from polyak.methods._matrices import EXCLUDE, is_matrix
@@ -170,6 +171,42 @@ def test_knots_merges_like_ties_in_the_common_basis():
     stack = np.stack([s[:, None] * part for part in np.split(vt, 3, axis=1)])
     wanted = u @ resolve("ties")(stack, np.zeros_like(stack[0]), density=0.4)
     np.testing.assert_allclose(merge("knots", deltas, density=0.4, scale=1.0), wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_knots_trims_the_representations_of_all_layers_as_one_vector(workers):
+    rng = np.random.default_rng(0)
+    shapes = {"a": (6, 8), "b": (5, 3), "in_proj_weight": (18, 6), "c": (300, 400)}
+    sizes = dict(zip(shapes, (1.0, 20.0, 3.0, 0.5), strict=True))
+    base = {n: np.zeros(s, np.float32) for n, s in shapes.items()}
+    models = [{n: (sizes[n] * rng.standard_normal(s)).astype(np.float32) for n, s in shapes.items()} for _ in range(3)]
+    settings = {"density": 0.3, "scale": 1.0, "qkv": "split", "granularity": "model"}
+    found = polyak.merge_state_dicts(models, method="knots", base=base, workers=workers, **settings)
+    parts = {n: np.split(stack, 3, axis=1) if n == "in_proj_weight" else [stack] for n, stack in stacked(models)}
+    spaces = {n: [in_one_basis(part) for part in each] for n, each in parts.items()}
+    everything = [np.concatenate([r[t].ravel() for each in spaces.values() for _, r in each]) for t in range(3)]
+    bounds = np.array([np.sort(np.abs(one))[-int(0.3 * one.size) - 1] for one in everything])[:, None, None]
+    for name, each in spaces.items():
+        kept = [(u, np.where(np.abs(r) >= bounds * (1 - 1e-6), r, 0)) for u, r in each]
+        signs = [np.sign(r.sum(axis=0)) for _, r in kept]
+        agree = [r * (r * sign > 0) for (_, r), sign in zip(kept, signs, strict=True)]
+        means = [r.sum(axis=0) / np.maximum((r != 0).sum(axis=0), 1) for r in agree]
+        wanted = np.concatenate([u @ mean for (u, _), mean in zip(kept, means, strict=True)])
+        np.testing.assert_allclose(found[name], wanted, atol=2e-4 * np.abs(wanted).max())
+
+
+def stacked(models):
+    return [(name, np.stack([model[name].astype(np.float64) for model in models])) for name in models[0]]
+
+
+def in_one_basis(deltas):
+    u, s, vt = np.linalg.svd(np.concatenate(deltas, axis=1), full_matrices=False)
+    return u, np.stack([s[:, None] * part for part in np.split(vt, len(deltas), axis=1)])
+
+
+def test_knots_over_the_model_keeps_all_equals_of_the_boundary():
+    with pytest.raises(SettingError, match="it goes with `topk: official`"):
+        resolve("knots").bind({"granularity": "model", "topk": "exact"}, 2)
 
 
 def test_knots_without_a_trim_by_sums_is_the_sum():

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
 from ._api import Bytes, Checkpoint
-from .pipeline import INDEX, OWN_STEM, open_pipeline
+from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
 from .safetensors import SafetensorsFile
 
 # How quantisers name what they keep beside, or instead of, a weight.
@@ -81,8 +81,17 @@ def _open_model(folder: Path) -> Checkpoint:
         return SafetensorsFile(inside(folder, singles[0]))
     raise CheckpointError(
         f"{folder} holds no model: expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
-        f"pytorch_model.bin.index.json; found {', '.join(held[:12]) or 'nothing'}."
+        f"pytorch_model.bin.index.json; found {', '.join(held[:12]) or 'nothing'}.{_parts_of(folder)}"
     )
+
+
+def _parts_of(folder: Path) -> str:
+    """What to do if models lie one folder further down."""
+    try:
+        found = ", ".join(path.name for path in models_in(folder))
+    except OSError:
+        return ""
+    return f" Models lie in {found}: name one of them, or put the pipeline's {INDEX} beside them." if found else ""
 
 
 def _names_in(folder: Path) -> list[str]:

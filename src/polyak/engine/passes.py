@@ -22,6 +22,7 @@ from .spans import Span, pieces, tiles
 from .streaming import WINDOW_NBYTES
 from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
 
+LONG = 2**20  # entries of a row from which on its largest are searched without holding it
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
 
@@ -66,13 +67,16 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
     from .order import OrderOverall
     from .top import TopOverall
     from .top_rows import TopsByRow
+    from .top_whole import TopOfWhole
 
     request = requests[0]
     match request:
         case Order():
             return OrderOverall(request, members)
-        case Top(scope="row"):
+        case Top(scope="row") if not _is_one_long_row(members[0]):
             return TopsByRow(cast("Sequence[Top]", requests), members)
+        case Top() if members[0].step.is_whole:
+            return TopOfWhole(cast("Sequence[Top]", requests), members)
         case Top():
             return TopOverall(cast("Sequence[Top]", requests), members)
         case Gram(scope="row"):
@@ -85,6 +89,11 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
             return SumByRow(request, members)
         case Sum():
             return SumOverall(request, members)
+
+
+def _is_one_long_row(prepared: Prepared) -> bool:
+    """Whether a tensor is a single row that is too long to be held whole: it is searched as a tensor then."""
+    return prepared.step.out.numel == row_length(prepared) > LONG
 
 
 class GramOverall(Answering):

@@ -55,6 +55,13 @@ class Prepared:
         """The first passes' answers as entries [start, stop) see them."""
         return {name: moved(answer, start, stop) for name, answer in self.answers.items()}
 
+    @property
+    def answers_of_the_model(self) -> dict[str, Any]:
+        """Those of first passes that no tensor can answer by itself."""
+        requests = {name: call(kind.ask, self.step.settings) for name, kind in self.method.passes.items()}
+        scopes = {name: getattr(request, "scope", "tensor") for name, request in requests.items()}
+        return {name: answer for name, answer in self.answers.items() if scopes[name] == "model"}
+
     @cached_property
     def loop(self) -> Loop | None:
         """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
@@ -180,7 +187,8 @@ def _defined(prepared: Prepared, loaded: Loaded, put: Callable[[Any], Any]) -> A
             if key in loaded.statistics
         }
         stack = put(tensors.reshape(-1, *shape))
-        return _apply.evaluate(method, stack, base, step.out.name, chance, step.settings, known)
+        answers = prepared.answers_of_the_model
+        return _apply.evaluate(method, stack, base, step.out.name, chance, step.settings, known, answers)
     arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.CHANCE: chance}
     stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
     arrays |= {role: put(stack.reshape(-1, *shape)) for role, stack in stacks.items() if stack is not None}
@@ -222,6 +230,13 @@ def twin_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> di
     """Everything that a fused function of a first pass may name, in the forms of twins."""
     known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
     return known | inputs(prepared, loaded, start, stop) | prepared.flat
+
+
+def whole_supply(prepared: Prepared, space: Workspace) -> dict[str, Any]:
+    """`definition_supply` for a whole tensor, in its own shape."""
+    step = prepared.step
+    loaded = Sources(step, step.out.numel, space, wanted(prepared.method)).load(0, step.out.numel)
+    return definition_supply(prepared, loaded.shaped(step.out.shape), 0, step.out.numel)
 
 
 def definition_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:

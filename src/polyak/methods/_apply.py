@@ -57,6 +57,7 @@ def evaluate(
     chance: Array | None,
     bound: Mapping[str, Any],
     statistics: Mapping[str, Array] = NO_STATISTICS,
+    answers: Mapping[str, Any] = NO_STATISTICS,
 ) -> Array:
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
     from ._signature import Role
@@ -64,7 +65,7 @@ def evaluate(
     arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.CHANCE: chance}
     if base is not None or method.optional_base:
         arrays[Role.DELTAS] = stack if base is None else stack - base
-    return evaluate_given(method, stack, arrays, bound, statistics)
+    return evaluate_given(method, stack, arrays, bound, statistics, answers)
 
 
 def evaluate_given(
@@ -73,6 +74,7 @@ def evaluate_given(
     arrays: Mapping[Role, Array],
     bound: Mapping[str, Any],
     statistics: Mapping[str, Array] = NO_STATISTICS,
+    answers: Mapping[str, Any] = NO_STATISTICS,
 ) -> Array:
     """The same, where the inputs are there already.
 
@@ -82,6 +84,7 @@ def evaluate_given(
         arrays: The method's inputs, and those of its first passes.
         bound: All settings.
         statistics: The models' statistics, by name, stacked.
+        answers: Of first passes, where they are known already.
     """
     from ._signature import FirstPass, Role
 
@@ -90,7 +93,9 @@ def evaluate_given(
     supply |= {parameter: arrays[role] for parameter, role in named.items() if role in arrays}
     supply |= supplied(method.name, method.statistics, statistics, stack, bound)
     for parameter, kind in method.inputs.items():
-        if isinstance(kind, FirstPass):
+        if parameter in answers:
+            supply[parameter] = answers[parameter]
+        elif isinstance(kind, FirstPass):
             request = call(kind.ask, bound)
             supply[parameter] = None if request is None else answer(request, supply)
         elif not isinstance(kind, Stat):

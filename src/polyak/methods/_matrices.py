@@ -101,6 +101,15 @@ def merged(
     return xp.reshape(results[0] if axis is None else xp.concat(results, axis=axis), shape)
 
 
+def tasks_of(deltas: Array, weight: Array, name: str, qkv: Qkv) -> Iterator[Tasks]:
+    """What `merged` gives to its merge, one part after the other."""
+    xp = array_namespace(deltas)
+    stack = xp.reshape(deltas, (deltas.shape[0], deltas.shape[1], -1))
+    axis = _axis_of_parts(name, tuple(stack.shape[1:])) if qkv == "split" else None
+    for part in _parts(stack.shape[1:], axis):
+        yield Tasks(stack[:, part[0], part[1]], xp.reshape(weight, (-1,)))
+
+
 def _parts(shape: Sequence[int], axis: int | None) -> Iterator[tuple[slice, slice]]:
     """The rows and columns of each part."""
     whole = slice(None)

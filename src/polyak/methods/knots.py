@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from . import Array, Coefficient, Delta, Deltas, Fraction, Law, Name, Pattern, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, Fraction, Law, Name, Pattern, method
 from ._elect import Function, elect
 from ._knots import aligned, restored, workspace
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
-from ._passes import answer
-from ._sparsify import TopK, survivors, trimmed
+from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, tasks_of, vectors_left
+from ._passes import Cut, Top, answer
+from ._sparsify import Granularity, TopK, survivors, trimmed, where
 
-Granularity: TypeAlias = Literal["tensor"]
 Merge: TypeAlias = Literal["ties", "linear"]
+
+
+def _survivors(weight: tuple[float, ...], merge: Merge, density: float, granularity: Granularity) -> Top | None:
+    if merge == "linear" or granularity == "tensor":
+        return None
+    return survivors((density,) * len(weight), "official", "model", _representations)
+
+
+def _representations(deltas: Array, weight: Array, name: str, qkv: Qkv) -> Array:
+    """Those of all parts of a matrix, flat: (k, n)."""
+    stacks = [aligned(tasks).stack for tasks in tasks_of(deltas, weight, name, qkv)]
+    xp = array_namespace(stacks[0])
+    return xp.concat([xp.reshape(stack, (stack.shape[0], -1)) for stack in stacks], axis=1)
 
 
 @method(
@@ -26,6 +38,7 @@ Merge: TypeAlias = Literal["ties", "linear"]
 def knots(
     deltas: Deltas,
     name: Name,
+    kept: Annotated[Cut | None, FirstPass(_survivors)],
     *,
     weight: Coefficient,
     merge: Merge = "ties",
@@ -48,17 +61,20 @@ def knots(
     basis is arbitrary, and so is what is trimmed.
 
     Departures:
-        Trimming is per tensor; the authors trim the representations of all layers as one vector. They drop singular
-        values up to 1e-5, here it is up to 1e-6 of the largest.
+        Trimming is per tensor by default; the authors trim the representations of all layers as one vector, which is
+        `granularity: model`. They drop singular values up to 1e-5, here it is up to 1e-6 of the largest.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
+        kept: Which entries of the representations survive, where they compete over the model.
         weight: What each delta is multiplied by, first of all; the paper has 1.
         merge: `ties`; or `linear`, the sum of the representations, which is that of the deltas.
         density: Share of entries that each representation keeps; the paper has 0.2, and 1 for language models.
         topk: `official` keeps k + 1 entries and all their equals; `exact` keeps max(1, k), the lowest index first.
-        granularity: Over what the entries compete: each `tensor`.
+        granularity: Over what the entries compete: each `tensor`, or the whole `model`, as the authors have it, with
+            `topk: official` alone. Then each matrix is decomposed once more for each sweep of the search, three as a
+            rule.
         function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
         scale: What the result is multiplied by; the paper has 0.6, and 0.4 for language models.
         exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
@@ -73,11 +89,29 @@ def knots(
         xp = array_namespace(stack)
         if merge == "linear" or not basis.shape[1]:
             return restored(basis, xp.sum(stack, axis=0))
-        request = survivors((density,) * len(tasks), topk, granularity)
-        sparse = trimmed(stack, answer(request, {"deltas": stack}) if request else None)
+        sparse = _above(stack, kept) if kept is not None else _trimmed(stack, density, topk)
         return restored(basis, elect(sparse, xp.ones_like(sparse[:, :1, :1]), function, 0.0))
 
     return scale * merged(deltas, weight, name, qkv, merge_there)
+
+
+def _trimmed(stack: Array, density: float, topk: TopK) -> Array:
+    """Each representation without its smallest entries."""
+    request = survivors((density,) * stack.shape[0], topk, "tensor")
+    return trimmed(stack, answer(request, {"deltas": stack}) if request else None)
+
+
+def _above(stack: Array, kept: Cut) -> Array:
+    """Each representation without what is below the model's boundary."""
+    xp = array_namespace(stack)
+    return xp.stack([where(xp.abs(stack[i]) >= float(kept.value[i, 0]), stack[i]) for i in range(stack.shape[0])])
+
+
+@knots.requires
+def _keeps_all_equals(granularity: Granularity, topk: TopK) -> str | None:
+    if granularity == "model" and topk == "exact":
+        return "`granularity: model` keeps all equals of a boundary: it goes with `topk: official`, not with `exact`."
+    return None
 
 
 knots.leaves(vectors_left)

@@ -107,9 +107,12 @@ def test_without_a_form_every_form_that_fits_is_compared(tmp_path: Path):
         (("--by", "losses"), r"no 'losses' was logged"),
         (("--by", "loss", "--form", "ranks"), r"no weighting 'ranks'"),
         (("--dev", "eval_acc"), r"no 'eval_acc' was logged"),
+        (("--against", "lst"), r"no strategy 'lst' to compare with\. Did you mean 'last'"),
+        (("--after", "1.5"), r"the fraction of a run to leave out lies in \[0, 1\); got 1\.5"),
+        (("--dev", "eval_loss", "--floor", "2"), r"the floor is a share of the best score"),
     ],
 )
-def test_unknown_metrics_and_forms_are_refused_by_name(tmp_path: Path, options: tuple[str, ...], said: str):
+def test_what_select_does_not_know_is_refused_by_name(tmp_path: Path, options: tuple[str, ...], said: str):
     with pytest.raises(SettingError, match=said):
         polyak("select", write_trainer_run(tmp_path / "run"), "--task", HERE, *options)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from polyak import api
 from polyak import recipe as recipes
-from polyak.errors import RecipeError, SettingError
+from polyak.errors import PolyakError, RecipeError, SettingError, TaskError
 from polyak.learn import learn, text_for
 from polyak.learn._batches import drawn
 from polyak.learn._candidate import Candidate
@@ -155,6 +155,30 @@ def test_the_same_seed_gives_the_same_recipe(world):
 def test_a_base_is_needed(world):
     with pytest.raises(RecipeError, match="adarank prunes differences from a base"):
         learn("adarank", problems.recipe(world, base=None), tasks(world))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rank": 2}, r"'rank' of adarank must be between 0 and 1; got 2"),
+        ({"rang": 1}, r"no setting 'rang'\. Did you mean 'rank'"),
+        ({"split": "test", "objective": "loss"}, r"the labels of the test split"),
+        ({"split": "development"}, r"'split' of adarank must be"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(world, settings, said):
+    with pytest.raises(PolyakError, match=said):
+        learn("adarank", problems.recipe(world), tasks(world), settings=settings)
+
+
+def test_labels_out_of_range_and_one_task_twice_are_refused_by_name(world):
+    points, labels = problems.examples(9)
+    problems.write_points(world / "far.jsonl", points, labels + 7)
+    far = problems.task(world, splits={"calibration": "far.jsonl"})
+    with pytest.raises(TaskError, match=r"task 'task-0': label \d is out of range: the model has 3 outputs"):
+        learn("adarank", problems.recipe(world), [far], settings={"steps": 1, "objective": "loss"})
+    with pytest.raises(TaskError, match="two tasks are called 'task-0'"):
+        learn("adarank", problems.recipe(world), [problems.task(world)] * 2, settings={"steps": 1})
 
 
 def test_heads_are_left_to_the_tasks(world):

@@ -126,6 +126,24 @@ def test_batches_do_not_matter(estimator, dtype, likelihood):
     assert_same(fisher(net(dtype), [TOKENS], outputs, together=1, **options), whole, rtol=1e-5)
 
 
+@pytest.mark.parametrize("estimator", ["exact", "sampled"])
+def test_an_embedding_that_is_only_looked_up_is_measured_by_the_rows_that_an_example_has(estimator):
+    """One example at a time; some tokens twice, others never, and padding."""
+    options = {"likelihood": "classification", "estimator": estimator}
+    found = []
+    for together in (1, 8):
+        module = net()
+        module.embed = nn.Embedding(13, 6, padding_idx=3).double()
+        module.embed.weight.data.copy_(torch.randn(13, 6, generator=torch.Generator().manual_seed(3)))
+        found.append(fisher(module, [TOKENS], pooled, together=together, **options))
+        assert not module.embed.sparse
+    assert_same(found[0], found[1])
+    squares = found[0]["embed.weight"]
+    assert squares[:11].any(1).sum() == len(TOKENS.unique()) - 1
+    assert not squares[11:].any()
+    assert not squares[3].any()
+
+
 def test_the_square_of_a_batch_gradient_is_something_else():
     """What the measurement must not be: it depends on the batch, and is far away."""
     x = torch.tensor(INPUTS, dtype=torch.float64)

@@ -50,7 +50,7 @@ def test_every_file_kind_gives_the_same_rows(tmp_path):
         ("a.jsonl", b'{"text": "a", "label": 0}\n{"text": "b"}\n', r"example 2 has no 'label'; others have"),
         ("a.jsonl", b'{"text": "a", "lable": 0}\n', r"no column 'label'. Did you mean 'lable'"),
         ("a.jsonl", b"[1]\n", r"example 1: expected an object"),
-        ("a.jsonl", b"", r"no column 'text'"),
+        ("a.jsonl", b"", r"a\.jsonl has no examples"),
         ("a.jsonl", b"\xff\xfe{", r"cannot be read"),
         ("a.jsonl.gz", b"not gzip", r"cannot be read"),
         ("a.csv", b"text,label\na\n", r"row 2: 1 fields, but the header has 2"),

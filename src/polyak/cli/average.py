@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _options
 from ._app import app
 
 if TYPE_CHECKING:
@@ -19,34 +20,22 @@ _FORM = "From metrics to weights: shift, power, minmax, softmax or rank."
 
 @app.command()
 def average(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run.", show_default=False)],
+    run: _options.Run,
     out: Annotated[Path | None, typer.Argument(help="Folder for the average.", show_default=False)] = None,
     by: Annotated[str, typer.Option(help=_BY)] = "uniform",
-    last: Annotated[int | None, typer.Option(help="Only so many of the latest checkpoints.", min=1)] = None,
-    stride: Annotated[int, typer.Option(help="Of the latest, every so manyth.", min=1)] = 1,
-    after: Annotated[float, typer.Option(help="Leave out this first fraction of the run.")] = 0.0,
+    last: _options.Last = None, stride: _options.Stride = 1, after: _options.After = 0.0,
     dev: Annotated[str, typer.Option(help="Leave out checkpoints far below the best by this metric.")] = "",
-    floor: Annotated[float, typer.Option(help="How far: the least share of the best.")] = 0.9,
+    floor: _options.Floor = 0.9,
     form: Annotated[str, typer.Option(help=_FORM)] = "shift",
-    penalty: Annotated[float, typer.Option(help="How strongly the metric speaks.")] = 0.7,
-    decay: Annotated[float, typer.Option(help="For ema: an older checkpoint's share of a newer one's weight.")] = 0.9,
-    higher_is_better: Annotated[
-        bool | None,
-        typer.Option("--higher-is-better/--lower-is-better", help="Of the metric, if its name is not clear."),
-    ] = None,
-    table: Annotated[Path | None, typer.Option(help="CSV with path, step and metrics, instead of the logs.")] = None,
-    space: Annotated[
-        str, typer.Option(help="Of adapters: their product, or their factors each by itself.")
-    ] = "product",
-    rank: Annotated[int | None, typer.Option(help="Of an averaged adapter: the most a module has.", min=1)] = None,
-    key: Annotated[str, typer.Option(help="Where in a pickled checkpoint the state dict lies.")] = "",
-    strip_prefix: Annotated[str, typer.Option(help="What to remove from the beginning of tensor names.")] = "",
+    penalty: _options.Penalty = 0.7, decay: _options.Decay = 0.9, higher_is_better: _options.Better = None,
+    table: _options.Table = None, space: _options.Space = "product", rank: _options.Rank = None,
+    key: _options.Key = "", strip_prefix: _options.Prefix = "",
     recipe: Annotated[Path | None, typer.Option("--recipe", "-o", help="Write the recipe of the average here.")] = None,
     workers: Annotated[int, typer.Option(help="Threads; 0 is one a CPU.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Average the checkpoints of one training run: all, the last, or weighted by a metric."""
     from .. import averaging
     from ..averaging import Choice, Weighting

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import _options
 from ._app import app
 
 if TYPE_CHECKING:
@@ -20,22 +20,19 @@ def compare(
     models: Annotated[
         list[str], typer.Argument(help="Two or more; the first is compared with. Also recipes.", show_default=False)
     ],
-    task: Annotated[list[str], typer.Option(help="A task: a YAML file, or module:function.", show_default=False)],
+    task: _options.Tasks,
     experts: Annotated[list[str], typer.Option(help="TASK=MODEL: the expert of a task.", show_default=False)] = [],  # noqa: B006
     base: Annotated[str, typer.Option(help="What the models come from.")] = "",
     split: Annotated[str, typer.Option(help="calibration, validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="At most so many examples a task.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples that go through a model together.", min=1)] = 32,
-    device: Annotated[str, typer.Option(help="Where models run, as torch names it.")] = "cpu",
-    module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps scores.", show_default=False)] = None,
+    limit: _options.Limit = None, batch_size: _options.BatchSize = 32, device: _options.Device = "cpu",
+    module: _options.Module = "", cache: _options.Cache = None,
     resamples: Annotated[int, typer.Option(help="Behind each interval.", min=100)] = 10_000,
     level: Annotated[float, typer.Option(help="Of the intervals.", min=0.5, max=0.999)] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
-    html: Annotated[Path | None, typer.Option(help="Write a report here.", show_default=False)] = None,
+    html: _options.Html = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
-) -> None:
+    quiet: _options.Quiet = False,
+) -> None:  # fmt: skip
     """Compare models with the first on the same examples: differences with intervals, and shares of the experts."""
     from ..tasks import Bootstrap
     from ..tasks import compare as paired

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _options
 from ._app import app
 
 if TYPE_CHECKING:
@@ -17,17 +17,13 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Models, or recipes to merge in memory.", show_default=False)],
-    task: Annotated[list[str], typer.Option(help="A task: a YAML file, or module:function.", show_default=False)],
+    task: _options.Tasks,
     split: Annotated[str, typer.Option(help="calibration, validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="At most so many examples a task.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples that go through the model together.", min=1)] = 32,
-    device: Annotated[str, typer.Option(help="Where the model runs, as torch names it.")] = "cpu",
-    module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps scores.", show_default=False)] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report here.", show_default=False)] = None,
+    limit: _options.Limit = None, batch_size: _options.BatchSize = 32, device: _options.Device = "cpu",
+    module: _options.Module = "", cache: _options.Cache = None, html: _options.Html = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every example's score, as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
-) -> None:
+    quiet: _options.Quiet = False,
+) -> None:  # fmt: skip
     """Score models on tasks, with 95 % intervals over examples."""
     from ..tasks import evaluate as score
     from ._evaluation import load_tasks, named, open_model, watched

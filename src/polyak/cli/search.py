@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _options
 from ._app import app
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _STUDY = "The study, a SQLite file that searches go on from (default: OUT with .
 @app.command()
 def search(
     recipe: Annotated[Path, typer.Argument(help="A recipe with `search:` in it.", show_default=False)],
-    task: Annotated[list[str], typer.Option(help=_TASK, show_default=False)],
+    task: _options.Tasks,
     out: Annotated[Path, typer.Option("--out", "-o", help="The recipe with what was found.", show_default=False)],
     trials: Annotated[int, typer.Option(help="Candidates in all, with those of the study.", min=1)] = 100,
     minutes: Annotated[float | None, typer.Option(help="Begin none after so many.", min=0, show_default=False)] = None,
@@ -33,22 +34,20 @@ def search(
         list[str] | None, typer.Option(help="TASK=MODEL: metrics are taken relative to it.", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="validation or calibration.")] = "validation",
-    limit: Annotated[int | None, typer.Option(help="At most so many examples a task.", min=1)] = None,
+    limit: _options.Limit = None,
     prune: Annotated[bool, typer.Option("--prune", help=_PRUNE)] = False,
-    batch_size: Annotated[int, typer.Option(help="Examples that go through the model together.", min=1)] = 32,
-    device: Annotated[str, typer.Option(help="Where the model runs, as torch names it.")] = "cpu",
-    module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
+    batch_size: _options.BatchSize = 32, device: _options.Device = "cpu", module: _options.Module = "",
     seed: Annotated[int, typer.Option(help="Of the sampler.", min=0)] = 0,
     study: Annotated[Path | None, typer.Option(help=_STUDY, show_default=False)] = None,
     jobs: Annotated[int, typer.Option(help="Processes; with more than one, runs differ.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Threads that merge; 0 is one a CPU.", min=0)] = 0,
     memory: Annotated[str, typer.Option(help="Most of the models to keep in memory, such as 4GB.")] = "",
     report: Annotated[bool, typer.Option("--report", help="Score the best on the test examples too.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a report here.", show_default=False)] = None,
+    html: _options.Html = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the recipe that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
-) -> None:
+    quiet: _options.Quiet = False,
+) -> None:  # fmt: skip
     """Search the numbers that a recipe leaves open, and write it with the best."""
     from .. import api
     from ..search import Examples, Search

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import _options
 from ._app import app
 
 if TYPE_CHECKING:
@@ -28,43 +29,27 @@ _FORM = "From metrics to weights: shift, power, minmax, softmax or rank (default
 
 @app.command()
 def select(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run.", show_default=False)],
-    task: Annotated[list[str], typer.Option(help="A task: a YAML file, or module:function.", show_default=False)],
+    run: _options.Run, task: _options.Tasks,
     source: Annotated[str, typer.Option(help="The task that was trained for: its validation split chooses one.")] = "",
     dev: Annotated[
         str, typer.Option(help="Or a logged metric on development data. Averages go without bad ones.")
     ] = "",
-    floor: Annotated[float, typer.Option(help="Bad: less than this share of the best.")] = 0.9,
+    floor: _options.Floor = 0.9,
     by: Annotated[str, typer.Option(help=_BY)] = "",
     form: Annotated[str, typer.Option(help=_FORM)] = "",
-    penalty: Annotated[float, typer.Option(help="How strongly the metric speaks.")] = 0.7,
-    decay: Annotated[float, typer.Option(help="For ema: an older checkpoint's share of a newer one's weight.")] = 0.9,
-    higher_is_better: Annotated[
-        bool | None,
-        typer.Option("--higher-is-better/--lower-is-better", help="Of metrics, if their names are not clear."),
-    ] = None,
-    last: Annotated[int | None, typer.Option(help="Average only so many of the latest.", min=1)] = None,
-    stride: Annotated[int, typer.Option(help="Of the latest, every so manyth.", min=1)] = 1,
-    after: Annotated[float, typer.Option(help="Leave this first fraction of the run out of averages.")] = 0.0,
-    table: Annotated[Path | None, typer.Option(help="CSV with path, step and metrics, instead of the logs.")] = None,
+    penalty: _options.Penalty = 0.7, decay: _options.Decay = 0.9, higher_is_better: _options.Better = None,
+    last: _options.Last = None, stride: _options.Stride = 1, after: _options.After = 0.0,
+    table: _options.Table = None,
     base: Annotated[str, typer.Option(help="Base of adapters (default: as their configuration names it).")] = "",
-    space: Annotated[
-        str, typer.Option(help="Of adapters: their product, or their factors each by itself.")
-    ] = "product",
-    rank: Annotated[int | None, typer.Option(help="Of averaged adapters: the most a module has.", min=1)] = None,
-    key: Annotated[str, typer.Option(help="Where in a pickled checkpoint the state dict lies.")] = "",
-    strip_prefix: Annotated[str, typer.Option(help="What to remove from the beginning of tensor names.")] = "",
-    limit: Annotated[int | None, typer.Option(help="At most so many examples a task.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Examples that go through a model together.", min=1)] = 32,
-    device: Annotated[str, typer.Option(help="Where models run, as torch names it.")] = "cpu",
-    module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps scores.", show_default=False)] = None,
+    space: _options.Space = "product", rank: _options.Rank = None, key: _options.Key = "",
+    strip_prefix: _options.Prefix = "", limit: _options.Limit = None, batch_size: _options.BatchSize = 32,
+    device: _options.Device = "cpu", module: _options.Module = "", cache: _options.Cache = None,
     against: Annotated[str, typer.Option(help="The strategy that the others are compared with.")] = "last",
     seed: Annotated[int, typer.Option(help="Of the resamples behind intervals.", min=0)] = 0,
-    html: Annotated[Path | None, typer.Option(help="Write a report here.", show_default=False)] = None,
+    html: _options.Html = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
-) -> None:
+    quiet: _options.Quiet = False,
+) -> None:  # fmt: skip
     """Compare ways to get one model from a run: the last, the best in development, averages; and the oracle."""
     from .. import averaging
     from ..averaging import Choice, Opener, Weighting

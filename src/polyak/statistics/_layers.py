@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def sparse_embeddings(module: nn.Module) -> Generator[None]:
+    """Let gradients of embeddings hold only the rows that were looked up; how they are set comes back."""
+    found = {part: part.sparse for part in module.modules() if isinstance(part, nn.Embedding)}
+    try:
+        for part in found:
+            part.sparse = True
+        yield
+    finally:
+        for part, was in found.items():
+            part.sparse = was
 
 
 def weight_of(layer: nn.Module) -> Tensor | None:

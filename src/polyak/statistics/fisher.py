@@ -9,6 +9,7 @@ from ..errors import NotFinite, TaskError
 from ..tasks import Likelihood
 from ._api import Identify, Outputs, Statistic
 from ._directions import Example, directions, space
+from ._layers import sparse_embeddings
 from ._tree import flatten
 
 if TYPE_CHECKING:
@@ -212,15 +213,14 @@ class Fisher(Statistic):
         weights = [places[name] for name in self._measured]
         total = {name: torch.zeros_like(place) for name, place in self._measured.items()}
         for i in range(len(tensors[0])):
-            with torch.enable_grad():
+            with torch.enable_grad(), sparse_embeddings(self._module):
                 outputs = self._given_outputs(self._module, rebuild([t[i : i + 1] for t in tensors]))[0]
                 said, found = self._said(outputs)
             target, draw = (one if one is None else one[i] for one in (targets, noise))
             for cotangent in self._directions(found, target, draw):
                 slopes: Any = torch.autograd.grad(said, weights, cotangent, retain_graph=True, allow_unused=True)
                 for sums, slope in zip(total.values(), slopes, strict=True):
-                    if slope is not None:
-                        sums.addcmul_(slope, slope)
+                    _add_square(sums, slope)
         return total
 
     def _said(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,3 +230,14 @@ class Fisher(Statistic):
 
     def _directions(self, found: Tensor, target: Any, draw: Any) -> Iterator[Tensor]:
         return directions(self._likelihood, self.estimator, Example(found, target, draw, self.samples, per=self._per))
+
+
+def _add_square(sums: Tensor, slope: Tensor | None) -> None:
+    """Add the square of a gradient; of an embedding's, the rows that the example has."""
+    if slope is None:
+        return
+    if slope.is_sparse:
+        found = slope.coalesce()
+        sums.index_add_(0, found.indices()[0], found.values() ** 2)
+    else:
+        sums.addcmul_(slope, slope)

@@ -80,6 +80,8 @@ def read_rows(path: Path, columns: Mapping[str, str], *, part: str = "") -> Rows
         if isinstance(error, TaskError):
             raise
         raise TaskError(f"{path} cannot be read: {error}.") from error
+    if not table:
+        raise TaskError(f"{path} has no examples.")
     found = {name: _column(table, theirs, path) for name, theirs in columns.items()}
     rows = Rows(found, str(path))
     if len({len(column) for column in found.values()}) > 1:

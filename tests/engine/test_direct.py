@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from polyak import checkpoint, planning
-from polyak.engine import run_in_memory
+from polyak.engine import passes, run_in_memory, spans
 from polyak.engine.memory import Shortcuts, merge_into
 from polyak.engine.merging import Sink
 from polyak.engine.ranks import Ranks
@@ -152,3 +152,38 @@ def test_results_that_the_dtype_cannot_hold_are_refused(out, scale):
         asked = plan(opened, method, {"scale": scale, "weight": 100.0}, out)
         with pytest.raises(NotFinite, match=f"the merge of .* by '{method}' holds numbers that"):
             merge_into(sink, asked, Remembered(), shortcuts=shortcuts(sink))
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Tensors are cut, so that most spans begin behind the first entry; which windows first passes were given."""
+    windows, products = [], passes.products
+
+    def noted(dtype):
+        run = products(dtype)
+        return lambda rows, *more: windows.append(rows.flags.c_contiguous) or run(rows, *more)
+
+    monkeypatch.setattr(passes, "products", noted)
+    monkeypatch.setattr(spans, "PIECE", 512)
+    monkeypatch.setattr(passes, "BLOCK", 128)
+    return windows
+
+
+PASSING = [("model_stock", {}, 3), ("slerp", {"t": 0.3}, 2), ("ties", {"topk": "exact", "density": 0.3}, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("method", "settings", "models"), PASSING, ids=["model_stock", "slerp", "ties"])
+def test_pieces_of_what_is_in_memory_are_passed_over_and_merged_where_they_lie(
+    method, settings, models, dtype, small_pieces
+):
+    opened = dict(list(given(dtype).items())[: models + 1])
+    for out in ("float32", "bfloat16"):
+        small_pieces.clear()
+        sink, asked = Places(), plan(opened, method, settings, out)
+        merge_into(sink, asked, Remembered(), shortcuts=shortcuts(sink))
+        assert sink.written == set()
+        assert method == "ties" or small_pieces.count(False) > 10  # a piece of rows is not contiguous
+        for name, tensor in run_in_memory(asked).items():
+            found = sink.memory[name].reshape(SHAPES[name])
+            np.testing.assert_array_equal(found.view(np.uint32), tensor.astype(np.float32).view(np.uint32), name)

@@ -38,6 +38,17 @@ def test_a_weighted_sum_is_scaled_and_ordered(k: int, n: int):
     np.testing.assert_array_equal(out, wanted * np.float32(0.3))
 
 
+@pytest.mark.parametrize("n", [1, 127, 128, 16_000, 33_000])
+@pytest.mark.parametrize("k", range(1, 8))
+def test_products_of_rows_taken_together_are_those_of_rows_taken_apart(k: int, n: int):
+    stack = tile(k, n)
+    together, apart = np.empty((k, k)), np.empty((1, k, k))
+    inner_products(stack, together)
+    inner_products_by_row(stack[:, None], apart)
+    np.testing.assert_array_equal(together, apart[0])
+    np.testing.assert_allclose(together, stack.astype(np.float64) @ stack.T.astype(np.float64), rtol=1e-9)
+
+
 def test_bases_are_added():
     stack, base = tile(3, 50), tile(1, 50)[0]
     out = stack[0].copy()

@@ -117,7 +117,8 @@ class GramOverall(Answering):
 
     def _stored_products(self, span: Span, run: OfStored, space: Workspace) -> Iterator[Any]:
         step = span.prepared.step
-        sources = Sources(step, span.stop, space, wanted(span.prepared.method), tile=BLOCK, window=WINDOW_NBYTES)
+        want = wanted(span.prepared.method)
+        sources = Sources(step, span.stop, space, want, tile=BLOCK, window=2 * WINDOW_NBYTES)  # nothing is hashed
         relative = self._of == "deltas" and step.base is not None
         for _, rows in sources.windows(span.start):
             out = np.empty((-(-rows.shape[1] // BLOCK), len(step.reads), len(step.reads)))

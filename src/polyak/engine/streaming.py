@@ -13,7 +13,7 @@ from .sources import Sources, Tap, Workspace
 from .spans import Span
 from .tiles import Prepared, wanted
 
-WINDOW_NBYTES = 3 * 2**18  # of all sources together, so that they are hashed and merged in the second-level cache
+WINDOW_NBYTES = 3 * 2**19  # of all sources together: about what the second-level cache holds, hashed and merged there
 _MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
 
 

@@ -29,11 +29,66 @@ def inner_products(stack: Any, out: Any) -> None:
 
 @kernel
 def add_products(stack: Any, start: int, stop: int, out: Any) -> None:
-    """Add the inner products over the entries [start, stop), at most TOGETHER, to the upper triangle of `out`."""
-    lanes = scratch(_LANES, np.float64)
-    for a in range(stack.shape[0]):
-        for b in range(a, stack.shape[0]):
-            out[a, b] += _inner_product(stack[a, start:stop], stack[b, start:stop], lanes)
+    """Add the inner products over the entries [start, stop), at most TOGETHER, to the upper triangle of `out`.
+
+    Rows are taken two or three at a time: each number is widened once for all products among them.
+    """
+    lanes, k = scratch(_LANES, np.float64), stack.shape[0]
+    for a in range(0, k, 3):
+        stop_of_few = min(a + 3, k)
+        if stop_of_few - a == 3:
+            _add_six(stack[a, start:stop], stack[a + 1, start:stop], stack[a + 2, start:stop], out[a : a + 3, a:])
+        elif stop_of_few - a == 2:
+            _add_three(stack[a, start:stop], stack[a + 1, start:stop], out[a : a + 2, a:])
+        else:
+            out[a, a] += _inner_product(stack[a, start:stop], stack[a, start:stop], lanes)
+        for one in range(a, stop_of_few):
+            for b in range(stop_of_few, k):
+                out[one, b] += _inner_product(stack[one, start:stop], stack[b, start:stop], lanes)
+
+
+@kernel
+def _add_three(x: Any, y: Any, out: Any) -> None:
+    xx, xy, yy = scratch(_LANES, np.float64), scratch(_LANES, np.float64), scratch(_LANES, np.float64)
+    xx[:] = 0.0
+    xy[:] = 0.0
+    yy[:] = 0.0
+    whole = x.size // _LANES * _LANES
+    for at in range(0, whole, _LANES):
+        left, right = x[at : at + _LANES], y[at : at + _LANES]
+        for i in range(_LANES):
+            a, b = np.float64(left[i]), np.float64(right[i])
+            xx[i] += a * a
+            xy[i] += a * b
+            yy[i] += b * b
+    out[0, 0] += _summed(x[whole:], x[whole:], xx)
+    out[0, 1] += _summed(x[whole:], y[whole:], xy)
+    out[1, 1] += _summed(y[whole:], y[whole:], yy)
+
+
+@kernel
+def _add_six(x: Any, y: Any, z: Any, out: Any) -> None:
+    xx, xy, xz = scratch(_LANES, np.float64), scratch(_LANES, np.float64), scratch(_LANES, np.float64)
+    yy, yz, zz = scratch(_LANES, np.float64), scratch(_LANES, np.float64), scratch(_LANES, np.float64)
+    for i in range(_LANES):
+        xx[i], xy[i], xz[i], yy[i], yz[i], zz[i] = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = x.size // _LANES * _LANES
+    for at in range(0, whole, _LANES):
+        first, second, third = x[at : at + _LANES], y[at : at + _LANES], z[at : at + _LANES]
+        for i in range(_LANES):
+            a, b, c = np.float64(first[i]), np.float64(second[i]), np.float64(third[i])
+            xx[i] += a * a
+            xy[i] += a * b
+            xz[i] += a * c
+            yy[i] += b * b
+            yz[i] += b * c
+            zz[i] += c * c
+    out[0, 0] += _summed(x[whole:], x[whole:], xx)
+    out[0, 1] += _summed(x[whole:], y[whole:], xy)
+    out[0, 2] += _summed(x[whole:], z[whole:], xz)
+    out[1, 1] += _summed(y[whole:], y[whole:], yy)
+    out[1, 2] += _summed(y[whole:], z[whole:], yz)
+    out[2, 2] += _summed(z[whole:], z[whole:], zz)
 
 
 @kernel
@@ -89,8 +144,14 @@ def _inner_product(x: Any, y: Any, lanes: Any) -> Any:
         left, right = x[at : at + _LANES], y[at : at + _LANES]
         for i in range(_LANES):
             lanes[i] += np.float64(left[i]) * np.float64(right[i])
-    for i in range(x.size - whole):
-        lanes[i] += np.float64(x[whole + i]) * np.float64(y[whole + i])
+    return _summed(x[whole:], y[whole:], lanes)
+
+
+@kernel
+def _summed(x: Any, y: Any, lanes: Any) -> Any:
+    """The sum of the lanes, after the products of the last entries, fewer than lanes, have been added to them."""
+    for i in range(x.size):
+        lanes[i] += np.float64(x[i]) * np.float64(y[i])
     half = _LANES // 2
     while half >= 1:
         for i in range(half):

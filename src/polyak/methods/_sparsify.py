@@ -90,7 +90,6 @@ def norm_kept(norms: Array, like: Array) -> Array:
 
 def rescaling(rescale: Rescale, density: Array, norms: Array | None) -> Array:
     """What each model's dropped deltas are multiplied by, shaped like `density`."""
-    xp = array_namespace(density)
     if norms is not None:
         return norm_kept(norms, density)
-    return 1 / density if rescale == "inverse_keep" else xp.ones_like(density)
+    return 1 / density if rescale == "inverse_keep" else array_namespace(density).ones_like(density)

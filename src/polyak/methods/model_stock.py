@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
@@ -50,14 +50,13 @@ def model_stock(
         granularity: What has an angle of its own: each `tensor`, or each `row` (last dimension).
     """
     xp = array_namespace(deltas)
-    return products.spread(_ratio(products.value, clamp), deltas) * xp.mean(deltas, axis=0)
+    return products.spread(_ratio(products.value, clamp, xp), deltas) * xp.mean(deltas, axis=0)
 
 
-def _ratio(products: Array, clamp: bool) -> Array:
-    """The ratio t of each row: (rows,)."""
-    xp = array_namespace(products)
+def _ratio(products: Array, clamp: bool, xp: Any) -> Array:
+    """The ratio t of each row, (rows,), by the functions of a namespace of arrays."""
     k = products.shape[0]
-    cosine = _mean_cosine(products)
+    cosine = _mean_cosine(products, xp)
     if clamp:
         cosine = xp.clip(cosine, 0, 1)
     divisor = 1 + (k - 1) * cosine
@@ -65,12 +64,11 @@ def _ratio(products: Array, clamp: bool) -> Array:
     return xp.where(singular, xp.zeros_like(cosine), k * cosine / xp.where(singular, xp.ones_like(divisor), divisor))
 
 
-def _mean_cosine(products: Array) -> Array:
-    xp = array_namespace(products)
+def _mean_cosine(products: Array, xp: Any) -> Array:
     k = products.shape[0]
     norms = xp.sqrt(xp.stack([products[i, i] for i in range(k)]))
     lengths = norms[:, None] * norms[None, :]
-    both_zero = xp.astype(norms[:, None] + norms[None, :] == 0, products.dtype)
+    both_zero = xp.where(norms[:, None] + norms[None, :] == 0, xp.ones_like(lengths), xp.zeros_like(lengths))
     cosines = xp.where(lengths == 0, both_zero, products / xp.where(lengths == 0, xp.ones_like(lengths), lengths))
     pairs = xp.stack([cosines[a, b] for a in range(k) for b in range(a)])
     return xp.mean(pairs, axis=0)
@@ -78,6 +76,9 @@ def _mean_cosine(products: Array) -> Array:
 
 @model_stock.looped
 def _loop(products: Products, clamp: bool) -> Loop:
+    import numpy as np
+
     from ..kernels.products import mean_by_row
 
-    return Loop(mean_by_row, (_ratio(products.value, clamp), products.row))
+    # NumPy itself: `array_namespace` would import all of NumPy, which takes a tenth of a second.
+    return Loop(mean_by_row, (_ratio(products.value, clamp, np), products.row))

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..methods import FirstPass, Law, Masks, Method, Role
 from ..methods._apply import settings_as_arrays
-from ..methods._passes import Order, Rows, Sum, Top, answer, call, in_rows, moved
+from ..methods._passes import Order, Sum, Top, answer, call, in_rows, moved
 from ..methods._stat import supplied
 from ._asserts import assert_close
 from ._problems import Problem

@@ -35,7 +35,7 @@ def main() -> None:
 def _asked(arguments: Sequence[str]) -> list[str]:
     """The command that is called; all, if none is or there is none of that name: help and errors speak of all."""
     known = commands()
-    return arguments[:1] if arguments and arguments[0] in known else known
+    return list(arguments[:1]) if arguments and arguments[0] in known else known
 
 
 def _with(names: Sequence[str]) -> Any:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..methods._passes import Top, call
+from .boundary import Search, Visit
 from .passes import BLOCK
 from .sources import Workspace
 from .spans import Span
 from .tiles import Prepared, whole_supply
-from .top import TopOverall, _Search, _Visit
+from .top import TopOverall
 
 
 class TopOfWhole(TopOverall):
@@ -29,8 +30,8 @@ class TopOfWhole(TopOverall):
         self._entries: dict[int, int] = {}
         self._is_counted = False
 
-    def _begin(self, count: int, ties: str) -> _Search:
-        search = _Search(count, "bins", ties)
+    def _begin(self, count: int, ties: str) -> Search:
+        search = Search(count, "bins", ties)
         search.use_bins()
         return search
 
@@ -44,7 +45,7 @@ class TopOfWhole(TopOverall):
         found = call(self._request.of, whole_supply(span.prepared, space))
         stack = np.ascontiguousarray(found, np.float32).reshape(len(found), -1)
         self._entries[id(span.prepared)] = stack.shape[1]
-        visits = [_Visit(search) for search in self._searches]
+        visits = [Visit(search) for search in self._searches]
         for begin in range(0, stack.shape[1], BLOCK):
             for visit, row in zip(visits, cycle(stack), strict=False):
                 visit.look(row[begin : begin + BLOCK], begin)

@@ -95,5 +95,5 @@ def _facts(one: Measurement) -> dict[str, Any]:
 def _measurement(file: SafetensorsFile, number: int, said: Mapping[str, Any] | None) -> Measurement | None:
     if said is None:
         return None
-    tensors = {name: file.read(f"{number}/{name}") for name in said["rows"]}
-    return Measurement(**{**said, "tensors": tensors, "notes": tuple(said["notes"])})
+    given: dict[str, Any] = {**said, "notes": tuple(said["notes"])}
+    return Measurement(tensors={name: file.read(f"{number}/{name}") for name in said["rows"]}, **given)

@@ -96,4 +96,7 @@ def _measurement(file: SafetensorsFile, number: int, said: Mapping[str, Any] | N
     if said is None:
         return None
     tensors = {name: file.read(f"{number}/{name}") for name in said["rows"]}
-    return Measurement(**{**said, "tensors": tensors, "notes": tuple(said["notes"])})
+    return Measurement(
+        said["kind"], tensors, said["rows"], said["examples"], said["model"], said["data"], said["facts"],
+        tuple(said["notes"]),
+    )  # fmt: skip

@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="learn_memory.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--work", type=Path, help="folder for models (default: the system's)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of results (default: %(default)s)")
+    parser.add_argument("--only", default="", help="measure works whose names hold this; other results are kept")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -42,10 +43,19 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.work) as scratch:
         _write_models(Path(scratch))
-        rows = [{"work": w, "experts": n, "bytes": _apart(w, n, scratch)} for w in WORKS for n in COUNTS]
+        works = [work for work in WORKS if options.only in work]
+        new = [{"work": w, "experts": n, "bytes": _apart(w, n, scratch)} for w in works for n in COUNTS]
+    rows = _kept(options.results, works) + new
+    rows.sort(key=lambda row: (WORKS.index(row["work"]), row["experts"]))
     about = {"machine": machine(HERE), "model_bytes": 4 * sum(m * n for m, n in SHAPES.values()), "rows": rows}
     print(json.dumps(about, indent=2))
     options.results.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _kept(results: Path, works: list[str]) -> list[dict[str, Any]]:
+    """What was measured of other works."""
+    found = json.loads(results.read_text(encoding="utf-8"))["rows"] if results.exists() else []
+    return [row for row in found if row["work"] in WORKS and row["work"] not in works]
 
 
 def _apart(work: str, count: int, folder: str) -> int:

@@ -95,5 +95,8 @@ def _facts(one: Measurement) -> dict[str, Any]:
 def _measurement(file: SafetensorsFile, number: int, said: Mapping[str, Any] | None) -> Measurement | None:
     if said is None:
         return None
-    given: dict[str, Any] = {**said, "notes": tuple(said["notes"])}
-    return Measurement(tensors={name: file.read(f"{number}/{name}") for name in said["rows"]}, **given)
+    tensors = {name: file.read(f"{number}/{name}") for name in said["rows"]}
+    return Measurement(
+        said["kind"], tensors, said["rows"], said["examples"], said["model"], said["data"], said["facts"],
+        tuple(said["notes"]),
+    )  # fmt: skip

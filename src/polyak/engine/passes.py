@@ -22,7 +22,7 @@ from .spans import Span, pieces, tiles
 from .streaming import WINDOW_NBYTES
 from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
 
-LONG = 2**20  # entries of a row from which on its largest are searched without holding it
+LONG = 2**20  # entries of a row from which on it is not held whole, if it is alone
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
 
 
@@ -79,7 +79,7 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
             return TopOfWhole(cast("Sequence[Top]", requests), members)
         case Top():
             return TopOverall(cast("Sequence[Top]", requests), members)
-        case Gram(scope="row"):
+        case Gram(scope="row") if not _is_one_long_row(members[0]):
             return GramByRow(request, members)
         case Gram(scope="column") if len(members[0].step.out.shape) > 1:
             return GramByColumn(request, members)
@@ -92,7 +92,7 @@ def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answe
 
 
 def _is_one_long_row(prepared: Prepared) -> bool:
-    """Whether a tensor is a single row that is too long to be held whole: it is searched as a tensor then."""
+    """Whether a tensor is a single row that is too long to be held whole: it is looked at as a tensor then."""
     return prepared.step.out.numel == row_length(prepared) > LONG
 
 

@@ -200,6 +200,9 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
 def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
     xp = array_namespace(stack)
     k, size = stack.shape[0], _row_length(stack.shape[1:], request.scope)
+    if not size:
+        nothing = [[math.inf]] * len(request.counts(size, known))
+        return Cut(xp.asarray(nothing, dtype=stack.dtype), -xp.ones((len(nothing), 1), dtype=xp.int64), 1)
     rows = xp.reshape(xp.abs(stack), (k, -1, size))
     order = xp.argsort(-rows, axis=2)  # stable, so equals stay in the order of their index
     offset = size * xp.arange(rows.shape[1], dtype=xp.int64, **_device(stack))

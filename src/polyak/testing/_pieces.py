@@ -11,7 +11,7 @@ import numpy as np
 
 from ..methods import FirstPass, Law, Masks, Method, Role
 from ..methods._apply import settings_as_arrays
-from ..methods._passes import Order, Sum, Top, answer, call, in_rows, moved
+from ..methods._passes import Order, Rows, Sum, Top, answer, call, in_rows, moved
 from ..methods._stat import supplied
 from ._asserts import assert_close
 from ._problems import Problem
@@ -90,7 +90,8 @@ class Answered:
                 assert_close(total, self.supply[name], f"the fused sum {name!r} is not its term's")
 
     def _assert_sums_of_rows_agree(self, name: str, fused: Any, cuts: Sequence[int]) -> None:
-        wanted: Any = self.supply[name]
+        wanted = self.supply[name]
+        assert isinstance(wanted, Rows)
         ends = sorted({-(-cut // wanted.row) * wanted.row for cut in cuts})
         tiles = [self.tile(a, b, None) for a, b in pairwise(ends)]
         sums = [call(fused, tile | in_rows(tile, wanted.row)) for tile in tiles]

@@ -1,0 +1,41 @@
+"""A tensor that is one row is not held whole, and merges to the same as if it were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import polyak
+from polyak.engine import passes
+
+WORKS = [
+    ("breadcrumbs", {"granularity": "row"}),
+    ("breadcrumbs_ties", {"granularity": "row"}),
+    ("model_stock", {"granularity": "row"}),
+    ("nuslerp", {"flatten": False}),
+]
+
+
+@pytest.mark.parametrize(("method", "settings"), WORKS)
+@pytest.mark.parametrize("shape", [(1, 3000), (3000,)])
+def test_one_long_row_is_merged_like_a_short_one(method, settings, shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    base, *models = ({"w": rng.integers(-9, 9, shape).astype(np.float32)} for _ in range(3))  # many are equal
+    wanted = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
+    held: list[type] = []
+    monkeypatch.setattr(passes, "LONG", 100)
+    monkeypatch.setattr(passes, "answering", _noting(passes.answering, held))
+    monkeypatch.setattr("polyak.engine.groups.answering", passes.answering)
+    found = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    assert {one.__name__ for one in held} <= {"TopOverall", "GramOverall"}
+    assert held
+
+
+def _noting(answering, held):
+    def noted(*args):
+        found = answering(*args)
+        held.append(type(found))
+        return found
+
+    return noted

@@ -115,6 +115,16 @@ def test_the_boundary_of_a_row_is_that_of_a_stable_sort_whatever_is_guessed(
         np.testing.assert_array_equal(last[which], 128 + 64 * np.arange(30) + at)
 
 
+def test_the_boundary_is_found_among_numbers_with_nothing_between_them():
+    steps = np.random.default_rng(0).integers(0, 3, (1, 20, 64)).astype(np.uint32)
+    rows = (steps + np.float32(1).view(np.uint32)).view(np.float32)
+    for count in (1, 20, 40, 63):
+        value, last = cuts_of(rows, np.array([[count]]), (np.inf, np.inf))
+        order = np.argsort(-rows, axis=2, kind="stable")[:, :, count - 1]
+        np.testing.assert_array_equal(value[0], np.take_along_axis(rows, order[:, :, None], axis=2)[:, :, 0])
+        np.testing.assert_array_equal(last[0], 128 + 64 * np.arange(20) + order)
+
+
 def test_the_boundary_of_nothing_is_infinite_and_that_of_everything_below_zero():
     rows = np.ones((2, 3, 3000), np.float32)
     value, last = cuts_of(rows, np.array([[0, 2999], [3000, 1]]), (np.inf, np.inf))

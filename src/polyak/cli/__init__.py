@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _asked(arguments: Sequence[str]) -> list[str]:
+def _asked(arguments: Sequence[str]) -> Sequence[str]:
     """The command that is called; all, if none is or there is none of that name: help and errors speak of all."""
     known = commands()
     return list(arguments[:1]) if arguments and arguments[0] in known else known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -126,3 +128,11 @@ def test_the_default_settings_are_allowed(method: Method):
     k = high or max(low, 3)
     assert set(method.bind(testing.uneven(method, k), k)) == set(method.settings)
     assert all(setting.problem_with(setting.default) is None for setting in method.settings.values())
+
+
+def test_the_order_of_methods_is_that_of_their_names_whatever_was_asked_for_first() -> None:
+    code = (
+        "import sys; from polyak.methods import load_all, registry, resolve; resolve('ties');"
+        "assert 'polyak.methods.slerp' not in sys.modules; load_all(); assert list(registry) == sorted(registry)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

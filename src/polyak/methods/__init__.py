@@ -57,15 +57,21 @@ def resolve(name: str) -> Method:
 
 @cache
 def load_all() -> None:
-    """Import every built-in method, then every installed plugin (entry points of the group `polyak.methods`)."""
+    """Import every built-in method, then every installed plugin (entry points of the group `polyak.methods`).
+
+    The registry then has them in the order of their names, whatever was asked for before.
+    """
     from importlib.metadata import entry_points
 
     for name in _built_in():
         importlib.import_module(f"{__name__}.{name}")
     for entry in entry_points(group="polyak.methods"):
         entry.load()
+    found = sorted(registry.items())
+    registry.clear()
+    registry.update(found)
 
 
 @cache
-def _built_in() -> frozenset[str]:
-    return frozenset(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
+def _built_in() -> tuple[str, ...]:
+    return tuple(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))

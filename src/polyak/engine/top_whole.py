@@ -25,6 +25,7 @@ class TopOfWhole(TopOverall):
     """The largest entries of each model, of requests that keep all equals of a boundary."""
 
     def __init__(self, requests: Sequence[Top], members: Sequence[Prepared]) -> None:
+        assert all(request.ties == "all" for request in requests)  # the first of some equals would be of one tensor
         super().__init__(requests, members)
         self._requests = requests
         self._entries: dict[int, int] = {}

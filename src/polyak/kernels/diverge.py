@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import inlined, kernel, scratch
+from ._lanes import total
 
 CHUNK = 8192  # exponentials of a model and of the base that stay in the second-level cache
 _LANES = 128  # entries that are summed apart
@@ -85,7 +86,7 @@ def _powers(row: Any, least: Any, most: Any, out: Any, lanes: Any) -> Any:
                 powers[i] = _exp(np.float64(part[i]) - most)
         for i in range(part.size):
             lanes[i] += powers[i]
-    return _sum(lanes)
+    return total(lanes)
 
 
 @kernel
@@ -107,17 +108,7 @@ def _terms(model: Any, base: Any, share: Any, share_of_base: Any, smoothing: Any
         else:
             for i in range(p.size):
                 lanes[i] += p[i] * _log(p[i] / q[i])
-    return _sum(lanes)
-
-
-@inlined
-def _sum(lanes: Any) -> Any:
-    half = _LANES // 2
-    while half >= 1:
-        for i in range(half):
-            lanes[i] += lanes[half + i]
-        half //= 2
-    return lanes[0]
+    return total(lanes)
 
 
 @inlined

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import inlined, kernel, scratch
+from ._lanes import total
 
 _BLOCK = 1024
 _LANES = 128  # entries that are summed apart
@@ -30,12 +31,7 @@ def masked_magnitudes(stack: Any, unified: Any, sums: Any) -> None:
             for i in range(merged.size):
                 agrees = np.uint8((row[i] > zero) & (merged[i] > zero)) | np.uint8((row[i] < zero) & (merged[i] < zero))
                 lanes[i] += np.float64(abs(merged[i]) if agrees != 0 else zero)
-        half = _LANES // 2
-        while half >= 1:
-            for i in range(half):
-                lanes[i] += lanes[half + i]
-            half //= 2
-        sums[model] = lanes[0]
+        sums[model] = total(lanes)
 
 
 @inlined

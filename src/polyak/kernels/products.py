@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import kernel, scratch
+from ._lanes import total
 
 _BLOCK = 1024
 _LANES = 128
@@ -152,12 +153,7 @@ def _summed(x: Any, y: Any, lanes: Any) -> Any:
     """The sum of the lanes, after the products of the last entries, fewer than lanes, have been added to them."""
     for i in range(x.size):
         lanes[i] += np.float64(x[i]) * np.float64(y[i])
-    half = _LANES // 2
-    while half >= 1:
-        for i in range(half):
-            lanes[i] += lanes[half + i]
-        half //= 2
-    return lanes[0]
+    return total(lanes)
 
 
 @kernel

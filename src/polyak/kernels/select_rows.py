@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import inlined, kernel, scratch
+from ._lanes import total
 from .select import MAGNITUDE, float_of, magnitude_of
 
 _PART = 1024  # entries that are marked together
@@ -172,12 +173,7 @@ def _sum(row: Any, lanes: Any) -> Any:
         part = row[begin : begin + LANES]
         for i in range(part.size):
             sums[i] += abs(part[i])
-    half = LANES // 2
-    while half >= 1:
-        for i in range(half):
-            sums[i] += sums[half + i]
-        half //= 2
-    return np.float64(sums[0])
+    return np.float64(total(sums))
 
 
 @kernel

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import kernel, scratch
+from ._lanes import total
 from .philox import TOGETHER, Stream, uniform
 
 _LANES = 128  # entries that are summed apart
@@ -123,12 +124,7 @@ def magnitudes(stack: Any, out: Any) -> None:
             part = stack[model, begin : begin + _LANES]
             for i in range(part.size):
                 lanes[i] += np.float64(abs(part[i]))
-        half = _LANES // 2
-        while half >= 1:
-            for i in range(half):
-                lanes[i] += lanes[half + i]
-            half //= 2
-        out[model] = lanes[0]
+        out[model] = total(lanes)
 
 
 def before_and_after(stack: Any, change: Callable[[], object]) -> Any:

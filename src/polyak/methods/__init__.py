@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import cache
-
-from ..errors import UnknownMethod
 from ._declare import method as method
 from ._masks import Masks as Masks
 from ._method import Loop as Loop
 from ._method import Method as Method
-from ._method import registry as registry
 from ._passes import Array as Array
 from ._passes import Cut as Cut
 from ._passes import Gram as Gram
@@ -20,6 +14,9 @@ from ._passes import Products as Products
 from ._passes import Rows as Rows
 from ._passes import Sum as Sum
 from ._passes import Top as Top
+from ._registry import load_all as load_all
+from ._registry import registry as registry
+from ._registry import resolve as resolve
 from ._setting import Setting as Setting
 from ._signature import REQUIRED as REQUIRED
 from ._signature import Base as Base
@@ -38,40 +35,3 @@ from ._signature import PerModel as PerModel
 from ._signature import Role as Role
 from ._signature import Tensors as Tensors
 from ._stat import Stat as Stat
-
-
-def resolve(name: str) -> Method:
-    """Look a method up by name; of the built-in ones, those alone are imported that have been asked for.
-
-    Raises:
-        UnknownMethod: there is none, with the name that was probably meant.
-    """
-    if name in _built_in():
-        importlib.import_module(f"{__name__}.{name}")
-    if name not in registry:
-        load_all()  # a file may declare several, plugins any
-    if name not in registry:
-        raise UnknownMethod(name, registry)
-    return registry[name]
-
-
-@cache
-def load_all() -> None:
-    """Import every built-in method, then every installed plugin (entry points of the group `polyak.methods`).
-
-    The registry then has them in the order of their names, whatever was asked for before.
-    """
-    from importlib.metadata import entry_points
-
-    for name in _built_in():
-        importlib.import_module(f"{__name__}.{name}")
-    for entry in entry_points(group="polyak.methods"):
-        entry.load()
-    found = sorted(registry.items())
-    registry.clear()
-    registry.update(found)
-
-
-@cache
-def _built_in() -> tuple[str, ...]:
-    return tuple(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from ..errors import DeclarationError
-from ._method import Method, Workspace, registry
+from ._method import Method, Workspace
 from ._passes import Array
+from ._registry import registry
 from ._setting import Setting
 from ._signature import FirstPass, In, Law, PerModel, Role
 from ._stat import Stat

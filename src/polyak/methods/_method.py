@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 from ..errors import DeclarationError, SettingError, suggestion
 from ._masks import Masks
 from ._passes import Array, call, parameters
+from ._registry import resolve
 from ._setting import Setting
 from ._signature import REQUIRED, FirstPass, Law, Role
 from ._stat import Stat
@@ -197,8 +198,6 @@ class Method:
         """Who merges a tensor, this method or the one that it leaves it to; and that one's bound settings."""
         for choice in self._choices:
             if (left := call(choice, {**bound, "name": name, "shape": shape, "k": k})) is not None:
-                from . import resolve
-
                 other = resolve(left[0])
                 return other, other.bind(left[1], k)
         return self, bound
@@ -284,6 +283,3 @@ def _count(low: int, high: int | None) -> str:
     if high is None:
         return f"{low} or more models"
     return f"exactly {low} model{'s' * (low != 1)}" if low == high else f"{low} to {high} models"
-
-
-registry: dict[str, Method] = {}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _bench import FILE, Bench
+from _bench import FILE, Bench, Recipe
 from _process import Failed, run
 from _results import say, write_json
-from _rows import ROWS, Row
 
 COMMAND = '"$TOOL" "$RECIPE" "$OUT" && sync "$OUT"/*.safetensors'
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
@@ -35,9 +34,8 @@ class Mergekit:
         ask = "from importlib.metadata import version; print(version('mergekit'))"
         self.version = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
 
-    def seconds(self, row: Row, bench: Bench) -> float:
-        """One run with its inputs in the page cache, output synced."""
-        asked = _recipe(row, bench)
+    def seconds(self, asked: Recipe, bench: Bench) -> float:
+        """One run of a recipe of its own, with its inputs in the page cache, output synced."""
         recipe, out = bench.written(asked), bench.scratch / "theirs"
         run(["sh", "-c", 'cat "$@" > /dev/null', "sh", *_inputs(asked)])
         env = {**ENVIRONMENT, "TOOL": str(self._tool), "RECIPE": str(recipe), "OUT": str(out)}
@@ -49,9 +47,9 @@ class Mergekit:
 
 
 def measure(
-    mergekit: Mergekit, bench: Bench, path: Path, machine: Mapping[str, str], wanted: Callable[[str], object]
+    mergekit: Mergekit, bench: Bench, path: Path, machine: Mapping[str, str], works: Iterable[tuple[str, Recipe]]
 ) -> int:
-    """Measure the rows whose name is wanted, and keep them in a file.
+    """Measure works, each a name and a recipe of mergekit's, and keep their times in a file.
 
     Returns:
         How many failed.
@@ -60,10 +58,9 @@ def measure(
     same = kept.get("machine") == machine and kept.get("version") == mergekit.version
     found = kept if same else {"machine": machine, "version": mergekit.version, "seconds": {}}
     failed = 0
-    for row in (row for row in ROWS if row.mergekit is not None and wanted(row.name(bench))):
-        name = row.name(bench)
+    for name, asked in works:
         try:
-            found["seconds"][name] = seconds = mergekit.seconds(row, bench)
+            found["seconds"][name] = seconds = mergekit.seconds(asked, bench)
         except (Failed, OSError) as error:
             failed += 1
             say(name, f"not measured: {error}")
@@ -73,15 +70,14 @@ def measure(
     return failed
 
 
-def _recipe(row: Row, bench: Bench) -> dict[str, Any]:
-    inputs = bench.family(bench.shape)
-    base, experts = inputs[0], inputs[1 : 1 + row.models]
-    slerp = row.method == "slerp"  # there, mergekit calls the first model the base
+def recipe_for(mergekit: Mapping[str, Any], experts: Sequence[Path], base: Path | None) -> Recipe:
+    """A recipe of mergekit's in which all models count alike."""
+    first = mergekit["merge_method"] == "slerp"  # there, mergekit calls the first model the base
     return {
         "models": [{"model": str(path), "parameters": {"weight": 1.0}} for path in experts],
-        **({"base_model": str(experts[0] if slerp else base)} if row.base or slerp else {}),
+        **({"base_model": str(experts[0] if first else base)} if base or first else {}),
         "dtype": "bfloat16",
-        **(row.mergekit or {}),
+        **mergekit,
     }
 
 

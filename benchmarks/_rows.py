@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from _bench import Bench, Recipe, recipe_of
+from _mergekit import recipe_for as mergekit_recipe
 from _process import Run, seconds_of
 from _results import Line, Measured
 
@@ -61,6 +62,14 @@ def lines(bench: Bench) -> Iterator[Line]:
     """What there is to measure."""
     for row in ROWS:
         yield Line("rows", row.name(bench), lambda row=row: _measured(row, bench))
+
+
+def theirs(bench: Bench) -> Iterator[tuple[str, Recipe]]:
+    """The names of the rows that mergekit can make, with its recipes."""
+    base, *experts = bench.family(bench.shape)
+    for row in ROWS:
+        if row.mergekit is not None:
+            yield row.name(bench), mergekit_recipe(row.mergekit, experts[: row.models], base if row.base else None)
 
 
 def _measured(row: Row, bench: Bench) -> Measured:

@@ -11,6 +11,7 @@ import time
 BEGAN = (time.perf_counter(), time.thread_time())
 
 import argparse  # noqa: E402  what was imported so far belongs to starting Python
+import json  # noqa: E402
 import shutil  # noqa: E402
 import tempfile  # noqa: E402
 import threading  # noqa: E402
@@ -19,6 +20,8 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from _bench import HERE, Bench, recipe_of  # noqa: E402
+from _machine import machine  # noqa: E402
+from _results import write_json  # noqa: E402
 from _rows import ROWS  # noqa: E402
 
 
@@ -64,6 +67,16 @@ def main() -> None:
         for warm in (True, False):  # once, so that inputs are in the page cache and kernels compiled
             seconds = _merge(recipe, Path(scratch) / "out", None if warm else timers)
     _tell(timers, seconds)
+    if options.keep:
+        _keep(options.keep, options.recipe.stem if options.recipe else options.method, timers, seconds, options)
+
+
+def _keep(path: Path, name: str, timers: Timers, seconds: float, options: argparse.Namespace) -> None:
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"merges": {}}
+    parts = {part: {"wall": timers.wall[part], "cpu": timers.cpu[part]} for part in sorted(timers.wall)}
+    found |= {"machine": machine(options.work), "shape": options.shape}
+    found["merges"][name] = {"seconds": seconds, "parts": parts}
+    write_json(path, found)
 
 
 def _merge(recipe: Path, out: Path, timers: Timers | None) -> float:
@@ -130,6 +143,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--method", default="linear", choices=list(dict.fromkeys(row.method for row in ROWS)))
     parser.add_argument("--shape", default="500M", help="of the models: 500M (default), 60M, 3B, tiny")
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="add it to a file of profiles: profile.json here")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     return options

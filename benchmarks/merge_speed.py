@@ -68,7 +68,8 @@ def _measure(options: argparse.Namespace, scratch: Path) -> int:
     if os.getloadavg()[0] > QUIET:
         print(f"warning: other work is running (load average {os.getloadavg()[0]:.2g})", file=sys.stderr)
     if options.mergekit:
-        failed = measure(Mergekit(options.mergekit), bench, mergekit_file(options.results), here, wanted)
+        theirs = (work for work in _rows.theirs(bench) if wanted(work[0]))
+        failed = measure(Mergekit(options.mergekit), bench, mergekit_file(options.results), here, theirs)
         refresh(options.results)
         return failed
     results = Results(options.results, here, afresh=not options.only)

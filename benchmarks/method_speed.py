@@ -11,15 +11,20 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from _bench import FILE, HERE, Bench, Recipe, recipe_of
 from _machine import machine
+from _mergekit import Mergekit, measure
+from _mergekit import recipe_for as mergekit_recipe
 from _process import Failed, seconds_of
-from _results import Line, Measured, Results
+from _results import NONE, Line, Measured, Results, mergekit_file, refresh
 
-SHAPE = "500M"
+SHAPE, SMALL = "500M", "60M"
 MODELS = 3
 STREAMING, RANKING = 4, 10  # times the limit that a method may take: in tiles of entries, and of whole rows
 
@@ -57,18 +62,28 @@ VARIANTS = [
 def main() -> None:
     options = _options(sys.argv[1:])
     options.work.mkdir(parents=True, exist_ok=True)
-    wanted = re.compile(options.only, re.IGNORECASE).search
     with tempfile.TemporaryDirectory(dir=options.work, prefix="run-") as scratch:
-        bench = Bench(options.work.resolve(), Path(scratch).resolve(), options.runs, options.shape, options.shape)
+        bench = Bench(options.work.resolve(), Path(scratch).resolve(), options.runs, options.shape, SMALL)
         try:
-            results = Results(options.json, machine(options.work), afresh=not (options.only or options.resume))
-            results.ran(f"python benchmarks/method_speed.py --shape {options.shape} --runs {options.runs}")
-            lines = (_line(bench, work) for work in works() if wanted(work.name))
-            failed = results.measure(line for line in lines if not (options.resume and results.has(line)))
+            failed = _measure(options, bench)
         except Failed as error:
             sys.exit(f"error: {error}")
     if failed:
         sys.exit(f"{failed} could not be measured")
+
+
+def _measure(options: argparse.Namespace, bench: Bench) -> int:
+    wanted = re.compile(options.only, re.IGNORECASE).search
+    asked = [work for work in works() if wanted(work.name)]
+    if options.mergekit:
+        theirs = ((_name(work, bench), recipe) for work in asked if (recipe := _theirs(work, bench)))
+        failed = measure(Mergekit(options.mergekit), bench, mergekit_file(options.json), machine(bench.work), theirs)
+        refresh(options.json)
+        return failed
+    results = Results(options.json, machine(bench.work), afresh=not (options.only or options.resume))
+    results.ran(f"python benchmarks/method_speed.py --shape {options.shape} --runs {options.runs}")
+    lines = (Line("rows", _name(work, bench), partial(_measured, bench, work)) for work in asked)
+    return results.measure(line for line in lines if not (options.resume and results.has(line)))
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -78,6 +93,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="keep what an interrupted run measured, do the rest")
     parser.add_argument("--shape", default=SHAPE, help="of the models: 500M (default), 60M, 3B, tiny")
     parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
+    parser.add_argument("--mergekit", type=Path, metavar="PYTHON_BIN", help="measure that interpreter's mergekit")
     parser.add_argument("--json", type=Path, help="file of results (default: methods.json here, if 500M)")
     options = parser.parse_args(arguments)
     if options.runs < 1:
@@ -87,50 +103,92 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def works() -> Iterator[Work]:
-    """Every method as it is by default, and some variants."""
+    """Every method that needs no data, as it is by default, and some variants."""
     from polyak import methods
 
     methods.load_all()
-    for name in sorted(methods.registry):
-        yield Work(name)
+    for name, method in sorted(methods.registry.items()):
+        yield from [] if method.statistics else [Work(name)]
         yield from (variant for variant in VARIANTS if variant.method == name)
+
+
+def _shape(work: Work, bench: Bench) -> str:
+    """Decompositions of large matrices take minutes: `spectral_speed.py` compares those."""
+    return bench.small if _target(work) is None else bench.shape
+
+
+def _target(work: Work) -> int | None:
+    from polyak.methods import Law, resolve
+
+    laws = resolve(work.method).laws
+    return STREAMING if Law.ELEMENTWISE in laws else RANKING if Law.ROWS in laws else None
+
+
+def _name(work: Work, bench: Bench) -> str:
+    return f"{work.name}, {_shape(work, bench)}"
 
 
 def recipe_for(work: Work, bench: Bench) -> Recipe:
     """Three models, or as many as the method takes, and the base where it looks at one."""
+    return recipe_of(work.method, *_inputs(work, bench), **work.settings)
+
+
+def _inputs(work: Work, bench: Bench) -> tuple[list[Path], Path | None]:
     from polyak.methods import resolve
 
     method = resolve(work.method)
-    base, *experts = bench.family(bench.shape)
-    models = experts[: method.models[1] or MODELS]
-    return recipe_of(work.method, models, base if method.uses_base else None, **work.settings)
+    base, *experts = bench.family(_shape(work, bench))
+    return experts[: method.models[1] or MODELS], base if method.uses_base else None
 
 
-def _line(bench: Bench, work: Work) -> Line:
-    return Line("rows", f"{work.name}, {bench.shape}", lambda: _measured(bench, work))
+def _theirs(work: Work, bench: Bench) -> Recipe | None:
+    """mergekit's recipe for the same work, as far as it has such settings."""
+    from polyak.methods import resolve
+    from polyak.recipe._mergekit_methods import TRANSLATIONS
+
+    if work.method not in TRANSLATIONS:
+        return None
+    declared = resolve(work.method).settings
+    said = {name: work.settings.get(name, setting.default) for name, setting in declared.items()}
+    parameters = {
+        one.name: value
+        for one in TRANSLATIONS[work.method].parameters
+        if one.setting in said and one.setting != "weight" and (value := _spoken(one, said[one.setting])) is not None
+    }
+    return mergekit_recipe({"merge_method": work.method, "parameters": parameters}, *_inputs(work, bench))
+
+
+def _spoken(parameter: Any, value: object) -> object:
+    """What mergekit says for one of polyak's values; None where it cannot."""
+    from polyak.errors import PolyakError
+    from polyak.recipe._reader import Place
+
+    for said in (value, True, False):
+        with suppress(PolyakError):
+            if parameter.read(said, Place("benchmark", "")) == value:
+                return said
+    return None
 
 
 def _measured(bench: Bench, work: Work) -> Measured:
-    from polyak.methods import Law, resolve
-
-    recipe = recipe_for(work, bench)
+    recipe, target = recipe_for(work, bench), _target(work)
     limit, ours = bench.compare(recipe)
     ratio = seconds_of(ours) / seconds_of(limit)
     entries = (Path(recipe["models"][0]) / FILE).stat().st_size / 2  # bfloat16
-    target = STREAMING if Law.ELEMENTWISE in resolve(work.method).laws else RANKING
     entry = {
         "limit_s": _rounded(seconds_of(limit)),
         "ours_s": _rounded(seconds_of(ours)),
         "ratio": _rounded(ratio),
-        "target": str(target),
+        "target": NONE if target is None else str(target),
         "inputs": len(recipe["models"]) + ("base" in recipe),
         "ns_per_parameter": _rounded(1e9 * seconds_of(ours) / entries),
         "cpu_ns_per_parameter": _rounded(1e9 * min(one.cpu_seconds for one in ours) / entries),
+        "parameters": int(entries),
         "limit_runs_s": [_rounded(one.seconds) for one in limit],
         "ours_runs_s": [_rounded(one.seconds) for one in ours],
     }
     said = f"{entry['ns_per_parameter']:.3g} ns a parameter, {ratio:.2f} times the limit"
-    return Measured(said, f"{target} times", ratio <= target, entry)
+    return Measured(said, NONE if target is None else f"{target} times", target is None or ratio <= target, entry)
 
 
 def _rounded(number: float) -> float:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from polyak import methods
 from polyak.methods import REQUIRED, Law, Method, Setting
@@ -34,8 +35,34 @@ def methods_compared() -> str:
     """What each method needs and costs, and who else has it."""
     speeds = _speeds()
     head = ["method", "also in", "base", "models", "needs", "reads", *(["ns a parameter"] if speeds else []), "laws"]
-    rows = (_compared(method, speeds) for method in _by_name())
-    return f"{table(head, rows)}\n\n{_about_speeds()}"
+    return table(head, (_compared(method, speeds) for method in _by_name()))
+
+
+def methods_speeds() -> str:
+    """What each method and some variants cost beside the limit of the machine and mergekit, or how to measure it."""
+    if not SPEEDS.exists():
+        return (
+            "No times are kept in this checkout yet: `python benchmarks/method_speed.py` measures them, and `make fix` "
+            "writes them here."
+        )
+    found = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
+    head = ["method, shape", "limit", "polyak", "ratio", "target", "ns", "ns of CPU time", "mergekit 0.1.5"]
+    rows = sorted(found["rows"], key=lambda row: row["work"])
+    return (
+        f"Measured with `{found['commands']}` ({machine}): three models, or as many as the method takes, and the base "
+        "where it looks at one. Nanoseconds are for each parameter of the result. mergekit does the same with its own "
+        f"settings where it lacks one of ours, once.\n\n{table(head, map(_speed, rows))}"
+    )
+
+
+def _speed(row: Mapping[str, Any]) -> list[str]:
+    theirs = row.get("mergekit_s")
+    return [
+        row["work"], f"{row['limit_s']:.3g} s", f"{row['ours_s']:.3g} s", f"{row['ratio']:.2f}", row["target"],
+        f"{row['ns_per_parameter']:.3g}", f"{row['cpu_ns_per_parameter']:.3g}",
+        NONE if theirs is None else f"{theirs:.3g} s",
+    ]  # fmt: skip
 
 
 def methods_settings() -> str:
@@ -89,20 +116,8 @@ def _speeds() -> dict[str, str]:
     for row in rows:
         name, _, variant = row["work"].partition(", ")
         if ", " not in variant:  # what stands between is a setting
-            cpu = f"; {row['cpu_ns_per_parameter']:.3g} CPU" if "cpu_ns_per_parameter" in row else ""
-            spoken[name] = f"{row['ns_per_parameter']:.3g}{cpu}"
+            spoken[name] = f"{row['ns_per_parameter']:.3g}"
     return spoken
-
-
-def _about_speeds() -> str:
-    if not SPEEDS.exists():
-        return (
-            "No times are kept in this checkout yet: `python benchmarks/method_speed.py` measures them, in hours, and "
-            "`make fix` writes a column of them here."
-        )
-    found = json.loads(SPEEDS.read_text(encoding="utf-8"))
-    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
-    return f"Nanoseconds for each parameter of the result, measured with `{found['commands']}` ({machine})."
 
 
 def _settings(method: Method) -> str:

@@ -13,6 +13,7 @@ from _methods import NONE, ROOT, table
 SUITE_ADAPTERS = ROOT / "benchmarks" / "suite_adapters.json"
 SUITE_TEXT = ROOT / "benchmarks" / "suite_text.json"
 LEARN_MEMORY = ROOT / "benchmarks" / "learn_memory.json"
+PROFILE = ROOT / "benchmarks" / "profile.json"
 
 
 def suite_adapters() -> str:
@@ -93,6 +94,30 @@ def memory_of_learning() -> str:
         f"{found['model_bytes'] / 1e6:.0f} MB in float32; the last two columns are how many times as much "
         f"FusionBench's AdaMerging takes. {command}: {machine}.\n\n{table(head, rows)}"
     )
+
+
+def profile_of_merges() -> str:
+    """What each part of some merges takes, or how to measure it."""
+    command = "`python benchmarks/merge_profile.py --keep benchmarks/profile.json --method METHOD`"
+    if not PROFILE.exists():
+        return f"No profiles are kept in this checkout yet: {command} makes one."
+    found = json.loads(PROFILE.read_text(encoding="utf-8"))
+    merges = found["merges"]
+    parts = sorted({part for merge in merges.values() for part in merge["parts"]})
+    rows = [[part, *(_seconds(merge["parts"].get(part)) for merge in merges.values())] for part in parts]
+    total = [f"{sum(one['cpu'] for one in merge['parts'].values()):.2f}" for merge in merges.values()]
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    return (
+        "Seconds of CPU time over all threads, and in brackets of wall time where that is another; "
+        f"{found['shape']}, by {command}: {machine}.\n\n{table(['part', *merges], [*rows, ['all CPU time', *total]])}"
+    )
+
+
+def _seconds(part: Mapping[str, float] | None) -> str:
+    if part is None:
+        return NONE
+    cpu, wall = f"{part['cpu']:.2f}", f"{part['wall']:.2f}"
+    return cpu if cpu == wall else f"{cpu} ({wall})"
 
 
 def _module(path: Path) -> Any:

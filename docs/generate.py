@@ -12,8 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from _methods import NONE, ROOT, methods_compared, methods_departures, methods_settings, methods_table, table
-from _suites import memory_of_learning, suite_adapters, suite_of_texts
+from _methods import (
+    NONE,
+    ROOT,
+    methods_compared,
+    methods_departures,
+    methods_settings,
+    methods_speeds,
+    methods_table,
+    table,
+)
+from _suites import memory_of_learning, profile_of_merges, suite_adapters, suite_of_texts
 
 from polyak import errors, methods, recipe
 
@@ -223,8 +232,10 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "methods compared": methods_compared,
         "settings of methods": methods_settings,
         "departures of methods": methods_departures,
+        "speed of methods": methods_speeds,
         "speed of decompositions": spectral_benchmark,
     },
+    "docs/how-it-works.md": {"profile": profile_of_merges},
     "docs/learning.md": {"memory of learning": memory_of_learning},
     "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},
     "docs/recipes.md": {

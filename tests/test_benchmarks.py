@@ -128,12 +128,34 @@ def test_every_method_is_measured_with_as_many_models_as_it_takes(monkeypatch, t
     monkeypatch.setattr(type(bench), "family", lambda self, shape: [Path(n) for n in ("base", "a", "b", "c")])
     speed = imported("method_speed", monkeypatch)
     recipes = [speed.recipe_for(work, bench) for work in speed.works()]
-    assert {recipe["method"] for recipe in recipes} == set(methods.registry)
+    free = {name for name, method in methods.registry.items() if not method.statistics}
+    assert {recipe["method"] for recipe in recipes} == free
     for recipe in recipes:
         method = methods.resolve(recipe["method"])
         method.check_count(len(recipe["models"]))
         assert set(method.bind(recipe["settings"], len(recipe["models"]))) == set(method.settings)
         assert ("base" in recipe) is method.uses_base
+
+
+def test_mergekit_is_asked_for_the_same_settings_where_it_has_them(monkeypatch, tmp_path):
+    bench = imported("_bench", monkeypatch).Bench(tmp_path, tmp_path, 1, "tiny", "tiny")
+    monkeypatch.setattr(type(bench), "family", lambda self, shape: [Path(n) for n in ("base", "a", "b", "c")])
+    speed = imported("method_speed", monkeypatch)
+    asked = {work.name: speed._theirs(work, bench) for work in speed.works()}
+    assert asked["della, rescale \"l1\""]["parameters"] == {
+        "lambda": 1.0, "density": 0.7, "epsilon": 0.07, "normalize": True, "rescale": True
+    }  # fmt: skip
+    assert asked["slerp"]["base_model"] == "a"
+    assert [one["model"] for one in asked["slerp"]["models"]] == ["a", "b"]
+    assert asked["tsv_m"] is None
+
+
+def test_matrices_are_decomposed_at_the_small_shape_and_have_no_target(monkeypatch, tmp_path):
+    bench = imported("_bench", monkeypatch).Bench(tmp_path, tmp_path, 1, "large", "small")
+    speed = imported("method_speed", monkeypatch)
+    found = {speed._name(work, bench): speed._target(work) for work in speed.works()}
+    assert found["tsv_m, small"] is None
+    assert (found["ties, large"], found["della, large"]) == (4, 10)
 
 
 def test_a_method_is_measured_and_kept_with_its_cost(tmp_path):

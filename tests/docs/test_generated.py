@@ -93,22 +93,26 @@ def test_the_rivals_methods_are_ours(tables):
     assert tables._also_in(methods.resolve("median")) == tables.NONE
 
 
-def test_times_of_methods_become_a_column(tables, monkeypatch, tmp_path):
+def test_times_of_methods_become_a_column_and_a_table(tables, monkeypatch, tmp_path):
     methods.load_all()
     monkeypatch.setattr(tables, "SPEEDS", tmp_path / "methods.json")
     assert "ns a parameter" not in tables.methods_compared()
-    assert "method_speed.py" in tables.methods_compared()
+    assert "method_speed.py" in tables.methods_speeds()
+    entry = {"limit_s": 1.5, "ours_s": 3, "ratio": 2.0, "target": "4", "cpu_ns_per_parameter": 6.127}
     rows = [
-        {"work": "ties, 500M", "ns_per_parameter": 4.25, "cpu_ns_per_parameter": 6.127},
-        {"work": 'ties, granularity "model", 500M', "ns_per_parameter": 9.0, "cpu_ns_per_parameter": 9.0},
-        {"work": "linear, 500M", "ns_per_parameter": 1.5},
+        {"work": "ties, 500M", **entry, "ns_per_parameter": 4.25, "mergekit_s": 208},
+        {"work": 'ties, granularity "model", 500M', **entry, "ns_per_parameter": 9.0},
+        {"work": "linear, 500M", **entry, "ns_per_parameter": 1.5, "mergekit_s": None},
     ]
     found = {"machine": {"CPU": "one"}, "commands": "method_speed.py", "rows": rows}
     (tmp_path / "methods.json").write_text(json.dumps(found))
     lines = {line.split("`")[1]: line for line in tables.methods_compared().splitlines() if line.startswith("| `")}
-    assert "| 4.25; 6.13 CPU |" in lines["ties"]
+    assert "| 4.25 |" in lines["ties"]
     assert "| 1.5 |" in lines["linear"]
-    assert "(CPU: one)" in tables.methods_compared()
+    said = tables.methods_speeds()
+    assert "| ties, 500M | 1.5 s | 3 s | 2.00 | 4 | 4.25 | 6.13 | 208 s |" in said
+    assert "| linear, 500M | 1.5 s | 3 s | 2.00 | 4 | 1.5 | 6.13 | – |" in said
+    assert "(CPU: one)" in said
 
 
 def documented(page: str, part: str) -> dict[str, list[str]]:

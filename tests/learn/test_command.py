@@ -52,6 +52,12 @@ def test_nothing_there_is_replaced_unless_asked(polyak, place, tmp_path):
     assert out.read_bytes() == before
 
 
+def test_a_learner_may_be_spelled_with_dashes(polyak, place, tmp_path):
+    out = tmp_path / "soup.yaml"
+    told = json.loads(polyak("learn", "lm-cocktail", "pair.yaml", *MODULE, "-o", out, "--json"))
+    assert told["provenance"]["learned_by"] == "lm_cocktail"
+
+
 def test_the_list_shows_every_learner_with_its_settings(polyak):
     said = polyak("learn", "list")
     for name in ("adamerging", "frank_wolfe", "greedy_soup", "learned_soup", "lm_cocktail"):

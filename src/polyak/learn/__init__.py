@@ -32,15 +32,16 @@ def load_all() -> None:
 
 
 def resolve(name: str) -> Learner:
-    """Look a learner up by name.
+    """Look a learner up by name; `frank-wolfe` is `frank_wolfe`.
 
     Raises:
         RecipeError: there is none, with the name that was probably meant.
     """
     load_all()
-    if name not in registry:
+    found = registry.get(name.replace("-", "_"))
+    if found is None:
         raise RecipeError(f"no learner is called {name!r}. {suggestion(name, registry)}")
-    return registry[name]
+    return found
 
 
 def learn(
@@ -81,4 +82,4 @@ def learn(
         raise TaskError(f"two tasks are called {twice!r}.")
     problem = Problem(recipe, tasks, device, seed, log)
     learned = found.fn(problem, **bound)
-    return as_recipe(name, learned, problem, bound), learned
+    return as_recipe(found.name, learned, problem, bound), learned

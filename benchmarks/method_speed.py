@@ -142,14 +142,14 @@ def _inputs(work: Work, bench: Bench) -> tuple[list[Path], Path | None]:
 
 
 def _theirs(work: Work, bench: Bench) -> Recipe | None:
-    """mergekit's recipe for the same work, as far as it has such settings."""
+    """mergekit's recipe for a method with our defaults, as far as it has such settings."""
     from polyak.methods import resolve
     from polyak.recipe._mergekit_methods import TRANSLATIONS
 
-    if work.method not in TRANSLATIONS:
+    if work.method not in TRANSLATIONS or work.settings:
         return None
     declared = resolve(work.method).settings
-    said = {name: work.settings.get(name, setting.default) for name, setting in declared.items()}
+    said = {name: setting.default for name, setting in declared.items()}
     parameters = {
         one.name: value
         for one in TRANSLATIONS[work.method].parameters

@@ -27,9 +27,10 @@ def suite_adapters() -> str:
     head = ["strategy", "which", "loss", "against the last", "against the uniform average"]
     (checkpoints,) = found["selected"]["against last"]["checkpoints"].values()
     losses = ", ".join(f"{value:.4f}" for value in checkpoints.values())
+    again = ", with what an earlier run had trained and scored" if found["used_again"] else ", training included"
     said = (
         f"`make suite-adapters`: one run, seed {found['seed']}; {found['examples']['test']} test examples; {machine}. "
-        f"It took {found['seconds'] / 60:.0f} minutes, {found['seconds_of_training'] / 60:.0f} of them for training."
+        f"It took {found['seconds'] / 60:.0f} minutes{again}."
     )
     more = (
         f"Test losses of the checkpoints, in order: {losses}. The uniform average of the factors differs from that of "

@@ -142,8 +142,8 @@ def test_mergekit_is_asked_for_the_same_settings_where_it_has_them(monkeypatch, 
     monkeypatch.setattr(type(bench), "family", lambda self, shape: [Path(n) for n in ("base", "a", "b", "c")])
     speed = imported("method_speed", monkeypatch)
     asked = {work.name: speed._theirs(work, bench) for work in speed.works()}
-    assert asked["della, rescale \"l1\""]["parameters"] == {
-        "lambda": 1.0, "density": 0.7, "epsilon": 0.07, "normalize": True, "rescale": True
+    assert asked["della"]["parameters"] == {
+        "lambda": 1.0, "density": 0.7, "epsilon": 0.07, "normalize": True
     }  # fmt: skip
     assert asked["slerp"]["base_model"] == "a"
     assert [one["model"] for one in asked["slerp"]["models"]] == ["a", "b"]

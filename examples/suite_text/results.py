@@ -88,9 +88,14 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         "over test texts and seeds.",
         f"Rows that see data were made {results['seeds']} times, each time with {draws['calibration']} other "
         f"calibration and {draws['validation']} other validation texts of each task.",
-        f"Seconds are of CPU time, memory is of the whole process, torch included ({machine}).",
+        "Seconds are of CPU time; memory is the most of the whole process, torch and what rows before it left included "
+        f"({machine}). All rows took {_minutes(results['rows']):.0f} minutes of CPU time, training aside.",
     ]
     return found + ([f"Not measured yet: {', '.join(results['missing'])}."] if results["missing"] else [])
+
+
+def _minutes(rows: Sequence[Mapping[str, Any]]) -> float:
+    return sum(row["seconds"] * len(row["seeds"]) for row in rows) / 60
 
 
 def _plot(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -177,7 +177,7 @@ def _named_by(request: Request) -> tuple[str, ...]:
         case Top(of=of):
             return (*(parameters(of) if of else ()), *request.needs)
         case Order(of=of):
-            return parameters(of)
+            return parameters(of) if of else ()
         case Sum(term=term):
             return parameters(term)
         case _:

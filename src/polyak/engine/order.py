@@ -43,7 +43,7 @@ class OrderOverall(Answering):
             self._found = np.where(self._found == 0, -self._search.values, self._found)
             return True
         self._found = self._search.values
-        if not self._request.signed or (self._found > 0).all():
+        if self._request.of is None or (self._found > 0).all():
             return True
         self._search = _Part(self._request, -1, self.members, done=self._found > 0)
         return False
@@ -63,7 +63,8 @@ class _Part(TopOverall):
             return [entries - at if sign > 0 else at + 1 for at in wanted for _ in range(models)]
 
         fused = None if request.fused is None else _part(request.fused, sign)
-        super().__init__([Top(count, request.scope, "all", _part(request.of, sign), fused)], members)
+        of = None if request.of is None else _part(request.of, sign)
+        super().__init__([Top(count, request.scope, "all", of, fused)], members)
         if done is not None:
             for search, settled in zip(self._searches, done, strict=True):
                 search.state = "done" if settled else search.state

@@ -15,12 +15,12 @@ import numpy as np
 
 from ..kernels.products import TOGETHER, inner_products, inner_products_by_column, inner_products_by_row
 from ..kernels.through import OfStored, products
-from ..methods._passes import Gram, Order, Products, Request, Rows, Sum, Top, call, in_rows
+from ..methods._passes import Gram, Order, Products, Request, Sum, Top
 from ..planning import Step
 from .sources import Sources, Tile, Workspace
 from .spans import Span, pieces, tiles
 from .streaming import WINDOW_NBYTES
-from .tiles import Prepared, definition_supply, sources_for, twin_supply, wanted
+from .tiles import Prepared, wanted
 
 LONG = 2**20  # entries of a row from which on it is not held whole, if it is alone
 BLOCK = 64 * 1024  # entries that are reduced together; part of the contract on bytes
@@ -65,6 +65,7 @@ def can_share(one: Request, other: Request) -> bool:
 def answering(requests: Sequence[Request], members: Sequence[Prepared]) -> Answering:
     """Begin to answer a request, or some that can share their sweeps."""
     from .order import OrderOverall
+    from .sums import SumByRow, SumOverall
     from .top import TopOverall
     from .top_rows import TopsByRow
     from .top_whole import TopOfWhole
@@ -171,7 +172,7 @@ class GramByRow(GramOverall):
         """Rows are blocks of any length."""
 
     def _length(self, prepared: Prepared) -> int:
-        return _block(row_length(prepared))
+        return block_of(row_length(prepared))
 
     def _products(self, stack: Tile) -> Any:
         rows = stack.reshape(len(stack), -1, row_length(self.members[0]))
@@ -202,7 +203,7 @@ class GramByColumn(GramOverall):
         return [sum(self._each(span, space))]
 
     def _length(self, prepared: Prepared) -> int:
-        return _block(self._columns)
+        return block_of(self._columns)
 
     def _products(self, stack: Tile) -> Any:
         rows = stack.reshape(len(stack), -1, self._columns)
@@ -214,69 +215,7 @@ class GramByColumn(GramOverall):
         return [Products(self._total, self._columns, columns=True)]
 
 
-class SumOverall(Answering):
-    """Sums of terms, in float64."""
-
-    def __init__(self, request: Sum, members: Sequence[Prepared]) -> None:
-        super().__init__(members)
-        self._request = request
-        self._total: Any = 0.0
-
-    def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, _block(member.step.unit))]
-
-    def visit(self, span: Span, space: Workspace) -> Any:
-        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
-        share = 1 / max(span.prepared.step.out.numel, 1) if self._request.of_means else 1.0
-        length = _block(span.prepared.step.unit)
-        return [share * self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
-
-    def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
-        fused, loaded = self._request.fused, sources.load(start, stop).shaped(prepared.shape)
-        if fused is not None:
-            return np.asarray(call(fused, twin_supply(prepared, loaded, start, stop)), np.float64)
-        terms = call(self._request.term, definition_supply(prepared, loaded, start, stop))
-        return np.sum(terms.reshape(len(terms), -1), axis=1, dtype=np.float64)
-
-    def absorb(self, visits: Sequence[Any]) -> bool:
-        for blocks in visits:
-            for block in blocks:
-                self._total = self._total + block
-        return True
-
-    def answers_for(self, prepared: Prepared) -> Sequence[Any]:
-        return [self._total]
-
-
-class SumByRow(SumOverall):
-    """Sums of terms over each row."""
-
-    def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, _block(row_length(member)))]
-
-    def visit(self, span: Span, space: Workspace) -> Any:
-        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
-        length = _block(row_length(span.prepared))
-        return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
-
-    def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
-        fused, loaded = self._request.fused, sources.load(start, stop)
-        if fused is not None:
-            supply = twin_supply(prepared, loaded, start, stop)
-            return call(fused, supply | in_rows(supply, row_length(prepared)))
-        supply = definition_supply(prepared, loaded, start, stop)
-        terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
-        return np.sum(terms, axis=2, dtype=np.float64)
-
-    def absorb(self, visits: Sequence[Any]) -> bool:
-        self._total = np.concatenate([rows for blocks in visits for rows in blocks], axis=1)
-        return True
-
-    def answers_for(self, prepared: Prepared) -> Sequence[Rows]:
-        return [Rows(self._total, row_length(prepared))]
-
-
-def _block(unit: int) -> int:
+def block_of(unit: int) -> int:
     """How many entries are reduced together, where that must be a multiple of some number."""
     return max(BLOCK // unit, 1) * unit
 

@@ -12,7 +12,8 @@ import numpy as np
 from ..kernels.combine import add
 from ..kernels.philox import Stream, stream
 from ..methods import Law, Loop, Method, Role, Stat, _apply
-from ..methods._passes import Array, call, moved, parameters
+from ..methods._passes import Array, Sum, call, moved, parameters
+from ..methods._tally import Tally
 from ..planning import Step
 from .device import Device, back
 from .sources import Loaded, Sources, Tap, Tile, Workspace, tile_length
@@ -66,7 +67,17 @@ class Prepared:
     def loop(self) -> Loop | None:
         """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
         make = self.method.loop
-        return None if make is None else call(make, self.answers | self.flat)
+        return None if make is None else call(make, self.answers | self.flat | self._chances)
+
+    def tally(self, request: Sum) -> Tally | None:
+        """The kernel of a sum, if it has one, with what it needs of the settings and of earlier first passes."""
+        known = self.answers | self.flat | self._chances | {"models": len(self.models)}
+        return None if request.looped is None else call(request.looped, known)
+
+    @property
+    def _chances(self) -> dict[str, Stream | None]:
+        """The random numbers of the whole tensor, as the method calls them."""
+        return {name: self.chance(0) for name, role in self.method.inputs.items() if role is Role.CHANCE}
 
     def chance(self, start: int) -> Stream | None:
         return Stream(self.stream.keys, start) if self.stream else None

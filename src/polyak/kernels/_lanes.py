@@ -6,6 +6,8 @@ from typing import Any
 
 from ._compile import inlined
 
+LANES = 128
+
 
 @inlined
 def total(lanes: Any) -> Any:

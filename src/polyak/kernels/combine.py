@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._compile import kernel
+from .sparsify import drop_all
 
 _BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
 
@@ -47,6 +48,15 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 @kernel
 def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
     """`weighted_sum` as the kernel of a `Loop`."""
+    weighted_sum(out, stack, weight, scale)
+
+
+@kernel
+def drop_and_combine(
+    out: Any, stack: Any, start: int, keys: Any, density: Any, factor: Any, weight: Any, scale: float
+) -> None:
+    """`drop_all` and `weighted_sum`, as the kernel of a `Loop`."""
+    drop_all(stack, start, keys, density, factor)
     weighted_sum(out, stack, weight, scale)
 
 

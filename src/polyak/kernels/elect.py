@@ -54,6 +54,40 @@ def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any,
 
 
 @kernel
+def unify(out: Any, stack: Any, scale: Any) -> None:
+    """`elect` of the largest, by the plain sum, the negative ones where it is zero.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32.
+        scale: What the result is multiplied by.
+    """
+    sign = scratch(_BLOCK, np.float32)
+    for begin in range(0, out.size, _BLOCK):
+        unify_part(out[begin : begin + _BLOCK], stack, begin, sign, np.float32(scale))
+
+
+@kernel
+def unify_part(part: Any, stack: Any, begin: int, sign: Any, factor: Any) -> None:
+    """`unify` for some entries from `begin` on; `sign` is overwritten."""
+    zero, one = np.float32(0), np.float32(1)
+    part[:] = zero
+    for model in range(stack.shape[0]):
+        row = stack[model, begin : begin + part.size]
+        for i in range(part.size):
+            part[i] += row[i]
+    for i in range(part.size):
+        sign[i] = one if part[i] > zero else -one
+        part[i] = zero
+    for model in range(stack.shape[0]):
+        row = stack[model, begin : begin + part.size]
+        for i in range(part.size):
+            part[i] = max(part[i], row[i] * sign[i])
+    for i in range(part.size):
+        part[i] = part[i] * sign[i] * factor
+
+
+@kernel
 def trim_and_elect(
     out: Any,
     stack: Any,

@@ -7,31 +7,8 @@ from typing import Any
 import numpy as np
 
 from ._compile import inlined, kernel, scratch
-from ._lanes import total
 
 _BLOCK = 1024
-_LANES = 128  # entries that are summed apart
-
-
-@kernel
-def masked_magnitudes(stack: Any, unified: Any, sums: Any) -> None:
-    """Sum |unified| over the entries where each model has its sign.
-
-    Args:
-        stack: (k, n) float32.
-        unified: (n,) float32.
-        sums: (k,) float64, written.
-    """
-    lanes = scratch(_LANES, np.float64)
-    zero = np.float32(0)
-    for model in range(stack.shape[0]):
-        lanes[:] = 0.0
-        for begin in range(0, unified.size, _LANES):
-            row, merged = stack[model, begin : begin + _LANES], unified[begin : begin + _LANES]
-            for i in range(merged.size):
-                agrees = np.uint8((row[i] > zero) & (merged[i] > zero)) | np.uint8((row[i] < zero) & (merged[i] < zero))
-                lanes[i] += np.float64(abs(merged[i]) if agrees != 0 else zero)
-        sums[model] = total(lanes)
 
 
 @inlined

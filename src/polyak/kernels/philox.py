@@ -97,8 +97,9 @@ def uniform(out: Any, key: Any, start: int) -> None:
     w2, w3 = scratch(_LANES, np.uint32), scratch(_LANES, np.uint32)
     units = scratch(TOGETHER, np.float32)
     for begin in range(-(start % 4), out.size, 4 * _LANES):
-        _words((start + begin) // 4, key, w0, w1, w2, w3)
-        for i in range(_LANES):
+        lanes = min((out.size - begin + 3) // 4, _LANES)
+        _words((start + begin) // 4, key, w0[:lanes], w1[:lanes], w2[:lanes], w3[:lanes])
+        for i in range(lanes):
             units[4 * i] = _unit(w0[i])
             units[4 * i + 1] = _unit(w1[i])
             units[4 * i + 2] = _unit(w2[i])

@@ -8,14 +8,13 @@ import numpy as np
 
 from ._compile import kernel
 from .philox import uniform
+from .window import keep_by_rank, room_for
 
 _SMALLER = np.uint32(0x7FFFFFFF)
 
 
 def thin(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, *, inverse: bool) -> None:
     """Keep each entry with a probability that falls linearly from the largest of its row to the smallest.
-
-    Rows are sorted as integers of magnitude and index, by NumPy, which has vector code for that.
 
     Args:
         rows: (r, n) float32, changed.
@@ -25,12 +24,27 @@ def thin(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, 
         factor: What is kept is multiplied by this.
         inverse: And divided by its probability.
     """
+    middle, half = (np.float32(one) for one in window)
+    half, done, n = half if rows.shape[1] > 1 else np.float32(0), 0, rows.shape[1]
+    if inverse:  # else only who is kept must be known, not where everyone stands
+        _thin_sorted(rows, key, start, (middle, half), factor, inverse=True)
+        return
+    room = room_for(n)
+    while done < len(rows):
+        done += keep_by_rank(rows[done:], key, start + done * n, middle, half, np.float32(factor), *room)
+        if done == len(rows):
+            return
+        _thin_sorted(rows[done : done + 1], key, start + done * n, (middle, half), factor, inverse=False)
+        done += 1
+
+
+def _thin_sorted(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, *, inverse: bool) -> None:
+    """Rows are sorted as integers of magnitude and index, by NumPy, which has vector code for that."""
     packed, numbers = np.empty(rows.shape, np.uint64), np.empty(rows.shape, np.float32)
     keep = np.empty(rows.shape, np.float32)
     _pack(rows, packed)
     packed.sort(axis=1)
-    middle, half = (np.float32(one) for one in window)
-    _probabilities(packed, middle, half if rows.shape[1] > 1 else np.float32(0), keep)
+    _probabilities(packed, *window, keep)
     uniform(numbers.reshape(-1), key, start)
     _keep_below(rows, numbers, keep, np.float32(factor), inverse)
 

@@ -74,19 +74,27 @@ def _cut_row(part: Any, smallest: Any, last: Any, keep: bool) -> None:
 
 
 def drop(stack: Any, chance: Stream, density: Any, factor: Any) -> None:
+    """`drop_all`, by a stream of random numbers."""
+    drop_all(stack, chance.start, chance.keys, density, factor)
+
+
+@kernel
+def drop_all(stack: Any, start: int, keys: Any, density: Any, factor: Any) -> None:
     """Keep each entry with its model's probability, times its model's factor; else zero it.
 
     Args:
         stack: (k, n) float32, changed.
-        chance: The random numbers.
+        start: Index in the tensor of the first entry.
+        keys: (k, 2) uint32, of the random numbers.
         density: (k,) float32.
         factor: (k,) float32.
     """
-    for row, key, keep, times in zip(stack, chance.keys, density, factor, strict=True):
-        if keep < 1:
-            drop_by(row, key, chance.start, np.float32(keep), np.float32(times))
+    for model in range(stack.shape[0]):
+        if density[model] < 1:
+            drop_by(stack[model], keys[model], start, density[model], factor[model])
         else:
-            np.multiply(row, times, out=row)
+            for i in range(stack.shape[1]):
+                stack[model, i] *= factor[model]
 
 
 @kernel

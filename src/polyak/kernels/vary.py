@@ -22,11 +22,12 @@ def variances(out: Any, stack: Any) -> None:
     """
     mean = scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
-        _variances(out[begin : begin + _BLOCK], stack, begin, mean)
+        variances_of_part(out[begin : begin + _BLOCK], stack, begin, mean)
 
 
 @kernel
-def _variances(part: Any, stack: Any, begin: int, mean: Any) -> None:
+def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
+    """`variances` for some entries from `begin` on; `mean` is overwritten."""
     k, size = np.float32(stack.shape[0]), part.size
     first = stack[0, begin : begin + size]
     for i in range(size):
@@ -47,20 +48,6 @@ def _variances(part: Any, stack: Any, begin: int, mean: Any) -> None:
 
 
 @kernel
-def count_varying(stack: Any) -> Any:
-    """At how many entries of (k, n) float32 the variance is not zero."""
-    mean, variance = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
-    found = np.int64(0)
-    for begin in range(0, stack.shape[1], _BLOCK):
-        part, some = variance[: min(_BLOCK, stack.shape[1] - begin)], np.uint32(0)
-        _variances(part, stack, begin, mean)
-        for i in range(part.size):
-            some += np.uint32(part[i] > np.float32(0))
-        found += np.int64(some)
-    return found
-
-
-@kernel
 def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
     """Zero the entries in which the models vary less than a cut says, or not at all.
 
@@ -74,7 +61,7 @@ def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
     zero = np.float32(0)
     for begin in range(0, stack.shape[1], _BLOCK):
         part = variance[: min(_BLOCK, stack.shape[1] - begin)]
-        _variances(part, stack, begin, mean)
+        variances_of_part(part, stack, begin, mean)
         behind = np.int32(min(max(last - start - begin, -1), part.size))
         for i in range(part.size):
             inside = part[i] > value or (part[i] == value and np.int32(i) <= behind)

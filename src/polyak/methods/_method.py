@@ -127,18 +127,19 @@ class Method:
         return self._loops[0] if self._loops else None
 
     def looped(self, loop: Callable[..., Loop]) -> Callable[..., Loop]:
-        """Register a twin that is a `Loop`, as a function of settings and answers of first passes, by name.
+        """Register a twin that is a `Loop`, as a function of settings, answers of first passes and `Chance`, by name.
 
-        Settings are as for `fused`, answers those of the whole tensor. The kernel gets the stack that the method
-        asks for.
+        Settings are as for `fused`, answers and random numbers those of the whole tensor. The kernel gets the stack
+        that the method asks for.
 
         Raises:
             DeclarationError: the method is not elementwise, asks for other arrays too, or has no such parameter.
         """
-        stacks = [role for role in self.inputs.values() if not isinstance(role, FirstPass)]
+        drawn = {name for name, role in self.inputs.items() if role is Role.CHANCE}
+        stacks = [role for name, role in self.inputs.items() if not isinstance(role, FirstPass) and name not in drawn]
         if Law.ELEMENTWISE not in self.laws or stacks not in ([Role.TENSORS], [Role.DELTAS]):
             raise DeclarationError(f"{self.name!r} cannot be a loop: it must be elementwise and ask for one stack.")
-        if strange := set(parameters(loop)) - set(self.passes) - set(self.settings):
+        if strange := set(parameters(loop)) - set(self.passes) - set(self.settings) - drawn:
             raise DeclarationError(
                 f"the loop of {self.name!r} names {sorted(strange)}, which the method does not have."
             )

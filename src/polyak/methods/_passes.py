@@ -17,9 +17,10 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
+from ._tally import Tally
+
 Array: TypeAlias = Any  # any array of the array API standard: NumPy, torch, CuPy ...
 Scope: TypeAlias = Literal["row", "tensor", "model"]
-
 EVERY_TIE = 2**62  # an index that no tensor reaches
 
 
@@ -80,12 +81,15 @@ class Sum:
         fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
             take, in the twin's forms, that returns the sums over a tile, (m,). Over rows it sees stacks as (k, rows,
             entries) and returns (m, rows).
+        looped: In place of `fused`, where tensors are not cut into rows: a function of what a loop may name, and of
+            `models`, how many there are, that returns a `Tally`.
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 
     term: Callable[..., Array]
     scope: Scope = "tensor"
     fused: Callable[..., Any] | None = None
+    looped: Callable[..., Tally] | None = None
     of_means: bool = False
 
 
@@ -95,18 +99,17 @@ class Order:
 
     Attributes:
         index: From the number of entries in scope to which entries are wanted, sorted upwards and counted from 0.
-        of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape).
+        of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape) (default: the
+            magnitudes of the deltas).
         scope: Over what the entries are sorted.
         fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
             that returns a stack (k, n) of float32.
-        signed: Whether there may be negative ones among them.
     """
 
     index: Callable[[int], Sequence[int]]
-    of: Callable[..., Array]
+    of: Callable[..., Array] | None = None
     scope: Literal["tensor", "model"] = "tensor"
     fused: Callable[..., Array] | None = None
-    signed: bool = True
 
 
 Request: TypeAlias = Top | Gram | Sum | Order
@@ -194,7 +197,7 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
             rows = xp.astype(xp.reshape(terms, (terms.shape[0], -1)), xp.float64)
             return xp.mean(rows, axis=1) if request.of_means else xp.sum(rows, axis=1)
         case Order():
-            return _order(request, call(request.of, supply))
+            return _order(request, call(request.of or _magnitudes, supply))
 
 
 def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
@@ -216,6 +219,10 @@ def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
         values.append(xp.take_along_axis(rows[model % k], at[:, None], axis=1)[:, 0])
         lasts.append(offset + at if request.ties == "first" else xp.full_like(offset, EVERY_TIE))
     return Cut(xp.stack(values), xp.stack(lasts), size)
+
+
+def _magnitudes(deltas: Array) -> Array:
+    return array_namespace(deltas).abs(deltas)
 
 
 def _order(request: Order, stack: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from ._passes import Array, Cut, Sum, Top
+from ._tally import Tally
 
 TopK: TypeAlias = Literal["official", "exact"]
 Granularity: TypeAlias = Literal["tensor", "model"]
@@ -58,19 +59,17 @@ def where(mask: Array, stack: Array) -> Array:
 
 def norms_when_dropped(rescale: Rescale) -> Sum | None:
     """Ask for the L1 norms of all deltas, then of all dropped deltas, where the rescaling is by them."""
-    return Sum(_norms_when_dropped, fused=_norms_of_tile) if rescale == "l1" else None
+    return Sum(_norms_when_dropped, looped=_norms_tallied) if rescale == "l1" else None
 
 
 def _norms_when_dropped(deltas: Array, chance: Array, density: Array) -> Array:
     return before_and_after(deltas, dropped(deltas, chance, density))
 
 
-def _norms_of_tile(deltas: Any, chance: Any, density: Any) -> Any:
-    import numpy as np
+def _norms_tallied(chance: Any, density: Any) -> Tally:
+    from ..kernels.tally import sizes_when_dropped
 
-    from ..kernels.sparsify import before_and_after, drop
-
-    return before_and_after(deltas, lambda: drop(deltas, chance, density, np.ones_like(density)))
+    return Tally(sizes_when_dropped, 2 * len(density), (chance.keys, density))
 
 
 def before_and_after(deltas: Array, sparse: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
 from ._sparsify import Rescale, dropped, norms_when_dropped, rescaling
 from ._weights import has_a_sum
 
@@ -56,21 +56,11 @@ def dare_linear(
 dare_linear.requires(has_a_sum)
 
 
-@dare_linear.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    chance: Any,
-    norms: Any,
-    *,
-    weight: Any,
-    density: Any,
-    rescale: Rescale,
-    normalize: bool,
-    scale: float,
-) -> None:
-    from ..kernels.combine import weighted_sum
-    from ..kernels.sparsify import drop
+@dare_linear.looped
+def _loop(
+    chance: Any, norms: Any, weight: Any, density: Any, rescale: Rescale, normalize: bool, scale: float
+) -> Loop:
+    from ..kernels.combine import drop_and_combine
 
-    drop(deltas, chance, density, rescaling(rescale, density, norms))
-    weighted_sum(out, deltas, weight, scale / weight.sum() if normalize else scale)
+    factor = scale / weight.sum() if normalize else scale
+    return Loop(drop_and_combine, (chance.keys, density, rescaling(rescale, density, norms), weight, float(factor)))

@@ -11,6 +11,7 @@ from ._elect import elect
 from ._masks import Masks
 from ._passes import Sum
 from ._sparsify import norm_kept, where
+from ._tally import Tally
 
 Rescale: TypeAlias = Literal["paper", "official"]
 
@@ -18,7 +19,7 @@ Rescale: TypeAlias = Literal["paper", "official"]
 def _sizes(masks: bool, rescale: Rescale) -> Sum | None:
     if not masks:
         return None
-    return Sum(_before_and_after, scope="model", fused=_sizes_of_tile, of_means=rescale == "official")
+    return Sum(_before_and_after, scope="model", looped=_sizes_tallied, of_means=rescale == "official")
 
 
 def _before_and_after(deltas: Array, scale: float) -> Array:
@@ -91,29 +92,14 @@ def _pack(packed: Any, deltas: Any, sizes: Any) -> Any:
     return _rescalers(sizes)
 
 
-def _sizes_of_tile(deltas: Any, scale: float) -> Any:
-    import numpy as np
+def _sizes_tallied(scale: float, models: int) -> Tally:
+    from ..kernels.tally import sizes_when_unified
 
-    from ..kernels.masks import masked_magnitudes
-    from ..kernels.sparsify import magnitudes
-
-    unified, sums = np.empty(deltas.shape[1], np.float32), np.empty((2, len(deltas)))
-    _unify(unified, deltas, scale)
-    magnitudes(deltas, sums[0])
-    masked_magnitudes(deltas, unified, sums[1])
-    return sums.reshape(-1)
-
-
-def _unify(out: Any, deltas: Any, scale: float) -> None:
-    import numpy as np
-
-    from ..kernels.elect import MAX
-    from ..kernels.elect import elect as elect_tile
-
-    ones = np.ones(len(deltas), np.float32)
-    elect_tile(out, deltas, ones, ones, MAX, -1.0, scale)
+    return Tally(sizes_when_unified, 2 * models, (scale,))
 
 
 @emr.fused
 def _fused(out: Any, deltas: Any, sizes: Any, *, masks: bool, rescale: Rescale, scale: float) -> None:
-    _unify(out, deltas, scale)
+    from ..kernels.elect import unify
+
+    unify(out, deltas, scale)

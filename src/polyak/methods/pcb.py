@@ -20,7 +20,7 @@ def _bounds(clip: float, granularity: Granularity) -> Order:
         low = int(entries * clip)
         return [low, max(int(entries * (1 - clip) - 1), low)]
 
-    return Order(index, _magnitudes, granularity, fused=_magnitudes_of_tile, signed=False)
+    return Order(index, scope=granularity)
 
 
 def _ends(ratio: float, granularity: Granularity) -> Order:
@@ -30,10 +30,6 @@ def _ends(ratio: float, granularity: Granularity) -> Order:
         return [min(int(entries * (1 - ratio)), entries - 1), entries - 1]
 
     return Order(index, _scores_of, granularity, fused=_scores_of_tile)
-
-
-def _magnitudes(deltas: Array) -> Array:
-    return array_namespace(deltas).abs(deltas)
 
 
 def _scores_of(deltas: Array, bounds: Array, variant: Variant) -> Array:
@@ -152,12 +148,6 @@ def _fused(
 
     score = _scores_of_tile(deltas, bounds, variant)
     balanced(out, deltas, score, weight, *_float32(bounds), *_float32(ends), scale)
-
-
-def _magnitudes_of_tile(deltas: Any) -> Any:
-    import numpy as np
-
-    return np.abs(deltas, out=deltas)
 
 
 def _scores_of_tile(deltas: Any, bounds: Any, variant: Variant) -> Any:

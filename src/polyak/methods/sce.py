@@ -11,13 +11,14 @@ from . import Array, Delta, Deltas, FirstPass, In, Law, Loop, method
 from ._elect import elect
 from ._passes import Cut, Sum, Top
 from ._sparsify import where
+from ._tally import Tally
 
 Tiny: TypeAlias = Literal["weigh", "alike"]
 _TINY = 1e-6  # sum of mean squares below which `alike` ignores them
 
 
 def _varying(select_topk: float) -> Sum | None:
-    return Sum(_varies, fused=_varies_of_tile) if 0 < select_topk < 1 else None
+    return Sum(_varies, looped=_varying_tallied) if 0 < select_topk < 1 else None
 
 
 def _varies(deltas: Array) -> Array:
@@ -34,7 +35,7 @@ def _selected(select_topk: float) -> Top | None:
 
 
 def _squares() -> Sum:
-    return Sum(_selected_squares, fused=_selected_squares_of_tile)
+    return Sum(_selected_squares, looped=_squares_tallied)
 
 
 def _selected_squares(deltas: Array, selected: Cut | None, select_topk: float) -> Array:
@@ -119,10 +120,10 @@ def _selection(selected: Cut | None, select_topk: float) -> tuple[bool, Any, int
     return True, np.float32(selected.value[0, 0]), int(selected.last[0, 0])
 
 
-def _varies_of_tile(deltas: Any) -> list[float]:
-    from ..kernels.vary import count_varying
+def _varying_tallied() -> Tally:
+    from ..kernels.tally import count_varying
 
-    return [float(count_varying(deltas))]
+    return Tally(count_varying, 1)
 
 
 def _variance_of_tile(deltas: Any) -> Any:
@@ -135,18 +136,10 @@ def _variance_of_tile(deltas: Any) -> Any:
     return out[None]
 
 
-def _selected_squares_of_tile(deltas: Any, selected: Cut | None, select_topk: float) -> Any:
-    import numpy as np
+def _squares_tallied(selected: Cut | None, select_topk: float, models: int) -> Tally:
+    from ..kernels.tally import squares_of_varying
 
-    from ..kernels.products import squares
-    from ..kernels.vary import keep_varying
-
-    selects, value, last = _selection(selected, select_topk)
-    if selects:
-        keep_varying(deltas, selected.start if selected else 0, value, last)
-    sums = np.empty(len(deltas))
-    squares(deltas, sums)
-    return np.append(sums, deltas.shape[1])
+    return Tally(squares_of_varying, models + 1, _selection(selected, select_topk))
 
 
 @sce.looped

@@ -88,6 +88,20 @@ class Answered:
                 tiles = [call(request.fused, self.tile(a, b, Stream(keys, a))) for a, b in self.pieces(cuts)]
                 total = np.sum(tiles, axis=0) / (self.stacks["base"].size if request.of_means else 1)
                 assert_close(total, self.supply[name], f"the fused sum {name!r} is not its term's")
+            elif isinstance(request, Sum) and request.looped is not None:
+                tiles = [self._tallied(request.looped, a, b, keys) for a, b in self.pieces(cuts)]
+                total = np.sum(tiles, axis=0) / (self.stacks["base"].size if request.of_means else 1)
+                assert_close(total, self.supply[name], f"the tally of {name!r} is not the sum of its terms")
+
+    def _tallied(self, looped: Any, start: int, stop: int, keys: Any) -> Any:
+        from ..kernels.philox import Stream
+        from ..kernels.tally import LANES
+
+        tile = self.tile(start, stop, Stream(keys, 0)) | {n: self.supply[n] for n in self.requests}
+        tally = call(looped, tile | {"models": len(tile["deltas"])})
+        lanes = np.zeros((tally.terms, LANES))
+        tally.kernel(lanes, tile["deltas"].reshape(len(tile["deltas"]), -1), start, *tally.args)
+        return lanes.sum(axis=1)
 
     def _assert_sums_of_rows_agree(self, name: str, fused: Any, cuts: Sequence[int]) -> None:
         wanted = self.supply[name]

@@ -63,6 +63,7 @@ def test_numpys_wheels_bring_the_routines_that_are_called():
     assert all(_lapack._function(name) for name in ("ssyevd", "ssyevr"))
 
 
+@pytest.mark.usefixtures("_library")
 @pytest.mark.parametrize("smallest", [1e-2, 1e-3, 1e-4])
 def test_directions_far_below_the_first_are_found_again(smallest: float):
     s = np.linspace(1, 0.05, 200)
@@ -73,6 +74,7 @@ def test_directions_far_below_the_first_are_found_again(smallest: float):
     assert error(found, wanted) < 1e-4 * 1e-4 / smallest + 5e-6
 
 
+@pytest.mark.usefixtures("_library")
 @pytest.mark.parametrize("rank", [1, 16, 190, 199])
 def test_matrices_of_low_rank_are_left_to_float64(rank: int):
     matrix, wanted = of_spectrum(np.where(np.arange(200) < rank, 1.0, 0.0))

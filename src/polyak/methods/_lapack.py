@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,95 @@ def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
         values, vectors = _in_float64(symmetric)
         return values[-count:], vectors[:, -count:]
     return values[:count], vectors
+
+
+def is_there() -> bool:
+    """Whether matrices can be reduced: whether NumPy's LAPACK is the one that is known here."""
+    return all(_function(name) is not None for name in ("ssytrd", "sormtr", "sgebrd", "sormbr"))
+
+
+class Tridiagonal(NamedTuple):
+    """P T P^T with T tridiagonal.
+
+    Attributes:
+        diagonal: (n,).
+        beside: (n,); the last is zero.
+        reflections: (n, n), of P; beside what is left of T.
+        scales: (n,), of the reflections.
+    """
+
+    diagonal: Matrix
+    beside: Matrix
+    reflections: Matrix
+    scales: Matrix
+
+    def rotated(self, middle: Matrix) -> Matrix:
+        """P X P^T; `middle` is overwritten."""
+        n, found = self.diagonal.size, _by_columns(middle)
+        work = np.empty(_BLOCK * n, np.float32)
+        for side, kind in (("L", "N"), ("R", "T")):
+            passed = (n, n, self.reflections, n, self.scales, found, n, work, work.size)
+            _checked("sormtr", side, "L", kind, *passed)
+        return found
+
+
+def tridiagonal(symmetric: Matrix) -> Tridiagonal:
+    """The tridiagonal form of a symmetric matrix, if LAPACK `is_there`."""
+    n = symmetric.shape[0]
+    found = np.array(symmetric, np.float32, order="F")
+    diagonal, beside, scales = (np.zeros(n, np.float32) for _ in range(3))
+    work = np.empty(_BLOCK * n, np.float32)
+    _checked("ssytrd", "L", n, found, n, diagonal, beside, scales, work, work.size)
+    return Tridiagonal(diagonal, beside, found, scales)
+
+
+class Reduced(NamedTuple):
+    """Q B P^T with B upper bidiagonal.
+
+    Attributes:
+        diagonal: (n,).
+        beside: (n,); the last is zero.
+        reflections: (n, n), of Q below the diagonal and of P above it.
+        left: (n,), scales of Q's reflections.
+        right: (n,), of P's.
+    """
+
+    diagonal: Matrix
+    beside: Matrix
+    reflections: Matrix
+    left: Matrix
+    right: Matrix
+
+    def rotated(self, middle: Matrix) -> Matrix:
+        """Q X P^T; `middle` may be overwritten."""
+        n, found = self.diagonal.size, _by_columns(middle)
+        work = np.empty(_BLOCK * n, np.float32)
+        for which, side, kind, scales in (("Q", "L", "N", self.left), ("P", "R", "T", self.right)):
+            passed = (n, n, n, self.reflections, n, scales, found, n, work, work.size)
+            _checked("sormbr", which, side, kind, *passed)
+        return found
+
+
+def bidiagonal(matrix: Matrix) -> Reduced:
+    """The bidiagonal form of a matrix (n, n), if LAPACK `is_there`."""
+    n = matrix.shape[0]
+    found = np.array(matrix, np.float32, order="F")
+    diagonal, beside, left, right = (np.zeros(n, np.float32) for _ in range(4))
+    work = np.empty(2 * _BLOCK * n, np.float32)
+    _checked("sgebrd", n, n, found, n, diagonal, beside, left, right, work, work.size)
+    return Reduced(diagonal, beside, found, left, right)
+
+
+def _by_columns(matrix: Matrix) -> Matrix:
+    return np.asfortranarray(matrix, np.float32)
+
+
+def _checked(name: str, *arguments: Any) -> None:
+    """Call a routine that fails for wrong arguments alone."""
+    call = _function(name)
+    assert call is not None
+    status = call(*arguments)
+    assert not status, f"{name} returned {status}"
 
 
 def _in_float64(symmetric: Matrix) -> tuple[Matrix, Matrix]:

@@ -1,9 +1,12 @@
 """Decompositions of large float32 matrices, to that accuracy.
 
-Eigenvectors in float32 take about half the time of those in float64, and a few of them a third. They do not tell
-directions apart whose singular values are below a tenth of the largest, since those were squared; such directions are
-found again in float64, in the small space that they span. Where that does not help either, functions return None, and
-the caller decomposes in float64.
+Polar factors take no singular vectors, but bidiagonal matrices: of square matrices whose least singular value is above
+1e-5 of the largest, and of others where it is above a tenth. See `_condensed`; it needs NumPy's own LAPACK.
+
+What follows is for the rest, and for the leading directions. Eigenvectors in float32 take about half the time of those
+in float64, and a few of them a third. They do not tell directions apart whose singular values are below a tenth of the
+largest, since those were squared; such directions are found again in float64, in the small space that they span.
+Where that does not help either, functions return None, and the caller decomposes in float64.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
 from . import _lapack
+from ._condensed import inverse_root, polar_of_square
 from ._passes import Array
 
 SMALL = 128  # up to here everything is quick in float64
@@ -51,6 +55,11 @@ def orthogonal_factor(matrix: Array) -> Array | None:
         return None if found is None else found.T
     if (scaled := _scaled(matrix)) is None:
         return None
+    if is_numpy_array(scaled) and _lapack.is_there():
+        if rows == columns:
+            return polar_of_square(scaled, _LEAST)
+        if (root := inverse_root(scaled.T @ scaled, math.sqrt(_SEEN))) is not None:
+            return scaled @ root
     xp = array_namespace(scaled)
     values, vectors = eigenvectors(scaled.T @ scaled)
     low = int(xp.sum(xp.astype(values < _SEEN * values[-1], xp.int64)))
@@ -97,7 +106,7 @@ def _best_within(matrix: Array, basis: Array) -> tuple[Array, Array, Array]:
     image = matrix @ basis
     wide = xp.astype(image, xp.float64, copy=False)
     values, rotation = xp.linalg.eigh(wide.T @ wide)
-    s = xp.astype(xp.sqrt(xp.clip(xp.flip(values), min=1e-300)), matrix.dtype)
+    s = xp.astype(xp.sqrt(xp.clip(xp.flip(values), min=1e-60)), matrix.dtype)  # the root of less is zero in float32
     rotation = xp.astype(xp.flip(rotation, axis=1), matrix.dtype)
     return (image @ rotation) / s, s, basis @ rotation
 

@@ -121,7 +121,8 @@ def isotropic(matrix: Array) -> Array:
     """The matrix with all its singular values replaced by their mean."""
     xp = array_namespace(matrix)
     if (factor := orthogonal_factor(matrix)) is not None:  # the singular values' sum is the symmetric factor's trace
-        return factor * (float(xp.sum(matrix * factor, dtype=xp.float64)) / min(matrix.shape))
+        trace = float(xp.sum(xp.vecdot(matrix, factor), dtype=xp.float64))
+        return factor * (trace / min(matrix.shape))
     factor, s = polar(matrix)
     return float(xp.mean(s)) * factor if s.shape[0] else factor
 

@@ -29,8 +29,9 @@ def iso_c(
     For a matrix, sum_t w_t tau_t = U S V^T; tau = scale * mean(S) U V^T.
 
     A single model's spectrum is flattened too. U V^T comes from the eigenvectors of the smaller Gram matrix, in
-    float64, or from a singular value decomposition where a direction that counts lies below 1e-5 of the largest; for
-    large float32 matrices of full rank in float32.
+    float64, or from a singular value decomposition where a direction that counts lies below 1e-5 of the largest. For
+    large float32 matrices of full rank it is found in float32 without singular vectors, by way of a bidiagonal matrix,
+    with the error of a float32 singular value decomposition; the mean of S is the trace of the symmetric polar factor.
 
     Departures:
         Null directions of the sum (singular values of at most 1e-6 of the largest) are left out, of U V^T and of the

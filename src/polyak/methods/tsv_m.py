@@ -32,7 +32,9 @@ def tsv_m(
 
     One model comes back as it is. Singular vectors come from the eigenvectors of the smaller Gram matrix, in float64,
     or where those are not exact enough from a singular value decomposition: where a kept direction lies below 1e-5 of
-    the largest. Large float32 matrices are decomposed in float32 where they are not of low rank.
+    the largest. Large float32 matrices are decomposed in float32 where they are not of low rank: of the Gram matrix the
+    leading eigenvectors, and some more, are found in float32, and the delta's own directions in their span are kept.
+    The polar factors of U and V come by way of bidiagonal matrices.
 
     Departures:
         For more models than r the authors' code keeps no direction, and with that nothing. Null directions (singular

@@ -118,7 +118,7 @@ def _widened(number: Any) -> Any: ...
 def _rounded(number: Any) -> Any: ...
 
 
-def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> bool:
+def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> Any:
     """`combine`."""
     factor, top, block = np.float32(scale), np.uint32(0), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
@@ -151,7 +151,7 @@ def _elect(
     is_max: bool,
     tie: float,
     scale: float,
-) -> bool:
+) -> Any:
     """`trim_and_elect` by a boundary for each model."""
     zero, one, tie_sign, factor = np.float32(0), np.float32(1), np.float32(tie), np.float32(scale)
     top, block = np.uint32(0), scratch(_BLOCK, np.float32)

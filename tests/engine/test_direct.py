@@ -98,6 +98,31 @@ def test_merges_of_stored_numbers_have_the_bits_of_any_merge(dtype, out):
         assert sink.written == set(), method
 
 
+SWEPT = [("linear", {"weight": (0.3, 0.5, 0.7)}), ("task_arithmetic", {}), ("ties", {}), ("ties", {"density": 0.3})]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
+def test_sums_and_elections_of_finite_numbers_take_one_sweep(dtype, monkeypatch):
+    from polyak.engine import direct
+
+    opened = given(dtype)
+    asked = [plan(opened, method, settings) for method, settings in SWEPT]
+    monkeypatch.setattr(direct, "merge_from", None)  # what merges some entries at a time
+    check(opened, asked)
+
+
+def test_where_equals_are_told_apart_or_the_dtype_changes_there_is_no_sweep(monkeypatch):
+    from polyak.engine import direct
+
+    opened, merged = given(ml_dtypes.bfloat16), []
+    merge_from = direct.merge_from
+    monkeypatch.setattr(direct, "merge_from", lambda *given: merged.append(1) or merge_from(*given))
+    for settings, out in (({"topk": "exact", "density": 0.3}, None), ({}, "float32")):
+        merged.clear()
+        check(opened, [plan(opened, "ties", settings, out)])
+        assert len(merged) >= len(SHAPES) - 1
+
+
 def test_thresholds_come_from_sorted_deltas_from_the_second_candidate_on(monkeypatch):
     from polyak.engine import groups
 

@@ -210,6 +210,46 @@ def test_a_broken_model_or_another_body_is_refused_by_name(world):
         learn("adamerging", problems.recipe(world), [problems.task(world), headless])
 
 
+class Unlucky(problems.Network):
+    def forward(self, points):
+        raise LookupError("out of luck")
+
+
+class Detached(problems.Network):
+    def forward(self, points):
+        return super().forward(points).detach()
+
+
+class OneWay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, points):
+        return points.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        raise LookupError("no way back")
+
+
+class Stuck(problems.Network):
+    def forward(self, points):
+        return OneWay.apply(super().forward(points))
+
+
+FAILING = {
+    Unlucky: r"the model fails: out of luck \(LookupError\)",
+    Detached: "its loss does not depend on the merged weights",
+    Stuck: r"the model has no gradient: .*no way back.* \(LookupError\)",
+}
+
+
+@pytest.mark.parametrize("network", FAILING, ids=lambda network: network.__name__)
+@pytest.mark.parametrize("learner", ["adamerging", "frank_wolfe"])
+def test_a_module_that_fails_is_named_with_its_task(world, learner, network):
+    task = problems.task(world, factory=network)
+    with pytest.raises(PolyakError, match=f"task '{task.name}': {FAILING[network]}"):
+        learn(learner, problems.recipe(world), [task])
+
+
 WRONG = [
     ({"models": ("expert-0",)}, {}, "nothing to choose between"),
     ({}, {"split": "calibrated"}, "'split' of adamerging must be one of"),

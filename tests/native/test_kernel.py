@@ -17,7 +17,7 @@ from polyak.native import _link, _load, _store, kernel, saying_when_compiling, s
 LOOPS = """
 import sys
 import numpy as np
-from polyak.native import filled, in_rows, inlined, kernel, scratch
+from polyak.native import filled, in_rows, inlined, kernel, scratch, settle, stream
 
 ADDEND = 3
 
@@ -45,6 +45,11 @@ def total(rows, scale, twice):
 @kernel
 def ends(row):
     return row[0], row[row.size - 1]
+
+@kernel
+def streamed(row, out, begin):
+    stream(row, out, begin)
+    settle()
 
 def doubled(row):
     for i in range(row.size):
@@ -156,6 +161,21 @@ def test_a_kernel_whose_result_has_no_known_type_is_refused(loops):
 def test_arguments_that_are_no_numbers_are_refused(loops):
     with pytest.raises(TypeError, match=r"grown .* str"):
         loops.grown("row")
+
+
+@pytest.mark.parametrize("shift", [0, 1, 15])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 100])
+def test_what_is_streamed_arrives_where_it_should_and_nowhere_else(loops, n: int, shift: int):
+    row = np.arange(1, n + 1, dtype=np.float32)
+    memory = np.zeros(200, np.float32)
+    first = -memory.ctypes.data // 4 % 16 + shift  # lines of the cache have 16 numbers
+    out, wanted = memory[first : first + n + 40], np.zeros(n + 40, np.float32)
+    wanted[3 : 3 + n] = row
+    loops.streamed(row, out, 3)
+    np.testing.assert_array_equal(out, wanted)
+    assert memory.sum() == row.sum()
+    loops.streamed.code(row, out := np.zeros(n + 40, np.float32), 3)
+    np.testing.assert_array_equal(out, wanted)
 
 
 def test_scratch_is_an_array_in_plain_python_too():

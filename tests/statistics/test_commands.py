@@ -25,6 +25,15 @@ NETS = """
 from torch import nn
 from tests.tasks.models import Network
 from tests.statistics.test_commands import Normed
+
+
+class Unlucky(Network):
+    def forward(self, pixel_values):
+        raise LookupError("out of luck")
+
+
+def no_module():
+    return {}
 """
 
 
@@ -122,6 +131,16 @@ def test_wrong_commands_end_with_a_message_and_a_code(polyak, tmp_path):
     assert "does not exist" in polyak("measure", "gram", "none", "--task", "points.yaml", "-o", tmp_path / "g", code=4)
     assert "no BatchNorm" in polyak("recalibrate", "m0", "--task", "points.yaml", "-o", tmp_path / "r", code=7)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("kind", ["fisher", "gram"])
+def test_what_a_module_raises_and_where_it_cannot_run_are_said(polyak, tmp_path, kind):
+    command = ("measure", kind, "m0", "--task", "points.yaml", "-o", tmp_path / "f")
+    assert "out of luck (LookupError)" in polyak(*command, code=7, net="Unlucky")
+    assert "the model cannot run on 'moon'" in polyak(*command, "--device", "moon", code=7)
+    assert "returns a dict; a torch module is wanted" in polyak(*command, code=7, net="no_module")
+    assert "has no 'zzz'. Known: Unlucky, no_module." in polyak(*command, code=7, net="zzz")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_merged_model_is_recalibrated_into_a_new_folder(place, polyak, tmp_path):

@@ -97,6 +97,12 @@ def test_unfinished_work_is_neither_lost_nor_mixed(tmp_path):
         measure_to(tmp_path, fisher(), lambda: X.split(4), force=True)
 
 
+def test_a_measurement_that_fails_leaves_nothing_behind(tmp_path):
+    with pytest.raises(errors.TaskError, match="fails on a batch"):
+        measure_to(tmp_path / "part", fisher(), lambda: [X[:, :2]])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_measurements_do_not_write_to_one_place(tmp_path):
     with (tmp_path / ".f.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -26,7 +26,14 @@ from ..engine.conftest import write_model as write_arrays  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 WIDTH, CLASSES, KEEP, RIDGE = 5, 3, 0.95, 1e-6
-NETS = "from tests.statistics.test_merged_gram import Residual, Network, Turned, Repeated\n"
+NETS = """
+from tests.statistics.test_merged_gram import Residual, Network, Turned, Repeated
+
+
+class Unlucky(Network):
+    def forward(self, *points, **more):
+        raise LookupError("out of luck")
+"""
 
 
 class Residual(nn.Module):
@@ -239,6 +246,21 @@ def test_a_damaged_unfinished_measurement_is_refused(place: Path, polyak: Any, t
     assert "is damaged" in polyak(*measured("-o", tmp_path / "grams", "--resume"), code=5)
     polyak(*measured("-o", tmp_path / "grams", "--force", "--quiet"))
     assert not (tmp_path / "grams" / ".unfinished").exists()
+
+
+def test_a_file_where_unfinished_work_would_lie_is_replaced_by_force_alone(place: Path, polyak: Any, tmp_path: Path):
+    odd = tmp_path / "grams" / ".unfinished"
+    odd.parent.mkdir()
+    odd.write_bytes(b"junk")
+    assert "--force" in polyak(*measured("-o", tmp_path / "grams"), code=5)
+    assert odd.read_bytes() == b"junk"
+    polyak(*measured("-o", tmp_path / "grams", "--force", "--quiet"))
+    assert not odd.exists()
+
+
+def test_what_a_module_raises_is_said_with_its_model(polyak: Any, tmp_path: Path):
+    said = polyak(*measured("-o", tmp_path / "grams", net="Unlucky"), code=7)
+    assert "model m0: the model fails: out of luck (LookupError)" in said
 
 
 @pytest.mark.parametrize("net", ["Turned", "Repeated"])

@@ -93,14 +93,12 @@ def _show(asked: Recipe, notes: list[str]) -> None:
 
 def _write(path: Path, asked: Recipe, *, force: bool) -> None:
     from .. import recipe as recipes
-    from ..errors import OutputError, OutputExists
+    from ..errors import OutputExists
+    from ..tasks.cache import write_whole
 
     if path.exists() and not force:
         raise OutputExists(f"{path} is there already; choose another place, or use --force to replace it.")
-    try:
-        path.write_text(recipes.dump(asked), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    write_whole(path, recipes.dump(asked))
 
 
 def _merge(asked: Recipe, out: Path, *, workers: int, force: bool, as_json: bool, quiet: bool) -> None:

@@ -168,6 +168,7 @@ def _data(
     from ..errors import TaskError
     from ..statistics.of_task import Data
     from ..tasks import Task
+    from ..tasks.running import on_device
     from ._evaluation import load_tasks
 
     found = load_tasks([task], module)[0]
@@ -176,7 +177,7 @@ def _data(
     data = Data(found, split, examples, batch_size, seed, device)
     data.count()  # a split that is not there is known before the model is read
     live = found.live(checkpoint.open(model))
-    live.module.to(device)
+    on_device(live.module, device)
     return data, live
 
 

@@ -12,7 +12,7 @@ from .groups import Finish
 from .resident import Resident
 from .sources import Workspace
 from .spans import Span, tiles
-from .streaming import merge_from, streams
+from .streaming import merge_from, streams, sweeps
 
 Place = Callable[[Step], Any]  # the float32 that a tensor's values go to, flat; None where they cannot
 _ROUNDED = 64 * 1024  # entries that are merged and rounded while they are in the cache
@@ -42,8 +42,17 @@ class Direct:
         rows = None if run is None else self._inputs.rows(step)
         if run is None or rows is None:
             return False
+        if self._sweep(span, rows, place):
+            return True
         into = _straight if step.out.dtype.name == "F32" else _rounded
         return into(span, run, rows, place, space)
+
+    def _sweep(self, span: Span, rows: Any, place: Any) -> bool:
+        """Whether it was merged in one sweep: a result that is not finite is looked for elsewhere."""
+        if not self._inputs.are_finite(span.prepared.step):
+            return False
+        run = sweeps(span.prepared)
+        return run is not None and run(rows, place[span.start : span.stop], span.start)
 
 
 def _straight(span: Span, run: Through, rows: Any, place: Any, space: Workspace) -> bool:

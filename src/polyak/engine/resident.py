@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, DType
 from ..checkpoint._api import Bytes
+from ..kernels.convert import decode_rows
 from ..planning import Step
 
 Key = tuple[tuple[int, str], ...]
 Reader = Callable[[str, Bytes], None]  # reads a whole tensor
+_TILE = 16 * 1024  # entries of each row that are looked at together
 
 
 @dataclass
@@ -22,6 +24,7 @@ class _Block:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     rows: Bytes | None = None
+    finite: bool | None = None
 
 
 class Resident:
@@ -51,6 +54,15 @@ class Resident:
                 block.rows = self._read(step)
             return block.rows
 
+    def are_finite(self, step: Step) -> bool:
+        """Whether rows that are kept hold finite numbers alone; looked at once."""
+        block = self._blocks[key_of(step)]
+        with block.lock:
+            if block.finite is None:
+                assert block.rows is not None
+                block.finite = _are_finite(block.rows, step.reads[0].spec.dtype)
+            return block.finite
+
     def _may_be_kept(self, step: Step) -> bool:
         reads = step.own_reads
         if step.kind != "merge" or not all(self._reader(read.checkpoint) for read in reads):
@@ -65,6 +77,14 @@ class Resident:
             assert reader is not None  # or the block would not be there
             reader(read.spec.name, row)
         return rows
+
+
+def _are_finite(rows: Bytes, dtype: DType) -> bool:
+    numel = rows.shape[1] // dtype.itemsize
+    room = np.empty((len(rows), min(numel, _TILE)), np.float32)
+    tiles = ((start, min(_TILE, numel - start)) for start in range(0, numel, _TILE))
+    floats = ((start, room.reshape(-1)[: len(rows) * size].reshape(len(rows), size)) for start, size in tiles)
+    return all(decode_rows(rows, dtype, start, wide, relative=False) < 0 for start, wide in floats)
 
 
 def key_of(step: Step) -> Key:

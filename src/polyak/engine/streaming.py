@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import NotFinite
+from ..kernels.sweep import Sweep, sweep
 from ..kernels.through import FINITE, Through, room_for, through
 from ..methods import Role
 from ..planning import Step
@@ -64,14 +65,27 @@ def merge_from(
     """
     step, loop = prepared.step, prepared.loop
     assert loop is not None
-    based = step.base is not None
-    relative = based and Role.DELTAS in prepared.method.inputs.values()
-    adds = based and prepared.method.returns is Role.DELTA
     room = space.floats("room", room_for(len(rows)))
-    found = run(rows, data, room, offset, start, len(rows) - based, relative, adds, loop.args)
+    found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), loop.args)
     if found < 0 and found != FINITE:
         raise NotFinite(not_storable(step, prepared.method.name))
     return found
+
+
+def sweeps(prepared: Prepared) -> Sweep | None:
+    """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
+    step, loop = prepared.step, prepared.loop
+    assert loop is not None
+    relative, adds = _spaces(prepared)
+    stored = step.reads[0].spec.dtype
+    return sweep(loop.kernel, loop.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)
+
+
+def _spaces(prepared: Prepared) -> tuple[bool, bool]:
+    """Whether the base is subtracted from the models, and whether it is added to the result."""
+    based = prepared.step.base is not None
+    relative = based and Role.DELTAS in prepared.method.inputs.values()
+    return relative, based and prepared.method.returns is Role.DELTA
 
 
 def not_storable(step: Step, method: str) -> str:

@@ -139,12 +139,27 @@ class Candidate:
             losses, predicted = objective(task, live.module, batch.to(self._device))
             part = losses.sum() / examples
             loss += self._finite(float(part.detach()), task)
-            (share * part).backward()
+            self._backward(share * part, task)
             counts = _added(counts, predicted)
         for name, parameter in parameters.items():
             if parameter.grad is not None:
                 total[name], parameter.grad = parameter.grad, None
         return loss, counts
+
+    @staticmethod
+    def _backward(loss: Tensor, task: Task) -> None:
+        if not loss.requires_grad:
+            raise TaskError(
+                f"task {task.name!r}: its loss does not depend on the merged weights, so there is nothing to learn. "
+                "Does the module detach what it computes, or run without gradients?"
+            )
+        try:
+            loss.backward()
+        except Exception as error:  # whatever a module raises
+            said = " ".join(str(error).split())[:500]
+            raise TaskError(
+                f"task {task.name!r}: the model has no gradient: {said} ({type(error).__name__})."
+            ) from error
 
     def _products(self, total: Mapping[str, Tensor]) -> tuple[Numbers, Numbers]:
         products, norms = np.zeros((len(self.rows), 1 + self.pool.width)), np.zeros(len(self.rows))

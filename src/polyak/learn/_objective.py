@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from ..errors import TaskError
+from ..errors import PolyakError, TaskError
 from ._api import Numbers
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class Objective:
             return self._entropy(task, outputs, batch)
         except TaskError as error:
             raise error if repr(task.name) in str(error) else TaskError(f"task {task.name!r}: {error}") from error
-        except RuntimeError as error:
+        except PolyakError:
+            raise
+        except Exception as error:  # whatever a module raises
             said = " ".join(str(error).split())[:500]
             raise TaskError(f"task {task.name!r}: the model fails: {said} ({type(error).__name__}).") from error
 

@@ -6,3 +6,5 @@ from ._kernel import inlined as inlined
 from ._kernel import kernel as kernel
 from ._kernel import saying_when_compiling as saying_when_compiling
 from ._kernel import scratch as scratch
+from ._kernel import settle as settle
+from ._kernel import stream as stream

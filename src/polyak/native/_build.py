@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numba.np.numpy_support import from_dtype
 
-from ._kernel import ALIGNED, C_CONTIGUOUS, Kernel, Source, in_rows, scratch
+from ._kernel import ALIGNED, C_CONTIGUOUS, Kernel, Source, in_rows, scratch, settle, stream
 from ._load import target
 from ._store import SYMBOL, Compiled
 
@@ -81,9 +81,7 @@ def _compilable(source: Source) -> Any:
 def _replaced(named: Any) -> Any:
     if isinstance(named, Source):
         return _compilable(named)
-    if named is in_rows:
-        return _in_rows
-    return _scratch if named is scratch else named
+    return next((mine for one, mine in _INTRINSICS.items() if one is named), named)
 
 
 @intrinsic
@@ -129,6 +127,54 @@ def _in_rows(_: Any, flat: Any, rows: Any, n: Any) -> Any:
         return _whole(context, builder, array, given.data, shape, [builder.mul(shape[1], itemsize), itemsize])
 
     return array(flat, rows, n), generate
+
+
+_LINE = 16  # float32 numbers of a line of the cache
+
+
+@intrinsic
+def _stream(_: Any, source: Any, out: Any, begin: Any) -> Any:
+    """Entries before the first line of the target and behind the last go the usual way."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        given, into = (make_array(kind)(context, builder, arg) for kind, arg in zip((source, out), args, strict=False))
+        word = given.nitems.type
+        to = cgutils.gep(builder, into.data, context.cast(builder, args[2], begin, types.intp))
+        beyond = builder.lshr(builder.ptrtoint(to, word), word(2))
+        head = builder.and_(builder.neg(beyond), word(_LINE - 1))
+        head = builder.select(builder.icmp_unsigned("<", head, given.nitems), head, given.nitems)
+        lines = builder.lshr(builder.sub(given.nitems, head), word(_LINE.bit_length() - 1))
+        tail = builder.add(head, builder.mul(lines, word(_LINE)))
+        _copy(builder, given.data, to, word(0), head)
+        with cgutils.for_range(builder, lines) as loop:
+            at = builder.add(head, builder.mul(loop.index, word(_LINE)))
+            line = ir.VectorType(ir.FloatType(), _LINE).as_pointer()
+            places = [builder.bitcast(cgutils.gep(builder, data, at), line) for data in (given.data, to)]
+            written = builder.store(builder.load(places[0], align=4), places[1], align=4 * _LINE)
+            written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        _copy(builder, given.data, to, tail, given.nitems)
+        return context.get_dummy_value()
+
+    return types.void(source, out, begin), generate
+
+
+def _copy(builder: Any, source: Any, to: Any, start: Any, stop: Any) -> None:
+    with cgutils.for_range(builder, builder.sub(stop, start)) as loop:
+        at = builder.add(start, loop.index)
+        builder.store(builder.load(cgutils.gep(builder, source, at)), cgutils.gep(builder, to, at))
+
+
+@intrinsic
+def _settle(_: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# What stands for what in compiled code.
+_INTRINSICS: dict[Any, Any] = {scratch: _scratch, in_rows: _in_rows, stream: _stream, settle: _settle}
 
 
 def _words(builder: Any, words: Any, n: int) -> list[Any]:

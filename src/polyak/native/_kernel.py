@@ -106,6 +106,18 @@ def scratch(n: int, dtype: Any) -> Any:
     return np.empty(n, dtype)
 
 
+def stream(source: Any, out: Any, begin: int) -> None:
+    """Copy a vector of float32 to the entries of another from `begin` on, past the caches where the machine can.
+
+    That spares a read of what is overwritten. Other threads see it from `settle` on.
+    """
+    out[begin : begin + len(source)] = source
+
+
+def settle() -> None:
+    """Wait until everything that was streamed can be seen by all."""
+
+
 def in_rows(flat: Any, rows: int, n: int) -> Any:
     """The first entries of a C-contiguous vector as a C-contiguous (rows, n); there must be as many."""
     return flat[: rows * n].reshape(rows, n)

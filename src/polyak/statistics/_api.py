@@ -92,8 +92,9 @@ class Statistic(ABC):
                 self._observe(batch, identities)
             except PolyakError:
                 raise
-            except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-                raise TaskError(f"the module fails on a batch: {type(error).__name__}: {error}") from error
+            except Exception as error:  # whatever a module raises
+                said = " ".join(str(error).split())[:500]
+                raise TaskError(f"the module fails on a batch: {said} ({type(error).__name__}).") from error
         self._check_sums()
         self._commit(identities)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..checkpoint.safetensors import SafetensorsFile
+from ..engine.draft import writing
 from ..errors import CannotResume, CheckpointError, OutputExists
 from ._measurement import Measurement, write
 
@@ -75,7 +76,8 @@ def unfinished(folder: Path | None, key: str, *, resume: bool, force: bool) -> G
     """
     if folder is not None and folder.exists():
         if force:
-            shutil.rmtree(folder)
+            with writing(folder):
+                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         elif not resume:
             raise OutputExists(
                 f"an unfinished measurement lies at {folder}. Go on with --resume, or start over with --force."

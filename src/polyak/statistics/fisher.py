@@ -216,6 +216,8 @@ class Fisher(Statistic):
             with torch.enable_grad(), sparse_embeddings(self._module):
                 outputs = self._given_outputs(self._module, rebuild([t[i : i + 1] for t in tensors]))[0]
                 said, found = self._said(outputs)
+            if not said.requires_grad:
+                raise TaskError(self._nothing())
             target, draw = (one if one is None else one[i] for one in (targets, noise))
             for cotangent in self._directions(found, target, draw):
                 slopes: Any = torch.autograd.grad(said, weights, cotangent, retain_graph=True, allow_unused=True)

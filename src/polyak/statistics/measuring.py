@@ -157,7 +157,9 @@ def _locked(path: Path) -> Generator[None]:
             raise OutputBusy(
                 f"another measurement is writing {path} now. Wait for it, or choose another place."
             ) from error
-        yield
-        lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
     finally:
         os.close(held)

@@ -21,6 +21,7 @@ from ..engine import run_in_memory
 from ..errors import RecipeError, TaskError, suggestion
 from ..planning import Plan, plan
 from ..recipe import Model, Recipe
+from ..tasks.running import guarded, on_device
 from ._api import evaluating
 from ._layers import inputs_of, weight_of
 from ._measurement import Measurement
@@ -211,7 +212,7 @@ def _planned(recipe: Recipe) -> Plan:
 
 def _pupil(name: str, model: Checkpoint, data: Data, path: str) -> _Pupil:
     live = data.task.live(model)
-    live.module.to(data.device)
+    on_device(live.module, data.device)
     where, found = blocks_of(live.module, path)
     return _Pupil(name, live, where, found)
 
@@ -228,11 +229,12 @@ def _depth(pupils: Sequence[_Pupil]) -> int:
 
 def _passages(pupil: _Pupil, data: Data) -> list[Passage]:
     run, found = outputs_of(data.task), list[Passage]()
+    who = f"task {data.task.name!r}, model {pupil.name}"
     with torch.no_grad(), evaluating(pupil.live.module):
         for tree in data.trees():
-            found.append(
-                passage_of(partial(run, pupil.live.module, tree), pupil.blocks, tree["mask"], _ids(data, tree))
-            )
+            once = partial(run, pupil.live.module, tree)
+            sent = partial(passage_of, once, pupil.blocks, tree["mask"], _ids(data, tree))
+            found.append(guarded(sent, who))
     return found
 
 

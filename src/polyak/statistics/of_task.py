@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TaskError
 from ..tasks import Batch, LiveModel, Task
+from ..tasks.running import guarded
 from ._api import Identify, Statistic
 from .fisher import Estimator, Fisher
 from .gram import Gram
@@ -131,8 +132,9 @@ def classes(data: Data, live: LiveModel) -> int:
     import torch
 
     for batch in data.task.batches(data.split, limit=1, batch_size=1):
+        here, who = batch.to(data.device), f"task {data.task.name!r}, model {live.label}"
         with torch.no_grad():
-            return int(data.task.outputs(live.module, batch.to(data.device)).shape[-1])
+            return int(guarded(lambda here=here: data.task.outputs(live.module, here), who).shape[-1])
     raise TaskError(f"task {data.task.name!r} has no example in the split {data.split!r}.")
 
 

@@ -65,11 +65,18 @@ def import_function(text: str) -> Any:
     except Exception as error:
         raise TaskError(f"the module {module!r} cannot be imported: {error} ({type(error).__name__}).") from error
     if not hasattr(found, name):
-        raise TaskError(f"the module {module!r} has no {name!r}. {suggestion(name, vars(found))}")
+        raise TaskError(f"the module {module!r} has no {name!r}. {suggestion(name, _callables(found))}")
     value = getattr(found, name)
     if not callable(value) and not isinstance(value, Scorer):
         raise TaskError(f"{text} is a {type(value).__name__}; expected a function.")
     return value
+
+
+def _callables(module: object) -> list[str]:
+    """What the module defines that could be meant."""
+    made = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
+    own = [name for name, value in made.items() if getattr(value, "__module__", "") == getattr(module, "__name__", "")]
+    return own or list(made)
 
 
 def _called(function: Callable[[], Any], text: str) -> Any:

@@ -65,11 +65,19 @@ def from_factory(factory: Callable[[], nn.Module]) -> Build:
     """A builder from a function that makes a module whose state dict has the names of the checkpoint."""
 
     def build(state: dict[str, Tensor]) -> nn.Module:
-        module = factory().float()
+        module = _module(factory())
         module.load_state_dict(state, strict=False)  # what is missing or left over is found by its numbers
         return module
 
     return build
+
+
+def _module(made: object) -> nn.Module:
+    from torch import nn
+
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"the function that makes the module returns a {type(made).__name__}; a torch module is wanted")
+    return made.float()
 
 
 @dataclass(frozen=True)

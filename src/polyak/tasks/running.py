@@ -48,7 +48,7 @@ def scored(task: Task, module: nn.Module, batches: Iterable[Batch], device: str,
     import torch
 
     with torch.inference_mode():
-        score = _guarded(lambda: task.scoring(module), who)
+        score = guarded(lambda: task.scoring(module), who)
     for batch in batches:
         with torch.inference_mode():
             part = _scored(task, score, batch, device, who)
@@ -78,7 +78,7 @@ def on_device(module: Any, device: str) -> Any:
 def _scored(
     task: Task, score: Callable[[Batch], Tensor], batch: Batch, device: str, who: str
 ) -> tuple[tuple[int, ...], Any, Any]:
-    found = _guarded(lambda: score(batch.to(device)), who)
+    found = guarded(lambda: score(batch.to(device)), who)
     weights = task.weights(batch)
     values, weighed = (np.asarray(one.detach().cpu(), np.float64) for one in (found, weights))
     if values.shape != (len(batch),):
@@ -86,7 +86,7 @@ def _scored(
     return batch.examples, values, weighed
 
 
-def _guarded(work: Callable[[], Any], who: str) -> Any:
+def guarded(work: Callable[[], Any], who: str) -> Any:
     """Whatever a module raises becomes an error that names task and model."""
     try:
         return work()

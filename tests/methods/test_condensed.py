@@ -152,3 +152,25 @@ def test_reduced_matrices_turn_back_into_what_they_were():
 def test_scaling_a_matrix_by_a_power_of_two_changes_no_bit_of_its_polar_factor():
     matrix = random(64, 64).astype(np.float32)
     np.testing.assert_array_equal(polar_of_square(matrix, 1e-5), polar_of_square(matrix * math.ldexp(1, 4), 1e-5))
+
+
+@reduces
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (0, 9), (131, 150), (0, 150)])
+def test_some_eigenvectors_are_those_of_the_decomposition(first: int, last: int):
+    matrix = random(400, 150).astype(np.float32)
+    gram = matrix.T @ matrix
+    values, vectors = np.linalg.eigh(gram.astype(np.float64))
+    reduced = _lapack.tridiagonal(gram)
+    np.testing.assert_allclose(reduced.eigenvalues(), values, rtol=3e-6)
+    found = reduced.eigenvectors(first, last)
+    wanted = vectors[:, first:last] @ vectors[:, first:last].T
+    assert found.shape == (150, last - first)
+    assert error(found @ found.T, wanted) < 1e-3 / math.sqrt(last - first)
+
+
+@reduces
+def test_dividing_by_a_positive_matrix_solves_for_rows():
+    half, right = random(80, 50).astype(np.float32), random(30, 50).astype(np.float32)
+    positive, kept = half.T @ half, right.copy()
+    assert error(_lapack.divided(right, positive) @ positive, right) < 1e-5
+    np.testing.assert_array_equal(right, kept)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
+from ._lapack import divided
 from ._matrices import Tasks
 from ._passes import Array
 
@@ -74,13 +75,29 @@ def workspace(k: int, shape: tuple[int, ...]) -> int:
 def minimum_within(found: Interference, values: Array, vectors: Array, count: int) -> Array:
     """The minimum of the objective along the `count` last eigenvectors of C, and the sum along the others.
 
-    S - S V V^T + D V diag(1 / l) V^T.
+    S - S V V^T + D V diag(1 / l) V^T. Eigenvalues and eigenvectors are all, or those `count`.
     """
     high, low = vectors[:, -count:], vectors[:, :-count]
     merged = ((found.d @ high) / values[-count:]) @ high.T
-    if low.shape[1] < count:  # the eigenvectors are orthonormal
+    if 0 < low.shape[1] < count:  # the eigenvectors are orthonormal
         return merged + (found.total @ low) @ low.T
     return merged + (found.total - (found.total @ high) @ high.T)
+
+
+def minimum_without(found: Interference, values: Array, vectors: Array) -> Array:
+    """The minimum of the objective but along few eigenvectors of C, and the sum along those.
+
+    For U and l the few: S U U^T + D (I - U U^T) A^-1 with A = C + U diag(c - l) U^T, where c is C's mean eigenvalue.
+
+    Args:
+        found: The objective, in NumPy's float32.
+        values: l, (m,).
+        vectors: U, (d_in, m).
+    """
+    vectors = 1.5 * vectors - 0.5 * (vectors @ (vectors.T @ vectors))
+    mean = float(found.c.trace()) / found.c.shape[0]
+    raised = found.c + (vectors * (mean - values)) @ vectors.T
+    return divided(found.d - (found.d @ vectors) @ vectors.T, raised) + (found.total @ vectors) @ vectors.T
 
 
 def filtered(found: Interference, values: Array, vectors: Array, shares: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
+_REDUCING = ("ssytrd", "sormtr", "dsterf", "sstemr", "sgebrd", "sormbr", "sposv")
 _BLOCK = 64  # columns that LAPACK treats at a time, for the sizes of its workspaces
 
 
@@ -51,7 +52,7 @@ def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
 
 def is_there() -> bool:
     """Whether matrices can be reduced: whether NumPy's LAPACK is the one that is known here."""
-    return all(_function(name) is not None for name in ("ssytrd", "sormtr", "sgebrd", "sormbr"))
+    return all(_function(name) is not None for name in _REDUCING)
 
 
 class Tridiagonal(NamedTuple):
@@ -71,12 +72,32 @@ class Tridiagonal(NamedTuple):
 
     def rotated(self, middle: Matrix) -> Matrix:
         """P X P^T; `middle` is overwritten."""
-        n, found = self.diagonal.size, _by_columns(middle)
-        work = np.empty(_BLOCK * n, np.float32)
-        for side, kind in (("L", "N"), ("R", "T")):
-            passed = (n, n, self.reflections, n, self.scales, found, n, work, work.size)
-            _checked("sormtr", side, "L", kind, *passed)
-        return found
+        return self._turned("R", "T", self._turned("L", "N", _by_columns(middle)))
+
+    def _turned(self, side: str, kind: str, matrix: Matrix) -> Matrix:
+        n, (rows, columns) = self.diagonal.size, matrix.shape
+        work = np.empty(_BLOCK * max(rows, columns), np.float32)
+        passed = (rows, columns, self.reflections, n, self.scales, matrix, rows, work, work.size)
+        _checked("sormtr", side, "L", kind, *passed)
+        return matrix
+
+    def eigenvalues(self) -> NDArray[np.float64]:
+        """All, smallest first: (n,)."""
+        values, beside = self.diagonal.astype(np.float64), self.beside.astype(np.float64)
+        _checked("dsterf", values.size, values, beside)
+        return values
+
+    def eigenvectors(self, first: int, last: int) -> Matrix:
+        """Of P T P^T, those of the eigenvalues [first, last): (n, last - first)."""
+        n, count = self.diagonal.size, last - first
+        vectors = np.empty((n, count), np.float32, order="F")
+        support, integers = np.empty(2 * max(1, count), np.int64), np.empty(10 * n, np.int64)
+        values, work = np.empty(n, np.float32), np.empty(18 * n, np.float32)
+        found, relatively = np.ones(1, np.int64), np.ones(1, np.int64)
+        passed = (self.diagonal.copy(), self.beside.copy(), 0.0, 0.0, first + 1, last, found, values, vectors, n, count)
+        rest = (support, relatively, work, work.size, integers, integers.size)
+        _checked("sstemr", "V", "I", n, *passed, *rest)
+        return self._turned("L", "N", vectors)
 
 
 def tridiagonal(symmetric: Matrix) -> Tridiagonal:
@@ -124,6 +145,13 @@ def bidiagonal(matrix: Matrix) -> Reduced:
     work = np.empty(2 * _BLOCK * n, np.float32)
     _checked("sgebrd", n, n, found, n, diagonal, beside, left, right, work, work.size)
     return Reduced(diagonal, beside, found, left, right)
+
+
+def divided(right: Matrix, positive: Matrix) -> Matrix:
+    """X in X A = B: B (m, n) over a positive matrix A (n, n), by Cholesky's factors, if LAPACK `is_there`."""
+    found, factor, (m, n) = np.array(right, np.float32), np.array(positive, np.float32), right.shape
+    _checked("sposv", "L", n, m, factor, n, found, n)  # which sees the transpose of what is stored by rows
+    return found
 
 
 def _by_columns(matrix: Matrix) -> Matrix:

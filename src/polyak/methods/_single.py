@@ -23,6 +23,7 @@ from ._passes import Array
 SMALL = 128  # up to here everything is quick in float64
 _SEEN = 1e-2  # eigenvalues of a Gram matrix, relative to the largest, that float32 tells apart well enough
 _LEAST = 1e-5  # singular values, relative to the largest, that a float64 Gram matrix tells from zero
+_SAFE = 20  # powers of two between which the largest entry needs no scaling
 _FEW = 4  # one over the share of directions that are worth finding again
 
 
@@ -91,11 +92,12 @@ def _leading_eigenvectors(symmetric: Array, count: int) -> Array:
 
 
 def _scaled(matrix: Array) -> Array | None:
-    """A float32 matrix times a power of two, so that squares do not vanish or overflow; None for others, and zeros."""
+    """A float32 matrix, times a power of two if squares might vanish or overflow; None for others, and zeros."""
     xp = array_namespace(matrix)
     if matrix.dtype != xp.float32 or not (largest := max(float(xp.max(matrix)), -float(xp.min(matrix)))):
         return None
-    return matrix * 2.0 ** -math.frexp(largest)[1]
+    power = math.frexp(largest)[1]
+    return matrix if abs(power) <= _SAFE else matrix * 2.0**-power
 
 
 def _best_within(matrix: Array, basis: Array) -> tuple[Array, Array, Array]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import array_namespace
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
 
-from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
-from ._interference import FLOOR, interference, minimum_within, workspace
+from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, _lapack, method
+from ._interference import FLOOR, Interference, interference, minimum_within, minimum_without, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 from ._single import eigenvectors
 
 _CLEAR = 1e-4  # the least eigenvalue of C, relative to the largest, that float32 may be trusted with
-_NEAR = 1e-5  # how near to a whole number the effective rank may come there, relative to itself
+_FEW = 4  # one over the share of eigenvectors that are quicker found alone
+_NEAR = 1e-6  # how near to a whole number the effective rank may come there, relative to itself
 
 
 @method(
@@ -38,7 +40,8 @@ def aswudi(
     K = ceil((sum sqrt(l))^2 / sum l) of them the largest: tau = scale * (S - S V_K V_K^T + D V_K diag(1 / l) V_K^T).
 
     There is nothing to tune. One eigendecomposition a matrix, in float64; in float32 for large float32 matrices where
-    the least eigenvalue is above 1e-4 of the largest and K is not in doubt.
+    the least eigenvalue is above 1e-4 of the largest and K is not in doubt. There, if at most a quarter of the
+    eigenvectors are in V_K, or are not, only those are found, and what is not in V_K is left out of the inverse of C.
 
     Departures:
         None known.
@@ -57,16 +60,37 @@ def aswudi(
 
     def merge(tasks: Tasks) -> Array:
         found = interference(tasks)
-        xp = array_namespace(found.c)
-        values, vectors = eigenvectors(found.c)
-        if found.c.dtype != xp.float64 and not _is_certain(values):
-            del found, values, vectors
-            return merge(tasks.exact())
-        values = xp.clip(values, min=FLOOR)
-        count = math.ceil(_effective_rank(values))
-        return minimum_within(found, values, vectors, count)
+        result = _minimum(found)
+        del found
+        return merge(tasks.exact()) if result is None else result
 
     return scale * merged(deltas, weight, name, qkv, merge, single=True)
+
+
+def _minimum(found: Interference) -> Array | None:
+    """None where float32 does not tell the effective rank."""
+    xp = array_namespace(found.c)
+    if is_numpy_array(found.c) and found.c.dtype == np.float32 and _lapack.is_there():
+        return _minimum_by_few(found)
+    values, vectors = eigenvectors(found.c)
+    if found.c.dtype != xp.float64 and not _is_certain(values):
+        return None
+    values = xp.clip(values, min=FLOOR)
+    return minimum_within(found, values, vectors, math.ceil(_effective_rank(values)))
+
+
+def _minimum_by_few(found: Interference) -> Array | None:
+    """The same by eigenvectors of either side of the effective rank, if one of them is few."""
+    reduced = _lapack.tridiagonal(found.c)
+    if not _is_certain(values := reduced.eigenvalues()):
+        return None
+    n, count, values = values.size, math.ceil(_effective_rank(values)), values.astype(np.float32)
+    rest = n - count
+    if rest * _FEW <= n:
+        return minimum_without(found, values[:rest], reduced.eigenvectors(0, rest))
+    if count * _FEW <= n:
+        return minimum_within(found, values[rest:], reduced.eigenvectors(rest, n), count)
+    return minimum_within(found, *eigenvectors(found.c), count)
 
 
 def _effective_rank(values: Array) -> float:

@@ -36,23 +36,24 @@ class Direct:
 
     def _merge(self, span: Span, space: Workspace) -> bool:
         """Whether that was possible; numbers that are not finite are left to the other, who says where they are."""
-        step = span.prepared.step
-        place = None if step.method is None else self._place(step)
-        run = None if place is None else streams(span.prepared)
-        rows = None if run is None else self._inputs.rows(step)
-        if run is None or rows is None:
+        prepared, step = span.prepared, span.prepared.step
+        place = None if step.method is None or prepared.loop is None else self._place(step)
+        rows = None if place is None else self._inputs.rows(step)
+        if rows is None:
             return False
         if self._sweep(span, rows, place):
             return True
+        if (run := streams(prepared)) is None:
+            return False
         into = _straight if step.out.dtype.name == "F32" else _rounded
         return into(span, run, rows, place, space)
 
     def _sweep(self, span: Span, rows: Any, place: Any) -> bool:
-        """Whether it was merged in one sweep: a result that is not finite is looked for elsewhere."""
-        if not self._inputs.are_finite(span.prepared.step):
+        """Whether it was merged in one sweep: where a result is not finite, another says so."""
+        if (run := sweeps(span.prepared)) is None:
             return False
-        run = sweeps(span.prepared)
-        return run is not None and run(rows, place[span.start : span.stop], span.start)
+        finite = self._inputs.are_finite(rows, span.prepared.step.reads[0].spec.dtype)
+        return finite and run(rows, place[span.start : span.stop], span.start)
 
 
 def _straight(span: Span, run: Through, rows: Any, place: Any, space: Workspace) -> bool:

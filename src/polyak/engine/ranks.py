@@ -80,7 +80,8 @@ class Ranks:
         self._asked.update(keys)
         if not known:
             return False
-        new = [(key, m.step) for key, m in zip(keys, members, strict=True) if key not in self._tables]
+        if not (new := [(key, m.step) for key, m in zip(keys, members, strict=True) if key not in self._tables]):
+            return all(self._tables[key] for key in keys)
         with ThreadPoolExecutor(self._workers) as threads:
             self._tables.update(
                 zip((key for key, _ in new), threads.map(self._sorted, (s for _, s in new)), strict=True)

@@ -24,7 +24,6 @@ class _Block:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     rows: Bytes | None = None
-    finite: bool | None = None
 
 
 class Resident:
@@ -38,6 +37,7 @@ class Resident:
     def __init__(self, reader: Callable[[Checkpoint], Reader | None], take: Callable[[int], bool]) -> None:
         self._reader, self.take = reader, take
         self._blocks: dict[Key, _Block] = {}
+        self._finite: dict[int, bool] = {}  # by the rows' `id`: they stay
         self._lock = threading.Lock()
 
     def rows(self, step: Step) -> Bytes | None:
@@ -54,14 +54,11 @@ class Resident:
                 block.rows = self._read(step)
             return block.rows
 
-    def are_finite(self, step: Step) -> bool:
+    def are_finite(self, rows: Bytes, dtype: DType) -> bool:
         """Whether rows that are kept hold finite numbers alone; looked at once."""
-        block = self._blocks[key_of(step)]
-        with block.lock:
-            if block.finite is None:
-                assert block.rows is not None
-                block.finite = _are_finite(block.rows, step.reads[0].spec.dtype)
-            return block.finite
+        if id(rows) not in self._finite:
+            self._finite[id(rows)] = _are_finite(rows, dtype)
+        return self._finite[id(rows)]
 
     def _may_be_kept(self, step: Step) -> bool:
         reads = step.own_reads
@@ -89,4 +86,4 @@ def _are_finite(rows: Bytes, dtype: DType) -> bool:
 
 def key_of(step: Step) -> Key:
     """Which tensors a step reads."""
-    return tuple((id(read.checkpoint), read.spec.name) for read in step.own_reads)
+    return tuple([(id(read.checkpoint), read.spec.name) for read in step.own_reads])

@@ -75,7 +75,8 @@ def merge_from(
 def sweeps(prepared: Prepared) -> Sweep | None:
     """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
     step, loop = prepared.step, prepared.loop
-    assert loop is not None
+    if loop is None or step.masks or step.statistics:
+        return None
     relative, adds = _spaces(prepared)
     stored = step.reads[0].spec.dtype
     return sweep(loop.kernel, loop.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)

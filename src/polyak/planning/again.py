@@ -27,7 +27,7 @@ def with_numbers(before: Plan, recipe: Recipe) -> Plan | None:
     """
     if len(before.parts) != 1 or before.parts[0].name or before.statistics:
         return None
-    names = dict.fromkeys(name for model in before.models.values() for name in (*model.specs, *model.ties))
+    names = tuple(dict.fromkeys(name for model in before.models.values() for name in (*model.specs, *model.ties)))
     treatment, steps = Treatment(recipe, names), list[Step]()
     for step in before.steps:
         found = step if step.kind != "merge" else _again(step, treatment, len(recipe.models))
@@ -42,7 +42,11 @@ def _again(step: Step, treatment: Treatment, models: int) -> Step | None:
     method, settings = method.for_tensor(step.out.name, step.out.shape, settings, models)
     if method is not step.method or len(step.reads) != models or _excuses(method, settings):
         return None
-    return replace(step, settings=settings, rule=number)
+    # `replace` would look at every field of every tensor of every candidate.
+    return Step(
+        step.out, step.kind, step.reads, step.base, method, settings, number, step.file, step.part, step.statistics,
+        step.masks,
+    )  # fmt: skip
 
 
 def _excuses(method: Method, settings: Mapping[str, Any]) -> bool:

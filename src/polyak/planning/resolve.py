@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, cast
 
 from ..checkpoint.layers import layer_of
@@ -38,6 +38,9 @@ def depths(names: Iterable[str]) -> dict[str, Depth]:
     return {name: Depth(i, _between(i, *ends[stack])) for name, (stack, i) in found.items()}
 
 
+_depths_of = lru_cache(maxsize=4)(depths)  # candidates of a search have the same names
+
+
 def _between(layer: int, first: int, last: int) -> float:
     return (layer - first) / (last - first) if last > first else 1.0
 
@@ -49,7 +52,7 @@ class Treatment:
     """What a recipe does to each tensor."""
 
     def __init__(self, recipe: Recipe, names: Iterable[str]) -> None:
-        self._recipe, self._depths = recipe, depths(names)
+        self._recipe, self._depths = recipe, _depths_of(tuple(names))
         self._rules = [_Choice(recipe, rule, i) for i, rule in enumerate(recipe.rules)]
         self._otherwise = _Choice(recipe, None, None)
 

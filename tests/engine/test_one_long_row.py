@@ -7,6 +7,7 @@ import pytest
 
 import polyak
 from polyak.engine import passes
+from polyak.engine.sources import Sources
 
 WORKS = [
     ("breadcrumbs", {"granularity": "row"}),
@@ -30,6 +31,28 @@ def test_one_long_row_is_merged_like_a_short_one(method, settings, shape, monkey
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert {one.__name__ for one in held} <= {"TopOverall", "GramOverall"}
     assert held
+
+
+@pytest.mark.parametrize("shape", [(1, 200_000), (200_000,), (2, 150_000)])
+def test_divergences_of_long_rows_are_found_part_by_part_to_the_last_bit(shape, monkeypatch):
+    rng = np.random.default_rng(1)
+    base = {"w": rng.normal(0, 1, shape).astype(np.float32)}
+    model = {"w": base["w"] + rng.normal(0, 0.1, shape).astype(np.float32)}
+    wanted = polyak.merge_state_dicts([model], method="arcee_fusion", base=base)["w"]
+    held: list[int] = []
+    monkeypatch.setattr(passes, "LONG", 100_000)
+    monkeypatch.setattr(Sources, "load", _measuring(Sources.load, held))
+    found = polyak.merge_state_dicts([model], method="arcee_fusion", base=base)["w"]
+    assert found.tobytes() == wanted.tobytes() != base["w"].tobytes()
+    assert max(held) <= passes.BLOCK
+
+
+def _measuring(load, held):
+    def measured(self, start, stop):
+        held.append(stop - start)
+        return load(self, start, stop)
+
+    return measured
 
 
 def _noting(answering, held):

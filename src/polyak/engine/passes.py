@@ -163,7 +163,8 @@ class GramByRow(GramOverall):
 
     def __init__(self, request: Gram, members: Sequence[Prepared]) -> None:
         super().__init__(request, members)
-        self._rows: Any = None
+        out, models = members[0].step.out, len(members[0].step.reads)
+        self._rows = np.empty((models, models, out.numel // row_length(members[0])))
 
     def sweep(self) -> list[Span]:
         return [span for member in self.members for span in pieces(member, row_length(member))]
@@ -174,6 +175,13 @@ class GramByRow(GramOverall):
     def _length(self, prepared: Prepared) -> int:
         return block_of(row_length(prepared))
 
+    def visit(self, span: Span, space: Workspace) -> None:
+        """Products are kept where they belong: there may be as many rows as entries."""
+        begin = span.start // row_length(span.prepared)
+        for found in self._each(span, space):
+            self._rows[:, :, begin : begin + len(found)] = found.transpose(1, 2, 0)
+            begin += len(found)
+
     def _products(self, stack: Tile) -> Any:
         rows = stack.reshape(len(stack), -1, row_length(self.members[0]))
         out = np.empty((rows.shape[1], len(stack), len(stack)))
@@ -181,7 +189,6 @@ class GramByRow(GramOverall):
         return out
 
     def absorb(self, visits: Sequence[Any]) -> bool:
-        self._rows = np.ascontiguousarray(np.concatenate([t for tiles in visits for t in tiles]).transpose(1, 2, 0))
         return True
 
     def answers_for(self, prepared: Prepared) -> Sequence[Products]:

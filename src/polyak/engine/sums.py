@@ -12,6 +12,7 @@ from ..kernels.through import FINITE
 from ..methods import Role
 from ..methods._passes import Rows, Sum, call, in_rows
 from ..methods._tally import Tally
+from . import passes
 from .passes import BLOCK, Answering, block_of, row_length
 from .sources import Sources, Workspace
 from .spans import Span, pieces, tiles
@@ -67,8 +68,10 @@ class SumByRow(SumOverall):
         return [span for member in self.members for span in pieces(member, block_of(row_length(member)))]
 
     def visit(self, span: Span, space: Workspace) -> Any:
-        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
         length = block_of(row_length(span.prepared))
+        if self._request.of_parts is not None and length > passes.LONG:
+            return [self._sums_of_parts(span.prepared, start, stop, space) for start, stop in tiles(span, length)]
+        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
         return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
 
     def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
@@ -79,6 +82,16 @@ class SumByRow(SumOverall):
         supply = definition_supply(prepared, loaded, start, stop)
         terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
         return np.sum(terms, axis=2, dtype=np.float64)
+
+    def _sums_of_parts(self, prepared: Prepared, start: int, stop: int, space: Workspace) -> Any:
+        def parts() -> Iterator[tuple[Any, Any]]:
+            sources = sources_for(prepared, stop, space, self._request.term)
+            for begin, end in tiles(Span(prepared, start, stop), BLOCK):
+                loaded = sources.load(begin, end)
+                yield loaded.tensors, loaded.base
+
+        assert self._request.of_parts is not None
+        return np.asarray(self._request.of_parts(parts), np.float64)[:, None]
 
     def absorb(self, visits: Sequence[Any]) -> bool:
         self._total = np.concatenate([rows for blocks in visits for rows in blocks], axis=1)

@@ -57,6 +57,43 @@ def divergences(rows: Any, base: Any, smoothing: float, out: Any, space: Any) ->
 
 
 @kernel
+def extent_of(row: Any, ends: Any) -> None:
+    """Widen (2,) float64, the smallest and the largest number so far, by those of a part of a row."""
+    least, most = _extent(row, scratch(_LANES, np.float64))
+    ends[0], ends[1] = min(ends[0], least), max(ends[1], most)
+
+
+@kernel
+def sum_of_powers(row: Any, ground: Any, ends: Any, sums: Any, space: Any) -> None:
+    """Add the exponentials of a part of a row, and of the base's, to sums: (2,) float64.
+
+    Parts end at multiples of CHUNK, the last one apart, so that sums are those of whole rows.
+
+    Args:
+        row: (n,) float32.
+        ground: (n,) float32.
+        ends: (2, 2) float64: of the whole row and of the base's, the smallest and the largest number.
+        sums: (2,) float64, added to.
+        space: (2, CHUNK) float64, overwritten.
+    """
+    lanes = scratch(_LANES, np.float64)
+    for begin in range(0, row.size, CHUNK):
+        sums[0] += _powers(row[begin : begin + CHUNK], ends[0, 0], ends[0, 1], space[0], lanes)
+        sums[1] += _powers(ground[begin : begin + CHUNK], ends[1, 0], ends[1, 1], space[1], lanes)
+
+
+@kernel
+def sum_of_terms(row: Any, ground: Any, ends: Any, sums: Any, smoothing: float, found: Any, space: Any) -> None:
+    """Add a part of a row's share of `divergences` to found: (1,) float64; the others as for `sum_of_powers`."""
+    lanes = scratch(_LANES, np.float64)
+    for begin in range(0, row.size, CHUNK):
+        size = min(CHUNK, row.size - begin)
+        _powers(row[begin : begin + CHUNK], ends[0, 0], ends[0, 1], space[0], lanes)
+        _powers(ground[begin : begin + CHUNK], ends[1, 0], ends[1, 1], space[1], lanes)
+        found[0] += _terms(space[0, :size], space[1, :size], 1 / sums[0], 1 / sums[1], smoothing, lanes)
+
+
+@kernel
 def _extent(row: Any, lanes: Any) -> Any:
     """The smallest and the largest number, in lanes, which vector code can keep."""
     least, most = lanes.view(np.float32)[:_LANES], lanes.view(np.float32)[_LANES:]

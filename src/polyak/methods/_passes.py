@@ -8,7 +8,7 @@ requests by streaming (`polyak.engine.passes`), and the contract tests hold the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from inspect import CO_VARARGS, CO_VARKEYWORDS, signature
@@ -21,6 +21,7 @@ from ._tally import Tally
 
 Array: TypeAlias = Any  # any array of the array API standard: NumPy, torch, CuPy ...
 Scope: TypeAlias = Literal["row", "tensor", "model"]
+Parts: TypeAlias = Callable[[], Iterator[tuple[Array, Array]]]  # one sweep over models (k, n) and base (n,)
 EVERY_TIE = 2**62  # an index that no tensor reaches
 
 
@@ -81,8 +82,9 @@ class Sum:
         fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
             take, in the twin's forms, that returns the sums over a tile, (m,). Over rows it sees stacks as (k, rows,
             entries) and returns (m, rows).
-        looped: In place of `fused`, where tensors are not cut into rows: a function of what a loop may name, and of
-            `models`, how many there are, that returns a `Tally`.
+        of_parts: The same for one row that is too long to be held: given what sweeps over it, part by part; (m,).
+        looped: In place of `fused`, not over rows: a function of what a loop may name, and of `models`, a number,
+            that returns a `Tally`.
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 
@@ -90,6 +92,7 @@ class Sum:
     scope: Scope = "tensor"
     fused: Callable[..., Any] | None = None
     looped: Callable[..., Tally] | None = None
+    of_parts: Callable[[Parts], Any] | None = None
     of_means: bool = False
 
 
@@ -197,7 +200,7 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
             rows = xp.astype(xp.reshape(terms, (terms.shape[0], -1)), xp.float64)
             return xp.mean(rows, axis=1) if request.of_means else xp.sum(rows, axis=1)
         case Order():
-            return _order(request, call(request.of or _magnitudes, supply))
+            return _order(request, call(request.of, supply) if request.of else abs(supply["deltas"]))
 
 
 def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
@@ -219,10 +222,6 @@ def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
         values.append(xp.take_along_axis(rows[model % k], at[:, None], axis=1)[:, 0])
         lasts.append(offset + at if request.ties == "first" else xp.full_like(offset, EVERY_TIE))
     return Cut(xp.stack(values), xp.stack(lasts), size)
-
-
-def _magnitudes(deltas: Array) -> Array:
-    return array_namespace(deltas).abs(deltas)
 
 
 def _order(request: Order, stack: Array) -> Array:

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from array_api_compat import array_namespace
 
 from . import Array, Delta, Deltas, FirstPass, Law, Loop, method
-from ._passes import Cut, Rows, Sum, Top
+from ._passes import Cut, Parts, Rows, Sum, Top
 
 _SMOOTHING = 1e-8  # added to every probability
 _FENCE = 1.5  # interquartile ranges above the median: Tukey's fence
 
 
 def _divergence() -> Sum:
-    return Sum(_terms_of_divergence, scope="row", fused=_divergence_of_rows)
+    return Sum(_terms_of_divergence, scope="row", fused=_divergence_of_rows, of_parts=_divergence_of_parts)
 
 
 def _terms_of_divergence(tensors: Array, base: Array) -> Array:
@@ -99,6 +99,23 @@ def _divergence_of_rows(tensors: Any, base: Any) -> Any:
     out = np.empty((len(tensors), base.shape[0]))
     divergences(tensors[0], base, _SMOOTHING, out[0], np.empty((2, min(base.shape[1], CHUNK))))
     return out
+
+
+def _divergence_of_parts(parts: Parts) -> list[float]:
+    import numpy as np
+
+    from ..kernels.diverge import CHUNK, extent_of, sum_of_powers, sum_of_terms
+
+    space, ends, sums = np.empty((2, CHUNK)), np.full((2, 2), (math.inf, -math.inf)), np.zeros(2)
+    for (model,), base in parts():
+        for end, row in zip(ends, (model, base), strict=True):
+            extent_of(row, end)
+    for (model,), base in parts():
+        sum_of_powers(model, base, ends, sums, space)
+    found = np.zeros(1)
+    for (model,), base in parts():
+        sum_of_terms(model, base, ends, sums, _SMOOTHING, found, space)
+    return [float(found[0])]
 
 
 def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:

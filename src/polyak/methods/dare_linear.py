@@ -57,9 +57,7 @@ dare_linear.requires(has_a_sum)
 
 
 @dare_linear.looped
-def _loop(
-    chance: Any, norms: Any, weight: Any, density: Any, rescale: Rescale, normalize: bool, scale: float
-) -> Loop:
+def _loop(chance: Any, norms: Any, weight: Any, density: Any, rescale: Rescale, normalize: bool, scale: float) -> Loop:
     from ..kernels.combine import drop_and_combine
 
     factor = scale / weight.sum() if normalize else scale

@@ -11,6 +11,7 @@ from ._passes import Gram, Products
 
 Scope: TypeAlias = Literal["tensor", "row"]
 _SINGULAR = 1e-6
+_TOGETHER = 2**16  # rows whose ratios are found at a time: what that takes is several times their products
 
 
 def _products(granularity: Scope) -> Gram:
@@ -81,4 +82,7 @@ def _loop(products: Products, clamp: bool) -> Loop:
     from ..kernels.products import mean_by_row
 
     # NumPy itself: `array_namespace` would import all of NumPy, which takes a tenth of a second.
-    return Loop(mean_by_row, (_ratio(products.value, clamp, np), products.row))
+    value, ratio = products.value, np.empty(products.value.shape[2])
+    for at in range(0, ratio.size, _TOGETHER):
+        ratio[at : at + _TOGETHER] = _ratio(value[:, :, at : at + _TOGETHER], clamp, np)
+    return Loop(mean_by_row, (ratio, products.row))

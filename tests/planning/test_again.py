@@ -52,6 +52,18 @@ def test_a_model_that_need_not_be_read_or_is_read_again_takes_a_new_plan(given):
     assert planning.with_numbers(planning.plan(one, given), both) is None
 
 
+def test_a_plan_of_parts_takes_a_new_plan(given):
+    cut = "method: linear\nslices: [{models: [{path: ./a, layers: [0, 1]}]}, {models: [{path: ./b, layers: [1, 2]}]}]"
+    parts = recipe.loads(cut)
+    opened = {name: given[name] for name in ("a", "b")}
+    assert planning.with_numbers(planning.plan(parts, opened), parts) is None
+
+
+def test_a_rule_of_another_method_at_other_tensors_takes_a_new_plan(given):
+    one, other = (read("ties", rules=[{"match": match, "method": "linear"}]) for match in ("embed", "layers"))
+    assert planning.with_numbers(planning.plan(one, given), other) is None
+
+
 def test_numbers_that_do_not_fit_are_refused_as_ever(given):
     with pytest.raises(SettingError, match="sum to zero"):
         planning.with_numbers(planning.plan(read("linear", 0.3, 0.1), given), read("linear", 0.3, -0.3))

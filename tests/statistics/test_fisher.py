@@ -144,6 +144,21 @@ def test_an_embedding_that_is_only_looked_up_is_measured_by_the_rows_that_an_exa
     assert not squares[3].any()
 
 
+def test_of_a_large_batch_only_as_many_gradients_are_held_as_fit(monkeypatch):
+    from polyak.statistics import fisher as of
+
+    seen, at_once = [], Fisher._all_at_once
+    monkeypatch.setattr(
+        of, "TOGETHER_NBYTES", 5 * of.COPIES * sum(p.numel() * p.element_size() for p in linear().parameters())
+    )
+    watched = lambda self, tensors, *more: seen.append(len(tensors[0])) or at_once(self, tensors, *more)  # noqa: E731
+    monkeypatch.setattr(Fisher, "_all_at_once", watched)
+    batch = torch.randn(256, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = fisher(linear(), [batch], likelihood="classification")
+    assert seen == [5] * 51 + [1]
+    assert_same(fisher(linear(), [batch], likelihood="classification", together=256), found, rtol=1e-12)
+
+
 def test_the_square_of_a_batch_gradient_is_something_else():
     """What the measurement must not be: it depends on the batch, and is far away."""
     x = torch.tensor(INPUTS, dtype=torch.float64)

@@ -98,9 +98,10 @@ class Answered:
         from ..kernels.tally import LANES
 
         tile = self.tile(start, stop, Stream(keys, 0)) | {n: self.supply[n] for n in self.requests}
-        tally = call(looped, tile | {"models": len(tile["deltas"])})
+        deltas = np.asarray(tile["deltas"])
+        tally = call(looped, tile | {"models": len(deltas)})
         lanes = np.zeros((tally.terms, LANES))
-        tally.kernel(lanes, tile["deltas"].reshape(len(tile["deltas"]), -1), start, *tally.args)
+        tally.kernel(lanes, deltas.reshape(len(deltas), -1), start, *tally.args)
         return lanes.sum(axis=1)
 
     def _assert_sums_of_rows_agree(self, name: str, fused: Any, cuts: Sequence[int]) -> None:

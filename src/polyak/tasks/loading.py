@@ -73,10 +73,8 @@ def import_function(text: str) -> Any:
 
 
 def _callables(module: object) -> list[str]:
-    """What the module defines that could be meant."""
-    made = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
-    own = [name for name, value in made.items() if getattr(value, "__module__", "") == getattr(module, "__name__", "")]
-    return own or list(made)
+    """What the module has that could be meant."""
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 
 def _called(function: Callable[[], Any], text: str) -> Any:

@@ -139,7 +139,7 @@ def test_what_a_module_raises_and_where_it_cannot_run_are_said(polyak, tmp_path,
     assert "out of luck (LookupError)" in polyak(*command, code=7, net="Unlucky")
     assert "the model cannot run on 'moon'" in polyak(*command, "--device", "moon", code=7)
     assert "returns a dict; a torch module is wanted" in polyak(*command, code=7, net="no_module")
-    assert "has no 'zzz'. Known: Unlucky, no_module." in polyak(*command, code=7, net="zzz")
+    assert "has no 'zzz'. Known: Network, Normed, Unlucky, no_module." in polyak(*command, code=7, net="zzz")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -54,7 +54,11 @@ FILES = {
     "della": {"": _DENSE, "sum": "parameters: {normalize: false, epsilon: 0.1}" + _DENSE},
     "della_linear": {"": _DENSE, "plain": "parameters: {rescale: false, normalize: true}" + _DENSE},
     "sce": {"": _PLAIN, "some": "parameters: {select_topk: 0.3}" + _PLAIN},
-    "nuslerp": {"": _PAIR, "base": "base_model: ./small-F32/base" + _PAIR, "rows": "parameters: {nuslerp_flatten: false}" + _PAIR},
+    "nuslerp": {
+        "": _PAIR,
+        "base": "base_model: ./small-F32/base" + _PAIR,
+        "rows": "parameters: {nuslerp_flatten: false}" + _PAIR,
+    },
     "multislerp": {"": _no_base(_WEIGHED), "base": _WEIGHED},
     "karcher": {"": _no_base(_PLAIN), "base": _PLAIN},
     "arcee_fusion": {"": _TWO},

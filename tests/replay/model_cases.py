@@ -10,8 +10,18 @@ from typing import Any
 import numpy as np
 
 from .case import Case, merge, recipe_of
-from .inputs import DTYPES, MODELS, SMALL, VOCABULARY, WIDTH, Inputs, family, noise
-from .inputs import write_model, write_tokenizer  # isort: skip
+from .inputs import (
+    DTYPES,
+    MODELS,
+    SMALL,
+    VOCABULARY,
+    WIDTH,
+    Inputs,
+    family,
+    noise,
+    write_model,
+    write_tokenizer,
+)
 
 OUTPUTS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 KINDS_OF_FLOAT = ("F64", "F32", "F16", "BF16")
@@ -42,9 +52,9 @@ def _layout_cases() -> Iterator[Case]:
             options = {"workers": workers, "shard_nbytes": 9_000}
             merged = partial(_merge_family, "small", "F32", method, {}, **options)
             yield Case(f"layout/shards/{method}/{workers}", merged)
-        for dtype in ("F32", "BF16"):
-            tiny = partial(_merge_family, "tiny", dtype, method, {}, workers=2)
-            yield Case(f"layout/thousands-of-tiny-tensors/{method}/{dtype}", tiny, quick=method == "linear")
+    for method, dtype in {"linear": "F32", "ties": "BF16", "dare_linear": "F32", "emr": "BF16"}.items():
+        tiny = partial(_merge_family, "tiny", dtype, method, {}, workers=2)
+        yield Case(f"layout/thousands-of-tiny-tensors/{method}/{dtype}", tiny, quick=False)
     sharded = partial(_merge_family, "large", "F32", "ties", {}, workers=2, shard_nbytes=2_000_000)
     yield Case("layout/large-shards", sharded, quick=False)
     yield Case("layout/sha256", partial(_merge_family, "small", "F32", "ties", {}, digest="sha256"))

@@ -5,7 +5,8 @@
 Two trees whose JSON is the same write the same bytes.  Inputs are made here, from fixed seeds; of polyak only the
 command line, `merge` and `merge_state_dicts` are used, so that the script runs against older and newer trees.
 Each case maps every file that was written to its SHA-256.  In files that hold it, the temporary folder is replaced by
-`<root>`; in polyak.json and README.md, polyak's version by `<version>`.
+`<root>`; in polyak.json and README.md, polyak's version by `<version>`; and in polyak.json the digest of a recipe that
+has the folder in it, by `<digest>`.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ import numpy as np  # noqa: E402
 
 from tests.replay.case import Case  # noqa: E402
 from tests.replay.command_cases import command_cases  # noqa: E402
-from tests.replay.digests import digests_of, digests_of_tensors  # noqa: E402
+from tests.replay.digests import digests_of, digests_of_tensors, together  # noqa: E402
 from tests.replay.inputs import Inputs  # noqa: E402
 from tests.replay.mergekit_cases import mergekit_cases  # noqa: E402
 from tests.replay.method_cases import method_cases  # noqa: E402
 from tests.replay.model_cases import model_cases  # noqa: E402
 
 Digests = dict[str, dict[str, str]]
+COMMITTED = Path(__file__).with_name("digests.json")
 
 
 def all_cases() -> list[Case]:
@@ -79,6 +81,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path, help="the JSON file to write")
     parser.add_argument("--only", default="", help="a regular expression that names of cases must match")
+    parser.add_argument(
+        "--commit", action="store_true", help=f"also rewrite {COMMITTED.name}, which the tests compare with"
+    )
     parser.add_argument("--slowest", type=int, default=0, help="print as many cases and their seconds")
     asked = parser.parse_args()
     import polyak
@@ -86,10 +91,16 @@ def main() -> int:
     failures: dict[str, Exception] = {}
     seconds: dict[str, float] = {}
     cases = [case for case in all_cases() if re.search(asked.only, case.name)]
-    with tempfile.TemporaryDirectory(prefix="polyak-replay-") as folder:
+    memory = (
+        "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    )  # each merge syncs its files, which disks take long for
+    with tempfile.TemporaryDirectory(prefix="polyak-replay-", dir=memory) as folder:
         found = replayed(cases, Path(folder).resolve(), failures.__setitem__, seconds)
     about = {"polyak": str(Path(polyak.__file__).parent), "version": polyak.__version__, "numpy": np.__version__}
     _write(asked.out, {"about": about, "failed": sorted(failures), "cases": found})
+    if asked.commit and not failures and not asked.only:
+        portable = {case.name: together(found[case.name]) for case in cases if case.portable}
+        _write(COMMITTED, {"portable": portable, "elsewhere": [case.name for case in cases if not case.portable]})
     for name in sorted(seconds, key=lambda one: -seconds[one])[: asked.slowest]:
         print(f"{seconds[name]:6.2f} s  {name}")
     for name, error in failures.items():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -202,15 +200,29 @@ def _state_dicts_with_statistics(inputs: Inputs, out: Path) -> Mapping[str, np.n
     return polyak.merge_state_dicts(models, method="fisher", statistics={"fisher": statistics("fisher", SMALL)})
 
 
+# A merge that kills itself as soon as some of its work is in the journal.
+_KILLED = """
+import os, pathlib, signal, sys, time, polyak
+journal = pathlib.Path(sys.argv[2]).parent / ".out.polyak" / "journal.jsonl"
+class Killer:
+    def start(self, nbytes): pass
+    def say(self, text): pass
+    def advance(self, nbytes):
+        stop = time.monotonic() + 5
+        while time.monotonic() < stop and journal.read_bytes().count(b"\\n") < 2:
+            time.sleep(0.01)
+        if journal.read_bytes().count(b"\\n") > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+polyak.merge(sys.argv[1], sys.argv[2], workers=1, progress=Killer())
+"""
+
+
 def _resume(inputs: Inputs, out: Path) -> None:
-    """Kill a merge when its journal has begun, and go on."""
-    recipe = write_json(inputs.root / "killed.json", recipe_of(inputs.family("huge", "BF16"), "ties"))
-    words = [sys.executable, "-m", "polyak", "merge", str(recipe), str(out), "--workers", "1", "--quiet"]
-    journal = out.parent / f".{out.name}.polyak" / "journal.jsonl"
-    process = subprocess.Popen(words, env=os.environ)
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    if process.wait() != -signal.SIGKILL:
+    import polyak
+
+    recipe = write_json(inputs.root / "killed.json", recipe_of(inputs.family("huge", "BF16"), "linear"))
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(recipe), str(out)], check=False)
+    if killed.returncode != -signal.SIGKILL:
         raise RuntimeError("the merge was over before it could be killed")
-    command("merge", recipe, out, "--resume", "--workers", 1, "--quiet")
+    if not polyak.merge(recipe, out, workers=1, resume=True).resumed:
+        raise RuntimeError("nothing that the killed merge had done was used again")

@@ -35,7 +35,7 @@ def _digest(path: Path, root: Path, version: str) -> str:
     if path.name in REPORTS:
         for said in ('"polyak": "{}"', "polyak {}"):
             data = data.replace(said.format(version).encode(), said.format("<version>").encode())
-    if path.name == "polyak.json" and str(root) in json.loads(data)["recipe"]:
+    if path.name == "polyak.json" and str(root) in json.loads(data).get("recipe", ""):
         data = _RECIPE_DIGEST.sub(rb"\1<digest>", data)  # of a recipe with absolute paths
     if (place := str(root).encode()) in data:
         data = _without(place, data) if path.suffix == ".safetensors" else data.replace(place, _ROOT)

@@ -62,7 +62,7 @@ def _cases_of(method: Method) -> Iterator[Case]:
     yield case(f"method/{name}/default")
     yield case(f"method/{name}/default-two-workers", workers=2, quick=False)
     for label, settings in _changes(method):
-        yield case(f"method/{name}/{label}", settings=settings)
+        yield case(f"method/{name}/{label}", settings=settings, quick=_is_structural(settings))
     if not method["needs_base"]:
         yield case(f"method/{name}/no-base", base=False)
     for dtype in ("BF16", *(OTHER_DTYPES if name in EVERY_DTYPE else ())):

@@ -12,7 +12,6 @@ from array_api_compat import array_namespace
 from polyak import testing
 from polyak.errors import DeclarationError
 from polyak.methods import (
-    Chance,
     Coefficient,
     Delta,
     Deltas,
@@ -23,6 +22,7 @@ from polyak.methods import (
     Merged,
     Method,
     Tensors,
+    Uniform,
     load_all,
     method,
     registry,
@@ -54,7 +54,7 @@ def caught(found: Method) -> Iterator[str]:
 def failures(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> list[str]:
     found = method("under_test", source="this file", **claims)(fn)
     if twin is not None:
-        found.fused(twin)
+        found.kernel(twin)
     del registry["under_test"]
     return list(caught(found))
 
@@ -183,7 +183,7 @@ def _draws_from_the_beginning(out: Any, deltas: Any, chance: Any) -> None:
 
 
 @broken("check_twin_equals_definition", _draws_from_the_beginning)
-def drops(deltas: Deltas, chance: Chance) -> Delta:
+def drops(deltas: Deltas, chance: Uniform) -> Delta:
     """Drop half; the twin draws the first numbers for every tile."""
     xp = array_namespace(deltas)
     return xp.sum(xp.where(chance < 0.5, deltas, xp.zeros_like(deltas)), axis=0)

@@ -65,7 +65,7 @@ def check_global_generators_are_untouched(method: Method) -> None:
     problem = sample(method)
     before = _global_generators()
     problem.merge(method, uneven(method, problem.k))
-    assert_that(before == _global_generators(), "it draws from a global generator; take `chance: Chance` instead")
+    assert_that(before == _global_generators(), "it draws from a global generator; take `chance: Uniform` instead")
 
 
 def _global_generators() -> tuple[object, ...]:

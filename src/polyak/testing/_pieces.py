@@ -22,7 +22,7 @@ class Answered:
 
     def __init__(self, method: Method, problem: Problem, settings: Mapping[str, Any]) -> None:
         self.method, self.bound = method, method.bind(settings, problem.k)
-        arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.CHANCE: problem.chance}
+        arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.UNIFORM: problem.chance}
         arrays[Role.DELTAS] = problem.tensors - problem.base
         self.stacks = {n: arrays[role] for n, role in method.inputs.items() if role in arrays}
         self.stacks |= {"tensors": problem.tensors, "deltas": arrays[Role.DELTAS], "base": problem.base}
@@ -53,7 +53,7 @@ class Answered:
         """The twin's arguments for them."""
         kinds = self.method.settings
         numbers = {n: np.array(v, np.float32) if kinds[n].per_model else v for n, v in self.bound.items()}
-        drawn = {n: chance for n, role in self.method.inputs.items() if role is Role.CHANCE}
+        drawn = {n: chance for n, role in self.method.inputs.items() if role is Role.UNIFORM}
         return self.slab(start, stop) | numbers | drawn
 
     def fused(self, start: int, stop: int, chance: Any) -> Any:

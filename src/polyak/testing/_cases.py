@@ -31,23 +31,21 @@ def every_word(method: Method, seed: int) -> Iterator[Case]:
 
 
 def every_setting(method: Method, seed: int) -> Iterator[Case]:
-    """The same, and numbers among the settings that are special."""
+    """The same, and special numbers among the settings."""
     yield from every_word(method, seed)
+    yield from special_numbers(method, seed)
+
+
+def special_numbers(method: Method, seed: int) -> Iterator[Case]:
+    """Random numbers, with special numbers among the settings, and one combination of words with each."""
     problem, words = sample(method, seed=seed), _words(method, seed)
     for name, numbers in extremes(method, problem.k):
         yield from _cases(method, name, problem, numbers, {}, next(words))
 
 
-def special_numbers(method: Method, seed: int) -> Iterator[Case]:
-    """Random numbers, with numbers among the settings that are special, words and switches at their defaults."""
-    yield from plain(method, seed)
-    problem = sample(method, seed=seed)
-    yield from (Case(name, problem, numbers) for name, numbers in extremes(method, problem.k))
-
-
-def everything(method: Method, seed: int) -> Iterator[Case]:
-    """The same, and special inputs, numbers of models, shapes, and mixtures of all of these."""
-    yield from every_setting(method, seed)
+def special(method: Method, seed: int) -> Iterator[Case]:
+    """All that is special, each for itself and in mixtures: settings, inputs, numbers of models, shapes."""
+    yield from special_numbers(method, seed)
     yield from special_inputs(method, seed)
     words, rng = _words(method, seed + 1), np.random.default_rng(seed)
     for models in _counts(method):
@@ -136,8 +134,10 @@ def _alike(problem: Problem, _: object) -> Problem:
 
 
 def _opposite(problem: Problem, _: object) -> Problem:
-    delta = problem.tensors[0] - problem.base
-    return replace(problem, tensors=np.stack([problem.base + (-1) ** i * delta for i in range(problem.k)]))
+    """Every two models cancel, and one that is left over is the base."""
+    delta, k = problem.tensors[0] - problem.base, problem.k
+    signs = [0 if i == k - 1 and k % 2 else (-1) ** i for i in range(k)]
+    return replace(problem, tensors=np.stack([problem.base + np.float32(sign) * delta for sign in signs]))
 
 
 def _tied(problem: Problem, _: object) -> Problem:

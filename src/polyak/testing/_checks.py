@@ -16,7 +16,7 @@ import numpy as np
 
 from ..methods import Method, Setting
 from ._asserts import assert_close, assert_refused, assert_that
-from ._cases import every_setting, every_word, everything, plain
+from ._cases import every_setting, every_word, special, plain
 from ._check import Case, check
 from ._problems import sample
 from ._settings import uneven
@@ -47,7 +47,7 @@ def check_shape_and_finiteness(method: Method, case: Case) -> None:
         _assert_finite(merged)
 
 
-@check(everything, remedy="guard divisions by zero with `where`, and take sums of squares in float64")
+@check(special, remedy="guard divisions by zero with `where`, and take sums of squares in float64")
 def check_finite_in_every_case(method: Method, case: Case) -> None:
     """Finite inputs give finite numbers."""
     _assert_finite(case.merge(method))
@@ -75,7 +75,7 @@ _USE_CHANCE = "take random numbers from a parameter `chance: Chance`, and from n
 
 @check(plain, remedy=_USE_CHANCE)
 def check_same_seed_same_result(method: Method, case: Case) -> None:
-    """A seed settles everything."""
+    """A seed settles special."""
     problem = case.problem
     base = problem.base if method.uses_base else None
     merge = partial(method, problem.tensors, base, statistics=problem.statistics, seed=7, **case.settings)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..methods import Law, Method
 from ._asserts import assert_close, assert_that
-from ._cases import every_setting, special_numbers
+from ._cases import every_setting, plain, special_numbers
 from ._check import Case, Check, check
 from ._pieces import Pieces
 from ._settings import accepts, of_models
@@ -21,7 +21,7 @@ _DROP = "mend the definition, or drop {} from `laws`"
 
 def _weights_alone(method: Method, seed: int) -> Iterator[Case]:
     """Cases in which numbers that are not the models' own, words and switches have their defaults."""
-    for case in special_numbers(method, seed):
+    for case in _default_words(method, seed):
         own = {name: value for name, value in case.settings.items() if method.settings[name].per_model}
         yield replace(case, settings=own)
 
@@ -32,6 +32,15 @@ def check_symmetric(method: Method, case: Case) -> None:
     for order in (range(k)[::-1], [*range(1, k), 0]):
         swapped = case.problem.pick(order).merge(method, of_models(method, case.settings, order))
         assert_close(swapped, wanted, f"with the models in the order {[*order]} the merge is another")
+
+
+def _default_words(method: Method, seed: int) -> Iterator[Case]:
+    """Cases in which words and switches have their defaults."""
+    for cases in (plain, special_numbers):
+        for case in cases(method, seed):
+            numbers = {name: value for name, value in case.settings.items() if method.settings[name].kind in (float, int)}
+            if accepts(method, numbers, case.problem.k):
+                yield replace(case, settings=numbers)
 
 
 @check(_weights_alone, law=Law.IDEMPOTENT, remedy=_DROP.format("IDEMPOTENT"))
@@ -57,7 +66,7 @@ def check_rows(method: Method, case: Case) -> None:
     assert_close(np.concatenate(slabs).reshape(wanted.shape), wanted, "rows of the merge are not the merge of rows")
 
 
-@check(special_numbers, law=Law.HOMOGENEOUS, remedy=_DROP.format("HOMOGENEOUS"))
+@check(_default_words, law=Law.HOMOGENEOUS, remedy=_DROP.format("HOMOGENEOUS"))
 def check_homogeneous(method: Method, case: Case) -> None:
     problem = case.problem
     once = case.merge(method) - problem.base

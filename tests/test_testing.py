@@ -220,7 +220,7 @@ def _magnitudes(deltas: Any) -> Any:
 
 
 def _total() -> Sum:
-    return Sum(_magnitudes, fused=lambda deltas: deltas.sum(axis=1, dtype=np.float64))
+    return Sum(_magnitudes, kernel=lambda deltas: deltas.sum(axis=1, dtype=np.float64))
 
 
 def _mean(out: Any, deltas: Any, norms: Any) -> None:
@@ -306,7 +306,7 @@ def test_masks_that_cannot_be_cut_or_are_packed_wrongly_are_caught(
     found = method("under_test", source="this file", laws={Law.ELEMENTWISE})(adds)
     found.masking(masks)
     if packs is not None:
-        found.packing(packs)
+        found.pack_masks(packs)
     del registry["under_test"]
     assert list(caught(found)) == ([] if right else ["check_masks_can_be_cut_and_packed"])
 

@@ -126,8 +126,8 @@ class Method:
             )
         if "out" not in named and not self._takes_one_stack:
             raise DeclarationError(
-                f"the kernel of {self.name!r} has no parameter `out`, so the method must be elementwise and ask for one "
-                "stack. Give the kernel `out` and the stacks that it merges."
+                f"the kernel of {self.name!r} has no parameter `out`, so the method must be elementwise and ask for "
+                "one stack. Give the kernel `out` and the stacks that it merges."
             )
         self.kernel_form = form
         return form
@@ -163,8 +163,8 @@ class Method:
     def pack_masks(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """Register a compiled form of `masks`, for the CPU; it takes what it names of what a kernel may take.
 
-        It writes the masks into `packed` (k, ceil(n / 8)), one bit per entry with the lowest bit first, leaves the other
-        arrays as they are, and returns the scales (k,).
+        It writes the masks into `packed` (k, ceil(n / 8)), one bit per entry with the lowest bit first, leaves the
+        other arrays as they are, and returns the scales (k,).
         """
         self.mask_kernel = kernel
         return kernel
@@ -175,8 +175,7 @@ class Method:
         return condition
 
     def delegates_to(self, delegate: Delegate) -> Delegate:
-        """Register which tensors another method merges: a function of some of `name`, `shape`, the number of models `k`,
-        and the settings.
+        """Register which tensors another method merges, as a function of settings, `name`, `shape` and `k` (models).
 
         It returns the other method's name and settings, or None. Plans carry the choice out, so that these tensors are
         merged as the other method can be: in tiles, say.

@@ -78,10 +78,10 @@ class Sum:
         term: A function of named inputs and settings that returns terms stacked (m, *shape).
         scope: Over which entries. Over rows (last dimension) the answer is `Rows`, and `term` sees whole rows:
             (k, rows, entries).
-        kernel: The compiled form, for the CPU, if `term` is too slow. A function that names a stack is called for every
-            tile with what a method's kernel may take, and returns the sums over the tile, (m,); over rows it sees stacks
-            as (k, rows, entries) and returns (m, rows). A function that names none, not over rows, is called once per
-            tensor, also with `models`, their number, and returns a `SumCall`.
+        kernel: The compiled form, for the CPU, if `term` is too slow. A function that names a stack is called for
+            every tile with what a method's kernel may take, and returns the sums over the tile, (m,); over rows it sees
+            stacks as (k, rows, entries) and returns (m, rows). A function that names none, not over rows, is called
+            once per tensor, also with `models`, their number, and returns a `SumCall`.
         of_parts: The same for one row that is too long to be held: given what sweeps over it, part by part; (m,).
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """

@@ -87,11 +87,11 @@ def _refuse_what_is_no_merge(recipe: Recipe) -> None:
 def _notes(
     recipe: Recipe, opened: Sequence[Opened], steps: Sequence[Step], builders: Sequence[_Builder]
 ) -> Iterator[str]:
-    """What should be known of tokens and statistics."""
+    """Notes on tokens, on rules that drop settings, and on statistics."""
     if not recipe.vocabulary:
         yield from compare(opened, steps)
     for builder in builders:
-        yield from builder.measured.notes
+        yield from (*builder.notes, *builder.measured.notes)
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:
@@ -145,6 +145,7 @@ class _Builder:
         names = self._shared_names()
         check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
         treatment = Treatment(self._recipe, names)
+        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
         self.measured = Measured(self._recipe, whole, given, treatment.methods)

@@ -122,7 +122,7 @@ class Rule:
     Attributes:
         match: Regular expression (`re.search`) on the tensor's name.
         layers: Half-open range of layers [first, stop) that it is limited to (default: no limit).
-        method: Another method; its settings start from its own defaults.
+        method: Another method; models keep their weights, its other settings start from its own defaults.
         settings: Settings that replace the recipe's.
         models: Per-model settings that replace those of models and rule, by model name.
     """

@@ -1,5 +1,6 @@
 """The strict reader of YAML and JSON."""
 
+import importlib.util
 import math
 
 import pytest
@@ -82,6 +83,17 @@ def test_aliases_stand_for_what_they_name():
     assert _yaml.parse("a: &x [1, 2]\nb: *x\nc: &y z\nd: *y") == {"a": [1, 2], "b": [1, 2], "c": "z", "d": "z"}
 
 
+def test_an_anchor_may_be_defined_again():
+    assert _yaml.parse("a: &x 1\nb: *x\nc: &x [2]\nd: *x") == {"a": 1, "b": 1, "c": [2], "d": [2]}
+    assert_refused("a: &x 1\nb: &x [*x]", "stands inside what it refers to")
+
+
+def test_repeated_values_are_counted_across_aliases():
+    text = f"a: &a [{', '.join('x' * 999)}]\nb: &b [{', '.join(['*a'] * 90)}]\nc: *b"
+    assert_refused(text, "aliases repeat more than 100,000 values", "line 3")
+    assert len(_yaml.parse(text.removesuffix("\nc: *b"))["b"]) == 90
+
+
 def test_merge_keys_give_what_is_not_given():
     text = "a: &x {p: 1, q: 2}\nb: &y {q: 3, r: 4}\nc: {<<: [*x, *y], p: 9}\n"
     assert _yaml.parse(text)["c"] == yaml.safe_load(text)["c"] == {"p": 9, "q": 2, "r": 4}
@@ -106,6 +118,29 @@ def test_an_alias_of_nothing_is_refused():
 def test_endless_nesting_is_refused():
     assert_refused("[" * 20_000, "nested more than 100 levels")
     assert_refused("\n".join(" " * i + "a:" for i in range(200)), "nested more than 100 levels")
+
+
+def test_a_limit_of_the_parser_itself_is_told_in_our_words():
+    for text in ("[" * 20_000, "- - " * 60 + "{a: [" * 3000, "x: [" + "{" * 2000):
+        assert_refused(text, "nested more than 100 levels")
+    with pytest.raises(RecipeError, match=r"line 1, column 92: (?!nested)"):
+        _yaml.parse("[" * 90 + "]}")
+
+
+def test_without_libyaml_the_same_is_read_and_refused(monkeypatch):
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    spec = importlib.util.spec_from_file_location("polyak.reading._without_libyaml", _yaml.__file__)
+    assert spec and spec.loader
+    slow = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(slow)
+    text = "a: &x {p: 1, q: [1e-5, ! 2]}\nb: {<<: *x, r: on}\nc: |\n  x\n"
+    assert repr(slow.parse(text)) == repr(_yaml.parse(text))
+    for broken in ("[" * 20_000, "a: 1\na: 2", "a: *x", "a: !custom {}", "a: 1\n---\nb: 2\n"):
+        with pytest.raises(RecipeError) as caught:
+            _yaml.parse(broken)
+        with pytest.raises(RecipeError) as slowly:
+            slow.parse(broken)
+        assert str(slowly.value).split(": ", 1)[1] == str(caught.value).split(": ", 1)[1]
 
 
 def test_a_second_document_is_refused():

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import yaml
+from yaml.composer import Composer
 
 from ..errors import RecipeError
 
@@ -22,9 +22,21 @@ MOST_REPEATED = 100_000  # values that aliases may add: some lines of them can s
 
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_C: Any = getattr(yaml, "CSafeLoader", None)
+# libyaml parses and Python composes, since levels and aliases can only be counted there.
+_PARENT: Any = type("_Parent", (Composer, _C), {"__init__": _C.__init__}) if _C else yaml.SafeLoader
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
+_TEXT, _LIST, _MAPPING = f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map"
+_PLAIN = f"{_TAG}plain"  # our tag of unquoted text without a tag
+_KINDS: dict[str, Any] = {
+    _PLAIN: object,
+    f"{_TAG}int": int,
+    f"{_TAG}float": (int, float),
+    f"{_TAG}bool": bool,
+    f"{_TAG}null": type(None),
+}
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS: dict[str, bool | None] = {
@@ -61,22 +73,18 @@ def parse(text: str, where: str = "the text") -> Data:
     Raises:
         RecipeError: with line and column.
     """
-    builder = _Builder(where)
     try:
-        for event in cast("Any", yaml).parse(text, Loader=_LOADER):
-            builder.take(event)
+        return _Loader(text).document()
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
-        raise builder.error(mark, f"{error.problem or error.context}") from None
+        line, column, problem = mark.line + 1, mark.column + 1, f"{error.problem or error.context}".rstrip(".")
     except yaml.YAMLError as error:
-        position = getattr(error, "position", 0)
-        line, column = _position(text[:position])
-        reason = getattr(error, "reason", "not YAML")
-        raise RecipeError(f"{where}, line {line}, column {column}: {reason}.") from None
+        line, column = _position(text[: getattr(error, "position", 0)])
+        problem = getattr(error, "reason", "not YAML")
     except UnicodeEncodeError as error:
         line, column = _position(text[: error.start])
-        raise RecipeError(f"{where}, line {line}, column {column}: half of a surrogate pair is no character.") from None
-    return builder.document
+        problem = "half of a surrogate pair is no character"
+    raise RecipeError(f"{where}, line {line}, column {column}: {problem}.")
 
 
 def parse_json(text: str, where: str) -> Data:
@@ -145,146 +153,123 @@ def resolve(text: str) -> str | int | float | bool | None:
     return text
 
 
-@dataclass
-class _Frame:
-    """A mapping or list that is being read."""
+class _Loader(_PARENT):
+    """Composes the only document of a text, counting levels and repeated values, and makes data of its nodes."""
 
-    value: Any
-    mark: Any
-    anchor: str | None
-    key: str | None = None
-    merged: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    size: int = 1
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.anchors: dict[str, Any] = {}
+        self._text, self._read = text, 0
+        self._depth = self._count = self._repeated = 0
+        self._sizes: dict[str, int] = {}  # values in an anchored node; 0 until it is complete
 
-
-class _Builder:
-    """Turns the events of a parser into data, without recursion."""
-
-    def __init__(self, where: str) -> None:
-        self.document: Data = None
-        self._where = where
-        self._documents = 0
-        self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
-        self._repeated = 0
-
-    def error(self, mark: Any, problem: str) -> RecipeError:
-        return RecipeError(f"{self._where}, line {mark.line + 1}, column {mark.column + 1}: {problem.rstrip('.')}.")
-
-    def take(self, event: Any) -> None:
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            self._open(event)
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._close(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise self.error(event.start_mark, "a second document begins; one file holds one recipe")
-
-    def _scalar(self, event: Any) -> None:
-        text, mark = event.value, event.start_mark
-        if self._wants_key:
-            self._untagged(event)
-            self._begin_key(text, mark, plain=event.implicit[0])
-            return
+    def document(self) -> Data:
         try:
-            value = text if event.tag == "!" else resolve(text) if event.implicit[0] else self._tagged(event)
-        except RecipeError:
-            raise
-        except ValueError as error:  # a number of thousands of digits
-            raise self.error(mark, str(error)) from None
-        self._remember(event.anchor, value, 1)
-        self._add(value, 1, mark)
+            self.get_event()
+            node = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()
+            if not self.check_event(yaml.StreamEndEvent):
+                raise _error(self.peek_event(), "a second document begins; one file holds one recipe")
+        except yaml.MarkedYAMLError as error:
+            raise self._too_deep(error.problem_mark) or error from None
+        return None if node is None else _data(node)
 
-    def _tagged(self, event: Any) -> Any:
-        if event.tag in (None, f"{_TAG}str"):
-            return event.value
-        kinds = {f"{_TAG}int": int, f"{_TAG}float": (int, float), f"{_TAG}bool": bool, f"{_TAG}null": type(None)}
-        if event.tag not in kinds:
-            raise self._refused(event)
-        value = resolve(event.value)
-        if not isinstance(value, kinds[event.tag]):
-            raise self.error(event.start_mark, f"{event.value!r} is not what its tag says")
-        return float(cast("float", value)) if event.tag == f"{_TAG}float" else value
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        self._read = event.end_mark.index
+        is_key = isinstance(parent, yaml.MappingNode) and index is None
+        if isinstance(event, yaml.AliasEvent):
+            self._count_alias(event, is_key)
+            return super().compose_node(parent, index)
+        if not isinstance(event, yaml.ScalarEvent):
+            self._check_collection(event, is_key)
+        if event.tag == "!":  # the text `! 12`
+            event.implicit = (False, True)
+        self.anchors.pop(event.anchor, None)  # YAML lets an anchor be defined again
+        before, self._sizes[event.anchor] = self._count, 0
+        self._count, self._depth = self._count + 1, self._depth + 1
+        node = super().compose_node(parent, index)
+        self._depth, self._sizes[event.anchor] = self._depth - 1, self._count - before
+        return node
 
-    def _untagged(self, event: Any) -> None:
-        if event.tag not in (None, "!", f"{_TAG}str", f"{_TAG}map", f"{_TAG}seq"):
-            raise self._refused(event)
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """Tag what has no tag by its kind; unquoted text is resolved when data are made of it."""
+        if kind is yaml.ScalarNode:
+            return _PLAIN if implicit[0] else _TEXT
+        return _LIST if kind is yaml.SequenceNode else _MAPPING
 
-    def _refused(self, event: Any) -> RecipeError:
-        return self.error(event.start_mark, f"the tag {event.tag!r} is refused; a recipe is plain data. Remove it")
+    def _check_collection(self, event: Any, is_key: bool) -> None:
+        if is_key:
+            raise _error(event, "a key must be text; this one is a mapping or a list")
+        if self._depth == DEEPEST:
+            raise _error(event, _TOO_DEEP)
 
-    def _open(self, event: Any) -> None:
-        self._untagged(event)
-        mapping = isinstance(event, yaml.MappingStartEvent)
-        if self._wants_key:
-            raise self.error(event.start_mark, "a key must be text; this one is a mapping or a list")
-        if event.tag not in (None, "!", f"{_TAG}map" if mapping else f"{_TAG}seq"):
-            raise self._refused(event)
-        if len(self._stack) == DEEPEST:
-            raise self.error(event.start_mark, f"nested more than {DEEPEST} levels deep")
-        self._stack.append(_Frame({} if mapping else [], event.start_mark, event.anchor))
-
-    def _close(self, event: Any) -> None:
-        frame = self._stack.pop()
-        for mapping in frame.merged:
-            for key, value in mapping.items():
-                frame.value.setdefault(key, value)
-        self._remember(frame.anchor, frame.value, frame.size)
-        self._add(frame.value, frame.size, frame.mark)
-
-    def _alias(self, event: Any) -> None:
-        if self._wants_key:
-            raise self.error(event.start_mark, "a key must be written out; this one is an alias")
-        if any(frame.anchor == event.anchor for frame in self._stack):
-            raise self.error(event.start_mark, f"the alias *{event.anchor} stands inside what it refers to")
-        if event.anchor not in self._anchors:
-            raise self.error(event.start_mark, f"the alias *{event.anchor} refers to nothing before it")
-        value, size = self._anchors[event.anchor]
-        self._repeated += size
+    def _count_alias(self, event: Any, is_key: bool) -> None:
+        if is_key:
+            raise _error(event, "a key must be written out; this one is an alias")
+        size = self._sizes.get(event.anchor)
+        if not size:
+            problem = "refers to nothing before it" if size is None else "stands inside what it refers to"
+            raise _error(event, f"the alias *{event.anchor} {problem}")
+        self._count, self._repeated = self._count + size, self._repeated + size
         if self._repeated > MOST_REPEATED:
-            raise self.error(event.start_mark, f"aliases repeat more than {MOST_REPEATED:,} values")
-        self._add(value, size, event.start_mark)
+            raise _error(event, f"aliases repeat more than {MOST_REPEATED:,} values")
 
-    @property
-    def _wants_key(self) -> bool:
-        return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
+    def _too_deep(self, mark: Any) -> yaml.MarkedYAMLError | None:
+        """Tell whether a parser failed at too many brackets: libyaml has a limit of its own, and reads ahead."""
+        ahead = self._text[self._read : mark.index] if mark else ""
+        depth = self._depth + sum(map(ahead.count, "[{")) - sum(map(ahead.count, "]}"))
+        return yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark) if depth > DEEPEST else None
 
-    def _begin_key(self, key: str, mark: Any, *, plain: bool) -> None:
-        frame = self._stack[-1]
-        if key in frame.value:
-            raise self.error(mark, f"the key {key!r} stands twice in one mapping. Remove one")
-        frame.key = key
-        if not (plain and key == "<<"):
-            frame.value[key] = None
 
-    def _remember(self, anchor: str | None, value: Any, size: int) -> None:
-        if anchor is not None:
-            self._anchors[anchor] = value, size
+def _data(node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    if isinstance(node, yaml.SequenceNode) and node.tag == _LIST:
+        return [_data(inner) for inner in node.value]
+    if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
+        return _mapping(node)
+    raise _refused(node)
 
-    def _add(self, value: Any, size: int, mark: Any) -> None:
-        if not self._stack:
-            self.document = value
-            return
-        frame = self._stack[-1]
-        frame.size += size
-        if frame.key is None:
-            frame.value.append(value)
-        elif frame.key in frame.value:
-            frame.value[frame.key] = value
+
+def _scalar(node: Any) -> str | int | float | bool | None:
+    if node.tag == _TEXT:
+        return node.value
+    if node.tag not in _KINDS:
+        raise _refused(node)
+    try:
+        value = resolve(node.value)
+    except ValueError as error:  # a number of thousands of digits
+        raise _error(node, str(error)) from None
+    if not isinstance(value, _KINDS[node.tag]):
+        raise _error(node, f"{node.value!r} is not what its tag says")
+    return float(cast("float", value)) if node.tag == f"{_TAG}float" else value
+
+
+def _mapping(node: Any) -> dict[str, Any]:
+    """Read the keys in their order, then those of merged mappings (`<<`) that are not among them."""
+    own, merged = dict[str, Any](), list[Any]()
+    for key, inner in node.value:
+        if key.tag not in (_PLAIN, _TEXT):
+            raise _refused(key)
+        if key.tag == _PLAIN and key.value == "<<":
+            merged += inner.value if isinstance(inner, yaml.SequenceNode) else [inner]
+        elif key.value in own:
+            raise _error(key, f"the key {key.value!r} stands twice in one mapping. Remove one")
         else:
-            self._merge(frame, value, mark)
-        frame.key = None
+            own[key.value] = _data(inner)
+    for inner in merged:
+        if not isinstance(data := _data(inner), dict):
+            raise _error(inner, "'<<' takes a mapping or a list of mappings")
+        own |= {key: value for key, value in data.items() if key not in own}
+    return own
 
-    def _merge(self, frame: _Frame, value: Any, mark: Any) -> None:
-        many = cast("list[Any]", value) if isinstance(value, list) else [value]
-        if not all(isinstance(one, dict) for one in many):
-            raise self.error(mark, "'<<' takes a mapping or a list of mappings")
-        frame.merged += many
+
+def _refused(node: Any) -> yaml.MarkedYAMLError:
+    return _error(node, f"the tag {node.tag!r} is refused; a recipe is plain data. Remove it")
+
+
+def _error(where: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
 
 
 def _position(before: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from polyak.linalg import lapack as _lapack
+from polyak.linalg import openblas
 from polyak.linalg.float32 import SMALL, leading_triplets, orthogonal_factor
 from polyak.linalg.spectral import leading, orthogonal
 from polyak.methods import load_all, resolve
@@ -36,12 +36,12 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What NumPy's wheels bring, and what is done without."""
     if request.param == "another LAPACK":
-        monkeypatch.setattr(_lapack, "_library", lambda: None)
-    elif _lapack._library() is None:
+        monkeypatch.setattr(openblas, "_library", lambda: None)
+    elif openblas._library() is None:
         pytest.skip("NumPy is not from a wheel")
-    _lapack._function.cache_clear()
+    openblas.routine.cache_clear()
     yield
-    _lapack._function.cache_clear()
+    openblas.routine.cache_clear()
 
 
 @pytest.mark.usefixtures("_library")
@@ -61,7 +61,7 @@ def test_factors_and_leading_triplets_are_those_of_the_decomposition(shape: tupl
 def test_numpys_wheels_bring_the_routines_that_are_called():
     if "openblas" not in str(np.show_config("dicts")["Build Dependencies"]["lapack"]["name"]):
         pytest.skip("NumPy was built with another library")
-    assert all(_lapack._function(name) for name in ("ssyevd", "ssyevr"))
+    assert all(openblas.routine(name) for name in ("ssyevd", "ssyevr"))
 
 
 @pytest.mark.usefixtures("_library")

@@ -15,7 +15,7 @@ from polyak.methods._interference import Interference
 
 load_all()
 MODULE = sys.modules["polyak.methods.aswudi"]
-reduces = pytest.mark.skipif(not _lapack.is_there(), reason="NumPy is not from a wheel with OpenBLAS")
+reduces = pytest.mark.skipif(not _lapack.has_lapack(), reason="NumPy is not from a wheel with OpenBLAS")
 
 
 def orthogonal(n: int, seed: int) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_without_numpys_lapack_the_minimum_is_the_same(monkeypatch: pytest.Monke
     monkeypatch.setattr(openblas, "_library", lambda: None)
     openblas.routine.cache_clear()
     try:
-        assert not _lapack.is_there()
+        assert not _lapack.has_lapack()
         deltas = of_spectrum(np.linspace(1, 0.3, 150), 3)
         found = merge(deltas)
     finally:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polyak.linalg import openblas
-from polyak.linalg.float32 import SMALL, leading_triplets, orthogonal_factor
+from polyak.linalg.float32 import SMALL_MATRIX, leading_triplets, orthogonal_factor
 from polyak.linalg.spectral import leading, orthogonal
 from polyak.methods import load_all, resolve
 
@@ -87,7 +87,7 @@ def test_matrices_of_low_rank_are_left_to_float64(rank: int):
 
 
 def test_zeros_small_and_float64_matrices_are_left_to_float64():
-    for matrix in (np.zeros((200, 200), np.float32), random(SMALL, 300), random(200, 200).astype(np.float64)):
+    for matrix in (np.zeros((200, 200), np.float32), random(SMALL_MATRIX, 300), random(200, 200).astype(np.float64)):
         assert orthogonal_factor(matrix) is None
         assert leading_triplets(matrix, 10) is None
 

@@ -34,7 +34,7 @@ _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AdapterSettings:
     """What adapter_config.json says, as far as it matters for merging."""
 
     path: Path
@@ -57,7 +57,7 @@ class Settings:
         return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
 
 
-def read_settings(folder: Path) -> Settings:
+def read_adapter_settings(folder: Path) -> AdapterSettings:
     """Read an adapter's configuration.
 
     Raises:
@@ -71,7 +71,7 @@ def read_settings(folder: Path) -> Settings:
     path = inside(folder, "adapter_config.json")
     config = read_json(path)
     _refuse_other_kinds(config, path)
-    return Settings(
+    return AdapterSettings(
         path=path,
         rank=_positive(config.get("r", 8), "r", path),
         alpha=_finite(config.get("lora_alpha", 8), "lora_alpha", path),
@@ -168,7 +168,7 @@ _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor
 _WRAPPED = re.compile(r"\.base_layer(?=\.)|\.modules_to_save(?:\.[^.]+)?(?=\.[^.]+$)")
 
 
-def sort_names(names: Iterable[str], path: Path) -> AdapterNames:
+def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
     """Say what each tensor of an adapter is for.
 
     Raises:

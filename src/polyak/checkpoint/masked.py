@@ -12,9 +12,9 @@ from ._api import DTYPES, Bytes, Checkpoint, TensorSpec
 from .lora import read_floats
 from .safetensors import SafetensorsFile
 
-KIND = "masks"  # what the metadata of a file of masks says under `polyak`
+MASKS_KIND = "masks"  # what the metadata of a file of masks says under `polyak`
 MASK, SCALE = ":mask", ":scale"  # what the names of a tensor's mask and scale end with
-FOLDER, HEADS = "masks", "heads"
+MASKS_FOLDER, HEADS_FOLDER = "masks", "heads"
 F32, U8 = DTYPES["F32"], DTYPES["U8"]
 
 
@@ -43,13 +43,13 @@ def with_masks(unified: Checkpoint, base: Checkpoint, masks: str | Path) -> Chec
         CheckpointError: this is no file of masks, or it does not fit the two models.
     """
     file = _masks_file(Path(masks))
-    head = file.path.parent.parent / HEADS / file.path.name
+    head = file.path.parent.parent / HEADS_FOLDER / file.path.name
     return _Masked(unified, base, file, SafetensorsFile(head) if head.is_file() else None)
 
 
 def is_masks(file: Checkpoint) -> bool:
     """Whether these are masks, and not weights."""
-    return file.metadata.get("polyak") == KIND
+    return file.metadata.get("polyak") == MASKS_KIND
 
 
 def open_task(masks: Path, base: Path | None = None) -> Checkpoint:

@@ -13,7 +13,7 @@ from ..engine import Buffers
 from ..errors import Mismatch
 from ..kernels.convert import decode
 from ..kernels.gram import inner_products
-from ..planning.resolve import depths
+from ..planning import depths
 
 BLOCK = 64 * 1024
 

@@ -11,13 +11,10 @@ import numpy as np
 
 from .. import checkpoint as checkpoints
 from .. import recipe as recipes
-from ..checkpoint import Checkpoint
-from ..checkpoint.folder import read_json
-from ..checkpoint.lora import open_factors
-from ..checkpoint.safetensors import SafetensorsFile
+from ..checkpoint import Checkpoint, SafetensorsFile, open_factors, read_json
 from ..engine import PROVENANCE, Readers, device_of
 from ..errors import CheckpointError, PolyakError
-from ..linalg.blas import one_thread
+from ..linalg import one_thread
 from ..planning import open_source
 from ..storage import ALGORITHMS, LEAF_NBYTES, Leaves, root
 

@@ -45,7 +45,7 @@ def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
     return values[:count], vectors
 
 
-def is_there() -> bool:
+def has_lapack() -> bool:
     """Whether matrices can be reduced: whether NumPy's LAPACK is the one that is known here."""
     return all(routine(name) is not None for name in _REDUCING)
 

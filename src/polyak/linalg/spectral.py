@@ -19,7 +19,7 @@ from array_api_compat import array_namespace
 from .arrays import Array
 from .float32 import leading_triplets, orthogonal_factor
 
-NULL = 1e-6  # singular values, relative to the largest, from which on directions count
+NEGLIGIBLE = 1e-6  # singular values, relative to the largest, from which on directions count
 SQUARED = 1e-5  # ... from which on the square of a matrix tells enough
 
 
@@ -45,10 +45,10 @@ def components(matrix: Array, most: int | None = None) -> Components:
     tall = matrix.shape[0] >= matrix.shape[1]
     s, small = spectrum(matrix.T @ matrix if tall else matrix @ matrix.T)
     s, small = s[:most], small[:, :most]
-    kept = count_above(s, NULL)
+    kept = count_above(s, NEGLIGIBLE)
     if kept and float(s[kept - 1]) < SQUARED * float(s[0]):
         u, s, vt = xp.linalg.svd(matrix, full_matrices=False)
-        kept = count_above(s[:most], NULL)
+        kept = count_above(s[:most], NEGLIGIBLE)
         return Components(u[:, :kept], s[:kept], vt[:kept, :].T)
     s, small = s[:kept], xp.asarray(small[:, :kept], copy=True)  # a view would keep all eigenvectors alive
     large = (matrix @ small if tall else matrix.T @ small) / s
@@ -80,10 +80,10 @@ def polar(matrix: Array) -> tuple[Array, Array]:
     matrix = xp.astype(matrix, xp.float64, copy=False)
     tall = matrix.shape[0] >= matrix.shape[1]
     s, small = spectrum(matrix.T @ matrix if tall else matrix @ matrix.T)
-    kept = count_above(s, NULL)
+    kept = count_above(s, NEGLIGIBLE)
     if kept and float(s[kept - 1]) < SQUARED * float(s[0]):
         u, s, vt = xp.linalg.svd(matrix, full_matrices=False)
-        kept = count_above(s, NULL)
+        kept = count_above(s, NEGLIGIBLE)
         return u[:, :kept] @ vt[:kept, :], s[:kept]
     small, s = small[:, :kept], s[:kept]
     root = (small / s) @ small.T

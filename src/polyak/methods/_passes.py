@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ..linalg.arrays import Array
+from ..linalg import Array
 from ._tally import Tally
 
 Scope: TypeAlias = Literal["row", "tensor", "model"]

@@ -8,18 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
-from ..checkpoint.masked import FOLDER, HEADS, mask_spec, scale_spec
+from ..checkpoint import (
+    DTYPE_NAMES,
+    HEADS_FOLDER,
+    MASKS_FOLDER,
+    Checkpoint,
+    DType,
+    TensorSpec,
+    beneath,
+    mask_spec,
+    scale_spec,
+)
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
-from ._model import NestedMerge, Plan, PlanPart, Read, Sidecars, Step
+from ._plan import NestedMerge, Plan
 from .compatibility import Opened, check
 from .open_models import Open, Shelf
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
 from .slices import Part, parts_of
 from .statistics import Given, Measured
+from .steps import PlanPart, Read, Sidecars, Step
 from .tokens.check import compare
 from .tokens.vocabulary import align
 
@@ -209,7 +219,7 @@ class _Builder:
         """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
         if not out.numel:
             return ()
-        files = [_file_of(model, FOLDER) for model in self._models]
+        files = [_file_of(model, MASKS_FOLDER) for model in self._models]
         specs = mask_spec(out), scale_spec(out)
         return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
 
@@ -267,7 +277,7 @@ class _Builder:
             for name, spec in model.checkpoint.specs.items():
                 if self._heads.search(name):
                     out = TensorSpec(name, spec.dtype, spec.shape)
-                    steps.append(Step(out, "copy", (self._read(model, name),), file=_file_of(model, HEADS)))
+                    steps.append(Step(out, "copy", (self._read(model, name),), file=_file_of(model, HEADS_FOLDER)))
         if not steps:
             raise RecipeError(f"`heads: {self._recipe.heads}` matches no tensor of any model.")
         return steps

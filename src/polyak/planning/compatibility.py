@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..checkpoint import Checkpoint, TensorSpec
-from ..checkpoint.folder import read_json
+from ..checkpoint import Checkpoint, TensorSpec, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error; people fix patterns, not lists

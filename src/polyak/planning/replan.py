@@ -8,8 +8,9 @@ from typing import Any
 
 from ..methods import Law, Method
 from ..recipe import Recipe
-from ._model import Plan, PlanPart, Step
+from ._plan import Plan
 from .resolve import Treatment
+from .steps import PlanPart, Step
 
 
 def with_numbers(before: Plan, recipe: Recipe) -> Plan | None:

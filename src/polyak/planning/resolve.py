@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
-from ..checkpoint.layers import layer_of
+from ..checkpoint import layer_of
 from ..errors import RecipeError, SettingError, suggestion
 from ..methods import Method, Setting
 from ..methods import resolve as method_named

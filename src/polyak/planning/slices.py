@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from ..checkpoint import picked
-from ..checkpoint.layers import Stack, layer_of, stacks
+from ..checkpoint import Stack, layer_of, picked, stacks
 from ..errors import Mismatch, RecipeError
 from ..recipe import Recipe, Source
 from .compatibility import Opened, layer_counts

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import DTYPES, Checkpoint, TensorSpec
-from ..checkpoint.fingerprint import fingerprint
+from ..checkpoint import DTYPES, Checkpoint, TensorSpec, fingerprint
 from ..errors import Mismatch, RecipeError, suggestion
 from ..methods import Method, Stat
 from ..recipe import Recipe
-from ._model import NestedMerge, Read
+from ._plan import NestedMerge
 from .compatibility import Opened
+from .steps import Read
 
 # By the statistic's name, then the model's.
 Given: TypeAlias = Mapping[str, Mapping[str, Checkpoint]]
 
-KIND, MODEL = "polyak.statistic", "polyak.model"  # keys of a statistic's metadata
+STATISTICS_KIND, MODEL_DIGEST = "polyak.statistic", "polyak.model"  # keys of a statistic's metadata
 
 
 def label(statistic: str, model: str) -> str:
@@ -117,7 +117,7 @@ class Measured:
     def _check(self, kind: str, model: Opened, found: Checkpoint) -> None:
         """What a statistic says of itself, and its names, must fit the model."""
         said = f"the statistic {kind!r} of {model.name} ({found.label})"
-        if (stated := found.metadata.get(KIND, kind)) != kind:
+        if (stated := found.metadata.get(STATISTICS_KIND, kind)) != kind:
             raise Mismatch(f"{said} is {stated!r} by its metadata. Give the file that holds {kind!r}.")
         for name, spec in found.specs.items():
             if model.find(name) is None:
@@ -129,7 +129,7 @@ class Measured:
         self._check_digest(said, model, found)
 
     def _check_digest(self, said: str, model: Opened, found: Checkpoint) -> None:
-        stated = found.metadata.get(MODEL)
+        stated = found.metadata.get(MODEL_DIGEST)
         if stated is None:
             if found.stamps:
                 self.notes.append(f"{said} does not say which model it was measured of.")

@@ -64,10 +64,10 @@ def read_file(path: Path) -> Data:
     except UnicodeDecodeError as error:
         line, column = _position(raw[: error.start].decode("utf-8", "replace"))
         raise RecipeError(f"{path}, line {line}, column {column}: not UTF-8. Save the file as UTF-8.") from None
-    return parse_json(text, str(path)) if path.suffix == ".json" else parse(text, str(path))
+    return parse_json(text, str(path)) if path.suffix == ".json" else parse_yaml(text, str(path))
 
 
-def parse(text: str, where: str = "the text") -> Data:
+def parse_yaml(text: str, where: str = "the text") -> Data:
     """Read one YAML document; `where` names it in messages.
 
     Raises:
@@ -114,7 +114,7 @@ def parse_json(text: str, where: str) -> Data:
         raise RecipeError(f"{where}: {error}.") from None
 
 
-def write(data: object) -> str:
+def write_yaml(data: object) -> str:
     """Write YAML that reads back as the same data, here and with any YAML 1.1 or 1.2 library."""
     return yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
@@ -124,7 +124,7 @@ class _Writer(_DUMPER):
 
 
 def _write_text(writer: Any, text: str) -> Any:
-    plain = text.isprintable() and not _INTEGER.fullmatch(text) and resolve(text) == text
+    plain = text.isprintable() and not _INTEGER.fullmatch(text) and resolve_scalar(text) == text
     return writer.represent_scalar(f"{_TAG}str", text, style=None if plain else '"')
 
 
@@ -138,7 +138,7 @@ _Writer.add_representer(str, _write_text)
 _Writer.add_representer(float, _write_float)
 
 
-def resolve(text: str) -> str | int | float | bool | None:
+def resolve_scalar(text: str) -> str | int | float | bool | None:
     """What unquoted text means.
 
     Raises:
@@ -237,7 +237,7 @@ def _scalar(node: Any) -> str | int | float | bool | None:
     if node.tag not in _KINDS:
         raise _refused(node)
     try:
-        value = resolve(node.value)
+        value = resolve_scalar(node.value)
     except ValueError as error:  # a number of thousands of digits
         raise _error(node, str(error)) from None
     if not isinstance(value, _KINDS[node.tag]):

@@ -24,5 +24,7 @@ from .schema import schema as schema
 from .searching import Sought as Sought
 from .searching import filled as filled
 from .searching import sought as sought
+from .writing import as_data as as_data
 from .writing import digest as digest
 from .writing import dump as dump
+from .writing import plain_source as plain_source

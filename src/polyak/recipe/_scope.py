@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from ..reading import yaml as _yaml
-from ..reading.strict import Place, is_mapping, text
+from ..reading import Place, is_mapping, read_file, text
 from ._model import Recipe
 
 DEEPEST = 16  # recipes inside one another
@@ -63,4 +62,4 @@ class Scope:
         if (real := file.resolve()) in self.files:
             raise place.error(f"is a circle: {file} is being read already")
         inner = replace(self, prefix=str(PurePath(self.prefix, path).parent), files=(*self.files, real))
-        return self.document(_yaml.read_file(file), Place(str(file)), inner)
+        return self.document(read_file(file), Place(str(file)), inner)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from ..errors import suggestion
-from ..reading.strict import Place, Table, integer, mapping, one_of, text
+from ..reading import Place, Table, integer, mapping, one_of, text
 from ._model import Token, Vocabulary
 
 ROWS = ("intersect", "pad", "skip", "keep")

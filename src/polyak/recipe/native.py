@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UnknownMethod, suggestion
-from ..reading.strict import (
+from ..reading import (
     Place,
     Table,
     each,

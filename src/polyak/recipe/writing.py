@@ -28,9 +28,9 @@ def dump(recipe: Recipe, folder: Path | None = None) -> str:
     Raises:
         RecipeError: it holds something that no recipe file can, such as NaN.
     """
-    from ..reading.yaml import write
+    from ..reading import write_yaml
 
-    return write(plain(recipe, recipe.folder if folder is None else folder))
+    return write_yaml(as_data(recipe, recipe.folder if folder is None else folder))
 
 
 def digest(recipe: Recipe) -> str:
@@ -43,11 +43,11 @@ def digest(recipe: Recipe) -> str:
     """
     import xxhash
 
-    data = _canonical(plain(recipe, None))
+    data = _canonical(as_data(recipe, None))
     return xxhash.xxh3_128_hexdigest(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
-def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
+def as_data(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     """The data that reads as this recipe in `folder` (None: with paths as they are)."""
     data = {
         "base": _source(recipe.base, recipe, folder) if recipe.base else None,
@@ -72,7 +72,7 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
 
 def _part(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     """A slice or module, without what it shares with the others."""
-    return {key: value for key, value in plain(recipe, folder).items() if key not in ("dtype", "seed", "buffers")}
+    return {key: value for key, value in as_data(recipe, folder).items() if key not in ("dtype", "seed", "buffers")}
 
 
 def plain_source(source: Source, recipe: Recipe) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _source(source: Source, recipe: Recipe, folder: Path | None) -> str | dict[s
     data = _without_defaults(
         {
             "path": None if source.path is None else _path(source.path, recipe, folder),
-            "recipe": None if source.recipe is None else plain(source.recipe, folder),
+            "recipe": None if source.recipe is None else as_data(source.recipe, folder),
             "lora": [_lora(lora, recipe, folder) for lora in source.lora],
             "key": source.key,
             "strip_prefix": source.strip_prefix,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ...checkpoint.layers import Stack, stacks
+from ...checkpoint import Stack, stacks
 from ..compatibility import LAYER_COUNT, Opened, layer_counts
 from ..slices import Layer, Parts
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from .._model import Step
 from ..compatibility import Opened, layer_counts
 from ..slices import Parts
+from ..steps import Step
 from .config_layers import PLACES
 
 Config = dict[str, Any]

@@ -7,14 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
-from ...checkpoint.folder import inside, read_json
-from ...checkpoint.pipeline import OWN_STEM, components_of, files_beside, models_in, stem_of
-from ...checkpoint.vocabulary.tokenizer import FILE, SETTINGS
+from ...checkpoint import (
+    DTYPE_NAMES,
+    OWN_STEM,
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS,
+    Checkpoint,
+    TensorSpec,
+    components_of,
+    files_beside,
+    inside,
+    models_in,
+    read_json,
+    stem_of,
+)
 from ...errors import Mismatch
-from .._model import Sidecars, Step
 from ..compatibility import HEAD, Opened, read_config
 from ..slices import Parts
+from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
 from ..tokens.vocabulary import Spoken
 from .config_layers import follow_layers, other_layers
@@ -83,9 +93,9 @@ def _speaking(found: Sidecars, spoken: Spoken) -> Sidecars:
         copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
     if spoken.tokenizer is not None:
         copied = [path for path in copied if path.name not in _DESCRIBE_TOKENS]
-        written[FILE] = spoken.tokenizer.data
+        written[TOKENIZER_FILE] = spoken.tokenizer.data
         if spoken.tokenizer.settings:
-            written[SETTINGS] = spoken.tokenizer.settings
+            written[TOKENIZER_SETTINGS] = spoken.tokenizer.settings
     return replace(found, config=config, copied=tuple(copied), written=written)
 
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ...checkpoint import TensorSpec
-from ...checkpoint.layers import layer_of
+from ...checkpoint import TensorSpec, layer_of
 from ..compatibility import HEAD, Opened
 
 _EMBEDDING = re.compile(

@@ -7,9 +7,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...checkpoint import Checkpoint
-from ...checkpoint.vocabulary.rows import MEAN, PADDING, ZERO, Aligned, Integers, Means, Rows
-from ...checkpoint.vocabulary.tokenizer import Tokenizer, read_tokenizer, refuse_unlike, union, with_tokens
+from ...checkpoint import (
+    MEAN_ROW,
+    PADDING_ROW,
+    ZERO_ROW,
+    AlignedCheckpoint,
+    Checkpoint,
+    MeanRows,
+    RowNumbers,
+    Tokenizer,
+    TokenRows,
+    read_tokenizer,
+    refuse_unlike_tokenizers,
+    tokenizer_union,
+    with_tokens,
+)
 from ...errors import Mismatch, RecipeError
 from ...recipe import Token, Vocabulary
 from ..compatibility import Opened
@@ -90,21 +102,21 @@ def _by_rows(policy: str, speakers: Sequence[_Speaker], shelf: Shelf, donor: Ope
     new = (min if policy == "intersect" else max)(counts.values())
     for one in speakers:
         tables = {name: _numbered(one, name, new, speakers) for name in one.tables}
-        shelf.put(one.name, Aligned(one.model.checkpoint, tables))
+        shelf.put(one.name, AlignedCheckpoint(one.model.checkpoint, tables))
     notes = [f"tables of tokens have {new} rows in the result ({said})."]
     if new < old:
         notes.append(f"the tokenizer of {donor.name} may have tokens without a row: remove those from {new} on.")
     return Spoken(donor, sizes=(old, new), notes=tuple(notes))
 
 
-def _numbered(one: _Speaker, name: str, new: int, speakers: Sequence[_Speaker]) -> Rows:
+def _numbered(one: _Speaker, name: str, new: int, speakers: Sequence[_Speaker]) -> TokenRows:
     """Rows by their number: its own, then those of the base, then those of the first that has them."""
     givers = [one, *(other for other in speakers if other is not one and other.model.find(name))]
     source, row, begin = np.zeros(new, np.int64), np.arange(new), 0
     for i, giver in enumerate(givers):
         source[begin:] = i
         begin = max(begin, min(giver.rows, new))
-    return Rows(_places(name, givers), source, row)
+    return TokenRows(_places(name, givers), source, row)
 
 
 def _places(name: str, speakers: Sequence[_Speaker]) -> list[tuple[Checkpoint, str]]:
@@ -121,7 +133,7 @@ def _by_tokens(wanted: Vocabulary, speakers: Sequence[_Speaker], shelf: Shelf, d
     for one in speakers:
         stamps = one.tokenizer.stamps if one.tokenizer else ()
         tables = {name: plan.rows(one, name) for name in one.tables}
-        shelf.put(one.name, Aligned(one.model.checkpoint, tables, stamps))
+        shelf.put(one.name, AlignedCheckpoint(one.model.checkpoint, tables, stamps))
     old = next((one.rows for one in speakers if one.name == donor.name), speakers[0].rows)
     changed = tokenizer if tokenizer is not giver.tokenizer else None
     return Spoken(giver.model, changed, (old, plan.size), notes=tuple(plan.notes()))
@@ -145,8 +157,8 @@ def _result(wanted: Vocabulary, speakers: Sequence[_Speaker], donor: Opened) -> 
         raise RecipeError(f"`vocabulary:` names {called!r}, which has no table of tokens in this merge.")
     assert giver.tokenizer
     others = [one.tokenizer for one in speakers if one is not giver and one.tokenizer]
-    refuse_unlike(giver.tokenizer, others)
-    found = union(giver.tokenizer, others) if wanted.source == "union" else giver.tokenizer
+    refuse_unlike_tokenizers(giver.tokenizer, others)
+    found = tokenizer_union(giver.tokenizer, others) if wanted.source == "union" else giver.tokenizer
     return with_tokens(found, [content for content in wanted.tokens if content not in found.tokens]), giver
 
 
@@ -162,9 +174,9 @@ class _Alignment:
         self._forced = [tokenizer.tokens[content] for content, token in wanted.tokens.items() if token.force]
         multiple = wanted.pad_to_multiple_of or 1
         self.size = -(-tokenizer.size // multiple) * multiple
-        self._fills: dict[tuple[bool, ...], tuple[Integers, Integers]] = {}
+        self._fills: dict[tuple[bool, ...], tuple[RowNumbers, RowNumbers]] = {}
 
-    def rows(self, one: _Speaker, name: str) -> Rows:
+    def rows(self, one: _Speaker, name: str) -> TokenRows:
         """The rows of one table of one model."""
         has_table = tuple(other.model.find(name) is not None for other in self._speakers)
         if has_table not in self._fills:
@@ -174,15 +186,15 @@ class _Alignment:
         mine = self._own[index] >= 0
         mine[self._forced] = False
         source, row = np.where(mine, index, fill), np.where(mine, self._own[index], fill_row)
-        means = self._means(np.flatnonzero(source == MEAN), np.array(has_table))
-        padding = np.full(self.size - len(source), PADDING)
-        return Rows(_places(name, self._speakers), np.append(source, padding), np.append(row, padding), means)
+        means = self._means(np.flatnonzero(source == MEAN_ROW), np.array(has_table))
+        padding = np.full(self.size - len(source), PADDING_ROW)
+        return TokenRows(_places(name, self._speakers), np.append(source, padding), np.append(row, padding), means)
 
-    def _filled(self, has_table: Integers) -> tuple[Integers, Integers]:
+    def _filled(self, has_table: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
         """For models without a token: the only owner's row, else the base's, else the mean of the owners'."""
         has = (self._own >= 0) & has_table[:, None]
         count = has.sum(0)
-        fill = np.where(count == 0, ZERO, np.where(count == 1, has.argmax(0), MEAN))
+        fill = np.where(count == 0, ZERO_ROW, np.where(count == 1, has.argmax(0), MEAN_ROW))
         base = next((i for i, one in enumerate(self._speakers) if one.name == BASE), None)
         if base is not None:
             fill = np.where(has[base], base, fill)
@@ -191,14 +203,14 @@ class _Alignment:
             fill[number], row[number] = source, its_row
         return fill, row
 
-    def _means(self, of: Integers, has_table: Integers) -> Means:
+    def _means(self, of: RowNumbers, has_table: RowNumbers) -> MeanRows:
         owner, which = np.nonzero((self._own[:, of] >= 0) & has_table[:, None])
-        return Means(of[which], owner, self._own[owner, of[which]])
+        return MeanRows(of[which], owner, self._own[owner, of[which]])
 
     def _choice(self, content: str, token: Token) -> tuple[int, int]:
         """Which model and row the recipe chooses for a token."""
         if token.source == "zero":
-            return ZERO, 0
+            return ZERO_ROW, 0
         index = next((i for i, one in enumerate(self._speakers) if one.name == token.source), None)
         if index is None:
             raise RecipeError(f"the token {content!r} is to come from {token.source}, which has no table of tokens.")
@@ -224,7 +236,7 @@ class _Alignment:
         return found
 
 
-def _own(tokenizer: Tokenizer, one: _Speaker, *, kept: bool) -> Integers:
+def _own(tokenizer: Tokenizer, one: _Speaker, *, kept: bool) -> RowNumbers:
     """For each row of the result, the row of the same token in a model; -1 if it has no such token.
 
     Rows without a token, which a tokenizer may leave between others, stay with the model that gives the tokenizer.

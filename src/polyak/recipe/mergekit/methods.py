@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ...reading.strict import Place, number
+from ...reading import Place, number
 from .._model import Scalar
 
 

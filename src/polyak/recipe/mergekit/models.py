@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ...reading.strict import Place, Table, is_mapping, text
+from ...reading import Place, Table, is_mapping, text
 from .._model import BASE, Lora, Source
 from .._scope import Scope
 from ..native import default_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SettingError
-from ...reading.strict import Place, Table, each, integer, is_list, mapping
+from ...reading import Place, Table, each, integer, is_list, mapping
 from .._model import Model, Module, Recipe, Source
 from .._scope import Scope
 from .._values import frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from ...reading.strict import Place, Table, integer, mapping, text
+from ...reading import Place, Table, integer, mapping, text
 from .._model import Token, Vocabulary
 from .._scope import Scope
 from .methods import flag

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from ...reading.strict import Place, Table, is_list, is_mapping, mapping, number, text
+from ...reading import Place, Table, is_list, is_mapping, mapping, number, text
 from .._model import Cases, Gradient, Scalar, Value
 from .._values import check_scalar, unknown
 from .methods import Parameter, Translation

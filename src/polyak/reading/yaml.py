@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import yaml
-from yaml.composer import Composer
 
 from ..errors import RecipeError
 
@@ -22,15 +21,10 @@ MOST_REPEATED = 100_000  # values that aliases may add: some lines of them can s
 
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
-_C: Any = getattr(yaml, "CSafeLoader", None)
-# libyaml parses and Python composes, since levels and aliases can only be counted there.
-_PARENT: Any = type("_Parent", (Composer, _C), {"__init__": _C.__init__}) if _C else yaml.SafeLoader
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its parser is used
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
-_TEXT, _LIST, _MAPPING = f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map"
-_PLAIN = f"{_TAG}plain"  # our tag of unquoted text without a tag
 _KINDS: dict[str, Any] = {
-    _PLAIN: object,
     f"{_TAG}int": int,
     f"{_TAG}float": (int, float),
     f"{_TAG}bool": bool,
@@ -74,7 +68,7 @@ def parse_yaml(text: str, where: str = "the text") -> Data:
         RecipeError: with line and column.
     """
     try:
-        return _Loader(text).document()
+        return _Document(text).read()
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
         line, column, problem = mark.line + 1, mark.column + 1, f"{error.problem or error.context}".rstrip(".")
@@ -153,123 +147,138 @@ def resolve_scalar(text: str) -> str | int | float | bool | None:
     return text
 
 
-class _Loader(_PARENT):
-    """Composes the only document of a text, counting levels and repeated values, and makes data of its nodes."""
+class _Document:
+    """Makes data of the events of a parser, counting levels and repeated values."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.anchors: dict[str, Any] = {}
-        self._text, self._read = text, 0
-        self._depth = self._count = self._repeated = 0
-        self._sizes: dict[str, int] = {}  # values in an anchored node; 0 until it is complete
+        self._text, self._parser, self._end = text, _LOADER(text), 0
+        self._level = self._count = self._repeated = 0
+        self._anchors: dict[str, tuple[Any, int] | None] = {}  # values and their sizes; None until they are complete
 
-    def document(self) -> Data:
+    def read(self) -> Data:
+        """Read the only document."""
         try:
-            self.get_event()
-            node = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()
-            if not self.check_event(yaml.StreamEndEvent):
-                raise _error(self.peek_event(), "a second document begins; one file holds one recipe")
+            self._next()
+            if not isinstance(self._next(), yaml.DocumentStartEvent):
+                return None
+            data = self._value(self._next())
+            self._next()
+            if not isinstance(event := self._next(), yaml.StreamEndEvent):
+                raise _error(event, "a second document begins; one file holds one recipe")
         except yaml.MarkedYAMLError as error:
             raise self._too_deep(error.problem_mark) or error from None
-        return None if node is None else _data(node)
+        return data
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        self._read = event.end_mark.index
-        is_key = isinstance(parent, yaml.MappingNode) and index is None
+    def _next(self) -> Any:
+        event = self._parser.get_event()
+        self._end = event.end_mark.index
+        return event
+
+    def _value(self, event: Any) -> Any:
         if isinstance(event, yaml.AliasEvent):
-            self._count_alias(event, is_key)
-            return super().compose_node(parent, index)
-        if not isinstance(event, yaml.ScalarEvent):
-            self._check_collection(event, is_key)
-        if event.tag == "!":  # the text `! 12`
-            event.implicit = (False, True)
-        self.anchors.pop(event.anchor, None)  # YAML lets an anchor be defined again
-        before, self._sizes[event.anchor] = self._count, 0
-        self._count, self._depth = self._count + 1, self._depth + 1
-        node = super().compose_node(parent, index)
-        self._depth, self._sizes[event.anchor] = self._depth - 1, self._count - before
-        return node
-
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        """Tag what has no tag by its kind; unquoted text is resolved when data are made of it."""
-        if kind is yaml.ScalarNode:
-            return _PLAIN if implicit[0] else _TEXT
-        return _LIST if kind is yaml.SequenceNode else _MAPPING
-
-    def _check_collection(self, event: Any, is_key: bool) -> None:
-        if is_key:
-            raise _error(event, "a key must be text; this one is a mapping or a list")
-        if self._depth == DEEPEST:
+            return self._aliased(event)
+        before, self._count = self._count, self._count + 1
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+        elif self._level == DEEPEST:
             raise _error(event, _TOO_DEEP)
+        else:
+            self._level += 1
+            value = self._mapping(event) if isinstance(event, yaml.MappingStartEvent) else self._list(event)
+            self._level -= 1
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value, self._count - before
+        return value
 
-    def _count_alias(self, event: Any, is_key: bool) -> None:
-        if is_key:
-            raise _error(event, "a key must be written out; this one is an alias")
-        size = self._sizes.get(event.anchor)
-        if not size:
-            problem = "refers to nothing before it" if size is None else "stands inside what it refers to"
-            raise _error(event, f"the alias *{event.anchor} {problem}")
+    def _list(self, start: Any) -> list[Any]:
+        _check_tag(start, "seq")
+        items: list[Any] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._value(event))
+        return items
+
+    def _mapping(self, start: Any) -> dict[str, Any]:
+        """Read the keys in their order, then those of merged mappings (`<<`) that are not among them."""
+        _check_tag(start, "map")
+        own, merged = dict[str, Any](), list[dict[str, Any]]()
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = _key(event)
+            if key in own:
+                raise _error(event, f"the key {key!r} stands twice in one mapping. Remove one")
+            following = self._next()
+            value = self._value(following)
+            if key == "<<" and event.implicit[0]:
+                merged += _mappings(value, following)
+            else:
+                own[key] = value
+        for mapping in merged:
+            own |= {key: value for key, value in mapping.items() if key not in own}
+        return own
+
+    def _aliased(self, event: Any) -> Any:
+        name = event.anchor
+        if (anchored := self._anchors.get(name)) is None:
+            problem = "stands inside what it refers to" if name in self._anchors else "refers to nothing before it"
+            raise _error(event, f"the alias *{name} {problem}")
+        value, size = anchored
         self._count, self._repeated = self._count + size, self._repeated + size
         if self._repeated > MOST_REPEATED:
             raise _error(event, f"aliases repeat more than {MOST_REPEATED:,} values")
+        return value
 
     def _too_deep(self, mark: Any) -> yaml.MarkedYAMLError | None:
         """Tell whether a parser failed at too many brackets: libyaml has a limit of its own, and reads ahead."""
-        ahead = self._text[self._read : mark.index] if mark else ""
-        depth = self._depth + sum(map(ahead.count, "[{")) - sum(map(ahead.count, "]}"))
-        return yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark) if depth > DEEPEST else None
+        ahead = self._text[self._end : mark.index] if mark else ""
+        level = self._level + sum(map(ahead.count, "[{")) - sum(map(ahead.count, "]}"))
+        return yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark) if level > DEEPEST else None
 
 
-def _data(node: Any) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node)
-    if isinstance(node, yaml.SequenceNode) and node.tag == _LIST:
-        return [_data(inner) for inner in node.value]
-    if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
-        return _mapping(node)
-    raise _refused(node)
+def _key(event: Any) -> str:
+    if isinstance(event, yaml.AliasEvent):
+        raise _error(event, "a key must be written out; this one is an alias")
+    if not isinstance(event, yaml.ScalarEvent):
+        raise _error(event, "a key must be text; this one is a mapping or a list")
+    _check_tag(event, "str")
+    return event.value
 
 
-def _scalar(node: Any) -> str | int | float | bool | None:
-    if node.tag == _TEXT:
-        return node.value
-    if node.tag not in _KINDS:
-        raise _refused(node)
+def _mappings(value: Any, event: Any) -> list[dict[str, Any]]:
+    many = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in many):
+        raise _error(event, "'<<' takes a mapping or a list of mappings")
+    return many
+
+
+def _scalar(event: Any) -> str | int | float | bool | None:
+    tag, is_plain = event.tag, event.tag is None and event.implicit[0]
+    if not is_plain and tag in (None, "!", f"{_TAG}str"):
+        return event.value
+    if not is_plain and tag not in _KINDS:
+        raise _refused(event)
     try:
-        value = resolve_scalar(node.value)
+        value = resolve_scalar(event.value)
     except ValueError as error:  # a number of thousands of digits
-        raise _error(node, str(error)) from None
-    if not isinstance(value, _KINDS[node.tag]):
-        raise _error(node, f"{node.value!r} is not what its tag says")
-    return float(cast("float", value)) if node.tag == f"{_TAG}float" else value
+        raise _error(event, str(error)) from None
+    if is_plain:
+        return value
+    if not isinstance(value, _KINDS[tag]):
+        raise _error(event, f"{event.value!r} is not what its tag says")
+    return float(cast("float", value)) if tag == f"{_TAG}float" else value
 
 
-def _mapping(node: Any) -> dict[str, Any]:
-    """Read the keys in their order, then those of merged mappings (`<<`) that are not among them."""
-    own, merged = dict[str, Any](), list[Any]()
-    for key, inner in node.value:
-        if key.tag not in (_PLAIN, _TEXT):
-            raise _refused(key)
-        if key.tag == _PLAIN and key.value == "<<":
-            merged += inner.value if isinstance(inner, yaml.SequenceNode) else [inner]
-        elif key.value in own:
-            raise _error(key, f"the key {key.value!r} stands twice in one mapping. Remove one")
-        else:
-            own[key.value] = _data(inner)
-    for inner in merged:
-        if not isinstance(data := _data(inner), dict):
-            raise _error(inner, "'<<' takes a mapping or a list of mappings")
-        own |= {key: value for key, value in data.items() if key not in own}
-    return own
+def _check_tag(event: Any, kind: str) -> None:
+    if event.tag not in (None, "!", f"{_TAG}{kind}"):
+        raise _refused(event)
 
 
-def _refused(node: Any) -> yaml.MarkedYAMLError:
-    return _error(node, f"the tag {node.tag!r} is refused; a recipe is plain data. Remove it")
+def _refused(event: Any) -> yaml.MarkedYAMLError:
+    return _error(event, f"the tag {event.tag!r} is refused; a recipe is plain data. Remove it")
 
 
-def _error(where: Any, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+def _error(event: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def _position(before: str) -> tuple[int, int]:

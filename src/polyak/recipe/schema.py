@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..reading import LARGEST_INTEGER
-from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source, Token, Vocabulary
+from ._keys import declared
+from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source
 from ._schema_values import TEXT, Schema, definition, domain, list_or, value
+from ._vocabulary import Token, Vocabulary
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting
@@ -59,7 +61,7 @@ def schema() -> Schema:
 
 
 # What slices and modules share with the recipe that holds them.
-_SHARED = ("buffers", "dtype", "seed", "provenance", "vocabulary", "chat_template")
+_SHARED = tuple(declared(Recipe, "shared", "recipe"))
 _SOURCE_OR_ROWS: Schema = {
     "oneOf": [
         {"required": ["source"], "properties": {"rows": False}},
@@ -71,7 +73,7 @@ _ONE_TOKEN: Schema = {
     "if": {"properties": {"source": {"const": "zero"}}},
     "then": {"properties": {"token": False, "token_id": False}},
 }
-_MERGE_ALONE = ("settings", "rules", "skip", "heads")
+_MERGE_ALONE = ("settings", "rules", *declared(Recipe, "merge"))
 _DIVIDED = ("models", "slices", "modules")
 _ONE_OF_THREE: Schema = {
     "oneOf": [

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from ...reading import Place, Table, integer, mapping, text
-from .._model import Token, Vocabulary
 from .._scope import Scope
+from .._vocabulary import Token, Vocabulary
 from .methods import flag
 from .models import Reference, read_reference, without_nulls
 

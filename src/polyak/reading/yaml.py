@@ -77,7 +77,7 @@ def parse_yaml(text: str, where: str = "the text") -> Data:
         problem = getattr(error, "reason", "not YAML")
     except UnicodeEncodeError as error:
         line, column = _position(text[: error.start])
-        problem = "half of a surrogate pair is no character"
+        problem = "a lone surrogate is not a character"
     raise RecipeError(f"{where}, line {line}, column {column}: {problem}.")
 
 
@@ -133,7 +133,7 @@ _Writer.add_representer(float, _write_float)
 
 
 def resolve_scalar(text: str) -> str | int | float | bool | None:
-    """What unquoted text means.
+    """Resolve unquoted text by the core schema of YAML 1.2.
 
     Raises:
         ValueError: it is a whole number with thousands of digits.

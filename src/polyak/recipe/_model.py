@@ -1,4 +1,4 @@
-"""What a recipe says, as frozen data.  Equal recipes give equal checkpoints."""
+"""Recipes as frozen data.  Equal recipes give equal checkpoints."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights come from: a path or a nested recipe, and how to look at it.
+    """Source of weights: a path or a nested recipe, and the view of it.
 
     Attributes:
         path: A folder or file; relative to `Recipe.folder`.
@@ -150,7 +150,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Factorisation:
-    """How merged adapters become an adapter again.
+    """Factorisation of merged adapters into an adapter.
 
     Attributes:
         rank: The most that a module of the result has (default: no limit, where the merge is of low rank by itself).
@@ -195,7 +195,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to merge, and how.
+    """A merge: models, method, settings, and exceptions for some tensors.
 
     Precedence of a setting: a rule's value for a model, the rule's, the model's, the recipe's, the method's default.
 
@@ -250,7 +250,7 @@ def with_shared(recipe: Recipe) -> Recipe:
 
 
 def names_in(recipe: Recipe) -> set[str]:
-    """What the models of a recipe, of its slices and of its modules are called, and `base` where there is one."""
+    """Names of the models of a recipe, its slices and its modules, and `base` where there is one."""
     parts = [*recipe.slices, *(module.recipe for module in recipe.modules)]
     found = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
     return found | {"base"} if recipe.base else found

@@ -1,4 +1,4 @@
-"""Where a recipe is being read: what its paths are relative to, and which recipes enclose it."""
+"""Context of a recipe that is being read: the folder of its paths, and the recipes around it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 1000  # nested recipes in all: files that name others twice each double a
 
 @dataclass(frozen=True)
 class Scope:
-    """What paths are relative to, and which recipes enclose the one that is being read.
+    """Folder of relative paths, and the recipes around the one that is being read.
 
     Attributes:
         document: Reads a recipe of either dialect.
@@ -39,7 +39,7 @@ class Scope:
         return str(PurePath(self.prefix, path)) if self.prefix and "://" not in path else path
 
     def here(self, path: str) -> Path:
-        """Where a path written in the file that is being read lies."""
+        """Resolve a path of the file that is being read."""
         return self.folder / self.prefix / path
 
     def nested(self, value: object, place: Place) -> Recipe:

@@ -159,5 +159,5 @@ def _read_lines(value: object, place: Place, setting: Setting) -> Gradient:
 
 
 def is_one_a_model(value: object, setting: Setting | None) -> TypeGuard[Sequence[object]]:
-    """Whether this is a list with one value a model."""
+    """Test for a list with one value per model."""
     return setting is not None and setting.per_model and is_list(value)

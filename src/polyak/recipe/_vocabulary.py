@@ -15,7 +15,7 @@ ROWS = ("intersect", "pad", "skip", "keep")
 
 @dataclass(frozen=True)
 class Token:
-    """Where a token's rows come from in models that do not have the token.
+    """Source of a token's embedding row for models that lack the token.
 
     Attributes:
         source: A model by name, `base`, or `zero`.
@@ -32,7 +32,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which tokens the result has, and how tables of models with other tokens are made to fit.
+    """Tokens of the merged model, and the alignment of embedding tables of models with other tokens.
 
     Attributes:
         source: The tokens of the result: `union`, `base`, or those of a model by name.

@@ -64,7 +64,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
 
 
 def _read_what(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
-    """What is merged, and how: models, or slices, or modules."""
+    """Read the models, slices or modules of a merge, with the keys that go with them."""
     divided = [key for key in ("models", "slices", "modules") if key in table]
     if len(divided) > 1:
         raise table.place.wanted("given one of models, slices and modules", " and ".join(divided))
@@ -124,7 +124,7 @@ def resolve_method(value: object, place: Place) -> Method:
 
 
 def no_method(name: str, known: Iterable[str], place: Place) -> UnknownMethod:
-    """Say that there is no such method, and where it was wanted."""
+    """Build the error for a method that does not exist, with its location."""
     found = UnknownMethod(name, known)
     found.args = (f"{place.file}: {place.path}: {found}",)
     return found
@@ -166,7 +166,7 @@ def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, 
 
 
 def default_name(path: str) -> str:
-    """What a model is called unless its recipe says otherwise: the last component of its path.
+    """Name a model by the last component of its path, the default.
 
     A revision (`hf://org/name@revision`) is no part of it, nor is the suffix of a recipe file.
     """

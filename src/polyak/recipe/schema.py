@@ -156,7 +156,7 @@ _REQUIRED: Mapping[type, tuple[str, ...]] = {
 
 
 def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
-    """Where a file may say more than the dataclass, or where the type does not tell everything."""
+    """Schemas of fields whose type does not tell everything that a file may hold."""
     from ..checkpoint import DTYPE_NAMES
 
     named = {"enum": [method.name for method in methods]}
@@ -211,7 +211,7 @@ def _of(hint: Any) -> Schema:
 
 
 def _attributes(cls: type) -> dict[str, str]:
-    """What the docstring says of each field."""
+    """Descriptions of the fields, from the docstring."""
     said: dict[str, str] = {}
     lines = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines()
     for line in lines:

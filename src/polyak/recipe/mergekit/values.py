@@ -22,7 +22,7 @@ NONE: Given = MappingProxyType({})
 
 
 def joined(inner: Given, outer: Given) -> Given:
-    """What falls through from an inner scope to an outer one."""
+    """Names that fall through from an inner scope to an outer one."""
     return {name: [*inner.get(name, ()), *outer.get(name, ())] for name in {**inner, **outer}}
 
 

@@ -131,7 +131,7 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
 
 def tensors_kept(workers: int) -> int:
-    """How many tensors of a nested merge are kept that were merged whole, while others read them in parts."""
+    """Number of whole tensors of a nested merge that are kept while others read them in parts."""
     return workers + 1
 
 
@@ -146,14 +146,14 @@ def _largest_whole(plan: Plan) -> int:
 
 
 def _worker_nbytes(plan: Plan) -> int:
-    """What one worker holds; nested merges are computed while it waits for them."""
+    """Memory of one worker; nested merges are computed while it waits for them."""
     nested = [found for model in plan.models.values() if (found := _nested(model))]
     inside = sum(_worker_nbytes(one.plan) for one in nested)
     return inside + max((step_nbytes(step) for step in plan.steps), default=0)
 
 
 def _held_nbytes(model: Checkpoint) -> int:
-    """What a model holds in memory however small the piece that is read: the factors of its adapters."""
+    """Memory of a model, however small the piece that is read: the factors of its adapters."""
     nested = _nested(model)
     inside = sum(_held_nbytes(one) for one in nested.plan.models.values()) if nested else 0
     return model.held_nbytes + inside

@@ -24,7 +24,7 @@ from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
 from .compatibility import Opened, check
-from .open_models import Open, Shelf
+from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
 from .slices import Part, parts_of
@@ -58,21 +58,21 @@ def plan(
     """
     _refuse_what_is_no_merge(recipe)
     recipe = with_shared(recipe)
-    shelf = Shelf(opening or open_source, recipe.folder, given or {})
-    donor = shelf.donor(recipe)
-    shelf.fill(recipe)
-    spoken = align(recipe.vocabulary, shelf, donor)
-    divided = parts_of(recipe, shelf)
+    opened_models = OpenedModels(opening or open_source, recipe.folder, given or {})
+    donor = opened_models.donor(recipe)
+    opened_models.fill(recipe)
+    vocabulary = align(recipe.vocabulary, opened_models, donor)
+    divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
         raise RecipeError("models of slices have no `statistics:`: their layers stand elsewhere in the result.")
-    builders = [_Builder(part, i, spoken.kept) for i, part in enumerate(divided.parts)]
+    builders = [_Builder(part, i, vocabulary.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-    opened = [one for _, one in shelf.in_order()]
+    opened = [one for _, one in opened_models.in_order()]
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
-        side, notes = result_sidecars(donor, divided, steps, spoken)
+        side, notes = result_sidecars(donor, divided, steps, vocabulary)
         if recipe.chat_template is not None:
             from .output.chat import with_template
 
@@ -127,7 +127,7 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
 
 
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
-    """Whether masks of every model are to be written beside the merge."""
+    """Tell whether masks of every model are to be written beside the merge."""
     return method.masks is not None and settings["masks"] is True
 
 

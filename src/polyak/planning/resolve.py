@@ -1,4 +1,4 @@
-"""Which method and which numbers each tensor gets."""
+"""Method and settings of each tensor, resolved from recipe and rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHT = "weight"  # the only setting that outlives a change of method: it tells
 
 @dataclass(frozen=True)
 class Depth:
-    """Where a tensor stands: in which layer, and how deep in its stack.
+    """Depth of a tensor: its layer, and the position of that in its stack.
 
     Attributes:
         layer: The first number between dots in the name; None outside the stacks.
@@ -51,7 +51,7 @@ OUTSIDE = Depth()
 
 
 class Treatment:
-    """What a recipe does to each tensor."""
+    """Resolves a recipe to a method and settings per tensor."""
 
     def __init__(self, recipe: Recipe, names: Iterable[str]) -> None:
         self._recipe, self._depths = recipe, _depths_of(tuple(names))

@@ -22,7 +22,7 @@ STATISTICS_KIND, MODEL_DIGEST = "polyak.statistic", "polyak.model"  # keys of a 
 
 
 def label(statistic: str, model: str) -> str:
-    """What plans, errors and provenance call a statistic of a model."""
+    """Label of a statistic of a model in plans, errors and provenance."""
     return f"{statistic} of {model}"
 
 
@@ -79,7 +79,7 @@ class Measured:
     def reads(
         self, name: str, shape: tuple[int, ...], method: Method, settings: Mapping[str, Any], models: list[Opened]
     ) -> dict[str, tuple[Read, ...]]:
-        """What a step reads, by the method's parameter; nothing for statistics that no model has of this tensor.
+        """Statistics that a step reads, by the method's parameter; none where no model has one of this tensor.
 
         Raises:
             RecipeError: a model has no such statistic at all.
@@ -115,13 +115,13 @@ class Measured:
             )
 
     def _check(self, kind: str, model: Opened, found: Checkpoint) -> None:
-        """What a statistic says of itself, and its names, must fit the model."""
+        """Refuse a statistic whose metadata or tensor names do not fit the model."""
         said = f"the statistic {kind!r} of {model.name} ({found.label})"
         if (stated := found.metadata.get(STATISTICS_KIND, kind)) != kind:
             raise Mismatch(f"{said} is {stated!r} by its metadata. Give the file that holds {kind!r}.")
         for name, spec in found.specs.items():
             if model.find(name) is None:
-                raise Mismatch(f"{said} is of another model: it has {name!r}, which {model.checkpoint.label} has not.")
+                raise Mismatch(f"{said} is of another model: it has {name!r}, which {model.checkpoint.label} lacks.")
             if spec.dtype != DTYPES["F32"]:
                 raise Mismatch(f"{said} holds {name!r} as {spec.dtype}; statistics are F32. Convert or measure again.")
         if not found.specs:
@@ -136,7 +136,7 @@ class Measured:
             return
         if _is_nested(model.checkpoint):
             raise Mismatch(
-                f"{said} cannot be held against a merge that is not written yet. Merge {model.name} into a folder "
+                f"{said} cannot be validated against a model that has not been written. Merge {model.name} into a folder "
                 "first."
             )
         if model_digest(model, found.specs) != stated:

@@ -75,7 +75,7 @@ class Step:
 
     @property
     def unit(self) -> int:
-        """How many entries must be merged together: one, a row (those that share their first index), or all."""
+        """Number of entries that must be merged together: one, a row (equal first index), or all."""
         laws = self.method.laws if self.method else {Law.ELEMENTWISE}
         if Law.ELEMENTWISE in laws:
             return 1
@@ -84,7 +84,7 @@ class Step:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a method merges the whole tensor at a time."""
+        """Tell whether a method merges the whole tensor at once."""
         return self.method is not None and self.method.laws.isdisjoint((Law.ELEMENTWISE, Law.ROWS))
 
     @property
@@ -126,7 +126,7 @@ class Sidecars:
 
     @property
     def stem(self) -> str:
-        """What the names of the tensor files begin with."""
+        """Beginning of the names of the tensor files."""
         return stem_of(self.config or {})
 
 

@@ -94,7 +94,7 @@ def template_of(model: Opened) -> str | None:
 
 
 def _default(template: Any) -> str | None:
-    """Where a model has several templates by name, the default one."""
+    """Pick the default of a model's named templates."""
     if isinstance(template, list):
         many = [cast("dict[str, Any]", one) for one in cast("list[Any]", template) if isinstance(one, dict)]
         template = next((one.get("template") for one in many if one.get("name") == "default"), None)

@@ -74,7 +74,7 @@ def _depths(part: Config) -> Config:
 
 
 def _own(giver: Opened, key: str, config: Config) -> Config | None:
-    """What the giver's config says of a part: under the same key, or all of it where it is such a part by itself."""
+    """Part of the giver's config: under the same key, or all of it where it is such a part by itself."""
     if isinstance(found := giver.config.get(key), dict):
         return dict(cast("Config", found))
     kind = cast("Config", config[key]).get("model_type")

@@ -1,4 +1,4 @@
-"""Notice models whose tokens are numbered differently, where nothing is said about it."""
+"""Comparison of tokenizers, for recipes without `vocabulary:`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """What adapter_config.json says, as far as it matters for merging."""
+    """Settings of adapter_config.json that matter for merging."""
 
     path: Path
     rank: int
@@ -66,7 +66,7 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
     """
     if not (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder} is no adapter: it has no adapter_config.json. Name the folder that PEFT's save_pretrained wrote."
+            f"{folder} is not an adapter: it has no adapter_config.json. Name the folder that PEFT's save_pretrained wrote."
         )
     path = inside(folder, "adapter_config.json")
     config = read_json(path)
@@ -140,7 +140,9 @@ def _matched(patterns: Mapping[str, float], module: str, default: float, path: P
             if _compiled(pattern).matches_end(module):
                 return value
         except ValueError as error:
-            raise CheckpointError(f"{path}: {pattern!r:.200} is no pattern of module names: {error}.") from error
+            raise CheckpointError(
+                f"{path}: {pattern!r:.200} is not a valid pattern of module names: {error}."
+            ) from error
     return default
 
 
@@ -169,7 +171,7 @@ _WRAPPED = re.compile(r"\.base_layer(?=\.)|\.modules_to_save(?:\.[^.]+)?(?=\.[^.
 
 
 def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
-    """Say what each tensor of an adapter is for.
+    """Sort the tensors of an adapter by their purpose.
 
     Raises:
         CheckpointError: there are none, a factor lacks its partner, or several adapters are in one file.

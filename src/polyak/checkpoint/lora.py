@@ -51,7 +51,7 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
         raise SettingError(f"'scale' must be a finite number; got {scale}.")
     folder = Path(adapter)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no adapter folder.")
+        raise CheckpointError(f"{folder} is not an adapter folder.")
     settings = read_adapter_settings(folder)
     factors = open_factors(folder)
     return _LoraView(base, factors, settings, sort_adapter_names([*factors.specs, *factors.ties], settings.path), scale)
@@ -73,7 +73,7 @@ def open_factors(folder: Path) -> Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """What is added to one tensor: scaling * left @ right, both as matrices.
+    """Update of one tensor: scaling * left @ right, both as matrices.
 
     Attributes:
         left: The adapter's tensor whose rows are the rows of the update.
@@ -120,7 +120,7 @@ class _LoraView(Checkpoint):
         return TensorSpec(name, dtype, held.shape, rests if rests != dtype else None)
 
     def _source(self, name: str) -> tuple[Checkpoint, TensorSpec]:
-        """Where the values lie to which a low-rank update may be added."""
+        """Tensors to which a low-rank update may be added."""
         replacement = self._replaced.get(name)
         if replacement is None:
             return self._base, self._base.spec(name)
@@ -210,7 +210,7 @@ def _updates(
 def _orientations(
     module: str, weight: TensorSpec, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, names: AdapterNames
 ) -> set[bool]:
-    """Whether B @ A fits the weight as it is (False), transposed (True), or both.
+    """Match B @ A with the weight as it is (False), transposed (True), or both.
 
     Shapes: A (r, in), B (out, r), weight (out, in); of a convolution A (r, in, ...), B (out, r, 1, ...), weight
     (out, in, ...); of an embedding A (r, vocabulary), B (size, r), weight (vocabulary, size).

@@ -19,12 +19,12 @@ F32, U8 = DTYPES["F32"], DTYPES["U8"]
 
 
 def mask_spec(of: TensorSpec) -> TensorSpec:
-    """How a tensor's mask is stored: a bit an entry, the lowest bit of a byte first."""
+    """Entry of a tensor's mask: one bit per entry, the lowest bit of a byte first."""
     return TensorSpec(f"{of.name}{MASK}", U8, (-(-of.numel // 8),))
 
 
 def scale_spec(of: TensorSpec) -> TensorSpec:
-    """How the number that goes with a tensor's mask is stored."""
+    """Entry of the scale that goes with a tensor's mask."""
     return TensorSpec(f"{of.name}{SCALE}", F32, ())
 
 
@@ -48,7 +48,7 @@ def with_masks(unified: Checkpoint, base: Checkpoint, masks: str | Path) -> Chec
 
 
 def is_masks(file: Checkpoint) -> bool:
-    """Whether these are masks, and not weights."""
+    """Tell masks from weights, by the metadata."""
     return file.metadata.get("polyak") == MASKS_KIND
 
 
@@ -74,7 +74,7 @@ def _masks_file(path: Path) -> SafetensorsFile:
     file = SafetensorsFile(path)
     if not is_masks(file):
         file.close()
-        raise CheckpointError(f"{path} is no file of masks: merge with `emr` or `tall_masks` to have some.")
+        raise CheckpointError(f"{path} is not a file of masks: merge with `emr` or `tall_masks` to have some.")
     return file
 
 

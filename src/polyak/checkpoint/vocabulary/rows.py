@@ -31,7 +31,7 @@ class MeanRows:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Where each row of a table comes from.
+    """Source of each row of an embedding table.
 
     Attributes:
         tables: The tables that rows are taken from: a checkpoint and a name there.
@@ -55,7 +55,7 @@ class TokenRows:
         return self if same else replace(self, tables=tables)
 
     def dtype(self, own: DType) -> DType:
-        """What rows are delivered in: as stored if all are rows of one dtype, else float32."""
+        """Dtype of the rows: as stored if all are of one dtype, else float32."""
         taken = {self.tables[i][0].spec(self.tables[i][1]).dtype for i in np.unique(self.source) if i >= 0}
         computed = bool(((self.source == MEAN_ROW) | (self.source == PADDING_ROW)).any())
         return own if taken <= {own} and not computed else F32

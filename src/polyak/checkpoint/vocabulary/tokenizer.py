@@ -59,7 +59,7 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """How many rows its tokens need."""
+        """Number of rows that its tokens need."""
         return max(self.tokens.values(), default=-1) + 1
 
 

@@ -1,7 +1,7 @@
 """Decompositions of large float32 matrices, to that accuracy.
 
 Polar factors take no singular vectors, but bidiagonal matrices: of square matrices whose least singular value is above
-1e-5 of the largest, and of others where it is above a tenth. See `_condensed`; it needs NumPy's own LAPACK.
+1e-5 of the largest, and of others where it is above a tenth. See `polar`; it needs NumPy's own LAPACK.
 
 What follows is for the rest, and for the leading directions. Eigenvectors in float32 take about half the time of those
 in float64, and a few of them a third. They do not tell directions apart whose singular values are below a tenth of the

@@ -46,7 +46,7 @@ def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
 
 
 def has_lapack() -> bool:
-    """Whether matrices can be reduced: whether NumPy's LAPACK is the one that is known here."""
+    """Tell whether NumPy brings the LAPACK routines that reduce matrices to condensed form."""
     return all(routine(name) is not None for name in _REDUCING)
 
 

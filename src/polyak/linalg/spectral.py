@@ -1,11 +1,11 @@
 """Decompositions for the spectral methods: in float64, and for float32 matrices to that accuracy where it is faster.
 
-A singular value decomposition of X is had from the eigenvalues of the smaller of X^T X and X X^T, which is several
+A singular value decomposition of X is computed from the eigenvalues of the smaller of X^T X and X X^T, which is several
 times cheaper. That squares the condition: a singular value s comes with a relative error of about 1e-16 (s_1 / s)^2. So
 directions with s <= 1e-6 s_1, the null directions, are dropped (rounding gives them arbitrary vectors), and where one
 that is kept has s < 1e-5 s_1, the decomposition is done again by the singular value decomposition itself.
 
-What is done about float32 matrices is in `_single`.
+Float32 matrices are handled in `float32`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def spectrum(gram: Array) -> tuple[Array, Array]:
 
 
 def count_above(s: Array, share: float) -> int:
-    """How many of descending numbers are above this share of the first."""
+    """Count how many descending numbers are above a share of the first."""
     xp = array_namespace(s)
     return int(xp.sum(xp.astype(s > share * s[0], xp.int64))) if s.shape[0] else 0
 

@@ -21,7 +21,7 @@ from ..storage import ALGORITHMS, LEAF_NBYTES, Leaves, root
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked.
+    """Result of a verification.
 
     Attributes:
         tensors: How many tensors of the result were read.
@@ -72,7 +72,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 
 def _device(stated: dict[str, Any]) -> str:
-    """Where nested merges were computed, which must be where they are computed again."""
+    """Devices of nested merges, which must be the same when they are computed again."""
     match stated.get("device"):
         case {"name": str(name)}:
             return name

@@ -11,11 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..checkpoint import DType, TensorSpec
-from ..checkpoint.safetensors import SafetensorsFile, layout
+from ..checkpoint import DType, SafetensorsFile, TensorSpec, layout
 from ..engine.output.shards import as_json, write_text
 from ..errors import NotFinite
-from ..inspection.verification import digest_of
+from ..inspection import digest_of
 from ..storage.staging import Draft, writing
 from .low_rank import Factors
 

@@ -25,7 +25,7 @@ def bake(
     """Write the model of one task, which the masks of a merge cut out of it, as a model of its own."""
     from .. import planning
     from .. import recipe as recipes
-    from ..checkpoint.masked import open_task
+    from ..checkpoint import open_task
     from ..engine import run
     from ._progress import Bar
     from ._report import tell

@@ -87,10 +87,10 @@ def _settings(learner: Learner, given: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    from ..reading.yaml import resolve
+    from ..reading import resolve_scalar
 
     try:
-        return resolve(text)
+        return resolve_scalar(text)
     except ValueError:
         return text
 

@@ -19,7 +19,7 @@ def verify(
 ) -> None:
     """Recompute the digests in a merged model's provenance, and say what differs."""
     from ..errors import VerificationFailed
-    from ..inspection.verification import verify as check
+    from ..inspection import verify as check
 
     found = check(model, inputs=inputs)
     if as_json:

@@ -14,8 +14,7 @@ from typing import Any, Protocol
 from .. import recipe as recipes
 from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
 from ..native import saying_when_compiling
-from ..planning import Plan, Step
-from ..planning.cost import peak_nbytes, workers_within
+from ..planning import Plan, Step, peak_nbytes, workers_within
 from ..storage import ALGORITHMS, model_digest
 from ..storage.staging import Draft, followed, writing
 from .nested import opened

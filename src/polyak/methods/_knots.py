@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import NULL, count_above, spectrum
+from ..linalg import NEGLIGIBLE, count_above, spectrum
 from ._matrices import Tasks
 from ._passes import Array
 
@@ -36,7 +36,7 @@ def aligned(tasks: Tasks) -> Aligned:
         delta = tasks[t]
         gram += delta @ delta.T
     s, basis = spectrum(gram)
-    basis = basis[:, : count_above(s, NULL)]
+    basis = basis[:, : count_above(s, NEGLIGIBLE)]
     return Aligned(basis, xp.stack([xp.astype(basis.T @ delta, tasks.dtype) for delta in tasks]))
 
 

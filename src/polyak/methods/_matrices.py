@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ..linalg.float32 import SMALL
+from ..linalg import SMALL_MATRIX
 from ._passes import Array
 from ._signature import Pattern
 
@@ -41,7 +41,7 @@ class Tasks:
         self.shape: tuple[int, int] = tuple(deltas.shape[1:])
         self.rank = min(self.shape)
         self.dtype = deltas.dtype
-        self.working = deltas.dtype if single and self.rank > SMALL else self._xp.float64
+        self.working = deltas.dtype if single and self.rank > SMALL_MATRIX else self._xp.float64
 
     def __len__(self) -> int:
         return int(self._deltas.shape[0])

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ..linalg.arrays import Array
+from ..linalg import Array
 
 Scope: TypeAlias = Literal["row", "tensor", "model"]
 Parts: TypeAlias = Callable[[], Iterator[tuple[Array, Array]]]  # one sweep over models (k, n) and base (n,)

@@ -7,8 +7,7 @@ import math
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from ..linalg import lapack as _lapack
-from ..linalg.float32 import eigenvectors
+from ..linalg import eigenvectors, has_lapack, tridiagonal
 from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._interference import FLOOR, Interference, interference, minimum_within, minimum_without, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
@@ -71,7 +70,7 @@ def aswudi(
 def _minimum(found: Interference) -> Array | None:
     """None where float32 does not tell the effective rank."""
     xp = array_namespace(found.c)
-    if is_numpy_array(found.c) and found.c.dtype == np.float32 and _lapack.is_there():
+    if is_numpy_array(found.c) and found.c.dtype == np.float32 and has_lapack():
         return _minimum_by_few(found)
     values, vectors = eigenvectors(found.c)
     if found.c.dtype != xp.float64 and not _is_certain(values):
@@ -82,7 +81,7 @@ def _minimum(found: Interference) -> Array | None:
 
 def _minimum_by_few(found: Interference) -> Array | None:
     """The same by eigenvectors of either side of the effective rank, if one of them is few."""
-    reduced = _lapack.tridiagonal(found.c)
+    reduced = tridiagonal(found.c)
     if not _is_certain(values := reduced.eigenvalues()):
         return None
     n, count, values = values.size, math.ceil(_effective_rank(values)), values.astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..linalg.spectral import isotropic, workspace
+from ..linalg import isotropic, workspace
 from . import Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Vectors, merged, vectors_left
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import components, product, workspace
+from ..linalg import components, product, workspace
 from . import Array, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, is_matrix
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import components, product, workspace
+from ..linalg import components, product, workspace
 from . import Array, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, is_matrix, merged
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.safetensors import SafetensorsFile
+from ..checkpoint import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputBusy, OutputExists
 from ..storage.staging import writing
 from ._api import Statistic

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint.safetensors import layout
+from ...checkpoint import layout
 from ...planning import Sidecars, Step
 from ...storage.staging import Draft, writing
 from .. import tuning

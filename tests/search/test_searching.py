@@ -12,7 +12,7 @@ from polyak.errors import CannotResume, OutputBusy, OutputError, RecipeError, Se
 from polyak.search import Examples, search
 from polyak.search import candidates as merging
 from polyak.search.results import best_of, front_of
-from polyak.search.studies import locked
+from polyak.storage import Lock
 from polyak.tasks import evaluate
 
 from .conftest import NUMBERS, RECIPE
@@ -175,8 +175,10 @@ def test_files_that_are_no_studies_are_refused(asked, tmp_path, place):
 
 
 def test_two_searches_do_not_use_one_study_at_once(asked, tmp_path):
-    with locked(tmp_path / "study.db"), pytest.raises(OutputBusy, match="another search is using"):
+    lock = Lock(tmp_path / ".study.db.lock")
+    with pytest.raises(OutputBusy, match="another search is using"):
         search(asked(), trials=1)
+    lock.release()
 
 
 @pytest.mark.parametrize(

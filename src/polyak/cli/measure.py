@@ -135,7 +135,7 @@ def _write_recipe(asked: Recipe, out: Path) -> None:
     from dataclasses import replace
 
     from ..learn import text_for
-    from ..tasks.cache import write_whole
+    from ..storage import write_whole
 
     models = tuple(
         replace(one, statistics={"merged_gram": str((out / f"{one.name}.safetensors").resolve())})

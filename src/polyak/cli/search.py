@@ -52,6 +52,7 @@ def search(
     from .. import api
     from ..search import Examples, Search
     from ..search import search as run
+    from ..storage import available_memory, cpu_count
     from ._evaluation import load_tasks, named
     from ._size import parse_size
 
@@ -62,7 +63,7 @@ def search(
     experts = _experts(named(expert or [], "--expert"), tasks, examples)
     wanted = Search(
         asked, tasks, kept, sampler, objective, experts, examples, seed, prune,
-        parse_size(memory, "--memory") if memory else _half_of_what_is_free(), workers or _cpus(),
+        parse_size(memory, "--memory") if memory else available_memory() // 2, workers or cpu_count(),
     )  # fmt: skip
     try:
         found = run(
@@ -80,7 +81,7 @@ def search(
 
 def _draw(html: Path, found: Any, tested: Any) -> None:
     from ..report.search import page
-    from ..tasks.cache import write_whole
+    from ..storage import write_whole
 
     write_whole(html, page(found, tested))
 
@@ -121,22 +122,6 @@ def _experts(models: dict[str, str], tasks: Any, examples: Any) -> dict[str, flo
     return found
 
 
-def _cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
-
-
-def _half_of_what_is_free() -> int:
-    """Half of the memory that is available now, bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return 2**30
-    return free * 1024 // 2
-
-
 class _Teller:
     """Says of each candidate what it reached, and which was the best before."""
 
@@ -148,7 +133,7 @@ class _Teller:
 
 def _write(found: Found, out: Path) -> None:
     from .. import recipe
-    from ..tasks.cache import write_whole
+    from ..storage import write_whole
 
     here = found.recipe.folder.resolve() == out.parent.resolve()
     write_whole(out, recipe.dump(found.recipe, None if here else out.parent))

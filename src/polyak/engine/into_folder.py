@@ -16,11 +16,11 @@ from ..errors import BudgetError, InputChanged, OutputError, SettingError, sugge
 from ..native import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
+from ..storage import Draft, as_json, cpu_count, followed, write_text, writing
 from ..storage.digest import ALGORITHMS
-from ..storage.staging import Draft, followed, writing
 from .output.completed import Ledger
 from .output.provenance import FILE, card, of_model, provenance
-from .output.shards import Files, as_json, files_of, indices_of, write_text
+from .output.shards import Files, files_of, indices_of
 from .schedule.stages import grouped
 from .schedule.threads import Scheduler
 from .step.chunks import Span
@@ -128,7 +128,7 @@ def run(
 
 
 def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
-    wanted = workers or len(os.sched_getaffinity(0))
+    wanted = workers or cpu_count()
     if memory is None:
         return wanted
     if not (allowed := workers_within(plan, wanted, memory)):

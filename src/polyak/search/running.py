@@ -12,13 +12,14 @@ from .. import recipe as recipes
 from .._version import __version__
 from ..errors import CheckpointError, NotFinite, PolyakError, RecipeError, SettingError, TaskError
 from ..recipe import Recipe, sought
+from ..storage import locked
 from ..tasks import Scorer
 from .candidates import Candidates, with_values
 from .results import Found, Tried, as_tried, best_of, counts_of, front_of, importance_of
 from .samplers import check_sampler, sampler_for
 from .scoring import Examples, Objective, Scoring, as_asked
 from .space import baselines, distributions, largest
-from .studies import close, close_interrupted, counted, join_study, locked, open_study
+from .studies import close, close_interrupted, counted, join_study, open_study
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -90,7 +91,7 @@ def search(
     _check_optuna(asked.sampler)
     ends = None if minutes is None else time.monotonic() + 60 * minutes
     worker = _Worker(asked)
-    with locked(asked.study):
+    with locked(asked.study, f"another search is using {asked.study} now. Wait for it, or choose another --study."):
         study = open_study(asked.study, worker.about, worker.objective.directions)
         try:
             close_interrupted(study)

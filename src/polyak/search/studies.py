@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CannotResume, OutputBusy, OutputError
+from ..errors import CannotResume, OutputError
 from .scoring import Direction
 
 if TYPE_CHECKING:
@@ -17,31 +15,6 @@ if TYPE_CHECKING:
 
 NAME = "polyak"  # of the study, and of the attribute that says what it is of
 _SQLITE = b"SQLite format 3\0"
-
-
-@contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Keep other searches from a study.
-
-    Raises:
-        OutputBusy: another search is at it.
-        OutputError: the place cannot be written to.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputBusy(f"another search is using {path} now. Wait for it, or choose another --study.") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]) -> Study:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..checkpoint import DTYPES, TensorSpec
 from ..checkpoint.safetensors import layout
 from ..errors import CheckpointError, Mismatch, OutputExists
 from ..planning.statistics import KIND, MODEL
-from ..storage.staging import sync_folder, writing
+from ..storage import sync_file, sync_folder, writing
 
 _DATA, _EXAMPLES, _ROWS, _FACTS = "polyak.data", "polyak.examples", "polyak.rows", "polyak.facts"
 _BY_DTYPE = {np.dtype("<f4"): DTYPES["F32"], np.dtype("<f8"): DTYPES["F64"]}
@@ -150,7 +149,6 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
             file.write(head)
             for name in sorted(arrays, key=lambda name: offsets[name]):
                 file.write(arrays[name].tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         draft.replace(path)
         sync_folder(path.parent)

@@ -35,7 +35,7 @@ def _run(arguments: Sequence[str]) -> int:
 
     usage_error: type[Any] = typer.BadParameter.__bases__[0]  # click's, wherever this version of typer keeps it
     try:
-        code = application(standalone_mode=False) or 0
+        code = application(prog_name="polyak", standalone_mode=False) or 0
     except PolyakError as error:
         return _fail(type(error).__name__, str(error), error.exit_code, arguments)
     except usage_error as error:

@@ -16,6 +16,7 @@ MERGE, INSPECT, ADAPTERS, DATA, RUNS = (
     "Evaluate, search and learn from data",
     "Checkpoints of a training run",
 )
+_UNCUT = 200  # characters of a command's summary, which is wrapped rather than cut
 _SUMMARY = "Merge fine-tuned models, LoRA adapters and checkpoints into one model."
 
 
@@ -23,17 +24,12 @@ class _Grouped(TyperGroup):
     """A group whose help lists commands by what they are for, in plain text: formatting by rich takes 0.1 s."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        limit = formatter.width - 6 - max(len(name) for name, _ in commands)
+        commands: list[tuple[str, Any]] = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         for title in (MERGE, ADAPTERS, DATA, RUNS, INSPECT):
-            rows = [(name, one.get_short_help_str(limit)) for name, one in commands if one and _panel(one) == title]
+            rows = [(n, one.get_short_help_str(_UNCUT)) for n, one in commands if one.rich_help_panel == title]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
-
-
-def _panel(command: Any) -> str:
-    return command.rich_help_panel
 
 
 app = typer.Typer(

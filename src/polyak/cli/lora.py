@@ -159,14 +159,7 @@ def merge_adapters(work: Callable[..., Report], *, as_json: bool, quiet: bool) -
 
 
 def _show(report: Report) -> None:
-    from ..display import human_size
-
-    low, high = report.ranks
-    ranks = f"rank {low}" if low == high else f"ranks {low} to {high}"
-    print(
-        f"{report.out}: {len(report.modules)} modules of {ranks}, {human_size(report.nbytes_written)} written in "
-        f"{report.seconds:.1f} s; energy lost: {report.share_lost:.3g} (relative error {report.share_lost**0.5:.3g})"
-    )
+    print(report)
     worst = sorted((m for m in report.modules if m.lost), key=lambda m: -m.share_lost)[:3]
     for module in worst:
         print(f"  {module.name} (rank {module.rank}) loses {module.share_lost:.3g}")

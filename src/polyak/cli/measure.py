@@ -48,8 +48,9 @@ def fisher(
         typer.Option(help="auto: exact for regression and up to 10 classes, else sampled."),
     ] = "auto",
     samples: Annotated[int, typer.Option(help="Samples per example, where labels are sampled.", min=1)] = 1,
-    batch_size: _options.BatchSize = 16, seed: Seed = None, device: _options.Device = "cpu", module: _options.Module = "",
-    resume: Resume = False, force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
+    batch_size: _options.BatchSize = 16, seed: Seed = None,
+    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
     """Diagonal Fisher information: squared gradients per example, averaged."""
     from ..statistics.of_task import fisher_of
@@ -63,8 +64,9 @@ def fisher(
 @measure.command()
 def gram(
     model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
-    batch_size: _options.BatchSize = 16, seed: Seed = None, device: _options.Device = "cpu", module: _options.Module = "",
-    resume: Resume = False, force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
+    batch_size: _options.BatchSize = 16, seed: Seed = None,
+    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
     """Gram matrices of the inputs of linear layers and convolutions, without padding."""
     from ..statistics.of_task import gram_of
@@ -80,8 +82,8 @@ def merged_gram(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files and a recipe with them.")],
     blocks: Annotated[str, typer.Option(help="Module that holds the blocks (default: the largest module list).")] = "",
     split: Split = "calibration", examples: Examples = 256, batch_size: _options.BatchSize = 16, seed: Seed = None,
-    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False, force: _options.Force = False,
-    as_json: _options.AsJson = False, quiet: _options.Quiet = False,
+    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
     """Gram matrices of the inputs behind merged blocks, for regmean_plus_plus, and a recipe that uses them."""
     from .. import recipe as recipes

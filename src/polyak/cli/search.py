@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..search import Found, Search, Tried
 
 _PRUNE = "Stop candidates early that score badly on a quarter or a half of the examples."
+_MEMORY = "Memory for cached models, such as 4GB (default: half of what is free)."
 _STUDY = "SQLite file of the study, from which a search continues (default: OUT with .study.db)."
 
 
@@ -23,11 +24,11 @@ _STUDY = "SQLite file of the study, from which a search continues (default: OUT 
 def search(
     recipe: Annotated[Path, typer.Argument(help="A recipe with `search:` in it.", show_default=False)],
     task: _options.Tasks,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Write the recipe with the best values here.", show_default=False)],
-    trials: Annotated[int, typer.Option(help="Number of candidates, including those already in the study.", min=1)] = 100,
-    minutes: Annotated[float | None, typer.Option(help="Start no new candidate after N minutes.", min=0, show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output recipe, with the best values.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Number of candidates, with those already in the study.", min=1)] = 100,
+    minutes: Annotated[float | None, typer.Option(help="Start no new candidate after N minutes.", min=0)] = None,
     sampler: Annotated[str, typer.Option(help="Sampler: tpe, cma-es, nsga-ii or random.")] = "tpe",
-    objective: Annotated[str, typer.Option(help="Objective: the mean of the tasks' metrics, or each of them.")] = "mean",
+    objective: Annotated[str, typer.Option(help="Objective: mean of the tasks' metrics, or each.")] = "mean",
     expert: Annotated[
         list[str] | None, typer.Option(help="TASK=MODEL: divide the metric by that of this expert.", show_default=False)
     ] = None,
@@ -39,7 +40,7 @@ def search(
     study: Annotated[Path | None, typer.Option(help=_STUDY, show_default=False)] = None,
     jobs: Annotated[int, typer.Option(help="Parallel processes; runs with more than one differ.", min=1)] = 1,
     workers: _options.Workers = 0,
-    memory: Annotated[str, typer.Option(help="Memory for cached models, such as 4GB (default: half of what is free).")] = "",
+    memory: Annotated[str, typer.Option(help=_MEMORY)] = "",
     report: Annotated[bool, typer.Option("--report", help="Also score the best candidate on the test split.")] = False,
     html: _options.Html = None,
     force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,

@@ -117,8 +117,8 @@ class _Scoring:
         loaded = load_tasks(tasks, self.module)
         with evaluating(loaded, len(run) + len(averages), "test", self.limit, **self._shown) as progress:
             return averaging.compare_strategies(
-                run, averages, loaded, opener=self.opener, score=self._score("test", progress), best=best, against=against,
-                bootstrap=Bootstrap(seed=seed),
+                run, averages, loaded, opener=self.opener, score=self._score("test", progress), best=best,
+                against=against, bootstrap=Bootstrap(seed=seed),
             )  # fmt: skip
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import recipe as recipes
+from ..display import fields, human_size
 from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
 from ..native import saying_when_compiling
 from ..planning import Plan, Step
@@ -78,6 +79,24 @@ class Report:
     resumed: int
     seconds: float
     digest: str
+
+    def __str__(self) -> str:
+        rate = human_size(self.nbytes_read / max(self.seconds, 1e-9))
+        return (
+            f"{self.out}: {self.tensors} tensors, {human_size(self.nbytes_written)} written in {self.seconds:.1f} s "
+            f"({human_size(self.nbytes_read)} of inputs, {rate}/s)"
+        )
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        values = {
+            "tensors": str(self.tensors),
+            "read": human_size(self.nbytes_read),
+            "written": human_size(self.nbytes_written),
+            "time": f"{self.seconds:.1f} s",
+            "digest": self.digest,
+        }
+        return fields(str(self.out), values)
 
 
 def run(

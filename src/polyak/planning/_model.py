@@ -201,6 +201,20 @@ class Plan:
 
         return explain(self)
 
+    def __repr__(self) -> str:
+        from .explain import summary
+
+        return f"<Plan: {summary(self)}>"
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def _repr_html_(self) -> str:
+        """The plan in a notebook."""
+        from .explain import as_html
+
+        return as_html(self)
+
 
 class NestedMerge(Checkpoint):
     """The result of another plan: its header, before the merge.

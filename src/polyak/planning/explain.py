@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ..display import fields, human_size, table
 from ._model import Plan, Step
 from .cost import peak_nbytes
 
@@ -32,6 +33,32 @@ def explain(plan: Plan) -> str:
         written = f"; written: {', '.join(plan.sidecars.written)}" if plan.sidecars.written else ""
         lines.append(f"config and tokenizer from {plan.sidecars.donor}: {has}; copied: {files}{written}")
     return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
+
+
+def summary(plan: Plan) -> str:
+    """A plan on one line."""
+    methods = dict.fromkeys(step.method.name for step in plan.steps if step.method)
+    return (
+        f"{len(plan.steps)} tensors of {', '.join(plan.models)} by {', '.join(methods) or 'copying'}; "
+        f"read {human_size(plan.nbytes_read)}, write {human_size(plan.nbytes_written)}"
+    )
+
+
+def as_html(plan: Plan) -> str:
+    """A plan as tables: its cost, its models and what is done to which tensors."""
+    about = {
+        "tensors": str(len(plan.steps)),
+        "read": human_size(plan.nbytes_read),
+        "write": human_size(plan.nbytes_written),
+        "memory with 2 workers": human_size(peak_nbytes(plan, 2)),
+        **{name: f"{model.label} ({len(model.specs)} tensors)" for name, model in plan.inputs.items()},
+        **{f"note {i}": note for i, note in enumerate(plan.notes, 1)},
+    }
+    rows = [
+        [treatment, str(len(steps)), human_size(sum(step.out.nbytes for step in steps)), steps[0].out.name]
+        for treatment, steps in treatments(plan).items()
+    ]
+    return fields("Plan", about) + table(["treatment", "tensors", "size", "first tensor"], rows, "Treatments")
 
 
 def treatments(plan: Plan) -> dict[str, list[Step]]:

@@ -39,7 +39,7 @@ _HOMES = {
     "with_lora": ".checkpoint",
     "with_masks": ".checkpoint",
 }
-__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,7 +54,8 @@ def test_version(place, polyak):
 
 def test_models_with_a_method_merge_as_the_recipe_that_says_the_same(place, polyak):
     (place / "ties.yaml").write_text(
-        "base: base\nmethod: ties\nsettings: {density: 0.4}\nmodels: [{path: m0, weight: 0.5}, {path: m1, weight: -1}]\n"
+        "base: base\nmethod: ties\nsettings: {density: 0.4}\n"
+        "models: [{path: m0, weight: 0.5}, {path: m1, weight: -1}]\n"
     )
     expected = digest(polyak, place, "merge", "ties.yaml", "out")
     inline = ["merge", "m0", "m1", "--method", "ties", "--base", "base", "--set", "density=0.4"]

@@ -210,10 +210,15 @@ def test_a_search_from_the_command_line_writes_its_recipe_and_report(polyak, pla
     assert best.models[0].source.path == "./a" and not recipe.sought(best)
     assert best.models[0].settings["weight"] == found["best"]["values"]["models.a.weight"]
     page = (place / "report.html").read_text()
-    assert page.count("<svg") == 1 and "Importance" in page and "http" not in page
+    assert (
+        page.count("<svg") == 1
+        and "<caption>Candidates</caption>" in page
+        and "Importance" in page
+        and "http" not in page
+    )
     again = json.loads(polyak(*command, "--trials", 12, "--json"))
     assert again["tried"][:11] == found["tried"]
-    assert "Choose another place" in polyak("search", "numbers.yaml", *command[2:], code=5)
+    assert "Choose another path" in polyak("search", "numbers.yaml", *command[2:], code=5)
     polyak("merge", "best.yaml", "merged")
     assert checkpoint.open(place / "merged").specs
 

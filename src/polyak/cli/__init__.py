@@ -33,7 +33,7 @@ def _run(arguments: Sequence[str]) -> int:
     application = _with(_needed(arguments))
     import typer
 
-    usage_error: type[Any] = typer.BadParameter.__bases__[0]  # click's, wherever this version of typer keeps it
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]  # click's, wherever this typer keeps it
     try:
         code = application(prog_name="polyak", standalone_mode=False) or 0
     except PolyakError as error:

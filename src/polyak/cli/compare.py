@@ -47,7 +47,7 @@ def compare(
             device=device, cache=cache, bootstrap=Bootstrap(resamples, level, seed), progress=progress.advance,
         )  # fmt: skip
     if html is not None:
-        from ..report.evaluation import comparison_page
+        from ..report import comparison_page
         from ..storage import write_whole
 
         write_whole(html, comparison_page(comparison))

@@ -41,7 +41,7 @@ def evaluate(
                     for one in tasks
                 ]  # fmt: skip
     if html is not None:
-        from ..report.evaluation import evaluation_page
+        from ..report import evaluation_page
         from ..storage import write_whole
 
         write_whole(html, evaluation_page(results))

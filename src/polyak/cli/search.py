@@ -96,10 +96,10 @@ def _run(job: Search, *, trials: int, minutes: float | None, jobs: int, quiet: b
 
 
 def _write_page(html: Path, result: Found, tested: dict[str, float]) -> None:
-    from ..report.search import page
+    from ..report import search_page
     from ..storage import write_whole
 
-    write_whole(html, page(result, tested))
+    write_whole(html, search_page(result, tested))
 
 
 def _refuse_to_overwrite(out: Path, asked: Recipe, *, force: bool) -> None:

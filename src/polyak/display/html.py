@@ -9,7 +9,7 @@ from html import escape
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """A table of text, with a caption above it; the first column is aligned to the left by the page's style."""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    heads = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
+    heads = "".join(f"<th scope=col>{escape(cell).replace('.', '.<wbr>')}</th>" for cell in head)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<div class=wide><table>{title}<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
 

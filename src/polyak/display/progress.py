@@ -24,14 +24,14 @@ def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: b
         quiet: Show nothing.
         as_json: Write JSON lines instead of text.
     """
-    stream = stream or sys.stderr
+    output: TextIO = stream or sys.stderr
     if quiet:
         return ignore
     if as_json:
-        return JsonLines(stream)
+        return JsonLines(output)
     if _in_notebook():
         return NotebookBar()
-    return TerminalBar(stream) if stream.isatty() else Lines(stream)
+    return TerminalBar(output) if output.isatty() else Lines(output)
 
 
 def _in_notebook() -> bool:

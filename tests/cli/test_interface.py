@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from polyak import cli
+from polyak.errors import RecipeError
 
 from ..engine.conftest import random_family, recipe_text, write_model
 
@@ -156,6 +157,19 @@ def test_names_take_dashes_or_underscores(place, polyak, name):
     assert polyak(place, "methods", name).startswith("dare_ties\n")
     assert "dare_ties(" in polyak(place, "plan", "m0", "m1", "-b", "base", "-m", name, "-s", "density=0.5")
     assert "Did you mean 'dare_ties'" in polyak(place, "methods", "dare-tise", code=3)
+
+
+def test_statistics_and_settings_take_dashes_or_underscores(place, polyak):
+    assert "regmean_plus_plus" in polyak(place, "measure", "merged_gram", "--help").replace("-", "_")
+    from polyak import recipe
+
+    models = [{"path": "m0", "statistics": {"merged-gram": "a.safetensors"}}]
+    read = recipe.read({"models": models, "method": "regmean-plus-plus"})
+    assert (read.method, set(read.models[0].statistics)) == ("regmean_plus_plus", {"merged_gram"})
+    dashed = {"models": ["m0"], "base": "base", "method": "ties", "settings": {"zero-sum": "drop"}}
+    assert recipe.read(dashed).settings == {"zero_sum": "drop"}
+    with pytest.raises(RecipeError, match=r"zero_sum is given twice"):
+        recipe.read({**dashed, "settings": {"zero-sum": "drop", "zero_sum": "drop"}})
 
 
 def test_a_reader_that_has_enough_is_no_error(place):

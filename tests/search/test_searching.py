@@ -102,7 +102,7 @@ def test_fronts_leave_out_what_is_surpassed_and_the_best_is_in_between(asked):
 
 def test_experts_make_metrics_comparable(asked, task, place):
     tasks = [task(name="loss"), task(name="right", metric="accuracy")]
-    with pytest.raises(TaskError, match="cannot be averaged as they are"):
+    with pytest.raises(TaskError, match="metrics cannot be averaged"):
         search(asked(tasks=tasks), trials=1)
     experts = {one.name: evaluate(place / "a", one, split="validation").metric_value for one in tasks}
     found = search(asked(tasks=tasks, experts=experts), trials=3)
@@ -186,14 +186,14 @@ def test_two_searches_do_not_use_one_study_at_once(asked, tmp_path):
     [
         ({"text": NUMBERS.replace("{search: [0, 1]}", "1").replace("{search: [0.1, 1]}", "1")
           .replace("{search: [0.5, 2], log: true}", "1")}, RecipeError, "leaves nothing to search"),
-        ({"text": RECIPE, "sampler": "cma-es"}, RecipeError, "settings.topk is a choice"),
+        ({"text": RECIPE, "sampler": "cma-es"}, RecipeError, "settings.topk is categorical"),
         ({"sampler": "cmaes"}, SettingError, "Did you mean 'cma-es'"),
         ({"objective": "means"}, TaskError, "Did you mean 'mean'"),
-        ({"objective": "each", "pruning": True}, SettingError, "for one objective only"),
-        ({"examples": Examples(split="test")}, TaskError, "test examples are for its report"),
+        ({"objective": "each", "pruning": True}, SettingError, "a single objective"),
+        ({"examples": Examples(split="test")}, TaskError, "the test split is for its report"),
         ({"examples": Examples(split="calibration")}, TaskError, "no split 'calibration'"),
         ({"experts": {"tusk": 1.0}}, TaskError, "Did you mean 'task'"),
-        ({"experts": {"task": 0.0}}, TaskError, "nothing can be taken relative to"),
+        ({"experts": {"task": 0.0}}, TaskError, "cannot be divided by it"),
     ],
 )  # fmt: skip
 def test_wrong_searches_are_refused_before_anything_is_written(asked, tmp_path, changes, error, said):

@@ -20,6 +20,13 @@ _UNCUT = 200  # characters of a command's summary, which is wrapped rather than 
 _SUMMARY = "Merge fine-tuned models, LoRA adapters and checkpoints into one model."
 
 
+class Dashed(TyperGroup):
+    """A group whose commands may be written with dashes or underscores."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name.replace("_", "-"))
+
+
 class _Grouped(TyperGroup):
     """A group whose help lists commands by what they are for, in plain text: formatting by rich takes 0.1 s."""
 

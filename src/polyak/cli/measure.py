@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from . import _options
-from ._app import DATA, app
+from ._app import DATA, Dashed, app
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 measure = typer.Typer(
     name="measure",
+    cls=Dashed,
     help="Measure statistics of a model on data, for methods that need them.",
     no_args_is_help=True,
     rich_markup_mode=None,

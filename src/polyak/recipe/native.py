@@ -180,8 +180,8 @@ def _read_model(value: object, place: Place, scope: Scope, settings: Mapping[str
 
 
 def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, str]:
-    found = {name: scope.rebased(text(path, place / name)) for name, path in mapping(value, place).items()}
-    return MappingProxyType(found)
+    data = _with_underscores(mapping(value, place), place)
+    return MappingProxyType({name: scope.rebased(text(path, place / name)) for name, path in data.items()})
 
 
 def default_name(path: str) -> str:

@@ -73,7 +73,7 @@ class Scoring:
                 self._live[task.name] = live
 
     def score(self, candidates: Candidates, label: str, *, gradually: bool) -> Iterator[tuple[float, dict[str, float]]]:
-        """Yield shares of the examples and the metrics on them: all at once, or `gradually`, a quarter and a half first.
+        """Yield shares of the examples with the metrics on them: all, or if `gradually` a quarter and a half first.
 
         Raises:
             TaskError: the model fails on a task, or a score is not finite.

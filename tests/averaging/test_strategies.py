@@ -46,7 +46,7 @@ def test_strategies_stand_in_one_table_beside_the_oracle(tmp_path: Path):
         "last", "source-dev best", "average", "oracle",
     ]  # fmt: skip
     assert "checkpoint-20" in next(line for line in shown.splitlines() if line.startswith("oracle"))
-    assert "a bound, not a strategy" in shown
+    assert "an upper bound, not a strategy" in shown
 
 
 def test_scores_are_those_of_the_models_that_were_chosen_or_averaged(tmp_path: Path):
@@ -96,7 +96,7 @@ def test_without_a_form_every_form_that_fits_is_compared(tmp_path: Path):
         f"average by loss, {form} 0.7" for form in averaging.BY_METRIC
     }
     shown = polyak("select", run, "--task", HERE, "--by", "loss", "--penalty", 2)
-    assert "note: there is no average by loss, rank: the penalty" in shown
+    assert "note: no average by loss, rank: the penalty" in shown
     with pytest.raises(SettingError, match=r"the penalty of the weighting 'rank' must be in"):
         polyak("select", run, "--task", HERE, "--by", "loss", "--penalty", 2, "--form", "rank")
 
@@ -107,8 +107,8 @@ def test_without_a_form_every_form_that_fits_is_compared(tmp_path: Path):
         (("--by", "losses"), r"no 'losses' was logged"),
         (("--by", "loss", "--form", "ranks"), r"unknown weighting 'ranks'"),
         (("--dev", "eval_acc"), r"no 'eval_acc' was logged"),
-        (("--against", "lst"), r"no strategy 'lst' to compare with\. Did you mean 'last'"),
-        (("--after", "1.5"), r"the fraction of a run to leave out lies in \[0, 1\); got 1\.5"),
+        (("--against", "lst"), r"unknown strategy 'lst' to compare with\. Did you mean 'last'"),
+        (("--after", "1.5"), r"the fraction of a run to leave out must be in \[0, 1\); got 1\.5"),
         (("--dev", "eval_loss", "--floor", "2"), r"the floor is a share of the best score"),
     ],
 )

@@ -98,6 +98,7 @@ def _of_models(sources: Sequence[str], inline: Inline) -> Recipe:
     weights = [weight for text in inline.weights for weight in text.split(",")]
     if weights and len(weights) != len(sources):
         raise typer.BadParameter(f"{len(sources)} models have {len(weights)} weights.", param_hint="--weight")
+    sources = [source if "://" in source else str(Path(source)) for source in sources]
     names = [Path(source).name for source in sources]
     names = [n if n and names.count(n) == 1 else source for n, source in zip(names, sources, strict=True)]
     each = zip(names, sources, weights or [None] * len(sources), strict=True)
@@ -106,7 +107,7 @@ def _of_models(sources: Sequence[str], inline: Inline) -> Recipe:
     data |= {"base": inline.base} if inline.base else {}
     if inline.settings:
         data["settings"] = settings_of(inline.settings)
-    return recipes.read(data, Path.cwd())
+    return recipes.read(data, Path())
 
 
 def settings_of(texts: Sequence[str]) -> Mapping[str, Any]:

@@ -37,6 +37,7 @@ DType = Annotated[str, typer.Option(help="Dtype of the result (default: float32)
 def merge(
     places: Annotated[list[str], typer.Argument(metavar="RECIPE|ADAPTER... [OUT]", help=_PLACES, show_default=False)],
     out: _inline.Out = None,
+    adapter: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     method: _inline.Method = "",
     weight: _inline.Weights = None,
     given: _inline.Settings = None,
@@ -59,7 +60,9 @@ def merge(
     from ..adapters import merge as run
     from ._size import parse_size
 
-    recipe, folder = _inline.recipe_and_out(places, out, _inline.Inline(method, "", weight or [], given or []))
+    recipe, folder = _inline.recipe_and_out(
+        [*(adapter or []), *places], out, _inline.Inline(method, "", weight or [], given or [])
+    )
     changes = {"rank": rank, "energy": energy, "absent": absent, "space": space, "base": base}
     recipe = _with(recipe, {key: value for key, value in changes.items() if value}, dtype, seed)
     limit = parse_size(memory, "--memory") if memory else None

@@ -15,9 +15,10 @@ import xxhash
 from .. import recipe as recipes
 from .._version import __version__
 from ..checkpoint import DTYPES, Bytes, Checkpoint, TensorSpec
+from ..display import fields, human_size, table
 from ..errors import PolyakError
 from .cost import PROCESS_NBYTES, step_nbytes
-from .explain import amount, step_data, treatment_lines
+from .explain import step_data, treatment_lines, treatments
 from .steps import PlanPart, Sidecars, Step
 
 
@@ -68,7 +69,11 @@ class Plan:
 
     def explain(self) -> str:
         """Say what the merge will do: models, treatments with the tensors they match, bytes, memory and donors."""
-        read, written, peak = amount(self.nbytes_read), amount(self.nbytes_written), amount(peak_nbytes(self, 2))
+        read, written, peak = (
+            human_size(self.nbytes_read),
+            human_size(self.nbytes_written),
+            human_size(peak_nbytes(self, 2)),
+        )
         lines = [f"{len(self.steps)} tensors: read {read}, write {written}, hold about {peak} with 2 workers", ""]
         lines += ["models"] + [f"  {name:<20} {m.label}  ({len(m.specs)} tensors)" for name, m in self.inputs.items()]
         parts = self.parts or (PlanPart("", self.recipe),)
@@ -77,6 +82,31 @@ class Plan:
         lines += ["", f"dtypes: {', '.join(f'{n} x {name}' for name, n in dtypes.most_common())}"]
         lines += _sidecar_lines(self.sidecars)
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def __repr__(self) -> str:
+        methods = dict.fromkeys(step.method.name for step in self.steps if step.method)
+        sizes = f"read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}"
+        return f"<Plan: {len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}; {sizes}>"
+
+    def _repr_html_(self) -> str:
+        """The plan in a notebook: its cost, its models, and the treatment of each group of tensors."""
+        facts = {
+            "tensors": str(len(self.steps)),
+            "read": human_size(self.nbytes_read),
+            "write": human_size(self.nbytes_written),
+            "memory with 2 workers": human_size(peak_nbytes(self, 2)),
+            **{name: f"{model.label} ({len(model.specs)} tensors)" for name, model in self.inputs.items()},
+            **{f"note {i}": note for i, note in enumerate(self.notes, 1)},
+        }
+        groups = treatments(self.steps, self.parts or (PlanPart("", self.recipe),))
+        rows = [
+            [treatment, str(len(steps)), human_size(sum(step.out.nbytes for step in steps)), steps[0].out.name]
+            for treatment, steps in groups.items()
+        ]
+        return fields("Plan", facts) + table(["treatment", "tensors", "size", "first tensor"], rows, "Treatments")
 
 
 class NestedMerge(Checkpoint):

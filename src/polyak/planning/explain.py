@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..display import human_size
 from .steps import PlanPart, Step
 
 _SHOWN = 3  # tensors named as examples of a treatment
@@ -13,14 +14,14 @@ _SHOWN = 3  # tensors named as examples of a treatment
 def treatment_lines(steps: Sequence[Step], parts: Sequence[PlanPart]) -> list[str]:
     """Describe each treatment with the tensors that get it, then the rules that match no tensor."""
     lines: list[str] = []
-    for treatment, alike in _treatments(steps, parts).items():
+    for treatment, alike in treatments(steps, parts).items():
         shown = ", ".join(step.out.name for step in alike[:_SHOWN]) + (", ..." if len(alike) > _SHOWN else "")
         lines.append(f"  {treatment}")
-        lines.append(f"    {len(alike)} tensors, {amount(sum(step.out.nbytes for step in alike))}: {shown}")
+        lines.append(f"    {len(alike)} tensors, {human_size(sum(step.out.nbytes for step in alike))}: {shown}")
     return lines + _unmatched(steps, parts)
 
 
-def _treatments(steps: Sequence[Step], parts: Sequence[PlanPart]) -> dict[str, list[Step]]:
+def treatments(steps: Sequence[Step], parts: Sequence[PlanPart]) -> dict[str, list[Step]]:
     """Group steps by their treatment, in words; numbers that change over the depth are given as ranges."""
     groups: dict[tuple[object, ...], list[Step]] = {}
     for step in steps:
@@ -82,8 +83,3 @@ def step_data(step: Step) -> dict[str, Any]:
         "rule": step.rule,
         "file": step.file,
     }
-
-
-def amount(nbytes: int) -> str:
-    """Give a number of bytes in MB or GB, to three digits."""
-    return f"{nbytes / 1e9:.3g} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.3g} MB"

@@ -161,8 +161,8 @@ def _read_model(value: object, place: Place, scope: Scope, settings: Mapping[str
 
 
 def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, str]:
-    found = {name: scope.rebased(text(path, place / name)) for name, path in mapping(value, place).items()}
-    return MappingProxyType(found)
+    data = _with_underscores(mapping(value, place), place)
+    return MappingProxyType({name: scope.rebased(text(path, place / name)) for name, path in data.items()})
 
 
 def default_name(path: str) -> str:
@@ -211,7 +211,7 @@ def _read_settings(
     value: object, place: Place, method: Method, names: Sequence[str]
 ) -> tuple[Settings, Mapping[str, Settings]]:
     """Read settings; lists of one value a model are dealt out to the models."""
-    data = mapping(value, place)
+    data = _with_underscores(mapping(value, place), place)
     own: dict[str, dict[str, Value]] = {}
     for name, setting in method.settings.items():
         if is_one_a_model(data.get(name), setting):
@@ -221,6 +221,16 @@ def _read_settings(
             for i, model in enumerate(names):
                 own.setdefault(model, {})[name] = read_value(many[i], where[i], setting)
     return read_settings(Table(data, place), method.settings, f"method {method.name!r}"), own
+
+
+def _with_underscores(data: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Names of settings may be written with dashes."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if (key := name.replace("-", "_")) in found:
+            raise (place / name).error("is given twice, once with dashes and once with underscores")
+        found[key] = value
+    return found
 
 
 def _read_rules(value: object, place: Place, method: Method, names: Sequence[str]) -> tuple[Rule, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from .. import checkpoint as checkpoints
 from ..checkpoint import DTYPES, TensorSpec, layout
 from ..errors import CheckpointError, Mismatch, OutputExists
 from ..planning import MODEL_DIGEST, STATISTICS_KIND
-from ..storage.staging import sync_folder, writing
+from ..storage import sync_file, sync_folder, writing
 
 _DATA, _EXAMPLES, _ROWS, _FACTS = "polyak.data", "polyak.examples", "polyak.rows", "polyak.facts"
 _BY_DTYPE = {np.dtype("<f4"): DTYPES["F32"], np.dtype("<f8"): DTYPES["F64"]}
@@ -151,7 +150,6 @@ def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str
             file.write(head)
             for name in sorted(arrays, key=lambda name: offsets[name]):
                 file.write(arrays[name].tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         draft.replace(path)
         sync_folder(path.parent)

@@ -88,8 +88,8 @@ class Plan:
 
     def __repr__(self) -> str:
         methods = dict.fromkeys(step.method.name for step in self.steps if step.method)
-        sizes = f"read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}"
-        return f"<Plan: {len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}; {sizes}>"
+        what = f"{len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}"
+        return f"<Plan: {what}; read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}>"
 
     def _repr_html_(self) -> str:
         """The plan in a notebook: its cost, its models, and the treatment of each group of tensors."""

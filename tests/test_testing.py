@@ -296,7 +296,7 @@ def test_a_failure_names_the_method_the_case_the_remedy_and_how_to_reproduce_it(
     with pytest.raises(AssertionError) as failure:
         testing.check_method(broken, seed=5)
     for part in (
-        "method 'under_test' fails check_twin_equals_definition, case 'negative weights' with settings {'weight': [-0.5",
+        "method 'under_test' fails check_twin_equals_definition, case 'negative weights' with settings {'weight': [-0.",
         "the twin differs from the definition on entries",
         "Remedy: mend the twin",
         "polyak.testing.check_method(under_test, seed=5, only='check_twin_equals_definition')",
@@ -385,22 +385,22 @@ def test_problems_are_exact_and_the_same_for_the_same_seed():
     ("masks", "packs", "right"),
     [
         (
-            lambda deltas: Masks(deltas > 0, np.ones(len(deltas))),
+            lambda deltas: Masks(deltas > 0, _ones(deltas)),
             lambda packed, deltas: _packed(packed, deltas > 0),
             True,
         ),
         (
-            lambda deltas: Masks(deltas > 0, np.ones(len(deltas))),
+            lambda deltas: Masks(deltas > 0, _ones(deltas)),
             lambda packed, deltas: _packed(packed, deltas >= -0.1),
             False,
         ),
         (
-            lambda deltas: Masks(deltas > 0, np.ones(len(deltas))),
+            lambda deltas: Masks(deltas > 0, _ones(deltas)),
             lambda packed, deltas: _packed(packed, deltas > 0) * 2,
             False,
         ),
-        (lambda deltas: Masks(deltas > deltas.mean(), np.ones(len(deltas))), None, False),
-        (lambda deltas: Masks(deltas, np.ones(len(deltas))), None, False),
+        (lambda deltas: Masks(deltas > deltas.mean(), _ones(deltas)), None, False),
+        (lambda deltas: Masks(deltas, _ones(deltas)), None, False),
     ],
 )
 def test_masks_that_cannot_be_cut_or_are_packed_wrongly_are_caught(
@@ -426,6 +426,10 @@ def test_masks_that_cannot_be_cut_or_are_packed_wrongly_are_caught(
     assert list(caught(found)) == ([] if right else ["check_masks_can_be_cut_and_packed"])
 
 
+def _ones(deltas: Any) -> Any:
+    return np.ones(len(deltas))
+
+
 def _packed(packed: Any, keep: Any) -> Any:
     packed[:] = np.packbits(keep, axis=1, bitorder="little")
     return np.ones(len(keep), np.float32)
@@ -439,4 +443,4 @@ def test_masks_need_a_setting_that_switches_them():
     found = method("under_test", source="this file")(adds)
     del registry["under_test"]
     with pytest.raises(DeclarationError, match="needs a setting `masks: bool`"):
-        found.masking(lambda deltas: Masks(deltas > 0, np.ones(len(deltas))))
+        found.masking(lambda deltas: Masks(deltas > 0, _ones(deltas)))

@@ -17,7 +17,9 @@ import pytest
 
 import polyak
 from polyak import errors
-from polyak.engine import draft, files, run
+from polyak.engine import run
+from polyak.engine.output import shards as files
+from polyak.storage import staging as draft
 
 from .conftest import random_family, recipe_text, tree_digest, write_model
 
@@ -152,7 +154,9 @@ def test_a_merge_that_fails_leaves_the_old_model_whole(recipe, family, monkeypat
     run(polyak.plan(recipe), family / "out")
     before = tree_digest(family / "out")
     (family / "linear.yaml").write_text(recipe_text("linear"))
-    monkeypatch.setattr(files.Files, "_write", lambda *a: (_ for _ in ()).throw(errors.OutputError("the disk is full")))
+    monkeypatch.setattr(
+        files.ShardWriter, "_write", lambda *a: (_ for _ in ()).throw(errors.OutputError("the disk is full"))
+    )
     with pytest.raises(errors.OutputError, match="full"):
         run(polyak.plan(family / "linear.yaml"), family / "out", force=True)
     assert tree_digest(family / "out") == before

@@ -13,10 +13,10 @@ from polyak import errors, recipe
 from polyak.checkpoint import TensorSpec
 from polyak.checkpoint._api import F16, F32
 from polyak.checkpoint.safetensors import layout
-from polyak.engine import run, sources, spans, statistics
-from polyak.engine.verify import verify
-from polyak.planning import fit
-from polyak.planning.measured import model_digest
+from polyak.engine import run, tuning
+from polyak.inspection.verification import verify
+from polyak.planning import compatibility as fit
+from polyak.planning.statistics import model_digest
 
 from ..engine.conftest import write_model
 
@@ -83,9 +83,9 @@ def test_a_merge_from_files_is_the_merge_in_memory(place):
 
 def test_small_windows_change_no_byte(place, monkeypatch):
     whole = wanted()
-    monkeypatch.setattr(statistics, "WINDOW_NBYTES", 40)
-    monkeypatch.setattr(sources, "TILE", 5)
-    monkeypatch.setattr(spans, "PIECE", 7)
+    monkeypatch.setattr(tuning, "READ_NBYTES", 40)
+    monkeypatch.setattr(tuning, "TILE", 5)
+    monkeypatch.setattr(tuning, "CHUNK", 7)
     for name, tensor in wanted().items():
         assert np.array_equal(tensor, whole[name])
 

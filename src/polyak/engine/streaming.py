@@ -1,97 +1,70 @@
-"""Merge from window to window, where a method's twin is one loop: no tile of float32 leaves the first-level cache."""
+"""Merge tensor by tensor: each is handed on as soon as it is whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import NotFinite
-from ..kernels.sweep import Sweep, sweep
-from ..kernels.through import FINITE, Through, room_for, through
-from ..methods import Role
-from ..planning import Step
-from .sources import Sources, Tap, Workspace
-from .spans import Span
-from .tiles import Prepared, wanted
+import numpy as np
 
-WINDOW_NBYTES = 3 * 2**19  # of all sources together: about what the second-level cache holds, hashed and merged there
-_MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
+from ..planning import Plan, Step
+from .nested import opened
+from .schedule.stages import grouped
+from .schedule.threads import Scheduler
+from .step.chunks import Chunk
+from .step.masks import without_masks
+from .step.merge import Merger
+from .step.prepared import prepared_steps
+from .step.sink import Sink
 
-
-def streams(prepared: Prepared) -> Through | None:
-    """What merges a step's stored numbers, if they can be merged without tiles."""
-    step, loop = prepared.step, prepared.loop
-    if loop is None or step.masks or step.statistics:
-        return None
-    stored = {read.spec.dtype for read in step.own_reads}
-    return through(loop.kernel, stored.pop(), step.out.dtype) if len(stored) == 1 else None
+Take = Callable[[Step, Any], None]
 
 
-def streamed(span: Span, run: Through, space: Workspace, tap: Tap) -> Iterator[tuple[int, Any]]:
-    """The merged entries of a span as they are stored: where a part begins, and its bytes.
+def stream(plan: Plan, take: Take, *, workers: int = 1, advance: Callable[[int], None] = lambda nbytes: None) -> None:
+    """Carry out a plan and hand on each merged tensor, in memory that is bounded by the tensors under way.
 
-    Raises:
-        NotFinite: a source or the result holds NaN or infinity.
-    """
-    prepared, step = span.prepared, span.prepared.step
-    sources = Sources(step, span.stop, space, wanted(prepared.method), tap, tile=_MULTIPLE, window=WINDOW_NBYTES)
-    size = step.out.dtype.itemsize
-    for begin, rows in sources.windows(span.start):
-        data = space.bytes("encoded", size * rows.shape[1])
-        merge_rows(prepared, run, rows, begin, data, space, sources)
-        yield begin, data
-
-
-def merge_rows(
-    prepared: Prepared, run: Through, rows: Any, start: int, data: Any, space: Workspace, sources: Sources
-) -> None:
-    """Merge stored numbers (rows, n), the base last, into bytes.
+    Args:
+        plan: The plan; masks are left out.
+        take: Called with the step and its merged tensor, in the dtype and shape of `step.out`; from any of the workers'
+            threads, in no fixed order. The array is the callee's.
+        workers: Threads.
+        advance: Told how many bytes of the inputs have been read since the last call.
 
     Raises:
-        NotFinite: a source or the result holds NaN or infinity.
+        NotFinite: an input or the result holds NaN or infinity.
     """
-    found = merge_from(prepared, run, rows, 0, start, data, space)
-    if found != FINITE:
-        sources.refuse(found)
+    steps = prepared_steps(opened(without_masks(plan), workers))
+    groups = grouped(steps, Merger(_WholeTensors(take), None), lambda chunk: True)
+    Scheduler(groups, workers, advance).run()
 
 
-def merge_from(
-    prepared: Prepared, run: Through, rows: Any, offset: int, start: int, data: Any, space: Workspace
-) -> int:
-    """Merge stored numbers (rows, .), the base last, from an offset on; the first row that is not finite, or FINITE.
+class _WholeTensors(Sink):
+    """A sink that collects the chunks of each tensor, and hands it on when the last one is complete."""
 
-    Raises:
-        NotFinite: the result holds NaN or infinity.
-    """
-    step, loop = prepared.step, prepared.loop
-    assert loop is not None
-    room = space.floats("room", room_for(len(rows)))
-    found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), loop.args)
-    if found < 0 and found != FINITE:
-        raise NotFinite(not_storable(step, prepared.method.name))
-    return found
+    def __init__(self, take: Take) -> None:
+        self._take, self._lock = take, threading.Lock()
+        self._open: dict[tuple[str | None, str], tuple[Any, list[int]]] = {}
 
+    def write(self, step: Step, start: int, data: Any) -> None:
+        begin = start * step.out.dtype.itemsize
+        self._of(step)[0][begin : begin + len(data)] = data
 
-def sweeps(prepared: Prepared) -> Sweep | None:
-    """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
-    step, loop = prepared.step, prepared.loop
-    if loop is None or step.masks or step.statistics:
-        return None
-    relative, adds = _spaces(prepared)
-    stored = step.reads[0].spec.dtype
-    return sweep(loop.kernel, loop.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)
+    def done(self, chunk: Chunk, out: bytes, reads: Sequence[bytes]) -> None:
+        step = chunk.prepared.step
+        data, counts = self._of(step)
+        with self._lock:
+            counts.append(chunk.stop - chunk.start)
+            is_whole = sum(counts) == step.out.numel and self._open.pop(_key(step), None) is not None
+        if is_whole:
+            self._take(step, data.view(step.out.dtype.numpy).reshape(step.out.shape))
 
-
-def _spaces(prepared: Prepared) -> tuple[bool, bool]:
-    """Whether the base is subtracted from the models, and whether it is added to the result."""
-    based = prepared.step.base is not None
-    relative = based and Role.DELTAS in prepared.method.inputs.values()
-    return relative, based and prepared.method.returns is Role.DELTA
+    def _of(self, step: Step) -> tuple[Any, list[int]]:
+        with self._lock:
+            if _key(step) not in self._open:
+                self._open[_key(step)] = (np.empty(step.out.nbytes, np.uint8), [])
+            return self._open[_key(step)]
 
 
-def not_storable(step: Step, method: str) -> str:
-    """What is said of a result that its dtype cannot hold."""
-    return (
-        f"the merge of {step.out.name!r} by {method!r} holds numbers that {step.out.dtype} "
-        "cannot hold. Write a wider `dtype:`, or look at weights and scale."
-    )
+def _key(step: Step) -> tuple[str | None, str]:
+    return step.file, step.out.name

@@ -52,7 +52,7 @@ def sums_by_twin(method: Method, request: Sum, tile: Arguments, answers: Argumen
         return np.asarray(call(request.fused, {**tile, **in_rows(tile, row)} if request.scope == "row" else tile))
     if request.looped is None:
         return None
-    from ..kernels.tally import LANES
+    from ..kernels.sums import LANES
 
     deltas = np.asarray(tile["deltas"])
     known = {**tile, **answers, **_from_the_first_entry(method, tile), "models": len(deltas)}

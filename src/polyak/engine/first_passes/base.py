@@ -1,0 +1,55 @@
+"""A first pass under way: a map over tiles and a reduction in the order of the entries.
+
+A pass sweeps over its entries as often as it needs: `sweep` lists the chunks to visit, `visit` looks at one of them
+(from any thread), and `absorb` takes the results in order and tells whether the answer is complete. The tiles of a
+reduction are fixed, so the answer does not depend on how the engine divides its work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from .. import tuning
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk
+from ..step.prepared import PreparedStep
+
+
+class RunningPass(ABC):
+    """A request on its way to an answer.
+
+    Attributes:
+        members: The steps whose entries it covers, in order; more than one when the scope is the model.
+    """
+
+    def __init__(self, members: Sequence[PreparedStep]) -> None:
+        self.members = members
+
+    @abstractmethod
+    def sweep(self) -> list[Chunk]:
+        """What must be visited next."""
+
+    @abstractmethod
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        """TileObserver at one chunk."""
+
+    @abstractmethod
+    def absorb(self, visits: Sequence[Any]) -> bool:
+        """Take in the results of a sweep, in its order; True if the answer is known."""
+
+    @abstractmethod
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Any]:
+        """The answer to each request as one of the members sees it."""
+
+
+def block_of(unit: int) -> int:
+    """How many entries are reduced together, where that must be a multiple of some number."""
+    return max(tuning.BLOCK // unit, 1) * unit
+
+
+def row_length(prepared: PreparedStep) -> int:
+    """Entries of the last dimension; all of them in a vector."""
+    shape = prepared.step.out.shape
+    return max(shape[-1] if len(shape) > 1 else prepared.step.out.numel, 1)

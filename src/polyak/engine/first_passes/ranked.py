@@ -1,0 +1,37 @@
+"""What competes for the largest places: the deltas, or what a request makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...methods._passes import Top, call
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk
+from ..step.evaluate import definition_supply, sources_for, twin_supply
+
+
+class RankedValues:
+    """What competes in a chunk: the deltas, or what a request makes of them."""
+
+    def __init__(self, chunk: Chunk, request: Top, buffers: Buffers) -> None:
+        self._of, self._fused, self._prepared = request.of, request.fused, chunk.prepared
+        self._sources = sources_for(chunk.prepared, chunk.stop, buffers, request.fused or request.of)
+
+    @property
+    def shift(self) -> int | None:
+        """Not None where the deltas can be taken from the stored numbers, without a row of float32."""
+        return self._sources.shift if self._of is None else None
+
+    def stored(self, start: int) -> Iterator[tuple[int, Any]]:
+        return self._sources.stored_tiles(start)
+
+    def values(self, start: int, stop: int) -> Any:
+        loaded = self._sources.load(start, stop)
+        if self._of is None:
+            return loaded.deltas
+        if self._fused is not None:
+            return call(self._fused, twin_supply(self._prepared, loaded, start, stop))
+        return np.ascontiguousarray(call(self._of, definition_supply(self._prepared, loaded, start, stop)), np.float32)

@@ -1,0 +1,128 @@
+"""Sums of terms, in float64: over tensors, over the whole model, and over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...kernels.fused_pipeline import FINITE
+from ...kernels.sums import LANES, WIDTH, add_up, sums
+from ...methods import Role
+from ...methods._passes import Rows, Sum, call, in_rows
+from ...methods._tally import Tally
+from .. import tuning
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk, chunks_of, tiles
+from ..step.evaluate import definition_supply, sources_for, twin_supply
+from ..step.inputs import Sources
+from ..step.prepared import PreparedStep
+from .base import RunningPass, block_of, row_length
+
+
+class SumOfTensors(RunningPass):
+    """Sums of terms, in float64."""
+
+    def __init__(self, request: Sum, members: Sequence[PreparedStep]) -> None:
+        super().__init__(members)
+        self._request = request
+        self._total: Any = 0.0
+
+    def sweep(self) -> list[Chunk]:
+        return [chunk for member in self.members for chunk in chunks_of(member, block_of(member.step.unit))]
+
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        share = 1 / max(chunk.prepared.step.out.numel, 1) if self._request.of_means else 1.0
+        return [share * sums for sums in self._each(chunk, buffers)]
+
+    def _each(self, chunk: Chunk, buffers: Buffers) -> Iterator[Any]:
+        """The sums of one block after the other."""
+        prepared, request = chunk.prepared, self._request
+        if (tally := prepared.tally(request)) is not None:
+            return tallied(chunk, tally, buffers)
+        sources = sources_for(prepared, chunk.stop, buffers, request.fused or request.term)
+        blocks = tiles(chunk, block_of(prepared.step.unit))
+        return (self._sums(prepared, start, stop, sources) for start, stop in blocks)
+
+    def _sums(self, prepared: PreparedStep, start: int, stop: int, sources: Sources) -> Any:
+        fused, loaded = self._request.fused, sources.load(start, stop).shaped(prepared.shape)
+        if fused is not None:
+            return np.asarray(call(fused, twin_supply(prepared, loaded, start, stop)), np.float64)
+        terms = call(self._request.term, definition_supply(prepared, loaded, start, stop))
+        return np.sum(terms.reshape(len(terms), -1), axis=1, dtype=np.float64)
+
+    def absorb(self, visits: Sequence[Any]) -> bool:
+        for blocks in visits:
+            for block in blocks:
+                self._total = self._total + block
+        return True
+
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Any]:
+        return [self._total]
+
+
+class SumByRow(SumOfTensors):
+    """Sums of terms over each row."""
+
+    def sweep(self) -> list[Chunk]:
+        return [chunk for member in self.members for chunk in chunks_of(member, block_of(row_length(member)))]
+
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        length = block_of(row_length(chunk.prepared))
+        if self._request.of_parts is not None and length > tuning.LONG_ROW:
+            return [self._sums_of_parts(chunk.prepared, start, stop, buffers) for start, stop in tiles(chunk, length)]
+        sources = sources_for(chunk.prepared, chunk.stop, buffers, self._request.fused or self._request.term)
+        return [self._sums(chunk.prepared, start, stop, sources) for start, stop in tiles(chunk, length)]
+
+    def _sums(self, prepared: PreparedStep, start: int, stop: int, sources: Sources) -> Any:
+        fused, loaded = self._request.fused, sources.load(start, stop)
+        if fused is not None:
+            supply = twin_supply(prepared, loaded, start, stop)
+            return call(fused, supply | in_rows(supply, row_length(prepared)))
+        supply = definition_supply(prepared, loaded, start, stop)
+        terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
+        return np.sum(terms, axis=2, dtype=np.float64)
+
+    def _sums_of_parts(self, prepared: PreparedStep, start: int, stop: int, buffers: Buffers) -> Any:
+        def parts() -> Iterator[tuple[Any, Any]]:
+            sources = sources_for(prepared, stop, buffers, self._request.term)
+            for begin, end in tiles(Chunk(prepared, start, stop), tuning.BLOCK):
+                loaded = sources.load(begin, end)
+                yield loaded.tensors, loaded.base
+
+        assert self._request.of_parts is not None
+        return np.asarray(self._request.of_parts(parts), np.float64)[:, None]
+
+    def absorb(self, visits: Sequence[Any]) -> bool:
+        self._total = np.concatenate([rows for blocks in visits for rows in blocks], axis=1)
+        return True
+
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Rows]:
+        return [Rows(self._total, row_length(prepared))]
+
+
+def tallied(chunk: Chunk, tally: Tally, buffers: Buffers) -> Iterator[Any]:
+    """The sums of one block after the other, from the stored numbers if they are all of one dtype."""
+    step, lanes = chunk.prepared.step, np.zeros((tally.terms, LANES))
+    dtypes = {read.spec.dtype for read in step.own_reads}
+    run = sums(tally.kernel, dtypes.pop()) if len(dtypes) == 1 else None
+    want = frozenset({Role.DELTAS})
+    if run is None:
+        sources = Sources(step, chunk.stop, buffers, want)
+        for start, stop in tiles(chunk, tuning.BLOCK):
+            lanes[:] = 0.0
+            tally.kernel(lanes, sources.load(start, stop).deltas, start, *tally.args)
+            add_up(lanes, out := np.empty(tally.terms))
+            yield out
+        return
+    sources = Sources(
+        step, chunk.stop, buffers, want, tile=tuning.BLOCK, window=2 * tuning.FUSED_READ_NBYTES
+    )  # nothing is hashed
+    for start, rows in sources.stored_tiles(chunk.start):
+        found = np.empty((-(-rows.shape[1] // tuning.BLOCK), tally.terms))
+        room = buffers.floats("room", len(rows) * WIDTH)
+        bad = run(rows, found, tuning.BLOCK, room, lanes, start, step.base is not None, tally.args)
+        if bad != FINITE:
+            sources.refuse(bad)
+        yield from found

@@ -180,12 +180,12 @@ def _nan_where_zero(name: str) -> Twin:
 
 def of_places(method: Method) -> Iterator[tuple[str, Twin]]:
     """Every tile is taken for the first of its tensor."""
-    if method.is_random or any(isinstance(kind, Role) and kind is Role.CHANCE for kind in method.inputs.values()):
+    if method.is_random or any(isinstance(kind, Role) and kind is Role.UNIFORM for kind in method.inputs.values()):
         yield "random numbers from the first entry on", _from_the_first_entry
 
 
 def _from_the_first_entry(method: Method, tile: Tile, answers: Any, start: int, entries: int) -> Any:
-    drawn = {name: replace(tile[name], start=0) for name, role in method.inputs.items() if role is Role.CHANCE}
+    drawn = {name: replace(tile[name], start=0) for name, role in method.inputs.items() if role is Role.UNIFORM}
     return by_twin(method, tile | drawn, answers, 0, entries)
 
 

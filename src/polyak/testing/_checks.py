@@ -73,7 +73,7 @@ def check_inputs_are_untouched(method: Method, case: Case) -> None:
         assert_that(np.array_equal(stack, untouched.statistics[name]), f"the statistic {name!r} was changed")
 
 
-_USE_CHANCE = "take random numbers from a parameter `chance: Chance`, and from nowhere else"
+_USE_CHANCE = "take random numbers from a parameter `chance: Uniform`, and from nowhere else"
 
 
 @check(plain, remedy=_USE_CHANCE)

@@ -32,7 +32,7 @@ def check_departures_are_told(method: Method, _: Case) -> None:
     assert_that(bool(_section(method, "Departures:").strip()), "the docstring does not tell departures from the source")
 
 
-@check(plain, remedy="register a kernel, with `fused` or `looped`, or drop ELEMENTWISE from `laws`")
+@check(plain, remedy="register a kernel, or drop ELEMENTWISE from `laws`")
 def check_elementwise_has_a_twin(method: Method, _: Case) -> None:
     """Tiles of a method without a twin are merged by its definition, many times slower."""
     assert_that(has_twin(method) or Law.ELEMENTWISE not in method.laws, "it claims ELEMENTWISE and has no twin")

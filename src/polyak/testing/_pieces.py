@@ -91,7 +91,7 @@ class Pieces:
         known = {name: moved(answer, start, stop) for name, answer in answers.items()}
         kinds = self.method.settings
         numbers = {n: np.array(v, np.float32) if kinds[n].per_model else v for n, v in self.bound.items()}
-        drawn = {n: Stream(self.keys, start) for n, role in self.method.inputs.items() if role is Role.CHANCE}
+        drawn = {n: Stream(self.keys, start) for n, role in self.method.inputs.items() if role is Role.UNIFORM}
         return {**self._cut(start, stop), **known, **numbers, **drawn}
 
     def ranges(self, cuts: Sequence[int], unit: int | None = None) -> Iterator[tuple[int, int]]:
@@ -124,7 +124,7 @@ class Pieces:
 
 def _stacks(method: Method, problem: Problem) -> dict[str, Any]:
     """Tensors, deltas and base, under these names and under the method's."""
-    arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.CHANCE: problem.chance}
+    arrays = {Role.TENSORS: problem.tensors, Role.BASE: problem.base, Role.UNIFORM: problem.chance}
     arrays[Role.DELTAS] = problem.tensors - problem.base
     named = {name: arrays[role] for name, role in method.inputs.items() if isinstance(role, Role) and role in arrays}
     return named | {"tensors": problem.tensors, "deltas": arrays[Role.DELTAS], "base": problem.base}

@@ -62,7 +62,7 @@ def _with_and_without_statistics(method: Method, seed: int) -> Iterator[Case]:
 @check(
     _of_twins,
     remedy="mend the twin: the definition is the truth. Settings and random numbers reach a twin in other forms than "
-    "they reach the definition, see `polyak.methods.Method.fused`",
+    "they reach the definition, see `polyak.methods.Method.kernel`",
 )
 def check_twin_equals_definition(method: Method, case: Case) -> None:
     """Tiles of odd sizes and starts, to 1e-6 of what is added up at each entry; so do compiled first passes."""
@@ -124,8 +124,8 @@ def _with_masks(method: Method, seed: int) -> Iterator[Case]:
 
 @check(
     _with_masks,
-    remedy="masks must be elementwise once first passes are answered, and the function registered with `packing` must "
-    "give the bits of the one registered with `masking`",
+    remedy="make masks elementwise once first passes are answered, and give the bits of the function registered with "
+    "`masking` in the one registered with `pack_masks`",
 )
 def check_masks_can_be_cut_and_packed(method: Method, case: Case) -> None:
     """Masks are elementwise once first passes are known, and their compiled form has the same bits."""

@@ -20,7 +20,7 @@ def by_definition(method: Method, arguments: Arguments) -> Any:
 
 
 def has_twin(method: Method) -> bool:
-    return method.twin is not None or method.loop is not None
+    return method.kernel_form is not None
 
 
 def by_twin(method: Method, tile: Arguments, answers: Arguments, start: int, entries: int) -> Any:
@@ -34,12 +34,13 @@ def by_twin(method: Method, tile: Arguments, answers: Arguments, start: int, ent
         entries: How many.
     """
     out = np.full(entries, np.nan, np.float32)
-    if method.loop is None:
-        call(method.twin, {**tile, "out": out})  # pyright: ignore[reportArgumentType]
+    assert method.kernel_form is not None
+    if not method.is_fusable:
+        call(method.kernel_form, {**tile, "out": out})
         return out
-    loop = call(method.loop, {**tile, **answers, **_from_the_first_entry(method, tile)})
+    one = call(method.kernel_form, {**tile, **answers, **_from_the_first_entry(method, tile)})
     stack = next(tile[name] for name, role in method.inputs.items() if isinstance(role, Role))
-    loop.kernel(out, stack, start, *loop.args)
+    one.kernel(out, stack, start, *one.args)
     return out
 
 
@@ -48,36 +49,36 @@ def sums_by_twin(method: Method, request: Sum, tile: Arguments, answers: Argumen
 
     Where they are sums over rows, the entries must be whole rows of length `row`, and the sums are (m, rows).
     """
-    if request.fused is not None:
-        return np.asarray(call(request.fused, {**tile, **in_rows(tile, row)} if request.scope == "row" else tile))
-    if request.looped is None:
+    if request.kernel is None:
         return None
+    if not request.is_one_call:
+        return np.asarray(call(request.kernel, {**tile, **in_rows(tile, row)} if request.scope == "row" else tile))
     from ..kernels.sums import LANES
 
     deltas = np.asarray(tile["deltas"])
     known = {**tile, **answers, **_from_the_first_entry(method, tile), "models": len(deltas)}
-    tally = call(request.looped, known)
-    lanes = np.zeros((tally.terms, LANES))
-    tally.kernel(lanes, deltas.reshape(len(deltas), -1), start, *tally.args)
+    one = call(request.kernel, known)
+    lanes = np.zeros((one.terms, LANES))
+    one.kernel(lanes, deltas.reshape(len(deltas), -1), start, *one.args)
     return lanes.sum(axis=1)
 
 
 def ranked_by_twin(request: Top | Order, tile: Arguments) -> Any:
     """The numbers that a first pass ranks, (k, n), by their compiled form; None if they have none."""
-    return None if request.fused is None else call(request.fused, tile)
+    return None if request.kernel is None else call(request.kernel, tile)
 
 
 def has_packed_masks(method: Method) -> bool:
-    return method.packs is not None
+    return method.mask_kernel is not None
 
 
 def masks_by_twin(method: Method, tile: Arguments, models: int, entries: int) -> tuple[Any, Any]:
     """The bits of each model's mask, (models, bytes) with the lowest bit first, and the scales (models,)."""
     bits = np.full((models, -(-entries // 8)), 255, np.uint8)
-    assert method.packs is not None
-    return bits, call(method.packs, {**tile, "packed": bits})
+    assert method.mask_kernel is not None
+    return bits, call(method.mask_kernel, {**tile, "packed": bits})
 
 
 def _from_the_first_entry(method: Method, tile: Arguments) -> dict[str, Any]:
     """Random numbers as loops take them: those of the whole tensor."""
-    return {name: replace(tile[name], start=0) for name, role in method.inputs.items() if role is Role.CHANCE}
+    return {name: replace(tile[name], start=0) for name, role in method.inputs.items() if role is Role.UNIFORM}

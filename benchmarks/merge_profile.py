@@ -100,12 +100,12 @@ def _watch(timers: Timers) -> None:
 
     from polyak import api
     from polyak.checkpoint._file import RangeFile
-    from polyak.engine.digest import Leaves
-    from polyak.engine.draft import Draft
-    from polyak.engine.files import Files
-    from polyak.engine.run import _Merge
-    from polyak.engine.schedule import Scheduler
+    from polyak.engine.into_folder import _Merge
+    from polyak.engine.output.shards import Files
+    from polyak.engine.schedule.threads import Scheduler
     from polyak.native._kernel import Kernel
+    from polyak.storage.digest import Leaves
+    from polyak.storage.staging import Draft
 
     timers.time(api, "load_recipe", "start: recipe and plan")
     timers.time(api, "plan", "start: recipe and plan")

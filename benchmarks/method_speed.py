@@ -144,7 +144,7 @@ def _inputs(work: Work, bench: Bench) -> tuple[list[Path], Path | None]:
 def _theirs(work: Work, bench: Bench) -> Recipe | None:
     """mergekit's recipe for a method with our defaults, as far as it has such settings."""
     from polyak.methods import resolve
-    from polyak.recipe._mergekit_methods import TRANSLATIONS
+    from polyak.recipe.mergekit.methods import TRANSLATIONS
 
     if work.method not in TRANSLATIONS or work.settings:
         return None
@@ -161,7 +161,7 @@ def _theirs(work: Work, bench: Bench) -> Recipe | None:
 def _spoken(parameter: Any, value: object) -> object:
     """What mergekit says for one of polyak's values; None where it cannot."""
     from polyak.errors import PolyakError
-    from polyak.recipe._reader import Place
+    from polyak.reading.strict import Place
 
     for said in (value, True, False):
         with suppress(PolyakError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from polyak import methods
 from polyak.methods import REQUIRED, Law, Method, Setting
-from polyak.recipe._mergekit_methods import TRANSLATIONS
+from polyak.recipe.mergekit.methods import TRANSLATIONS
 
 ROOT = Path(__file__).parents[1]
 SPEEDS = ROOT / "benchmarks" / "methods.json"

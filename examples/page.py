@@ -9,7 +9,7 @@ from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from polyak.tasks.html import COLOURS, document
+from polyak.report.html import COLOURS, document
 
 if TYPE_CHECKING:
     from .report import Results, Row

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polyak.checkpoint import DTYPES, TensorSpec
-from polyak.checkpoint.pickled import open_pickled
+from polyak.checkpoint.pickle.file import open_pickled
 from polyak.checkpoint.safetensors import layout, parse_header
 from polyak.errors import CheckpointError
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import polyak
 from polyak import adapters, checkpoint, recipe
 from polyak.engine import run
-from polyak.engine.verify import verify
 from polyak.errors import PolyakError
+from polyak.inspection.verification import verify
 
 from .adapters.made import write_adapter
 from .engine.conftest import random_family, recipe_text, write_model

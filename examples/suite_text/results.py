@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from polyak.tasks.html import document
-from polyak.tasks.html import table as as_html
+from polyak.report.html import document
+from polyak.report.html import table as as_html
 
 HEAD = ("mean", "normalised", "over seeds", "seconds", "peak MB", "data")
 POINT = 0.01  # of accuracy

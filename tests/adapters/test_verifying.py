@@ -7,7 +7,7 @@ import pytest
 
 import polyak
 from polyak import adapters, recipe
-from polyak.engine.verify import verify
+from polyak.inspection.verification import verify
 from polyak.planning.cost import peak_nbytes
 
 from ..docs.models import write_tensors

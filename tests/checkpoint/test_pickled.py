@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyak import checkpoint
-from polyak.checkpoint import _strided
-from polyak.checkpoint._unpickle import MAX_PICKLE_NBYTES
+from polyak.checkpoint.pickle import strides as _strided
+from polyak.checkpoint.pickle.unpickler import MAX_PICKLE_NBYTES
 from polyak.errors import CheckpointError, InputChanged, UnsupportedFormat
 
 both_formats = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -462,6 +462,6 @@ def test_bombs_are_refused_within_a_second_and_without_much_memory(tmp_path: Pat
 
 
 def test_a_pickle_of_more_than_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("polyak.checkpoint.pickled.MAX_PICKLE_NBYTES", 50)
+    monkeypatch.setattr("polyak.checkpoint.pickle.file.MAX_PICKLE_NBYTES", 50)
     assert MAX_PICKLE_NBYTES > 50
     assert_refused(zip_with(tmp_path / "a.pt", tensor_program(), data__0=bytes(16)), "50 at most")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from polyak.cli import main
-from polyak.engine import draft
+from polyak.storage import staging as draft
 
 from .models import write_all
 from .snippets import snippets

@@ -8,7 +8,9 @@ import time
 
 from polyak import api
 from polyak.cli import main
-from polyak.engine import files, merging, spans
+from polyak.engine.output import shards as files
+from polyak.engine.step import chunks as spans
+from polyak.engine.step import merge as merging
 
 
 def slow_down(seconds: float) -> None:

@@ -17,7 +17,9 @@ import pytest
 
 import polyak
 from polyak import errors
-from polyak.engine import draft, files, run
+from polyak.engine import run
+from polyak.engine.output import shards as files
+from polyak.storage import staging as draft
 
 from .conftest import random_family, recipe_text, tree_digest, write_model
 

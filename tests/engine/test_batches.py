@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import polyak
-from polyak.engine import batches, merging, run
-from polyak.engine.files import as_json
+from polyak.engine import run
+from polyak.engine.output.shards import as_json
+from polyak.engine.step import merge as merging
+from polyak.engine.step import small_tensors as batches
 from polyak.errors import NotFinite
 
 from .conftest import random_family, recipe_text, tree_digest, write_model

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 import polyak
 from polyak import methods
 from polyak.cli import app
-from polyak.engine.device import device_of
-from polyak.engine.verify import verify
+from polyak.engine.step.device import device_of
 from polyak.errors import CannotResume, SettingError
+from polyak.inspection.verification import verify
 from polyak.methods import Law
 
 from .conftest import random_family, write_model
@@ -97,7 +97,7 @@ def test_the_device_is_in_the_provenance_and_in_what_may_be_resumed(tmp_path, mo
 def test_a_merge_is_not_resumed_on_another_device(tmp_path, models, monkeypatch):
     torch()
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["polyak.engine.run"]._Merge, "_write_sidecars", lambda self: 1 / 0)
+        patch.setattr(sys.modules["polyak.engine.into_folder"]._Merge, "_write_sidecars", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             polyak.merge(models, tmp_path / "out", device="torch-cpu")
     with pytest.raises(CannotResume):

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from polyak import checkpoint, planning
-from polyak.engine import passes, run_in_memory, spans
-from polyak.engine.memory import Shortcuts, merge_into
-from polyak.engine.merging import Sink
-from polyak.engine.ranks import Ranks
-from polyak.engine.remembered import Remembered
-from polyak.engine.resident import Resident
+from polyak.engine import run_in_memory
+from polyak.engine.first_passes import base as passes
+from polyak.engine.in_memory import Shortcuts, merge_into
+from polyak.engine.session.input_cache import Resident
+from polyak.engine.session.pass_cache import Remembered
+from polyak.engine.session.sorted_deltas import Ranks
+from polyak.engine.step import chunks as spans
+from polyak.engine.step.merge import Sink
 from polyak.errors import NotFinite
 from polyak.recipe import Model, Recipe, Source
 
@@ -103,7 +105,7 @@ SWEPT = [("linear", {"weight": (0.3, 0.5, 0.7)}), ("task_arithmetic", {}), ("tie
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
 def test_sums_and_elections_of_finite_numbers_take_one_sweep(dtype, monkeypatch):
-    from polyak.engine import direct
+    from polyak.engine.session import in_place as direct
 
     opened = given(dtype)
     asked = [plan(opened, method, settings) for method, settings in SWEPT]
@@ -112,7 +114,7 @@ def test_sums_and_elections_of_finite_numbers_take_one_sweep(dtype, monkeypatch)
 
 
 def test_where_equals_are_told_apart_or_the_dtype_changes_there_is_no_sweep(monkeypatch):
-    from polyak.engine import direct
+    from polyak.engine.session import in_place as direct
 
     opened, merged = given(ml_dtypes.bfloat16), []
     merge_from = direct.merge_from
@@ -124,7 +126,7 @@ def test_where_equals_are_told_apart_or_the_dtype_changes_there_is_no_sweep(monk
 
 
 def test_thresholds_come_from_sorted_deltas_from_the_second_candidate_on(monkeypatch):
-    from polyak.engine import groups
+    from polyak.engine.schedule.threads import stages as groups
 
     swept = []
     answering = groups.answering

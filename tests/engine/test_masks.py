@@ -14,8 +14,8 @@ from polyak import errors
 from polyak.checkpoint.safetensors import SafetensorsFile
 from polyak.cli import app
 from polyak.engine import run
-from polyak.engine.draft import Draft
-from polyak.engine.verify import verify
+from polyak.inspection.verification import verify
+from polyak.storage.staging import Draft
 
 from ..methods.test_golden import BASE, BIASES, DELTAS
 from .conftest import random_family, tree_digest, write_model
@@ -155,7 +155,10 @@ def test_an_interrupted_merge_goes_on_and_does_damaged_pieces_again(
 @pytest.fixture
 def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces and leaves so small that a tensor's masks have several."""
-    from polyak.engine import digest, ledger, spans, verify
+    from polyak.engine.output import completed as ledger
+    from polyak.engine.step import chunks as spans
+    from polyak.inspection import verification as verify
+    from polyak.storage import digest
 
     monkeypatch.setattr(spans, "PIECE", 4096)
     for one in (digest, ledger, verify):
@@ -181,7 +184,7 @@ def test_masks_of_several_pieces_are_those_of_one(long: Path, workers: int, monk
 
 
 def test_a_piece_whose_masks_are_not_in_the_journal_is_done_again(long: Path, monkeypatch: pytest.MonkeyPatch):
-    from polyak.engine.masking import Packer
+    from polyak.engine.step.masks import Packer
 
     plan, out = polyak.plan(long), long.parent / "out"
     digests, calls = Packer.digests, []

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import polyak
-from polyak.engine import sources, tiles
-from polyak.engine.kept import Kept
+from polyak.engine.nested import Kept
+from polyak.engine.step import evaluate as tiles
+from polyak.engine.step import inputs as sources
 
 from .conftest import random_family, write_model
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import polyak
-from polyak.engine import passes
-from polyak.engine.sources import Sources
+from polyak.engine.first_passes import base as passes
+from polyak.engine.step.inputs import Sources
 
 WORKS = [
     ("breadcrumbs", {"granularity": "row"}),
@@ -26,7 +26,7 @@ def test_one_long_row_is_merged_like_a_short_one(method, settings, shape, monkey
     held: list[type] = []
     monkeypatch.setattr(passes, "LONG", 100)
     monkeypatch.setattr(passes, "answering", _noting(passes.answering, held))
-    monkeypatch.setattr("polyak.engine.groups.answering", passes.answering)
+    monkeypatch.setattr("polyak.engine.schedule.stages.answering", passes.answering)
     found = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert {one.__name__ for one in held} <= {"TopOverall", "GramOverall"}

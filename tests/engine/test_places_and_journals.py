@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import polyak
 from polyak import errors
-from polyak.engine import run, spans
-from polyak.engine.verify import verify
+from polyak.engine import run
+from polyak.engine.step import chunks as spans
+from polyak.inspection.verification import verify
 
 from .conftest import random_family, recipe_text, tree_digest, write_model
 from .test_bad_days import finish, kill, start, wait_for_journal

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from polyak.engine.ranks import _boundaries, _boundary, _Sorted
+from polyak.engine.session.sorted_deltas import _boundaries, _boundary, _Sorted
 from polyak.methods import Top
 from polyak.methods._passes import EVERY_TIE
 

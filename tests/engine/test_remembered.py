@@ -7,9 +7,9 @@ import pytest
 
 from polyak import checkpoint, planning
 from polyak.engine import run_in_memory
-from polyak.engine.memory import merge_into
-from polyak.engine.merging import Sink
-from polyak.engine.remembered import Remembered
+from polyak.engine.in_memory import merge_into
+from polyak.engine.session.pass_cache import Remembered
+from polyak.engine.step.merge import Sink
 from polyak.recipe import Model, Recipe, Rule, Source
 
 SHAPES = {"embed.weight": (40, 16), "layers.0.w": (24, 16), "layers.1.w": (24, 16), "layers.1.b": (24,)}
@@ -90,7 +90,7 @@ def test_a_threshold_over_the_model_that_moves_changes_every_tensor(given):
 
 
 def test_thresholds_are_not_looked_for_again_when_weights_change(given, monkeypatch):
-    from polyak.engine import groups
+    from polyak.engine.schedule.threads import stages as groups
 
     asked = []
     answering = groups.answering

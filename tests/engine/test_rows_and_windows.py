@@ -8,8 +8,9 @@ import pytest
 
 import polyak
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import run, run_in_memory, spans
-from polyak.engine.verify import verify
+from polyak.engine import run, run_in_memory
+from polyak.engine.step import chunks as spans
+from polyak.inspection.verification import verify
 from polyak.methods import load_all, resolve
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source

@@ -11,7 +11,10 @@ import pytest
 import polyak
 from polyak import methods
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import boundary, run, run_in_memory, spans, top
+from polyak.engine import run, run_in_memory
+from polyak.engine.first_passes import threshold as boundary
+from polyak.engine.first_passes import topk as top
+from polyak.engine.step import chunks as spans
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source
 
@@ -74,7 +77,9 @@ def assert_same(a, b):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces, blocks and samples so small that little tensors are cut like big ones."""
-    from polyak.engine import groups, passes, streaming
+    from polyak.engine.first_passes import base as passes
+    from polyak.engine.schedule.threads import stages as groups
+    from polyak.engine.step import fused as streaming
 
     monkeypatch.setattr(spans, "PIECE", 1024)
     monkeypatch.setattr(passes, "BLOCK", 256)

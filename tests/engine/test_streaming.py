@@ -10,7 +10,10 @@ import polyak
 from polyak import methods
 from polyak.checkpoint import DTYPES
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import merging, passes, run, run_in_memory, streaming
+from polyak.engine import run, run_in_memory
+from polyak.engine.first_passes import base as passes
+from polyak.engine.step import fused as streaming
+from polyak.engine.step import merge as merging
 from polyak.errors import NotFinite
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyak.kernels.select import (
+from polyak.kernels.topk import (
     count_and_collect,
     count_and_collect_deltas,
     count_equal,
@@ -14,7 +14,7 @@ from polyak.kernels.select import (
     put_deltas_into_bins,
     put_into_bins,
 )
-from polyak.kernels.select_rows import LANES, cut_rows
+from polyak.kernels.topk_rows import LANES, cut_rows
 
 
 def pattern(value: float) -> np.uint32:

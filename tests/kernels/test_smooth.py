@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from polyak.kernels._compile import kernel
-from polyak.kernels.smooth import exp, tanh
+from polyak.kernels.exp_tanh import exp, tanh
 
 
 @kernel

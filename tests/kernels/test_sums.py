@@ -7,10 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from polyak.kernels.combine import add, middle, order, weighted_sum
-from polyak.kernels.elect import sign_votes
-from polyak.kernels.philox import stream
-from polyak.kernels.products import (
+from polyak.kernels.gram import (
     inner_products,
     inner_products_by_column,
     inner_products_by_row,
@@ -18,7 +15,10 @@ from polyak.kernels.products import (
     sum_by_column,
     sum_by_row,
 )
+from polyak.kernels.philox import stream
+from polyak.kernels.sign_election import sign_votes
 from polyak.kernels.sparsify import drop, magnitudes, shave, trim
+from polyak.kernels.weighted_sums import add, middle, order, weighted_sum
 
 SIZES = [1, 1023, 1024, 1025, 3001]
 

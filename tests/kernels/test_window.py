@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from polyak.kernels.philox import uniform
-from polyak.kernels.rank import thin
-from polyak.kernels.window import keep_by_rank, room_for
+from polyak.kernels.rank_bins import keep_by_rank, room_for
+from polyak.kernels.rank_drop import thin
 
 KEY = np.array([7, 11], np.uint32)
 

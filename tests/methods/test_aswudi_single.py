@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from polyak.methods import _lapack, load_all, resolve
+from polyak.linalg import lapack as _lapack
+from polyak.methods import load_all, resolve
 from polyak.methods._interference import Interference
 
 load_all()

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from polyak.kernels.condensed import smallest, sum_of_inverses, times
-from polyak.methods import _lapack
-from polyak.methods._condensed import _cholesky, _inverse_root, bounded, inverse_root, polar_of_square
+from polyak.kernels.tridiagonal import smallest, sum_of_inverses, times
+from polyak.linalg import lapack as _lapack
+from polyak.linalg.polar import _cholesky, _inverse_root, bounded, inverse_root, polar_of_square
 
 reduces = pytest.mark.skipif(not _lapack.is_there(), reason="NumPy is not from a wheel with OpenBLAS")
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from polyak.methods import _lapack, load_all, resolve
-from polyak.methods._single import SMALL, leading_triplets, orthogonal_factor
-from polyak.methods._spectra import leading, orthogonal
+from polyak.linalg import lapack as _lapack
+from polyak.linalg.float32 import SMALL, leading_triplets, orthogonal_factor
+from polyak.linalg.spectral import leading, orthogonal
+from polyak.methods import load_all, resolve
 
 load_all()
 

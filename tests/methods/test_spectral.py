@@ -9,9 +9,9 @@ import pytest
 
 import polyak
 from polyak.errors import SettingError
+from polyak.linalg.spectral import components, polar
 from polyak.methods import load_all, resolve
 from polyak.methods._matrices import EXCLUDE, is_matrix
-from polyak.methods._spectra import components, polar
 
 load_all()
 

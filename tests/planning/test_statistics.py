@@ -13,10 +13,13 @@ from polyak import errors, recipe
 from polyak.checkpoint import TensorSpec
 from polyak.checkpoint._api import F16, F32
 from polyak.checkpoint.safetensors import layout
-from polyak.engine import run, sources, spans, statistics
-from polyak.engine.verify import verify
-from polyak.planning import fit
-from polyak.planning.measured import model_digest
+from polyak.engine import run
+from polyak.engine.step import chunks as spans
+from polyak.engine.step import inputs as sources
+from polyak.engine.step import statistic_inputs as statistics
+from polyak.inspection.verification import verify
+from polyak.planning import compatibility as fit
+from polyak.planning.statistics import model_digest
 
 from ..engine.conftest import write_model
 

@@ -7,8 +7,8 @@ import pytest
 from polyak import methods
 from polyak.errors import UnknownMethod
 from polyak.recipe import Cases, Gradient, Lora, Model, Source, Token, Vocabulary, dump, load, loads
-from polyak.recipe._mergekit_methods import TRANSLATIONS
-from polyak.recipe.mergekit import _REFUSED
+from polyak.recipe.mergekit.methods import TRANSLATIONS
+from polyak.recipe.mergekit.reader import _REFUSED
 
 methods.load_all()
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyak.errors import RecipeError
-from polyak.recipe import _yaml
+from polyak.reading import yaml as _yaml
 
 
 def assert_refused(text, *parts):

@@ -13,7 +13,7 @@ import pytest
 import polyak
 from polyak import errors
 from polyak.engine import run
-from polyak.planning import chat
+from polyak.planning.output import chat
 from polyak.recipe import loads
 
 from ..engine.conftest import write_model

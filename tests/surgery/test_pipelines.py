@@ -12,7 +12,7 @@ import pytest
 import polyak
 from polyak import errors
 from polyak.engine import run
-from polyak.engine.verify import verify
+from polyak.inspection.verification import verify
 from polyak.recipe import loads
 
 from ..engine.conftest import write_model
@@ -105,7 +105,7 @@ def test_the_config_of_a_model_of_transformers_follows_its_dtype(place):
 
 
 def test_a_killed_merge_of_pipelines_goes_on(place, monkeypatch):
-    from polyak.engine.files import Files
+    from polyak.engine.output.shards import Files
 
     run(polyak.plan(loads(WHOLE)), "whole")
     closing = Files.close

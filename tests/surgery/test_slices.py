@@ -11,7 +11,7 @@ import pytest
 import polyak
 from polyak import errors
 from polyak.engine import run
-from polyak.engine.verify import verify
+from polyak.inspection.verification import verify
 from polyak.recipe import dump, loads
 
 from ..engine.conftest import write_model

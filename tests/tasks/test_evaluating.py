@@ -12,8 +12,8 @@ import torch
 
 from polyak import checkpoint
 from polyak.errors import NotFinite, TaskError
+from polyak.modules.live import LiveModel
 from polyak.tasks import Batch, FunctionScorer, Task, compare, evaluate, task_of
-from polyak.tasks.live import LiveModel
 
 from .models import TASK, Network, write_data, write_model
 

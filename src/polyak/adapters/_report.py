@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import recipe as recipes
 from .._version import __version__
-from ..engine.provenance import FILE, of_model
+from ..engine.output.provenance import FILE, of_model
 from ..planning import Plan
 from ..recipe import Recipe
 from ._opened import Adapter

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..checkpoint import DType, TensorSpec
 from ..checkpoint.safetensors import SafetensorsFile, layout
-from ..engine.draft import Draft, writing
-from ..engine.files import as_json, write_text
-from ..engine.verify import digest_of
+from ..engine.output.shards import as_json, write_text
 from ..errors import NotFinite
+from ..inspection.verification import digest_of
+from ..storage.staging import Draft, writing
 from .low_rank import Factors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

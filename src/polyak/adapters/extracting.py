@@ -15,8 +15,8 @@ import numpy as np
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
 from ..checkpoint import open as opened
 from ..checkpoint.lora import read_floats
-from ..engine.provenance import of_model
-from ..engine.run import Progress, Silent, refuse_inputs
+from ..engine.into_folder import Progress, Silent, refuse_inputs
+from ..engine.output.provenance import of_model
 from ..errors import InputChanged, Mismatch, NotFinite, SettingError
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
-from ..engine.digest import ALGORITHMS
-from ..engine.groups import grouped
-from ..engine.merging import Merger, Sink, prepare
-from ..engine.provenance import FILE, of_model
-from ..engine.run import Progress, Silent, refuse_inputs
-from ..engine.schedule import Scheduler
-from ..engine.spans import Span
-from ..engine.verify import digest_of
+from ..engine.into_folder import Progress, Silent, refuse_inputs
+from ..engine.output.provenance import FILE, of_model
+from ..engine.schedule.stages import grouped
+from ..engine.schedule.threads import Scheduler
+from ..engine.step.chunks import Span
+from ..engine.step.merge import Merger, Sink, prepare
 from ..errors import InputChanged, Mismatch, RecipeError, SettingError
+from ..inspection.verification import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
 from ..planning import plan as planned
 from ..recipe import Factorisation, Recipe
+from ..storage.digest import ALGORITHMS
 from ._configuration import merged_configuration
 from ._fit import fitted
 from ._memory import workers_within

@@ -69,7 +69,7 @@ def _open_file(path: Path, key: str | None) -> Checkpoint:
         file = SafetensorsFile(path)
         opened: Checkpoint = open_task(path) if is_masks(file) else file
     elif path.suffix in {".bin", ".pt", ".pth", ".ckpt"}:
-        from .pickled import open_pickled
+        from .pickle.file import open_pickled
 
         opened = open_pickled(path, key=key)
     else:

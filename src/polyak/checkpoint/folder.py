@@ -54,7 +54,7 @@ def open_folder(folder: Path) -> Checkpoint:
 
 
 def _open_pickled(path: Path) -> Checkpoint:
-    from .pickled import open_pickled
+    from .pickle.file import open_pickled
 
     return open_pickled(path)
 

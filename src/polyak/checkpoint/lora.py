@@ -63,7 +63,7 @@ def open_factors(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: there are none, or their file is damaged.
     """
-    from .pickled import open_pickled
+    from .pickle.file import open_pickled
 
     for name, reader in [("adapter_model.safetensors", SafetensorsFile), ("adapter_model.bin", open_pickled)]:
         if (folder / name).exists():

@@ -47,8 +47,8 @@ def compare(
             device=device, cache=cache, bootstrap=Bootstrap(resamples, level, seed), progress=bar.advance,
         )  # fmt: skip
     if html is not None:
+        from ..report.evaluation import comparison_page
         from ..tasks.cache import write_whole
-        from ..tasks.page import comparison_page
 
         write_whole(html, comparison_page(found))
     if as_json:

@@ -11,7 +11,7 @@ import typer
 from ._app import app
 
 if TYPE_CHECKING:
-    from ..engine.diff import Diff, TensorDiff
+    from ..inspection.differences import Diff, TensorDiff
 
 
 @app.command()
@@ -23,7 +23,7 @@ def diff(
 ) -> None:
     """Compare two models: relative change and cosine by layer, and the tensors that moved most."""
     from .. import checkpoint
-    from ..engine.diff import diff as compare
+    from ..inspection.differences import diff as compare
 
     with checkpoint.open(a) as first, checkpoint.open(b) as second:
         found = compare(first, second)

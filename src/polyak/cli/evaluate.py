@@ -41,8 +41,8 @@ def evaluate(
                     for one in tasks
                 ]  # fmt: skip
     if html is not None:
+        from ..report.evaluation import evaluation_page
         from ..tasks.cache import write_whole
-        from ..tasks.page import evaluation_page
 
         write_whole(html, evaluation_page(found))
     if as_json:

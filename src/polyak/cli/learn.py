@@ -87,7 +87,7 @@ def _settings(learner: Learner, given: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    from ..recipe._yaml import resolve
+    from ..reading.yaml import resolve
 
     try:
         return resolve(text)

@@ -38,7 +38,7 @@ def plan(
 
 
 def _probe(planned: object) -> list[str]:
-    from ..engine.probe import probe
+    from ..inspection.probing import probe
     from ..planning import Plan
 
     assert isinstance(planned, Plan)

@@ -79,7 +79,7 @@ def search(
 
 
 def _draw(html: Path, found: Any, tested: Any) -> None:
-    from ..search.page import page
+    from ..report.search import page
     from ..tasks.cache import write_whole
 
     write_whole(html, page(found, tested))

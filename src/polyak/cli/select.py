@@ -135,8 +135,8 @@ class _Scoring:
 
 
 def _write_page(html: Path, result: Strategies) -> None:
+    from ..report.evaluation import comparison_page
     from ..tasks.cache import write_whole
-    from ..tasks.page import comparison_page
 
     write_whole(html, comparison_page(result.comparison))
 

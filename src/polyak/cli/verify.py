@@ -18,8 +18,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Recompute the digests in a merged model's provenance, and say what differs."""
-    from ..engine.verify import verify as check
     from ..errors import VerificationFailed
+    from ..inspection.verification import verify as check
 
     found = check(model, inputs=inputs)
     if as_json:

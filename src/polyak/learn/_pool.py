@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import planning
 from ..checkpoint import Checkpoint
-from ..engine.merging import prepare
-from ..engine.sources import Loaded, Sources, Workspace, tile_length
+from ..engine.step.inputs import Loaded, Sources, Workspace, tile_length
+from ..engine.step.merge import prepare
 from ..methods import Role
 from ..planning import BASE, Step
 from ..recipe import Model, Recipe
@@ -55,7 +55,7 @@ class Pool:
 
     def merged(self, name: str, weights: Numbers) -> Iterator[tuple[int, Any]]:
         """A tensor for these coefficients, as the engine merges it: tiles of float32, and where each begins."""
-        from ..kernels.combine import add, weighted_sum
+        from ..kernels.weighted_sums import add, weighted_sum
 
         narrow = np.ascontiguousarray(weights, np.float32)
         for start, loaded in self._tiles(name):

@@ -35,8 +35,8 @@ def as_recipe(name: str, learned: Learned, problem: Problem, settings: Mapping[s
 
 def text_for(recipe: Recipe, place: Path) -> str:
     """The recipe as a file at this place: paths that would not be found from there become absolute."""
+    from ..reading.yaml import write
     from ..recipe import dump
-    from ..recipe._yaml import write
     from ..recipe.writing import plain
 
     folder = place.absolute().parent

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..engine.blas import one_thread
 from ..errors import RecipeError
+from ..linalg.blas import one_thread
+from ..linalg.spectral import Components, components
 from ..methods._matrices import EXCLUDE, is_matrix
-from ..methods._spectra import Components, components
 from ..recipe import Recipe
 from ._api import Numbers
 from ._pool import Pool

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from ._lapack import divided
+from ..linalg.lapack import divided
 from ._matrices import Tasks
 from ._passes import Array
 

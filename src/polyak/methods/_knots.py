@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
+from ..linalg.spectral import NULL, count_above, spectrum
 from ._matrices import Tasks
 from ._passes import Array
-from ._spectra import NULL, count_above, spectrum
 
 
 class Aligned(NamedTuple):

@@ -65,7 +65,7 @@ def thin_tile(deltas: Any, chance: Any, norms: Any, density: Any, epsilon: Any, 
     """`thinned`, in place; returns the tile flat, (k, n)."""
     import numpy as np
 
-    from ..kernels.rank import thin
+    from ..kernels.rank_drop import thin
 
     rows = deltas.shape[1] if deltas.ndim > 2 else 1
     factor = np.ones_like(density) if norms is None else norm_kept(norms, density)

@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
+from ..linalg.float32 import SMALL
 from ._passes import Array
 from ._signature import Pattern
-from ._single import SMALL
 
 Vectors: TypeAlias = Literal["mean", "zero"]
 Conv: TypeAlias = Literal["vector", "matrix"]

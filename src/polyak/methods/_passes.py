@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
+from ..linalg.arrays import Array
 from ._tally import Tally
 
-Array: TypeAlias = Any  # any array of the array API standard: NumPy, torch, CuPy ...
 Scope: TypeAlias = Literal["row", "tensor", "model"]
 Parts: TypeAlias = Callable[[], Iterator[tuple[Array, Array]]]  # one sweep over models (k, n) and base (n,)
 EVERY_TIE = 2**62  # an index that no tensor reaches

@@ -67,7 +67,7 @@ def _norms_when_dropped(deltas: Array, chance: Array, density: Array) -> Array:
 
 
 def _norms_tallied(chance: Any, density: Any) -> Tally:
-    from ..kernels.tally import sizes_when_dropped
+    from ..kernels.sums import sizes_when_dropped
 
     return Tally(sizes_when_dropped, 2 * len(density), (chance.keys, density))
 

@@ -94,7 +94,7 @@ def _fence(quartiles: Cut, like: Array) -> Array:
 def _divergence_of_rows(tensors: Any, base: Any) -> Any:
     import numpy as np
 
-    from ..kernels.diverge import CHUNK, divergences
+    from ..kernels.kl_divergence import CHUNK, divergences
 
     out = np.empty((len(tensors), base.shape[0]))
     divergences(tensors[0], base, _SMOOTHING, out[0], np.empty((2, min(base.shape[1], CHUNK))))
@@ -104,7 +104,7 @@ def _divergence_of_rows(tensors: Any, base: Any) -> Any:
 def _divergence_of_parts(parts: Parts) -> list[float]:
     import numpy as np
 
-    from ..kernels.diverge import CHUNK, extent_of, sum_of_powers, sum_of_terms
+    from ..kernels.kl_divergence import CHUNK, extent_of, sum_of_powers, sum_of_terms
 
     space, ends, sums = np.empty((2, CHUNK)), np.full((2, 2), (math.inf, -math.inf)), np.zeros(2)
     for (model,), base in parts():
@@ -121,7 +121,7 @@ def _divergence_of_parts(parts: Parts) -> list[float]:
 def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:
     import numpy as np
 
-    from ..kernels.changes import times_by_row
+    from ..kernels.changed_entries import times_by_row
 
     start = divergence.start % divergence.row
     times_by_row(deltas[0], start, _sizes(divergence).astype(np.float32), divergence.row)
@@ -132,7 +132,7 @@ def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:
 def _loop(divergence: Rows, quartiles: Cut) -> Loop:
     import numpy as np
 
-    from ..kernels.changes import keep_beyond
+    from ..kernels.changed_entries import keep_beyond
 
     sizes = _sizes(divergence).astype(np.float32)
     return Loop(keep_beyond, (sizes, divergence.row, float(_fence(quartiles, sizes))))

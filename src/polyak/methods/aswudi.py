@@ -7,10 +7,11 @@ import math
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, _lapack, method
+from ..linalg import lapack as _lapack
+from ..linalg.float32 import eigenvectors
+from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._interference import FLOOR, Interference, interference, minimum_within, minimum_without, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
-from ._single import eigenvectors
 
 _CLEAR = 1e-4  # the least eigenvalue of C, relative to the largest, that float32 may be trusted with
 _FEW = 4  # one over the share of eigenvectors that are quicker found alone

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
-from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds
+from ._breadcrumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds
 from ._passes import Cut
 from ._sparsify import norm_kept
 from ._weights import has_a_sum
@@ -75,7 +75,7 @@ breadcrumbs.requires(has_a_sum)
 def _loop(outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any, normalize: bool, scale: float) -> Loop:
     import numpy as np
 
-    from ..kernels.crumbs import between_and_add
+    from ..kernels.breadcrumbs import between_and_add
 
     rescaled = weight if norms is None else weight * norm_kept(norms, weight)
     factor = float(scale / weight.sum()) if normalize else float(scale)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
-from ._crumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds, cut_tile
-from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
+from ._breadcrumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds, cut_tile
 from ._passes import Cut, Sum
+from ._sign_election import Function, ZeroSum, elect, sign_of_majority, votes
 from ._sparsify import norm_kept
 
 
@@ -84,7 +84,7 @@ def _cut_and_rescale_tile(deltas: Any, outliers: Cut | None, kept: Cut | None, n
 
 
 def _votes_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any) -> list[float]:
-    from ..kernels.elect import sign_votes
+    from ..kernels.sign_election import sign_votes
 
     _cut_and_rescale_tile(deltas, outliers, kept, norms, weight)
     return [sign_votes(deltas, weight)]
@@ -103,8 +103,8 @@ def _loop(
 ) -> Loop:
     import numpy as np
 
-    from ..kernels.crumbs import between_and_elect
-    from ..kernels.elect import FUNCTIONS
+    from ..kernels.breadcrumbs import between_and_elect
+    from ..kernels.sign_election import FUNCTIONS
 
     factor = np.ones_like(weight) if norms is None else norm_kept(norms, weight)
     tie = float(sign_of_majority(majority, zero_sum))

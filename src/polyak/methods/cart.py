@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ..linalg.spectral import leading, product, workspace
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left_unscaled
-from ._spectra import leading, product, workspace
 
 
 @method(

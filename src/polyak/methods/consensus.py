@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
-from ._elect import ZeroSum
 from ._passes import Cut, Sum, Top
+from ._sign_election import ZeroSum
 from ._sparsify import Granularity
-from ._tall import Of, kept_by_ties, majority_of_ties, multi_task, multi_task_tile, needed
+from ._tall_masks import Of, kept_by_ties, majority_of_ties, multi_task, multi_task_tile, needed
 
 
 def _survivors(of: Of, density: tuple[float, ...], granularity: Granularity) -> Top | None:

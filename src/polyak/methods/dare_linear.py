@@ -58,7 +58,7 @@ dare_linear.requires(has_a_sum)
 
 @dare_linear.looped
 def _loop(chance: Any, norms: Any, weight: Any, density: Any, rescale: Rescale, normalize: bool, scale: float) -> Loop:
-    from ..kernels.combine import drop_and_combine
+    from ..kernels.weighted_sums import drop_and_combine
 
     factor = scale / weight.sum() if normalize else scale
     return Loop(drop_and_combine, (chance.keys, density, rescaling(rescale, density, norms), weight, float(factor)))

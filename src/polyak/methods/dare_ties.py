@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
-from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum, Top
+from ._sign_election import Function, ZeroSum, elect, sign_of_majority, votes
 from ._sparsify import Granularity, Rescale, TopK, dropped, norms_when_dropped, rescaling, survivors, trimmed
 
 
@@ -89,7 +89,7 @@ def _sparse(
 def _votes_of_tile(
     deltas: Any, chance: Any, norms: Any, kept: Cut | None, weight: Any, density: Any, rescale: Rescale
 ) -> list[float]:
-    from ..kernels.elect import sign_votes
+    from ..kernels.sign_election import sign_votes
 
     _sparsify_tile(deltas, chance, norms, kept, density, rescale)
     return [sign_votes(deltas, weight)]
@@ -128,8 +128,8 @@ def _fused(
     zero_sum: ZeroSum,
     scale: float,
 ) -> None:
-    from ..kernels.elect import FUNCTIONS
-    from ..kernels.elect import elect as elect_tile
+    from ..kernels.sign_election import FUNCTIONS
+    from ..kernels.sign_election import elect as elect_tile
 
     _sparsify_tile(deltas, chance, norms, kept, density, rescale)
     elect_tile(out, deltas, weight, weight, FUNCTIONS[function], sign_of_majority(majority, zero_sum), scale)

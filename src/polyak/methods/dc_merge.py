@@ -7,9 +7,9 @@ from typing import Annotated
 
 from array_api_compat import array_namespace
 
+from ..linalg.spectral import Components, joined, leading, orthogonal, workspace
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
-from ._spectra import Components, joined, leading, orthogonal, workspace
 
 
 def _workspace(k: int, shape: tuple[int, ...]) -> int:

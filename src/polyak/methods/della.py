@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
-from ._elect import Function, elect
 from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
+from ._sign_election import Function, elect
 from ._sparsify import Rescale
 
 
@@ -80,8 +80,8 @@ def _fused(
     zero_sum: str,
     scale: float,
 ) -> None:
-    from ..kernels.elect import FUNCTIONS
-    from ..kernels.elect import elect as elect_tile
+    from ..kernels.sign_election import FUNCTIONS
+    from ..kernels.sign_election import elect as elect_tile
 
     flat = thin_tile(deltas, chance, norms, density, epsilon, rescale)
     elect_tile(out, flat, weight, weight, FUNCTIONS[function], float(zero_sum == "positive"), scale)

@@ -72,7 +72,7 @@ def _fused(
     normalize: bool,
     scale: float,
 ) -> None:
-    from ..kernels.combine import weighted_sum
+    from ..kernels.weighted_sums import weighted_sum
 
     flat = thin_tile(deltas, chance, norms, density, epsilon, rescale)
     weighted_sum(out, flat, weight, scale / weight.sum() if normalize else scale)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from . import Array, Delta, Deltas, FirstPass, In, Law, method
-from ._elect import elect
 from ._masks import Masks
 from ._passes import Sum
+from ._sign_election import elect
 from ._sparsify import norm_kept, where
 from ._tally import Tally
 
@@ -93,13 +93,13 @@ def _pack(packed: Any, deltas: Any, sizes: Any) -> Any:
 
 
 def _sizes_tallied(scale: float, models: int) -> Tally:
-    from ..kernels.tally import sizes_when_unified
+    from ..kernels.sums import sizes_when_unified
 
     return Tally(sizes_when_unified, 2 * models, (scale,))
 
 
 @emr.fused
 def _fused(out: Any, deltas: Any, sizes: Any, *, masks: bool, rescale: Rescale, scale: float) -> None:
-    from ..kernels.elect import unify
+    from ..kernels.sign_election import unify
 
     unify(out, deltas, scale)

@@ -114,8 +114,8 @@ def _fused(
 ) -> None:
     import numpy as np
 
-    from ..kernels.combine import weighted_sum
-    from ..kernels.share import by_share
+    from ..kernels.fisher import by_share
+    from ..kernels.weighted_sums import weighted_sum
 
     relative = np.ascontiguousarray(_weights(weight[:, None], squares)[:, 0], np.float32)
     if fisher is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..linalg.spectral import isotropic, workspace
 from . import Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Vectors, merged, vectors_left
-from ._spectra import isotropic, workspace
 
 
 @method(

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from . import Array, FirstPass, In, Law, Loop, Merged, PerModel, Tensors, method
 from ._passes import Gram, Products
-from ._sphere import lengths_of, reciprocal, shares_of, sum_in_loop, sum_with
+from ._spherical import lengths_of, reciprocal, shares_of, sum_in_loop, sum_with
 from ._weights import cancel
 
 _CANCELS = 1e-7  # length of a mean of unit vectors below which it has no direction: products are that exact

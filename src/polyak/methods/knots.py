@@ -7,10 +7,10 @@ from typing import Annotated, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, Fraction, Law, Name, Pattern, method
-from ._elect import Function, elect
 from ._knots import aligned, restored, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, tasks_of, vectors_left
 from ._passes import Cut, Top, answer
+from ._sign_election import Function, elect
 from ._sparsify import Granularity, TopK, survivors, trimmed, where
 
 Merge: TypeAlias = Literal["ties", "linear"]

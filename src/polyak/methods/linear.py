@@ -41,6 +41,6 @@ linear.requires(has_a_sum)
 
 @linear.looped
 def _loop(weight: Any, normalize: bool) -> Loop:
-    from ..kernels.combine import combine
+    from ..kernels.weighted_sums import combine
 
     return Loop(combine, (weight, float(1 / weight.sum()) if normalize else 1.0))

@@ -36,6 +36,6 @@ def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
 
 @magmax.fused
 def _fused(out: Any, deltas: Any, *, scale: float) -> None:
-    from ..kernels.changes import largest_of
+    from ..kernels.changed_entries import largest_of
 
     largest_of(out, deltas, scale)

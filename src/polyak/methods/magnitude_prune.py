@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
-from ._crumbs import bounds
+from ._breadcrumbs import bounds
 from ._passes import Cut, Top
 from ._sparsify import Granularity, TopK, survivors, trimmed
 from ._weights import has_a_sum
@@ -64,7 +64,7 @@ magnitude_prune.requires(has_a_sum)
 def _loop(kept: Cut | None, weight: Any, normalize: bool, scale: float) -> Loop:
     import numpy as np
 
-    from ..kernels.crumbs import between_and_add
+    from ..kernels.breadcrumbs import between_and_add
 
     factor = float(scale / weight.sum()) if normalize else float(scale)
     return Loop(between_and_add, (*bounds(len(weight), kept), np.ones_like(weight), weight, factor))

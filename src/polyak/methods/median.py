@@ -33,7 +33,7 @@ def median(tensors: Tensors) -> Merged:
 
 @median.fused
 def _fused(out: Any, tensors: Any) -> None:
-    from ..kernels.combine import middle, order
+    from ..kernels.weighted_sums import middle, order
 
     order(tensors)
     middle(out, tensors)

@@ -79,7 +79,7 @@ def _mean_cosine(products: Array, xp: Any) -> Array:
 def _loop(products: Products, clamp: bool) -> Loop:
     import numpy as np
 
-    from ..kernels.products import mean_by_row
+    from ..kernels.gram import mean_by_row
 
     # NumPy itself: `array_namespace` would import all of NumPy, which takes a tenth of a second.
     value, ratio = products.value, np.empty(products.value.shape[2])

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, method
 from ._passes import Gram, Products
-from ._sphere import lengths_of, shares_of, sum_in_loop, sum_with
+from ._spherical import lengths_of, shares_of, sum_in_loop, sum_with
 from ._weights import has_a_sum
 
 

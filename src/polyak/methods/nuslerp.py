@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, Law, Loop, method
 from ._passes import Gram, Products
-from ._sphere import lengths_of, reciprocal, shares_of
+from ._spherical import lengths_of, reciprocal, shares_of
 from ._weights import cancel
 
 Along: TypeAlias = Literal["last", "first"]
@@ -78,7 +78,7 @@ def _coefficients(products: Array, weight: Array) -> Array:
 def _loop(products: Products, weight: Any) -> Loop:
     import numpy as np
 
-    from ..kernels.products import sum_by_column, sum_by_row
+    from ..kernels.gram import sum_by_column, sum_by_row
 
     coefficients = _coefficients(products.value, weight)
     if products.columns:

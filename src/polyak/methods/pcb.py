@@ -144,7 +144,7 @@ def _fused(
     granularity: Granularity,
     scale: float,
 ) -> None:
-    from ..kernels.compete import balanced
+    from ..kernels.pcb import balanced
 
     score = _scores_of_tile(deltas, bounds, variant)
     balanced(out, deltas, score, weight, *_float32(bounds), *_float32(ends), scale)
@@ -153,7 +153,7 @@ def _fused(
 def _scores_of_tile(deltas: Any, bounds: Any, variant: Variant) -> Any:
     import numpy as np
 
-    from ..kernels.compete import BLOCK, VARIANTS, scores
+    from ..kernels.pcb import BLOCK, VARIANTS, scores
 
     out, space = np.empty_like(deltas), np.empty((2, len(deltas), BLOCK), np.float32)
     scores(out, deltas, *_float32(bounds), VARIANTS[variant], space)

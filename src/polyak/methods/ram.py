@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from array_api_compat import array_namespace
 
 from . import Delta, Deltas, In, Law, method
-from ._active import active, merged_where_active
+from ._changed_entries import active, merged_where_active
 
 
 @method(

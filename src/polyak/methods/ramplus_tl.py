@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from array_api_compat import array_namespace
 
 from . import Array, Delta, Deltas, FirstPass, In, Law, method
-from ._active import active, merged_where_active
+from ._changed_entries import active, merged_where_active
 from ._passes import Sum
 
 
@@ -75,7 +75,7 @@ def _factor(changes: Array, r: float, alpha: float) -> Array:
 def _shared_and_alone_of_tile(deltas: Any, epsilon: float) -> Any:
     import numpy as np
 
-    from ..kernels.changes import count_active
+    from ..kernels.changed_entries import count_active
 
     counts = np.empty(2 * len(deltas))
     count_active(deltas, np.float32(epsilon), counts)

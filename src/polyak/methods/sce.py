@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from . import Array, Delta, Deltas, FirstPass, In, Law, Loop, method
-from ._elect import elect
 from ._passes import Cut, Sum, Top
+from ._sign_election import elect
 from ._sparsify import where
 from ._tally import Tally
 
@@ -121,7 +121,7 @@ def _selection(selected: Cut | None, select_topk: float) -> tuple[bool, Any, int
 
 
 def _varying_tallied() -> Tally:
-    from ..kernels.tally import count_varying
+    from ..kernels.sums import count_varying
 
     return Tally(count_varying, 1)
 
@@ -129,7 +129,7 @@ def _varying_tallied() -> Tally:
 def _variance_of_tile(deltas: Any) -> Any:
     import numpy as np
 
-    from ..kernels.vary import variances
+    from ..kernels.variance import variances
 
     out = np.empty_like(deltas[0])
     variances(out, deltas)
@@ -137,7 +137,7 @@ def _variance_of_tile(deltas: Any) -> Any:
 
 
 def _squares_tallied(selected: Cut | None, select_topk: float, models: int) -> Tally:
-    from ..kernels.tally import squares_of_varying
+    from ..kernels.sums import squares_of_varying
 
     return Tally(squares_of_varying, models + 1, _selection(selected, select_topk))
 
@@ -146,7 +146,7 @@ def _squares_tallied(selected: Cut | None, select_topk: float, models: int) -> T
 def _loop(selected: Cut | None, squares: Any, select_topk: float, zero_sum: str, tiny: Tiny, scale: float) -> Loop:
     import numpy as np
 
-    from ..kernels.vary import select_and_elect
+    from ..kernels.variance import select_and_elect
 
     weight = _weights(squares, tiny).astype(np.float32)
     ballot = np.ones(len(weight), np.float32)

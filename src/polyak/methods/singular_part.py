@@ -9,9 +9,9 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from ..linalg.spectral import components, product, workspace
 from . import Array, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, is_matrix
-from ._spectra import components, product, workspace
 
 ALL, NO = "all", "none"
 _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")

@@ -57,6 +57,6 @@ def _coefficients(products: Products, t: float) -> tuple[float, float]:
 def _loop(products: Products, t: float) -> Loop:
     import numpy as np
 
-    from ..kernels.combine import combine
+    from ..kernels.weighted_sums import combine
 
     return Loop(combine, (np.array(_coefficients(products, t), np.float32), 1.0))

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
+from ..linalg.spectral import components, product, workspace
 from . import Array, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, is_matrix, merged
-from ._spectra import components, product, workspace
 
 _TINY = 1e-12
 

@@ -43,6 +43,6 @@ task_arithmetic.requires(has_a_sum)
 
 @task_arithmetic.looped
 def _loop(weight: Any, scale: float, normalize: bool) -> Loop:
-    from ..kernels.combine import combine
+    from ..kernels.weighted_sums import combine
 
     return Loop(combine, (weight, float(scale / weight.sum()) if normalize else scale))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
-from ._elect import Function, ZeroSum, elect, sign_of_majority, votes
 from ._passes import Cut, Sum, Top
+from ._sign_election import Function, ZeroSum, elect, sign_of_majority, votes
 from ._sparsify import Granularity, TopK, before_and_after, norm_kept, survivors, trimmed
 
 Rescale: TypeAlias = Literal["none", "l1"]
@@ -98,7 +98,7 @@ def _norms_of_tile(deltas: Any, kept: Cut | None) -> Any:
 
 
 def _votes_of_tile(deltas: Any, kept: Cut | None, norms: Any, weight: Any) -> list[float]:
-    from ..kernels.elect import sign_votes
+    from ..kernels.sign_election import sign_votes
 
     _sparsify_tile(deltas, kept, norms, weight)
     return [sign_votes(deltas, weight)]
@@ -123,7 +123,7 @@ def _loop(
 ) -> Loop:
     import numpy as np
 
-    from ..kernels.elect import FUNCTIONS, trim_and_elect
+    from ..kernels.sign_election import FUNCTIONS, trim_and_elect
 
     cut = kept or Cut(np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64), 1)
     factor = np.ones_like(weight) if norms is None else norm_kept(norms, weight)

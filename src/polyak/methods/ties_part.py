@@ -58,7 +58,7 @@ def ties_part(
 def _fused(
     out: Any, deltas: Any, kept: Cut | None, *, density: Any, topk: TopK, granularity: Granularity, scale: float
 ) -> None:
-    from ..kernels.elect import own_part
+    from ..kernels.sign_election import own_part
     from ..kernels.sparsify import trim
 
     if kept is not None:

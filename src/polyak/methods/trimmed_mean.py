@@ -43,7 +43,7 @@ def _cut(k: int, trim: float) -> int:
 def _fused(out: Any, tensors: Any, *, trim: float) -> None:
     import numpy as np
 
-    from ..kernels.combine import order, weighted_sum
+    from ..kernels.weighted_sums import order, weighted_sum
 
     cut = _cut(len(tensors), trim)
     if cut:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..linalg.spectral import joined_orthogonally, leading, workspace
 from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
-from ._spectra import joined_orthogonally, leading, workspace
 
 
 @method(

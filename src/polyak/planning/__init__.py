@@ -7,6 +7,6 @@ from ._model import PlanPart as PlanPart
 from ._model import Read as Read
 from ._model import Sidecars as Sidecars
 from ._model import Step as Step
-from .again import with_numbers as with_numbers
 from .build import open_source as open_source
 from .build import plan as plan
+from .replan import with_numbers as with_numbers

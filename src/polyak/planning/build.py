@@ -14,14 +14,14 @@ from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._model import NestedMerge, Plan, PlanPart, Read, Sidecars, Step
-from .fit import Opened, check
-from .measured import Given, Measured
-from .parts import Part, parts_of
+from .compatibility import Opened, check
+from .open_models import Open, Shelf
+from .output.sidecars import result_sidecars
 from .resolve import Treatment
-from .shelf import Open, Shelf
-from .sidecars import result_sidecars
-from .tokens import compare
-from .vocabulary import align
+from .slices import Part, parts_of
+from .statistics import Given, Measured
+from .tokens.check import compare
+from .tokens.vocabulary import align
 
 
 def plan(
@@ -64,7 +64,7 @@ def plan(
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, spoken)
         if recipe.chat_template is not None:
-            from .chat import with_template
+            from .output.chat import with_template
 
             side = with_template(side, recipe.chat_template, opened)
         notes = [*notes, *_notes(recipe, opened, steps, builders)]

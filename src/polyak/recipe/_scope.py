@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from . import _yaml
+from ..reading import yaml as _yaml
+from ..reading.strict import Place, is_mapping, text
 from ._model import Recipe
-from ._reader import Place, is_mapping, text
 
 DEEPEST = 16  # recipes inside one another
 MOST = 1000  # nested recipes in all: files that name others twice each double at every level

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from ..errors import SettingError, suggestion
+from ..reading.strict import Place, Table, boolean, each, is_list, is_mapping, is_small, number, pattern
 from ._model import NOTHING, Cases, Gradient, Scalar, Search, Settings, Value
-from ._reader import Place, Table, boolean, each, is_list, is_mapping, is_small, number, pattern
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from ..errors import suggestion
+from ..reading.strict import Place, Table, integer, mapping, one_of, text
 from ._model import Token, Vocabulary
-from ._reader import Place, Table, integer, mapping, one_of, text
 
 ROWS = ("intersect", "pad", "skip", "keep")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import _yaml, native
+from ..reading import yaml as _yaml
+from ..reading.strict import Place, is_mapping
+from . import native
 from ._model import Recipe
-from ._reader import Place, is_mapping
 from ._scope import Scope
 
 _MERGEKITS = frozenset({"merge_method", "genome", "gate_mode", "experts"})  # keys that only mergekit's files have
@@ -54,7 +55,7 @@ def read(data: object, folder: str | Path = ".") -> Recipe:
 
 def _document(data: object, place: Place, scope: Scope) -> Recipe:
     if is_mapping(data) and "method" not in data and not _MERGEKITS.isdisjoint(data):
-        from . import mergekit
+        from .mergekit import reader as mergekit
 
         return mergekit.read(data, place, scope)
     return native.read(data, place, scope)

@@ -9,21 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UnknownMethod, suggestion
-from ._model import (
-    NOTHING,
-    Factorisation,
-    Lora,
-    Model,
-    Module,
-    Recipe,
-    Rule,
-    Settings,
-    Source,
-    Value,
-    names_in,
-    with_shared,
-)
-from ._reader import (
+from ..reading.strict import (
     Place,
     Table,
     each,
@@ -37,6 +23,20 @@ from ._reader import (
     pattern,
     patterns,
     text,
+)
+from ._model import (
+    NOTHING,
+    Factorisation,
+    Lora,
+    Model,
+    Module,
+    Recipe,
+    Rule,
+    Settings,
+    Source,
+    Value,
+    names_in,
+    with_shared,
 )
 from ._scope import Scope
 from ._values import frozen, is_one_a_model, per_model, read_settings, read_value

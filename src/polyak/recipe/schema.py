@@ -17,8 +17,8 @@ from typing import (
     get_type_hints,
 )
 
+from ..reading.strict import LARGEST_INTEGER
 from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source, Token, Vocabulary
-from ._reader import LARGEST_INTEGER
 from ._schema_values import TEXT, Schema, definition, domain, list_or, value
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def dump(recipe: Recipe, folder: Path | None = None) -> str:
     Raises:
         RecipeError: it holds something that no recipe file can, such as NaN.
     """
-    from ._yaml import write
+    from ..reading.yaml import write
 
     return write(plain(recipe, recipe.folder if folder is None else folder))
 

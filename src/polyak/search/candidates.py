@@ -11,12 +11,12 @@ import numpy as np
 from .. import planning
 from ..checkpoint import Checkpoint, TensorSpec
 from ..checkpoint.memory import MemoryCheckpoint
-from ..engine.masking import without_masks
-from ..engine.memory import Shortcuts, merge_into
-from ..engine.merging import Sink
-from ..engine.ranks import Ranks
-from ..engine.remembered import Remembered
-from ..engine.spans import Span
+from ..engine.in_memory import Shortcuts, merge_into
+from ..engine.session.pass_cache import Remembered
+from ..engine.session.sorted_deltas import Ranks
+from ..engine.step.chunks import Span
+from ..engine.step.masks import without_masks
+from ..engine.step.merge import Sink
 from ..planning import Plan, Step
 from ..recipe import Recipe, Scalar, filled
 from .inputs import Inputs

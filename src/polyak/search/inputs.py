@@ -12,8 +12,8 @@ import numpy as np
 from .. import recipe as recipes
 from ..checkpoint import Checkpoint
 from ..checkpoint._api import Bytes
-from ..engine.merging import attach
-from ..engine.resident import Resident
+from ..engine.session.input_cache import Resident
+from ..engine.step.merge import attach
 from ..planning import NestedMerge, open_source
 from ..recipe import Recipe, Source, sought
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from .. import checkpoint as checkpoints
 from ..checkpoint import DTYPES, TensorSpec
 from ..checkpoint.safetensors import layout
-from ..engine.draft import sync_folder, writing
 from ..errors import CheckpointError, Mismatch, OutputExists
-from ..planning.measured import KIND, MODEL
+from ..planning.statistics import KIND, MODEL
+from ..storage.staging import sync_folder, writing
 
 _DATA, _EXAMPLES, _ROWS, _FACTS = "polyak.data", "polyak.examples", "polyak.rows", "polyak.facts"
 _BY_DTYPE = {np.dtype("<f4"): DTYPES["F32"], np.dtype("<f8"): DTYPES["F64"]}

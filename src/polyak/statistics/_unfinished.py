@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..checkpoint.safetensors import SafetensorsFile
-from ..engine.draft import writing
 from ..errors import CannotResume, CheckpointError, OutputExists
+from ..storage.staging import writing
 from ._measurement import Measurement, write
 
 Blocks: TypeAlias = Mapping[str, Measurement | None]  # of one block, by model; None where it has nothing to measure

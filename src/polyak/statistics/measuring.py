@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.safetensors import SafetensorsFile
-from ..engine.draft import writing
 from ..errors import CannotResume, CheckpointError, OutputBusy, OutputExists
+from ..storage.staging import writing
 from ._api import Statistic
 from ._measurement import Measurement, refuse_to_overwrite, write
 

@@ -1,5 +1,8 @@
 """Tasks: what a model should be able to do, measured with one number an example."""
 
+from ..modules.live import LiveModel as LiveModel
+from ..modules.recognition import bring_to_life as bring_to_life
+from ..modules.recognition import from_factory as from_factory
 from ._api import IGNORED as IGNORED
 from ._api import SPLITS as SPLITS
 from ._api import Asked as Asked
@@ -16,9 +19,6 @@ from .evaluating import Scores as Scores
 from .evaluating import evaluate as evaluate
 from .function import FunctionScorer as FunctionScorer
 from .likelihood import negative_log_likelihood as negative_log_likelihood
-from .live import LiveModel as LiveModel
 from .loading import load_task as load_task
 from .paired import Bootstrap as Bootstrap
 from .paired import Interval as Interval
-from .recognition import bring_to_life as bring_to_life
-from .recognition import from_factory as from_factory

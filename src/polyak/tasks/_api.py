@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..checkpoint import Checkpoint
-    from .live import LiveModel
+    from ..modules.live import LiveModel
 
 Likelihood: TypeAlias = Literal["classification", "tokens", "language_model", "regression"]
 

@@ -10,12 +10,12 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, TaskError
-from ..recipe import _yaml
-from ..recipe._reader import Place, Table, integer, is_list, is_mapping, number, one_of, pattern, patterns, text
+from ..modules.recognition import Build, from_factory
+from ..reading import yaml as _yaml
+from ..reading.strict import Place, Table, integer, is_list, is_mapping, number, one_of, pattern, patterns, text
 from . import kinds
 from ._api import SPLITS, Task
 from .examples import Body
-from .recognition import Build, from_factory
 from .rows import Rows
 from .splits import Part, Splits
 

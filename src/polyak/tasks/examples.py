@@ -13,15 +13,15 @@ import numpy as np
 
 from .. import checkpoint as checkpoints
 from ..errors import TaskError
+from ..modules.recognition import Build, bring_to_life
 from ._api import Batch, Task
-from .recognition import Build, bring_to_life
 from .rows import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..checkpoint import Checkpoint
-    from .live import LiveModel
+    from ..modules.live import LiveModel
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class ExampleTask(Task):
 
 def digest_of_model(checkpoint: Checkpoint) -> str:
     """Digest of the contents of all tensors, as provenance has it."""
-    from ..engine.provenance import of_model
-    from ..engine.verify import digest_of
+    from ..engine.output.provenance import of_model
+    from ..inspection.verification import digest_of
 
     return of_model({name: digest_of(checkpoint, name, "xxh3-128") for name in checkpoint.specs}, "xxh3-128")
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import PolyakError, TaskError, suggestion
+from ..modules.recognition import bring_to_life
+from ..modules.transformers import from_transformers, quietly, read_tokenizer
 from ._api import Asked, Outcome, Scorer
-from .recognition import bring_to_life
-from .transformers import from_transformers, quietly, read_tokenizer
 
 PREFERRED = ("acc", "exact_match", "acc_norm")  # what is measured if a task has several metrics
 

@@ -28,7 +28,7 @@ class Tokens:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, loaded when it is first needed."""
-        from .transformers import read_tokenizer
+        from ..modules.transformers import read_tokenizer
 
         return read_tokenizer(self.folder)
 

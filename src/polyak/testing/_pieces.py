@@ -95,7 +95,7 @@ class Answered:
 
     def _tallied(self, looped: Any, start: int, stop: int, keys: Any) -> Any:
         from ..kernels.philox import Stream
-        from ..kernels.tally import LANES
+        from ..kernels.sums import LANES
 
         tile = self.tile(start, stop, Stream(keys, 0)) | {n: self.supply[n] for n in self.requests}
         deltas = np.asarray(tile["deltas"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import TaskError
-from ...recipe._reader import Place, Table, each, integer, is_list, number, one_of, text
+from ...reading.strict import Place, Table, each, integer, is_list, number, one_of, text
 from .._api import Batch, Task
 from ..classification import METRICS, Classification, labelled
 from ..description import Frame
@@ -102,7 +102,7 @@ def read(table: Table) -> Callable[[Frame], Task]:
 
 
 def _build(folder: Path, classes: int | None) -> Any:
-    from ..transformers import from_transformers
+    from ...modules.transformers import from_transformers
 
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
     return from_transformers("AutoModelForImageClassification", folder, **changes)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
-from ...recipe._reader import Table, integer, one_of, text
+from ...reading.strict import Table, integer, one_of, text
 from .._api import IGNORED, Batch, Likelihood, Task
 from ..description import Frame
 from ..examples import ExampleTask, logits_of
@@ -101,7 +101,7 @@ def read(table: Table) -> Callable[[Frame], Task]:
     metric = table.take("metric", one_of(("perplexity", "loss", "accuracy")), "perplexity")
 
     def make(frame: Frame) -> Task:
-        from ..transformers import from_transformers
+        from ...modules.transformers import from_transformers
 
         data, notes = frame.read(columns)
         for rows in data.values():

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TaskError
-from ...recipe._reader import Place, Table, integer, one_of, text
+from ...reading.strict import Place, Table, integer, one_of, text
 from .._api import Batch, Task
 from ..classification import Classification
 from ..description import Frame
@@ -87,7 +87,7 @@ def read(table: Table) -> Callable[[Frame], Task]:
     metric = table.take("metric", one_of(("accuracy", "normalised_accuracy", "loss")), "accuracy")
 
     def make(frame: Frame) -> Task:
-        from ..transformers import from_transformers
+        from ...modules.transformers import from_transformers
 
         data, notes = frame.read(columns)
         ready = {split: _answered(rows) for split, rows in data.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TaskError
-from ...recipe._reader import Place, Table, integer, one_of, text
+from ...reading.strict import Place, Table, integer, one_of, text
 from .._api import Batch, Task
 from ..description import Frame
 from ..examples import ExampleTask
@@ -99,7 +99,7 @@ class Retrieval(ExampleTask):
     def _embed(self, module: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         import torch
 
-        from .._pooled import pool
+        from ...modules.pooled import pool
 
         found: Any = module(**inputs)
         if hasattr(found, "last_hidden_state"):
@@ -117,7 +117,7 @@ def read(table: Table) -> Callable[[Frame], Task]:
     metric = table.take("metric", _metric, "ndcg@10")
 
     def make(frame: Frame) -> Task:
-        from ..transformers import from_transformers
+        from ...modules.transformers import from_transformers
 
         documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
         pairs = read_rows(frame.folder / qrels, {"query": "query", "doc": "doc", "rel": "rel"})

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...recipe._reader import Table, each, integer, one_of, text
+from ...modules.recognition import Build
+from ...reading.strict import Table, each, integer, one_of, text
 from .._api import Batch, Task
 from ..classification import METRICS, Classification, labelled
 from ..description import Frame
-from ..recognition import Build
 from ..rows import Rows
 from ..texts import Tokens, check_texts
 
@@ -59,7 +59,7 @@ def read(table: Table) -> Callable[[Frame], Task]:
 
 
 def _build(folder: Path, classes: int | None, pooling: str, layer: str) -> Build:
-    from ..transformers import from_transformers, pooled
+    from ...modules.transformers import from_transformers, pooled
 
     if pooling != "none":
         return pooled(folder, how=pooling, classes=classes, head=layer)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TaskError, suggestion
-from ...recipe._reader import Table, each, integer, one_of, text
+from ...reading.strict import Table, each, integer, one_of, text
 from .._api import IGNORED, Batch, Likelihood, Task
 from ..description import Frame
 from ..examples import ExampleTask, logits_of
@@ -94,7 +94,7 @@ def read(table: Table) -> Callable[[Frame], Task]:
 
 
 def _build(folder: Path, labels: int) -> Any:
-    from ..transformers import from_transformers
+    from ...modules.transformers import from_transformers
 
     changes: dict[str, Any] = {"num_labels": labels} if labels else {}
     return from_transformers("AutoModelForTokenClassification", folder, **changes)

@@ -1,0 +1,85 @@
+"""Where in an unpickled object the state dict lies."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ...errors import CheckpointError, suggestion
+from .stand_ins import StridedTensor, Unreadable
+
+_DEEPEST = 8
+
+Tensor = StridedTensor | Unreadable
+_Mapping = dict[Any, Any]
+
+
+def find_state_dict(found: Any, key: str | None, where: str) -> dict[str, Tensor]:
+    """The tensors of a mapping, without the counters, strings and nested mappings beside them.
+
+    Args:
+        found: What a checkpoint file held.
+        key: The dotted path of the mapping; "" is the outermost; None looks for the only one.
+        where: For messages.
+
+    Raises:
+        CheckpointError: nothing there holds tensors, or several mappings do.
+    """
+    if not isinstance(found, dict):
+        kind = "a tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise CheckpointError(f"{where} holds {kind}; expected a state dict: a mapping of names to tensors.")
+    outermost = cast(_Mapping, found)
+    tensors = _tensors_in(_only_one(outermost, where) if key is None else _follow(outermost, key, where))
+    if not tensors:
+        names = [name for name, _ in _holders(outermost)]
+        raise CheckpointError(f"{where} holds no tensors at key {key!r}. Those that do: {names!r:.500}.")
+    for name in tensors:
+        if type(name) is not str:
+            raise CheckpointError(f"{where}: tensors are named by strings; got {name!r:.80}.")
+    return tensors
+
+
+def _only_one(found: _Mapping, where: str) -> _Mapping:
+    holders = _holders(found)
+    if not holders:
+        raise CheckpointError(f"{where} holds no state dict: no mapping in it holds tensors.")
+    if len(holders) > 1:
+        names = ", ".join(repr(name) for name, _ in holders[:12])
+        raise CheckpointError(
+            f"{where} holds tensors in {len(holders)} places: {names}. "
+            'Choose one by `key:` ("" is the outermost mapping).'
+        )
+    return holders[0][1]
+
+
+def _holders(found: _Mapping) -> list[tuple[str, _Mapping]]:
+    """The mappings that hold tensors themselves, as deep as the first of them below the outermost."""
+    outermost = [("", found)] if _tensors_in(found) else []
+    level, seen = [("", found)], {id(found)}
+    for _ in range(_DEEPEST):
+        below: list[tuple[str, _Mapping]] = []
+        for path, mapping in level:
+            for key, value in mapping.items():
+                if isinstance(value, dict) and id(cast(object, value)) not in seen:
+                    seen.add(id(cast(object, value)))
+                    below.append((f"{path}.{key}" if path else str(key), cast(_Mapping, value)))
+        holders = [(path, mapping) for path, mapping in below if _tensors_in(mapping)]
+        if holders or outermost:
+            return outermost + holders
+        level = below
+    return []
+
+
+def _tensors_in(mapping: _Mapping) -> dict[Any, Tensor]:
+    return {name: value for name, value in mapping.items() if isinstance(value, Tensor)}
+
+
+def _follow(found: _Mapping, key: str, where: str) -> _Mapping:
+    if not key:
+        return found
+    parts = key.split(".")
+    for taken in range(len(parts), 0, -1):  # a key of the mapping may have dots itself
+        inner = found.get(".".join(parts[:taken]))
+        if isinstance(inner, dict):
+            return _follow(cast(_Mapping, inner), ".".join(parts[taken:]), where)
+    names = [str(name) for name, value in found.items() if isinstance(value, dict)]
+    raise CheckpointError(f"{where} holds no mapping at key {key!r}. {suggestion(parts[0], names)}")

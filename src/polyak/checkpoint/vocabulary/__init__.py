@@ -1,0 +1,1 @@
+"""Tokenizers, and checkpoints whose embedding tables are rearranged row by row."""

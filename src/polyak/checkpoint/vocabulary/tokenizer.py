@@ -1,0 +1,215 @@
+"""Tokenizers as `tokenizer.json` describes them: which tokens there are, and which row each one has."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from ...errors import CheckpointError, Mismatch, UnsupportedFormat
+from .._api import Stamp
+from ..folder import inside, read_json
+
+Json: TypeAlias = dict[str, Any]
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+KINDS = ("BPE", "WordPiece", "WordLevel", "Unigram")
+_REMEDY = "Merge models that share a tokenizer, or keep the tables of one model: `vocabulary: skip`."
+UNLIKELY = 10.0  # how far below the least likely piece a placeholder lies
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """One tokenizer.
+
+    Attributes:
+        label: Whose it is.
+        data: tokenizer.json.
+        settings: tokenizer_config.json.
+        stamps: The files, as they were when they were read.
+    """
+
+    label: str
+    data: Json
+    settings: Json
+    stamps: tuple[Stamp, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return self.data["model"]["type"]
+
+    @cached_property
+    def pieces(self) -> dict[str, int]:
+        """The tokens that text is cut into."""
+        vocab: Any = self.data["model"]["vocab"]
+        if isinstance(vocab, list):
+            return {piece[0]: i for i, piece in enumerate(cast("list[list[Any]]", vocab))}
+        return cast("dict[str, int]", vocab)
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """All tokens, those that were added included."""
+        return {**self.pieces, **{one["content"]: one["id"] for one in self.added}}
+
+    @property
+    def added(self) -> Sequence[Json]:
+        return self.data.get("added_tokens") or []
+
+    @property
+    def size(self) -> int:
+        """How many rows its tokens need."""
+        return max(self.tokens.values(), default=-1) + 1
+
+
+def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
+    """Read the tokenizer beside a checkpoint.
+
+    Raises:
+        UnsupportedFormat: there is none that can be read without its library.
+        CheckpointError: it is damaged.
+    """
+    if folder is None or not (folder / FILE).is_file():
+        raise UnsupportedFormat(
+            f"{label} has no {FILE}. If it has a tokenizer in another form, write one with transformers: "
+            "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`."
+        )
+    path = inside(folder, FILE)
+    data = read_json(path)
+    _check(data, path)
+    settings = read_json(inside(folder, SETTINGS)) if (folder / SETTINGS).is_file() else {}
+    return Tokenizer(label, data, settings, (Stamp.of(path, path.read_bytes()),))
+
+
+def _check(data: Json, path: Path) -> None:
+    model: Any = data.get("model")
+    kind = cast("Json", model).get("type") if isinstance(model, dict) else None
+    if isinstance(model, dict) and kind not in KINDS:
+        raise UnsupportedFormat(f"{path}: its kind is {kind!r:.40}; expected {', '.join(KINDS)}.")
+    vocab: Any = cast("Json", model).get("vocab") if isinstance(model, dict) else None
+    pieces = cast("list[Any]", vocab) if kind == "Unigram" and isinstance(vocab, list) else []
+    ids = list(cast("Json", vocab).values()) if kind != "Unigram" and isinstance(vocab, dict) else []
+    added: Any = data.get("added_tokens") or []
+    fine = (
+        (bool(pieces) or bool(ids))
+        and all(
+            isinstance(one, list) and len(cast("list[Any]", one)) == 2 and isinstance(one[0], str) for one in pieces
+        )
+        and all(type(i) is int and 0 <= i < 2**31 for i in ids)
+        and isinstance(added, list)
+        and all(_is_added(one) for one in cast("list[Any]", added))
+    )
+    if not fine:
+        raise CheckpointError(f"{path}: expected a model with a vocab, and added_tokens with id and content.")
+
+
+def _is_added(one: Any) -> bool:
+    if not isinstance(one, dict):
+        return False
+    entry = cast("Json", one)
+    return isinstance(entry.get("content"), str) and type(entry.get("id")) is int and 0 <= entry["id"] < 2**31
+
+
+def refuse_unlike(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
+    """Refuse tokenizers that do not cut text into the same kind of pieces.
+
+    Raises:
+        Mismatch: they are of different kinds, or have no token in common.
+    """
+    for other in others:
+        if other.kind != first.kind:
+            raise Mismatch(
+                f"the tokenizer of {other.label} is of the kind {other.kind}, that of {first.label} {first.kind}: "
+                "their tokens mean different things. " + _REMEDY
+            )
+        if first.pieces.keys().isdisjoint(other.pieces):
+            raise Mismatch(f"the tokenizers of {first.label} and {other.label} have no token in common. " + _REMEDY)
+
+
+def union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
+    """A tokenizer with the tokens of all: those of the first keep their numbers, others follow in order.
+
+    Pieces become pieces, with the merges that make them after those of the first; added tokens stay added.
+    """
+    if all(other.tokens.keys() <= first.tokens.keys() for other in others):
+        return first
+    data = copy.copy(first.data)
+    known, size, merges = dict(first.tokens), first.size, _Merges(first)
+    pieces: dict[str, Any] = {}
+    added: dict[str, Json] = {}
+    for other in others:
+        own = {one["content"]: one for one in other.added}
+        scores = _scores(other)
+        for token in sorted(other.tokens.keys() - known.keys(), key=other.tokens.__getitem__):
+            known[token], size = size, size + 1
+            if token in own:
+                added[token] = {**own[token], "id": known[token]}
+            if token in other.pieces:
+                pieces[token] = scores.get(token, known[token])
+        merges.add(other)
+    data["model"] = _model(first, pieces, known, added, merges)
+    data["added_tokens"] = sorted([*first.added, *added.values()], key=lambda one: one["id"])
+    return replace(first, data=data, settings=_with_added(first.settings, added.values()))
+
+
+def with_tokens(tokenizer: Tokenizer, contents: Iterable[str]) -> Tokenizer:
+    """The same tokenizer with more added tokens, matched as they are written."""
+    size = tokenizer.size
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    new = [{"id": size + i, "content": content, **plain} for i, content in enumerate(contents)]
+    if not new:
+        return tokenizer
+    data = {**tokenizer.data, "added_tokens": [*tokenizer.added, *new]}
+    return replace(tokenizer, data=data, settings=_with_added(tokenizer.settings, new))
+
+
+def _with_added(settings: Json, added: Iterable[Json]) -> Json:
+    if "added_tokens_decoder" not in settings:
+        return settings
+    more = {str(one["id"]): {k: v for k, v in one.items() if k != "id"} for one in added}
+    return {**settings, "added_tokens_decoder": {**settings["added_tokens_decoder"], **more}}
+
+
+def _scores(tokenizer: Tokenizer) -> dict[str, float]:
+    if tokenizer.kind != "Unigram":
+        return {}
+    return dict(tokenizer.data["model"]["vocab"])
+
+
+def _model(
+    first: Tokenizer, pieces: Mapping[str, Any], known: Mapping[str, int], added: Mapping[str, Json], merges: _Merges
+) -> Json:
+    model = dict(first.data["model"])
+    if first.kind != "Unigram":
+        # The numbers of added tokens are only kept on loading if no piece has a larger one, or the model has them too.
+        between = {one["content"]: one["id"] for one in (*first.added, *added.values())} if pieces else {}
+        model["vocab"] = {**model["vocab"], **pieces, **between}
+        return {**model, "merges": merges.all} if first.kind == "BPE" else model
+    # A piece's number is its place in the list, so that added tokens between need a place too.
+    least = min(score for _, score in model["vocab"]) - UNLIKELY
+    held = {number: token for token, number in known.items()}
+    size = max((known[piece] for piece in pieces), default=-1) + 1
+    named = [held.get(i, f"<unused {i}>") for i in range(len(model["vocab"]), size)]
+    more = [[token, pieces.get(token, least)] for token in named]
+    return {**model, "vocab": [*model["vocab"], *more]}
+
+
+class _Merges:
+    """The merges of several BPE tokenizers, the first's first; they are written as the first writes them."""
+
+    def __init__(self, first: Tokenizer) -> None:
+        self.all: list[Any] = list(first.data["model"].get("merges") or [])
+        self._as_text = bool(self.all) and isinstance(self.all[0], str)
+        self._known = {_pair(merge) for merge in self.all}
+
+    def add(self, other: Tokenizer) -> None:
+        for merge in other.data["model"].get("merges") or []:
+            pair = _pair(merge)
+            if pair not in self._known:
+                self._known.add(pair)
+                self.all.append(" ".join(pair) if self._as_text else list(pair))
+
+
+def _pair(merge: Any) -> tuple[str, ...]:
+    return tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge)

@@ -1,0 +1,258 @@
+"""Carry out a plan into a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from .. import recipe as recipes
+from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
+from ..native import saying_when_compiling
+from ..planning import Plan, Step
+from ..planning.cost import peak_nbytes, workers_within
+from ..storage.digest import ALGORITHMS
+from ..storage.staging import Draft, followed, writing
+from .output.completed import Ledger
+from .output.provenance import FILE, card, of_model, provenance
+from .output.shards import Files, as_json, files_of, indices_of, write_text
+from .schedule.stages import grouped
+from .schedule.threads import Scheduler
+from .step.chunks import Span
+from .step.device import Device, device_of
+from .step.masks import file_metadata
+from .step.merge import Merger, prepare
+
+SHARD_NBYTES = 5_000_000_000
+
+
+class Progress(Protocol):
+    """Who watches a merge."""
+
+    def start(self, nbytes: int, /) -> None:
+        """The merge begins; it reads about so many bytes."""
+        ...
+
+    def advance(self, nbytes: int, /) -> None:
+        """So many more bytes have been read."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something that the user should know."""
+        ...
+
+
+class Silent:
+    """Watches nothing."""
+
+    def start(self, nbytes: int, /) -> None: ...
+    def advance(self, nbytes: int, /) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a merge did.
+
+    Attributes:
+        out: Where the result is.
+        tensors: How many tensors it has.
+        nbytes_read: Bytes of the inputs.
+        nbytes_written: Bytes of tensors written.
+        resumed: Pieces that an earlier run had done.
+        seconds: Wall time.
+        digest: The result's digest.
+    """
+
+    out: Path
+    tensors: int
+    nbytes_read: int
+    nbytes_written: int
+    resumed: int
+    seconds: float
+    digest: str
+
+
+def run(
+    plan: Plan,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    shard_nbytes: int = SHARD_NBYTES,
+    tile: int | None = None,
+    digest: str = "xxh3-128",
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> Report:
+    """Merge, and write the result to a folder.
+
+    The bytes written depend on the plan and the device only: not on workers, tiles, or on having been interrupted. The
+    folder appears whole or not at all.
+
+    Args:
+        plan: What to do.
+        out: Where the result goes.
+        workers: Threads (default: one a CPU that this process may use).
+        memory: The most anonymous memory to hold, bytes: fewer workers run if need be (default: no limit).
+        shard_nbytes: The most bytes of tensors in a file.
+        tile: Entries that are merged at a time (default: as many as fit the processor's cache).
+        digest: `xxh3-128` or `sha256`.
+        resume: Go on with an unfinished merge of the same plan.
+        force: Replace a model that is there, and throw away unfinished work.
+        progress: Who watches.
+        device: Where whole matrices are merged, as the spectral methods do: `cpu` by NumPy, `cuda` by torch, or `auto`,
+            CUDA where there is torch and a GPU. Everything else is merged on the CPU.
+
+    Raises:
+        SettingError: there is no such digest or device.
+        BudgetError: not even one worker fits into `memory`.
+        OutputError: the place is taken, busy, full or not writable, or is one of the inputs.
+        NotFinite: an input or the result holds NaN or infinity.
+        InputChanged: an input changed under the merge.
+    """
+    began = time.perf_counter()
+    if digest not in ALGORITHMS:
+        raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
+    out = followed(Path(os.path.abspath(out)))
+    refuse_inputs(plan, out)
+    merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent(), device_of(device))
+    return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
+
+
+def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
+    wanted = workers or len(os.sched_getaffinity(0))
+    if memory is None:
+        return wanted
+    if not (allowed := workers_within(plan, wanted, memory)):
+        raise BudgetError(
+            f"this merge needs about {peak_nbytes(plan, 1)} bytes of memory with one worker; --memory allows {memory}."
+        )
+    return allowed
+
+
+def refuse_inputs(plan: Plan, out: Path) -> None:
+    """A result may not replace, hold, or lie in what it is made of."""
+    place = out.resolve()
+    for name, model in plan.inputs.items():
+        inside = Path(model.label).is_dir() and place.is_relative_to(Path(model.label).resolve())
+        if inside or any(stamp.path.resolve().is_relative_to(place) for stamp in model.stamps):
+            raise OutputError(f"{out} is where {name} lies ({model.label}); a merge does not write over its inputs.")
+    if place == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(place):
+        raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another place.")
+
+
+class _Merge:
+    def __init__(
+        self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress, device: Device | None
+    ) -> None:
+        self._plan, self._algorithm, self._progress, self._device = plan, algorithm, progress, device
+        self._draft = Draft(out)
+        self._layout = files_of(plan.steps, shard_nbytes, plan.sidecars)
+        self._shard_nbytes = shard_nbytes
+        self._ledger = Ledger(plan, algorithm)
+        self._files: Files | None = None
+        self._resumed = 0
+
+    def run(self, workers: int, tile: int | None, resume: bool, force: bool, began: float) -> Report:
+        key = f"{self._plan.digest}/{self._shard_nbytes}/{self._algorithm}"
+        key += f"/{self._device.said}" if self._device else ""
+        entries = self._draft.open(key, resume=resume, force=force)
+        try:
+            self._files = Files(self._draft, self._layout, partial(file_metadata, self._plan))
+            self._take_back(entries)
+            with saying_when_compiling(self._progress.say):
+                self._compute(workers, tile)
+            self._files.close()
+            self._check_inputs()
+            digest = self._write_sidecars()
+            self._draft.publish()
+        except BaseException:
+            self._abandon()
+            raise
+        plan = self._plan
+        return Report(
+            self._draft.out,
+            len(plan.steps),
+            plan.nbytes_read,
+            plan.nbytes_written,
+            self._resumed,
+            time.perf_counter() - began,
+            digest,
+        )
+
+    def _compute(self, workers: int, tile: int | None) -> None:
+        groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._ledger.is_missing)
+        self._progress.start(sum(group.nbytes for group in groups))
+        Scheduler(groups, workers, self._progress.advance).run()
+
+    def _in_order(self, workers: int) -> list[Any]:
+        """Tensors that must be equal come first: if they are not, it is known at once."""
+        return sorted(prepare(self._plan, workers, self._device), key=lambda p: p.step.kind != "same")
+
+    def write(self, step: Step, start: int, data: Any) -> None:
+        assert self._files is not None
+        self._files.write(step, start, data)
+
+    def write_whole(self, steps: Sequence[Step], data: Any) -> None:
+        assert self._files is not None
+        self._files.write_whole(steps, data)
+
+    def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
+        assert self._files is not None
+        entry = self._ledger.enter(span, out, reads)
+        self._files.note(entry, (span.stop - span.start) * span.prepared.step.out.dtype.itemsize)
+
+    def _take_back(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        assert self._files is not None
+        self._ledger.take_back(entries, self._files)
+        self._resumed = len(self._ledger)
+        if self._resumed:
+            self._progress.say(f"resuming: {self._resumed} pieces were done and are intact")
+
+    def _check_inputs(self) -> None:
+        for name, model in self._plan.inputs.items():
+            for stamp in model.stamps:
+                if problem := stamp.problem():
+                    raise InputChanged(
+                        f"an input of {name} changed during the merge: {problem}. Nothing was published; run again."
+                    )
+
+    def _write_sidecars(self) -> str:
+        """Everything beside the tensors; returns the result's digest."""
+        model, side = self._draft.model, self._plan.sidecars
+        outputs, inputs = self._ledger.digests()
+        used = sorted({s.method.name for s in self._plan.steps if s.method})
+        with writing(self._draft.out):
+            if side.config is not None:
+                write_text(model / "config.json", as_json(side.config))
+            for name, contents in side.written.items():
+                write_text(model / name, contents if isinstance(contents, str) else as_json(contents))
+            for name, path in side.files.items():
+                (model / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, model / name)
+            for name, index in indices_of(self._layout).items():
+                write_text(model / name, as_json(index))
+            write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))
+            write_text(model / "README.md", card(self._plan, used))
+            write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs, self._device)))
+        return of_model(outputs, self._algorithm)
+
+    def _abandon(self) -> None:
+        """Leave what is done for a resumption; if nothing is, leave nothing."""
+        if self._files is not None:
+            try:
+                self._files.close()
+            except BaseException:  # the first error is the one to report
+                pass
+        if self._ledger:
+            self._draft.close()
+        else:
+            self._draft.discard()

@@ -1,0 +1,1 @@
+"""The folder that a merge writes: shards, completed chunks, provenance and the model card."""

@@ -1,0 +1,81 @@
+"""What of a merge is done: the digests of its pieces, which the journal keeps and provenance is made of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...planning import Plan, Step
+from ...storage.digest import LEAF_NBYTES, Leaves, root
+from ..step.chunks import Span, piece_length
+from ..step.masks import steps_of
+from .shards import Files
+
+
+class Ledger:
+    """The pieces of a plan that are done; from any thread.
+
+    Args of the constructor:
+        plan: Whose pieces.
+        algorithm: How digests are made.
+    """
+
+    def __init__(self, plan: Plan, algorithm: str) -> None:
+        self._plan, self._algorithm = plan, algorithm
+        self._number = {(s.file, s.out.name): i for i, s in enumerate(plan.steps)}
+        self._leaves: dict[tuple[int, int], tuple[bytes, list[bytes]]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+    def is_missing(self, span: Span) -> bool:
+        """Whether a span, or what is written beside it, is yet to be done."""
+        return any((self._index(step), number) not in self._leaves for step, number in steps_of(span))
+
+    def enter(self, span: Span, out: bytes, reads: Sequence[bytes]) -> Mapping[str, Any]:
+        """Enter a piece with the digests of its leaves, written and read; what the journal is to say of it."""
+        index = self._index(span.prepared.step)
+        with self._lock:
+            self._leaves[index, span.number] = (out, list(reads))
+        return {"step": index, "piece": span.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
+
+    def take_back(self, entries: Sequence[Mapping[str, Any]], files: Files) -> None:
+        """Trust a journalled piece only if its bytes are still what the journal says."""
+        for entry in entries:
+            if "step" not in entry:
+                continue
+            step = self._plan.steps[entry["step"]]
+            out = bytes.fromhex(entry["out"])
+            if self._digest_of_piece(step, entry["piece"], files) == out:
+                self._leaves[entry["step"], entry["piece"]] = (out, [bytes.fromhex(r) for r in entry["reads"]])
+
+    def _index(self, step: Step) -> int:
+        return self._number[step.file, step.out.name]
+
+    def _digest_of_piece(self, step: Step, piece: int, files: Files) -> bytes:
+        leaves = Leaves(self._algorithm)
+        length, entry_nbytes = piece_length(step), step.out.dtype.itemsize
+        start, stop = piece * length, min((piece + 1) * length, step.out.numel)
+        for begin in range(start, stop, LEAF_NBYTES // entry_nbytes):
+            end = min(begin + LEAF_NBYTES // entry_nbytes, stop)
+            leaves.update(files.read(step, begin, (end - begin) * entry_nbytes))
+        return leaves.digests()
+
+    def digests(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """The digests of tensors by name: of what was written, and by model of what was read."""
+        pieces: dict[int, list[tuple[bytes, list[bytes]]]] = {}
+        for index, number in sorted(self._leaves):
+            pieces.setdefault(index, []).append(self._leaves[index, number])
+        outputs: dict[str, str] = {}
+        inputs: dict[str, dict[str, str]] = {}
+        for index, parts in pieces.items():
+            step = self._plan.steps[index]
+            name = step.out.name if step.file is None else f"{step.file}:{step.out.name}"
+            outputs[name] = root((out for out, _ in parts), self._algorithm)
+            for i, read in enumerate(step.every_read):
+                inputs.setdefault(read.model, {})[read.spec.name] = root(
+                    (reads[i] for _, reads in parts), self._algorithm
+                )
+        return outputs, inputs

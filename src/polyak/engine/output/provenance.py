@@ -1,0 +1,115 @@
+"""What a result says of itself: where it comes from, digest by digest, and a model card for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ... import recipe as recipes
+from ..._version import __version__
+from ...checkpoint import Checkpoint
+from ...planning import BASE, Plan
+from ...recipe.writing import plain_source
+from ...storage.digest import new_hash
+from ..step.device import Device
+
+FILE = "polyak.json"
+
+
+def provenance(
+    plan: Plan,
+    algorithm: str,
+    outputs: Mapping[str, str],
+    inputs: Mapping[str, Mapping[str, str]],
+    device: Device | None = None,
+) -> dict[str, Any]:
+    """The contents of polyak.json: no time, no machine, so the same merge writes the same bytes.
+
+    Args:
+        plan: What was done.
+        algorithm: How digests were made.
+        outputs: Digest of each tensor of the result, by `file:name` or name.
+        inputs: For each model and statistic, the digest of each tensor as it was read.
+        device: Where whole matrices were merged, if not on the CPU: its name and what the bytes depend on are told.
+    """
+    found = {
+        "polyak": __version__,
+        "digest": algorithm,
+        "recipe": recipes.dump(plan.recipe),
+        "recipe_digest": recipes.digest(plan.recipe),
+        "models": _read(plan, plan.models, inputs, algorithm),
+        "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
+    }
+    if device is not None:
+        found["device"] = {"name": device.name, "said": device.said}
+    return found | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
+
+
+def _read(
+    plan: Plan, checkpoints: Mapping[str, Checkpoint], inputs: Mapping[str, Mapping[str, str]], algorithm: str
+) -> dict[str, Any]:
+    return {
+        name: {
+            "path": one.label,
+            **_source(plan, name),
+            "digest": of_model(inputs.get(name, {}), algorithm),
+            "tensors": dict(sorted(inputs.get(name, {}).items())),
+        }
+        for name, one in checkpoints.items()
+    }
+
+
+def _source(plan: Plan, name: str) -> dict[str, Any]:
+    """How to read a model again that is more than a path."""
+    sources = {model.name: model.source for model in plan.recipe.models}
+    source = plan.recipe.base if name == BASE else sources.get(name)
+    if source is None or not (source.recipe or source.lora or source.key or source.strip_prefix):
+        return {}
+    return {"source": plain_source(source, plan.recipe)}
+
+
+def of_model(tensors: Mapping[str, str], algorithm: str) -> str:
+    """The digest of a model from those of its tensors; the order of its file does not matter."""
+    top = new_hash(algorithm)
+    for name, digest in sorted(tensors.items()):
+        top.update(f"{name}\0{digest}\n".encode())
+    return top.digest().hex()
+
+
+def card(plan: Plan, methods: Sequence[str]) -> str:
+    """A model card in the Hub's format: YAML for machines, then words."""
+    recipe = recipes.dump(plan.recipe)
+    models = [name for name in plan.models if name != BASE]
+    library = "diffusers" if plan.sidecars.stems else "transformers"
+    head = ["---", f"library_name: {library}", "tags:", "- merge", "- polyak", "---", ""]
+    rows = [f"| {name} | `{found.label}` |" for name, found in plan.inputs.items()]
+    return "\n".join(
+        [
+            *head,
+            f"# Merge of {', '.join(models)}",
+            "",
+            f"{len(models)} models merged with polyak {__version__} by {', '.join(methods)}.",
+            "",
+            "| model | read from |",
+            "|---|---|",
+            *rows,
+            "",
+            f"`{FILE}` holds the digests of every tensor read and written; `polyak verify` checks them.",
+            "",
+            *_of_masks(plan),
+            "## Recipe",
+            "",
+            "```yaml",
+            recipe.rstrip(),
+            "```",
+            "",
+        ]
+    )
+
+
+def _of_masks(plan: Plan) -> list[str]:
+    files = sorted({step.file for step in plan.steps if step.kind == "beside" and step.file})
+    if not files:
+        return []
+    shown = ", ".join(f"`{file}`" for file in files)
+    return [f"With their base, masks cut each model's own weights out of this one: {shown} (`polyak bake`).", ""]

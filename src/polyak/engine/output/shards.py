@@ -1,0 +1,225 @@
+"""The tensor files of a result: laid out before the first byte is merged, written from any worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...checkpoint.safetensors import layout
+from ...planning import Sidecars, Step
+from ...storage.staging import Draft, writing
+
+SYNC_NBYTES = 64 * 2**20  # written bytes that are sent to the disk together, while the merge goes on
+_SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
+
+
+def files_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
+    """Which steps go to which file: a model in shards of at most `shard_nbytes`, heads in files of their own."""
+    models: dict[str, list[Step]] = {} if sidecars.stems else {sidecars.stem: []}
+    own: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.file is not None:
+            own.setdefault(step.file, []).append(step)
+            continue
+        component = step.out.name.partition("/")[0]
+        stem = f"{component}/{sidecars.stems[component]}" if sidecars.stems else sidecars.stem
+        models.setdefault(stem, []).append(step)
+    return {name: part for stem, one in models.items() for name, part in _shards(one, shard_nbytes, stem).items()} | own
+
+
+def _shards(steps: Iterable[Step], shard_nbytes: int, stem: str) -> dict[str, list[Step]]:
+    parts: list[list[Step]] = []
+    room = 0
+    for step in steps:
+        if not parts or step.out.nbytes > room:
+            parts.append([])
+            room = max(shard_nbytes, step.out.nbytes)
+        parts[-1].append(step)
+        room -= step.out.nbytes
+    names = [f"{stem}-{i:05}-of-{len(parts):05}.safetensors" for i in range(1, len(parts) + 1)]
+    return dict(zip([f"{stem}.safetensors"] if len(parts) == 1 else names, parts, strict=True))
+
+
+def indices_of(files: Mapping[str, list[Step]]) -> dict[str, dict[str, Any]]:
+    """The indices of models in several shards, by the names of their files."""
+    sharded: dict[str, list[str]] = {}
+    for name in files:
+        if found := _SHARD.fullmatch(name):
+            sharded.setdefault(f"{found[1]}.safetensors.index.json", []).append(name)
+    return {index: _index({name: files[name] for name in names}) for index, names in sharded.items()}
+
+
+def _index(parts: Mapping[str, list[Step]]) -> dict[str, Any]:
+    weight_map = {stored_name(step, name): Path(name).name for name, steps in parts.items() for step in steps}
+    total = sum(step.out.nbytes for steps in parts.values() for step in steps)
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+
+
+def stored_name(step: Step, file: str) -> str:
+    """What a tensor is called in its file: models of a pipeline do not name their own folder."""
+    folder = file.rpartition("/")[0]
+    return step.out.name.removeprefix(f"{folder}/") if folder and step.file is None else step.out.name
+
+
+@dataclass
+class _Place:
+    fd: int
+    offset: int
+
+
+class Files:
+    """The open files of a draft.
+
+    Args:
+        draft: Where they lie.
+        files: The steps that each holds.
+        metadata: From a file's name to the free-form strings of its header.
+    """
+
+    def __init__(
+        self, draft: Draft, files: Mapping[str, list[Step]], metadata: Callable[[str], Mapping[str, str]]
+    ) -> None:
+        self._draft = draft
+        self._places: dict[tuple[str | None, str], _Place] = {}
+        self._fds: list[int] = []
+        with writing(draft.out):
+            for name, steps in files.items():
+                self._create(draft.model / name, steps, metadata(name), [stored_name(step, name) for step in steps])
+        self._lock = threading.Condition()
+        self._pending: list[Mapping[str, Any]] = []
+        self._nbytes, self._closing, self._failure = 0, False, None
+        self._thread = threading.Thread(target=self._sync_often, name="polyak-sync", daemon=True)
+        self._thread.start()
+
+    def _create(self, path: Path, steps: list[Step], metadata: Mapping[str, str], stored: list[str]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        specs = [replace(step.out, name=name) for step, name in zip(steps, stored, strict=True)]
+        head, offsets = layout(specs, metadata)
+        end = max([len(head), *(offsets[s.name] + s.nbytes for s in specs)])
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fds.append(fd)
+        _reserve(fd, end)
+        os.pwrite(fd, head, 0)
+        for step, name in zip(steps, stored, strict=True):
+            self._places[step.file, step.out.name] = _Place(fd, offsets[name])
+
+    def write(self, step: Step, start: int, data: Any) -> None:
+        """Write bytes of a tensor, beginning with its entry `start`; from any thread."""
+        place = self._places[step.file, step.out.name]
+        self._write(place.fd, place.offset + start * step.out.dtype.itemsize, data)
+
+    def write_whole(self, steps: Iterable[Step], data: Any) -> None:
+        """Write the bytes of whole tensors, one after the other: those that are neighbours in the file at once."""
+        begin = end = 0
+        fd = at = -1
+        for step in steps:
+            place = self._places[step.file, step.out.name]
+            if place.fd != fd or place.offset != at + end - begin:
+                self._write(fd, at, data[begin:end])
+                begin, fd, at = end, place.fd, place.offset
+            end += step.out.nbytes
+        self._write(fd, at, data[begin:end])
+
+    def _write(self, fd: int, offset: int, data: Any) -> None:
+        view = memoryview(data)
+        with writing(self._draft.out):
+            while view:
+                done = os.pwrite(fd, view, offset)
+                view, offset = view[done:], offset + done
+
+    def read(self, step: Step, start: int, nbytes: int) -> bytes:
+        """Read back what was written."""
+        place = self._places[step.file, step.out.name]
+        return os.pread(place.fd, nbytes, place.offset + start * step.out.dtype.itemsize)
+
+    def note(self, entry: Mapping[str, Any], nbytes: int) -> None:
+        """Have an entry journalled once the data written so far is on disk."""
+        with self._lock:
+            self._pending.append(entry)
+            self._nbytes += nbytes
+            if self._nbytes >= SYNC_NBYTES:
+                self._lock.notify()
+            if self._failure is not None:
+                raise self._failure
+
+    def _sync_often(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    self._lock.wait_for(lambda: self._closing or self._nbytes >= SYNC_NBYTES, timeout=2.0)
+                    entries, self._pending, self._nbytes = self._pending, [], 0
+                    closing = self._closing
+                self._sync(entries)
+                if closing:
+                    return
+        except BaseException as error:
+            self._failure = error
+
+    def _sync(self, entries: list[Mapping[str, Any]]) -> None:
+        if entries:
+            with writing(self._draft.out):
+                for fd in self._fds:
+                    os.fdatasync(fd)
+                self._draft.note(entries)
+
+    def close(self) -> None:
+        """Sync, journal what is pending, and close.
+
+        Raises:
+            OutputError: the disk refused.
+        """
+        with self._lock:
+            self._closing = True
+            self._lock.notify()
+        self._thread.join()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+        if self._failure is not None:
+            raise self._failure
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Take the space before the work, so that a full disk is known at once."""
+    if os.fstat(fd).st_size == size:
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno in (22, 95):  # EINVAL, EOPNOTSUPP: this file system cannot
+            os.ftruncate(fd, size)
+        else:
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file and make it durable."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def as_json(data: object) -> str:
+    """JSON as people read it and as Hugging Face writes it."""
+    return _indented(data, "\n") + "\n"
+
+
+def _indented(data: object, margin: str) -> str:
+    """What `json.dumps` with `indent=2` writes; it does so in Python, this leaves flat parts to C."""
+    inner = margin + "  "
+    match data:
+        case dict() if data and any(isinstance(value, dict | list | tuple) for value in data.values()):
+            items = [f"{json.dumps(str(k), ensure_ascii=False)}: {_indented(v, inner)}" for k, v in data.items()]
+            return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+        case dict() | list() | tuple() if data and not any(isinstance(value, dict | list | tuple) for value in data):
+            text = json.dumps(data, ensure_ascii=False, separators=(f",{inner}", ": "))
+            return f"{text[0]}{inner}{text[1:-1]}{margin}{text[-1]}"
+        case _:
+            return json.dumps(data, indent=2, ensure_ascii=False).replace("\n", margin)

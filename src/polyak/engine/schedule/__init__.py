@@ -1,0 +1,1 @@
+"""Stages of work and the threads that run them."""

@@ -1,0 +1,238 @@
+"""Steps that are worked on together: first their first passes, sweep by sweep, then their merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ...methods._passes import Order, Request, Sum, Top, call, parameters
+from ..first_passes.base import Answering, answering, can_share
+from ..step.chunks import Span, bundles, pieces
+from ..step.evaluate import Prepared
+from ..step.inputs import Workspace
+
+Task = Callable[[Workspace], None]
+Finish = Callable[[Sequence[Span], Workspace], None]  # merges spans and hands the results on
+SMALL_GROUP = 256  # steps; what keeps a group of tiny tensors worth a worker's while
+
+
+class Group:
+    """Some steps, and what remains to be done for them.
+
+    A stage is a list of tasks that may run in any order; `next_stage` is called when all of one are done.
+    """
+
+    def __init__(self, members: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> None:
+        self._members, self._finish, self._wanted = members, finish, wanted
+        self._waves = _waves(members[0]) if members[0].step.method else []
+        self._current: list[tuple[list[str], Answering, list[Prepared]]] = []
+        self._visits: list[list[Any]] = []
+        self._merged = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are read if every pass takes one sweep."""
+        return sum(member.step.nbytes_read for member in self._members) * (
+            len(self._waves) + (self._finish is not None)
+        )
+
+    def next_stage(self) -> list[Task]:
+        """The next tasks; none when the group is finished."""
+        if self._merged or not self._wanted_spans():
+            return []
+        while True:
+            self._absorb()
+            if not self._current and not self._begin_wave():
+                break
+            if tasks := self._sweep():
+                return tasks
+            self._visits = []
+            self._settle(list(self._current))
+        self._merged = True
+        return [self._merge_task(bundle) for bundle in bundles(self._wanted_spans())] if self._finish else []
+
+    def _wanted_spans(self) -> list[Span]:
+        return [span for member in self._members for span in pieces(member) if self._wanted(span)]
+
+    def _merge_task(self, spans: list[Span]) -> Task:
+        def task(space: Workspace) -> None:
+            assert self._finish is not None
+            self._finish(spans, space)
+
+        return task
+
+    def _begin_wave(self) -> bool:
+        """Start the passes that can be answered together now; False if there are none left."""
+        if not self._waves:
+            return False
+        for names in _sharing(self._members[0], self._waves.pop(0)):
+            for members in self._by_scope(names[0]):
+                requests = [_needed(members[0], name) for name in names]
+                self._current.append((names, answering(requests, members), members))
+        return True
+
+    def _by_scope(self, name: str) -> Iterator[list[Prepared]]:
+        request = request_of(self._members[0], name)
+        if getattr(request, "scope", "tensor") == "model":
+            yield list(self._members)
+        else:
+            yield from ([member] for member in self._members if member.step.out.numel)
+
+    def _sweep(self) -> list[Task]:
+        tasks: list[Task] = []
+        self._visits = []
+        for _, current, _ in self._current:
+            spans = current.sweep()
+            visits: list[Any] = [None] * len(spans)
+            self._visits.append(visits)
+            numbered = {id(span): i for i, span in enumerate(spans)}
+            for bundle in bundles(spans):
+                tasks.append(_visit_task(current, bundle, [numbered[id(span)] for span in bundle], visits))
+        return _joined(tasks)
+
+    def _absorb(self) -> None:
+        """Take in the sweep that has just ended, and keep what needs another."""
+        if not self._visits:
+            return
+        swept = list(zip(self._current, self._visits, strict=True))
+        self._visits = []
+        self._settle([entry for entry, visits in swept if entry[1].absorb(visits)])
+
+    def _settle(self, known: list[tuple[list[str], Answering, list[Prepared]]]) -> None:
+        for entry in known:
+            names, found, members = entry
+            for member in members:
+                member.answers.update(zip(names, found.answers_for(member), strict=True))
+            self._current.remove(entry)
+
+
+def _visit_task(current: Answering, spans: list[Span], numbers: list[int], visits: list[Any]) -> Task:
+    def task(space: Workspace) -> None:
+        for number, span in zip(numbers, spans, strict=True):
+            visits[number] = current.visit(span, space)
+
+    return task
+
+
+def _joined(tasks: list[Task]) -> list[Task]:
+    """Many tasks of tiny tensors become few."""
+    if len(tasks) <= SMALL_GROUP:
+        return tasks
+
+    def run(part: list[Task]) -> Task:
+        def task(space: Workspace) -> None:
+            for one in part:
+                one(space)
+
+        return task
+
+    return [run(tasks[i : i + SMALL_GROUP]) for i in range(0, len(tasks), SMALL_GROUP)]
+
+
+def request_of(prepared: Prepared, name: str) -> Request | None:
+    """What a first pass asks for under the step's settings; None if they make it unnecessary."""
+    return call(prepared.method.passes[name].ask, prepared.step.settings)
+
+
+def _needed(prepared: Prepared, name: str) -> Request:
+    request = request_of(prepared, name)
+    assert request is not None  # passes that are not needed are in no wave
+    return request
+
+
+def _sharing(prepared: Prepared, names: Sequence[str]) -> list[list[str]]:
+    """Put passes together that can share their sweeps."""
+    shared: list[list[str]] = []
+    for name in names:
+        for others in shared:
+            if can_share(_needed(prepared, others[0]), _needed(prepared, name)):
+                others.append(name)
+                break
+        else:
+            shared.append([name])
+    return shared
+
+
+def _waves(prepared: Prepared) -> list[list[str]]:
+    """First passes in the order in which they can be answered; those of one wave do not need each other.
+
+    Passes that the settings make unnecessary are answered with None at once.
+    """
+    waves: list[list[str]] = []
+    earlier: dict[str, int] = {}
+    for name in prepared.method.passes:
+        request = request_of(prepared, name)
+        if request is None or name in prepared.answers:
+            continue
+        needs = [earlier[p] for p in _named_by(request) if p in earlier]
+        wave = max(needs, default=-1) + 1
+        earlier[name] = wave
+        waves += [[] for _ in range(wave + 1 - len(waves))]
+        waves[wave].append(name)
+    return waves
+
+
+def _named_by(request: Request) -> tuple[str, ...]:
+    match request:
+        case Top(of=of):
+            return (*(parameters(of) if of else ()), *request.needs)
+        case Order(of=of):
+            return parameters(of) if of else ()
+        case Sum(term=term):
+            return parameters(term)
+        case _:
+            return ()
+
+
+def skipped_passes(prepared: Prepared) -> dict[str, None]:
+    """The passes that these settings make unnecessary: the method is given None for them."""
+    if prepared.step.method is None:
+        return {}
+    return {name: None for name in prepared.method.passes if request_of(prepared, name) is None}
+
+
+def spans_models(prepared: Prepared) -> bool:
+    """Whether any first pass that is yet to be answered runs over the whole model."""
+    if prepared.step.method is None:
+        return False
+    requests = [request_of(prepared, name) for name in prepared.method.passes if name not in prepared.answers]
+    return any(getattr(request, "scope", None) == "model" for request in requests)
+
+
+def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> list[Group]:
+    """Group steps: those whose passes run over the whole model by what they ask, small ones together."""
+    for member in prepared:
+        member.answers.update(skipped_passes(member))
+    whole: dict[str, list[Prepared]] = {}
+    groups: list[list[Prepared]] = []
+    room = 0
+    for member in prepared:
+        if spans_models(member):
+            whole.setdefault(asking(member), []).append(member)
+            continue
+        size, key = member.step.out.numel, _key(member)
+        if groups and size <= room and len(groups[-1]) < SMALL_GROUP and _key(groups[-1][0]) == key:
+            groups[-1].append(member)
+            room -= size
+        else:
+            groups.append([member])
+            room = GROUP_ENTRIES - size
+    return [Group(members, finish, wanted) for members in (*whole.values(), *groups)]
+
+
+GROUP_ENTRIES = 2**20
+
+
+def asking(member: Prepared) -> str:
+    """Steps whose passes run over the model together: those that ask the same, whatever their other settings.
+
+    A `scale` that changes over the depth does not cut a model into layers that are ranked apart.
+    """
+    named = {name for kind in member.method.passes.values() for name in parameters(kind.ask)}
+    asked = {name: value for name, value in member.step.settings.items() if name in named}
+    return f"{member.method.name} {member.models} {asked}"
+
+
+def _key(member: Prepared) -> object:
+    """Steps of one group share their waves, so they must share the method and which passes it needs."""
+    return (member.step.kind, member.step.method and member.step.method.name, tuple(member.answers))

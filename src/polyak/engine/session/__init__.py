@@ -1,0 +1,1 @@
+"""Caches between merges of the same models, for search and other repeated merging."""

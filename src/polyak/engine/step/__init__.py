@@ -1,0 +1,1 @@
+"""One step of a plan: inputs are decoded, merged and encoded chunk by chunk."""

@@ -1,0 +1,97 @@
+"""Merge from window to window, where a method's twin is one loop: no tile of float32 leaves the first-level cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import NotFinite
+from ...kernels.fused_pipeline import FINITE, Through, room_for, through
+from ...kernels.one_sweep import Sweep, sweep
+from ...methods import Role
+from ...planning import Step
+from .chunks import Span
+from .evaluate import Prepared, wanted
+from .inputs import Sources, Tap, Workspace
+
+WINDOW_NBYTES = 3 * 2**19  # of all sources together: about what the second-level cache holds, hashed and merged there
+_MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
+
+
+def streams(prepared: Prepared) -> Through | None:
+    """What merges a step's stored numbers, if they can be merged without tiles."""
+    step, loop = prepared.step, prepared.loop
+    if loop is None or step.masks or step.statistics:
+        return None
+    stored = {read.spec.dtype for read in step.own_reads}
+    return through(loop.kernel, stored.pop(), step.out.dtype) if len(stored) == 1 else None
+
+
+def streamed(span: Span, run: Through, space: Workspace, tap: Tap) -> Iterator[tuple[int, Any]]:
+    """The merged entries of a span as they are stored: where a part begins, and its bytes.
+
+    Raises:
+        NotFinite: a source or the result holds NaN or infinity.
+    """
+    prepared, step = span.prepared, span.prepared.step
+    sources = Sources(step, span.stop, space, wanted(prepared.method), tap, tile=_MULTIPLE, window=WINDOW_NBYTES)
+    size = step.out.dtype.itemsize
+    for begin, rows in sources.windows(span.start):
+        data = space.bytes("encoded", size * rows.shape[1])
+        merge_rows(prepared, run, rows, begin, data, space, sources)
+        yield begin, data
+
+
+def merge_rows(
+    prepared: Prepared, run: Through, rows: Any, start: int, data: Any, space: Workspace, sources: Sources
+) -> None:
+    """Merge stored numbers (rows, n), the base last, into bytes.
+
+    Raises:
+        NotFinite: a source or the result holds NaN or infinity.
+    """
+    found = merge_from(prepared, run, rows, 0, start, data, space)
+    if found != FINITE:
+        sources.refuse(found)
+
+
+def merge_from(
+    prepared: Prepared, run: Through, rows: Any, offset: int, start: int, data: Any, space: Workspace
+) -> int:
+    """Merge stored numbers (rows, .), the base last, from an offset on; the first row that is not finite, or FINITE.
+
+    Raises:
+        NotFinite: the result holds NaN or infinity.
+    """
+    step, loop = prepared.step, prepared.loop
+    assert loop is not None
+    room = space.floats("room", room_for(len(rows)))
+    found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), loop.args)
+    if found < 0 and found != FINITE:
+        raise NotFinite(not_storable(step, prepared.method.name))
+    return found
+
+
+def sweeps(prepared: Prepared) -> Sweep | None:
+    """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
+    step, loop = prepared.step, prepared.loop
+    if loop is None or step.masks or step.statistics:
+        return None
+    relative, adds = _spaces(prepared)
+    stored = step.reads[0].spec.dtype
+    return sweep(loop.kernel, loop.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)
+
+
+def _spaces(prepared: Prepared) -> tuple[bool, bool]:
+    """Whether the base is subtracted from the models, and whether it is added to the result."""
+    based = prepared.step.base is not None
+    relative = based and Role.DELTAS in prepared.method.inputs.values()
+    return relative, based and prepared.method.returns is Role.DELTA
+
+
+def not_storable(step: Step, method: str) -> str:
+    """What is said of a result that its dtype cannot hold."""
+    return (
+        f"the merge of {step.out.name!r} by {method!r} holds numbers that {step.out.dtype} "
+        "cannot hold. Write a wider `dtype:`, or look at weights and scale."
+    )

@@ -1,0 +1,103 @@
+"""Write each model's mask beside a merge: a bit an entry, packed tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...checkpoint.masked import FOLDER, KIND
+from ...methods import Masks
+from ...methods._passes import call
+from ...planning import BASE, Plan, Step
+from ...storage.digest import Leaves
+from .chunks import Span
+from .evaluate import Prepared, definition_supply, twin_supply
+from .inputs import Loaded
+
+
+def file_metadata(plan: Plan, file: str) -> dict[str, str]:
+    """What the header of one of a result's files says: where the base of masks was, in particular."""
+    plain = {"format": "pt"}
+    if not file.startswith(f"{FOLDER}/"):
+        return plain
+    label = plan.models[BASE].label
+    return plain | {"polyak": KIND, "base": str(Path(label).absolute()) if Path(label).exists() else label}
+
+
+def without_masks(plan: Plan) -> Plan:
+    """The same merge without masks beside it, for a result that is no folder."""
+    return replace(plan, steps=tuple(_bare(step) for step in plan.steps if step.kind != "beside"))
+
+
+def _bare(step: Step) -> Step:
+    return replace(step, masks=(), settings={**step.settings, "masks": False}) if step.masks else step
+
+
+class Packer:
+    """Packs the masks of a span as its tiles go by.
+
+    Args:
+        span: Of a step that has masks.
+        algorithm: How digests are made.
+    """
+
+    def __init__(self, span: Span, algorithm: str) -> None:
+        self._span, self._masks = span, [mask for mask, _ in span.prepared.step.masks]
+        self._scales = [scale for _, scale in span.prepared.step.masks]
+        self._leaves = [Leaves(algorithm) for _ in self._masks]
+        self._algorithm = algorithm
+        self._packed: list[Any] = []
+        self._begin = span.start
+        self._factors: Any = np.ones(len(self._masks), np.float32)
+
+    def look(self, loaded: Loaded, start: int, stop: int) -> None:
+        """Find and pack the masks of entries [start, stop); `start` is a multiple of eight."""
+        method, prepared = self._span.prepared.method, self._span.prepared
+        if method.packs is not None:
+            packed = np.empty((len(self._masks), -(-(stop - start) // 8)), np.uint8)
+            scale = call(method.packs, twin_supply(prepared, loaded, start, stop) | {"packed": packed})
+        else:
+            assert method.masks is not None
+            found: Masks = call(method.masks, definition_supply(prepared, loaded, start, stop))
+            packed, scale = np.packbits(found.keep, axis=1, bitorder="little"), found.scale
+        self._factors = np.asarray(scale, np.float32)
+        self._packed.append(packed)
+
+    def taken(self, stop: int) -> Iterator[tuple[Step, int, Any]]:
+        """What has been packed since the last call, up to entry `stop`: the step, where it begins, and its bytes.
+
+        A tile may have been looked at whose merged numbers still wait to be written.
+        """
+        packed, begin = np.concatenate(self._packed, axis=1), self._begin // 8
+        rows, self._packed = packed[:, : -(-stop // 8) - begin], [packed[:, -(-stop // 8) - begin :]]
+        self._begin = stop
+        for mask, leaves, row in zip(self._masks, self._leaves, rows, strict=True):
+            leaves.update(row)
+            yield mask, begin, row
+
+    def scales(self) -> Iterator[tuple[Step, Any]]:
+        """The scales, which are written with the first span: the step, and its bytes."""
+        if self._span.number == 0:
+            for step, factor in zip(self._scales, self._factors, strict=True):
+                yield step, factor.reshape(1).view(np.uint8)
+
+    def digests(self) -> Iterator[tuple[Span, bytes]]:
+        """Each step beside the span's own, as a span, with the digests of its leaves."""
+        start, stop, number = self._span.start // 8, -(-self._span.stop // 8), self._span.number
+        for mask, leaves in zip(self._masks, self._leaves, strict=True):
+            yield Span(Prepared(mask, 0), start, stop, number), leaves.digests()
+        for scale, data in self.scales():
+            leaves = Leaves(self._algorithm)
+            leaves.update(data)
+            yield Span(Prepared(scale, 0), 0, 1), leaves.digests()
+
+
+def steps_of(span: Span) -> list[tuple[Step, int]]:
+    """Every step that merging a span writes to, with the number of its piece."""
+    own = [(span.prepared.step, span.number)]
+    masks = [(mask, span.number) for mask, _ in span.prepared.step.masks]
+    return own + masks + ([(scale, 0) for _, scale in span.prepared.step.masks] if span.number == 0 else [])

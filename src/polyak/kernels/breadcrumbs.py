@@ -1,0 +1,91 @@
+"""What lies between two cuts, and its merge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+from .sign_election import elect
+from .weighted_sums import weighted_sum
+
+
+@kernel
+def keep_between(
+    stack: Any, start: int, value: Any, last: Any, high_value: Any, high_last: Any, row: int, factor: Any
+) -> None:
+    """Zero what one cut does not keep, or another keeps too; multiply the rest by its model's factor.
+
+    Args:
+        stack: (k, n) float32, changed.
+        start: Index in the tensor of the first entry.
+        value: (k, rows) float32, of the cut that keeps more,
+        last: (k, rows) int64, indices in the tensor.
+        high_value: (k, rows) float32, of the cut that keeps less,
+        high_last: (k, rows) int64.
+        row: Entries in a row of the tensor.
+        factor: (k,) float32.
+    """
+    for model in range(stack.shape[0]):
+        for r in range(start // row, (start + stack.shape[1] + row - 1) // row):
+            begin, end = max(r * row - start, 0), min((r + 1) * row - start, stack.shape[1])
+            low_end, high_end = last[model, r] - start - begin, high_last[model, r] - start - begin
+            _keep_between(
+                stack[model, begin:end],
+                value[model, r],
+                np.int32(min(max(low_end, -1), end - begin)),
+                high_value[model, r],
+                np.int32(min(max(high_end, -1), end - begin)),
+                factor[model],
+            )
+
+
+@kernel
+def _keep_between(part: Any, value: Any, last: Any, high_value: Any, high_last: Any, factor: Any) -> None:
+    zero = np.float32(0)
+    for i in range(part.size):
+        magnitude = abs(part[i])
+        kept = magnitude > value or (magnitude == value and np.int32(i) <= last)
+        is_outlier = magnitude > high_value or (magnitude == high_value and np.int32(i) <= high_last)
+        part[i] = part[i] * factor if kept and not is_outlier else zero
+
+
+@kernel
+def between_and_add(
+    out: Any,
+    stack: Any,
+    start: int,
+    value: Any,
+    last: Any,
+    high_value: Any,
+    high_last: Any,
+    row: int,
+    factor: Any,
+    weight: Any,
+    scale: float,
+) -> None:
+    """`keep_between` and `weighted_sum`, as the kernel of a `Loop`."""
+    keep_between(stack, start, value, last, high_value, high_last, row, factor)
+    weighted_sum(out, stack, weight, scale)
+
+
+@kernel
+def between_and_elect(
+    out: Any,
+    stack: Any,
+    start: int,
+    value: Any,
+    last: Any,
+    high_value: Any,
+    high_last: Any,
+    row: int,
+    factor: Any,
+    weight: Any,
+    function: int,
+    tie: float,
+    scale: float,
+) -> None:
+    """`keep_between` and `elect`, as the kernel of a `Loop`."""
+    keep_between(stack, start, value, last, high_value, high_last, row, factor)
+    elect(out, stack, weight, weight, function, tie, scale)

@@ -1,0 +1,182 @@
+"""Merge stored rows in one sweep: every number is widened, merged and rounded while it is in a register.
+
+What does that is compiled for each number of models, so it is worth its while where the same models are merged again
+and again. The numbers are those of the kernel of a method's loop, bit by bit: sums are in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import DType
+from ._compile import filled, inlined, scratch, settle, stream
+from .sign_election import MAX, MEAN, trim_and_elect
+from .weighted_sums import combine
+
+MOST = 8  # models whose numbers the registers hold
+_BLOCK = 1024  # entries that stay in the first-level cache until they are written
+_EXPONENT = np.uint32(0x7F800000)
+
+Sweep = Callable[[Any, Any, int], bool]
+
+
+def sweep(
+    step: Any, args: tuple[Any, ...], stored: DType, out: DType, models: int, *, relative: bool, adds: bool
+) -> Sweep | None:
+    """What merges finite stored numbers into float32 that `out` holds exactly; None if that must go another way.
+
+    It takes the stored rows (rows, bytes), C-contiguous, the base last if there is one; the entries to write, and the
+    index in the rows of the first. It returns False where a result is not finite, or not storable.
+
+    Args:
+        step: The kernel of a method's loop.
+        args: Its arguments behind `start`.
+        stored: What the rows hold.
+        out: What a file would hold.
+        models: How many.
+        relative: Whether the base is subtracted from them.
+        adds: Whether it is added to the result.
+    """
+    if stored is not out or stored.name not in _DTYPES or not 0 < models <= MOST:
+        return None
+    if step is combine:
+        run = _combining(stored.name, models, relative, adds)
+    elif step is trim_and_elect and relative and adds and (elected := _elected(args)) is not None:
+        run, args = _electing(stored.name, models), elected
+    else:
+        return None
+    return lambda rows, to, offset: bool(run(rows.view(_DTYPES[stored.name][0]), to, offset, *args))
+
+
+def _elected(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """What the sweep takes of the arguments of `trim_and_elect`; None where equals are told apart, or rescaled.
+
+    A boundary below zero keeps everything, and an infinite one nothing, whatever the index.
+    """
+    trims, value, last, _, rescales, _, weight, function, tie, scale = args
+    if rescales or value.shape[1] != 1:
+        return None
+    boundary = value[:, 0] if trims else np.zeros(len(weight), np.float32)
+    if trims and not ((last[:, 0] >= np.iinfo(np.int32).max) | (boundary < 0) | np.isinf(boundary)).all():
+        return None
+    each = np.ascontiguousarray(np.broadcast_to(boundary, len(weight)))
+    return each, weight, function == MEAN, function == MAX, float(tie), float(scale)
+
+
+@cache
+def _combining(dtype: str, models: int, relative: bool, adds: bool) -> Any:
+    _, widened, rounded = _DTYPES[dtype]
+    named = {"_MODELS": models, "_RELATIVE": relative, "_ADDS": adds}
+    return filled(_combine, _widened=widened, _rounded=rounded, **named)
+
+
+@cache
+def _electing(dtype: str, models: int) -> Any:
+    _, widened, rounded = _DTYPES[dtype]
+    return filled(_elect, _widened=widened, _rounded=rounded, _MODELS=models)
+
+
+@inlined
+def _from_f32(number: Any) -> Any:
+    return np.float32(number)
+
+
+@inlined
+def _from_bf16(number: Any) -> Any:
+    return np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+
+
+@inlined
+def _as_f32(number: Any) -> Any:
+    return np.float32(number).view(np.uint32)
+
+
+@inlined
+def _as_bf16(number: Any) -> Any:
+    bits = np.float32(number).view(np.uint32)
+    odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+    rounded = np.uint32(np.uint32(np.uint32(bits + np.uint32(0x7FFF)) + odd) & np.uint32(0xFFFF0000))
+    # A NaN can round out of its exponent.
+    return bits if np.uint32(bits & _EXPONENT) == _EXPONENT else rounded
+
+
+# What NumPy sees of stored numbers, what widens them, and what rounds to them and widens again, as bits.
+_DTYPES: dict[str, tuple[Any, Any, Any]] = {
+    "F32": (np.float32, _from_f32, _as_f32),
+    "BF16": (np.uint16, _from_bf16, _as_bf16),
+}
+
+# What the templates below name, until they are filled.
+_MODELS, _RELATIVE, _ADDS = 1, False, False
+
+
+def _widened(number: Any) -> Any: ...
+def _rounded(number: Any) -> Any: ...
+
+
+def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> Any:
+    """`combine`."""
+    factor, top, block = np.float32(scale), np.uint32(0), scratch(_BLOCK, np.float32)
+    for begin in range(0, out.size, _BLOCK):
+        part = block[: min(_BLOCK, out.size - begin)]
+        first = np.uint64(offset + begin)
+        for i in range(part.size):
+            at = first + np.uint64(i)  # unsigned: that it is not negative need not be proved
+            base = _widened(stored[_MODELS, at]) if _RELATIVE or _ADDS else np.float32(0)
+            total = np.float32(0)
+            for model in range(_MODELS):
+                number = _widened(stored[model, at])
+                weighted = weight[model] * (number - base if _RELATIVE else number)
+                total = weighted if model == 0 else total + weighted
+            total *= factor
+            bits = np.uint32(_rounded(total + base if _ADDS else total))
+            top = max(top, np.uint32(bits & _EXPONENT))
+            part[i] = np.uint32(bits).view(np.float32)
+        stream(part, out, begin)
+    settle()
+    return top < _EXPONENT
+
+
+def _elect(
+    stored: Any,
+    out: Any,
+    offset: int,
+    boundary: Any,
+    weight: Any,
+    is_mean: bool,
+    is_max: bool,
+    tie: float,
+    scale: float,
+) -> Any:
+    """`trim_and_elect` by a boundary for each model."""
+    zero, one, tie_sign, factor = np.float32(0), np.float32(1), np.float32(tie), np.float32(scale)
+    top, block = np.uint32(0), scratch(_BLOCK, np.float32)
+    for begin in range(0, out.size, _BLOCK):
+        part = block[: min(_BLOCK, out.size - begin)]
+        first = np.uint64(offset + begin)
+        for i in range(part.size):
+            at = first + np.uint64(i)  # unsigned: that it is not negative need not be proved
+            base = _widened(stored[_MODELS, at])
+            vote = zero
+            for model in range(_MODELS):
+                delta = _widened(stored[model, at]) - base
+                vote += weight[model] * (delta if abs(delta) >= boundary[model] else zero)
+            sign = one if vote > zero else (-one if vote < zero else tie_sign)
+            total, share = zero, zero
+            for model in range(_MODELS):
+                delta = _widened(stored[model, at]) - base
+                entry = weight[model] * (delta if abs(delta) >= boundary[model] else zero) * sign
+                agrees = entry > zero
+                total = max(total, entry) if is_max else total + (entry if agrees else zero)
+                share += weight[model] if agrees else zero
+            divisor = share if is_mean and share != zero else one
+            bits = np.uint32(_rounded(total * sign / divisor * factor + base))
+            top = max(top, np.uint32(bits & _EXPONENT))
+            part[i] = np.uint32(bits).view(np.float32)
+        stream(part, out, begin)
+    settle()
+    return top < _EXPONENT

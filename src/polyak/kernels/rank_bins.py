@@ -1,0 +1,216 @@
+"""Drop entries at random by their rank in their row, where the rank is needed to decide about few of them.
+
+An entry whose number lies below all probabilities is kept and one above all is dropped, whatever their ranks. A row's
+entries are counted in bins of their magnitude: that bounds the ranks of a bin, and decides about most of the others.
+The few that are left are ranked one by one, by counting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import inlined, kernel, scratch
+from .philox import TOGETHER, uniform
+from .topk import magnitude_of
+
+_REACH = 27  # bits of the patterns below a row's largest one that the bins cover: sixteen powers of two
+_FEWEST, _MOST = 8, 16  # bits that number the bins of a row
+_REMEMBERED = 1024  # patterns whose rank is remembered
+_LOOKS = 512  # times that a row is counted through before a sort is quicker
+_HASH = np.uint32(2654435761)
+
+
+def room_for(n: int) -> tuple[Any, ...]:
+    """What `keep_by_rank` overwrites, for rows of `n` entries."""
+    bins = 1 << min(max((n - 1).bit_length() - 1, _FEWEST), _MOST)
+    return (
+        np.empty(bins, np.int64),
+        np.empty(bins, np.float32),
+        np.empty(bins, np.float32),
+        np.empty(n, np.uint8),
+        np.empty(n + 8, np.uint32),
+        np.empty(n + 8, np.float32),
+    )
+
+
+@kernel
+def keep_by_rank(
+    rows: Any,
+    key: Any,
+    start: int,
+    middle: Any,
+    half: Any,
+    factor: Any,
+    held: Any,
+    surely: Any,
+    perhaps: Any,
+    marks: Any,
+    places: Any,
+    numbers: Any,
+) -> int:
+    """Keep each entry with a probability that falls linearly from the largest of its row to the smallest, else zero it.
+
+    Returns how many rows that was done to. It stops before a row in which the bins leave too many to be ranked one by
+    one, as where one entry dwarfs all others.
+
+    Args:
+        rows: (r, n) float32, changed.
+        key: (2,) uint32, of the random numbers.
+        start: Index in the tensor of the first entry.
+        middle: float32, the mean probability.
+        half: float32, how far the probabilities lie around it.
+        factor: float32; what is kept is multiplied by this.
+        held: (bins,) int64, a power of two of them, overwritten as all that follow: what `room_for` makes.
+        surely: (bins,) float32.
+        perhaps: (bins,) float32.
+        marks: (n,) uint8.
+        places: (n + 8,) uint32.
+        numbers: (n + 8,) float32.
+    """
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        most, shift = _largest(row), _shift(held.size)
+        _count(row, most, shift, held)
+        _bound(held, row.size, middle, half, surely, perhaps)
+        left = _decide(row, key, start + r * row.size, most, shift, surely, perhaps, marks, places, numbers)
+        if not _rank(row, middle, half, marks, places[:left], numbers):
+            return r
+        for i in range(row.size):
+            kept = row[i] * factor
+            row[i] = kept if marks[i] != 0 else np.float32(0)
+    return rows.shape[0]
+
+
+@inlined
+def probability(place: Any, n: Any, middle: Any, half: Any) -> Any:
+    """Of the entry at a place from the largest, 0, among n; the place is a whole number of any kind."""
+    rank = np.float32(n - 1 - place) / np.float32(max(n - 1, 1))
+    return (middle - half) + np.float32(2) * half * rank
+
+
+@kernel
+def _largest(row: Any) -> Any:
+    most = np.uint32(0)
+    for i in range(row.size):
+        most = max(most, magnitude_of(row[i]))
+    return most
+
+
+@kernel
+def _shift(bins: int) -> Any:
+    shift = np.uint32(_REACH)
+    while bins > 1:
+        bins //= 2
+        shift = np.uint32(shift - np.uint32(1))
+    return shift
+
+
+@inlined
+def _put_bins(part: Any, most: Any, shift: Any, last: Any, bins: Any) -> None:
+    """The bin of each entry, from the largest magnitudes down; all that is tiny shares the last one."""
+    for i in range(part.size):
+        bins[i] = min(np.uint32(np.uint32(most - magnitude_of(part[i])) >> shift), last)
+
+
+@kernel
+def _count(row: Any, most: Any, shift: Any, held: Any) -> None:
+    bins, last = scratch(TOGETHER, np.uint32), np.uint32(held.size - 1)
+    held[:] = 0
+    for begin in range(0, row.size, TOGETHER):
+        part = row[begin : begin + TOGETHER]
+        _put_bins(part, most, shift, last, bins)
+        for i in range(part.size):
+            held[bins[i]] += 1
+
+
+@kernel
+def _bound(held: Any, n: int, middle: Any, half: Any, surely: Any, perhaps: Any) -> None:
+    """The smallest and the largest probability in each bin."""
+    above = np.int64(0)
+    for bin in range(held.size):
+        first = above
+        above += held[bin]
+        held[bin] = first
+    for bin in range(held.size):
+        last = held[bin + 1] if bin + 1 < held.size else n
+        surely[bin] = probability(last - 1, n, middle, half)
+        perhaps[bin] = probability(held[bin], n, middle, half)
+
+
+@kernel
+def _decide(
+    row: Any,
+    key: Any,
+    start: int,
+    most: Any,
+    shift: Any,
+    surely: Any,
+    perhaps: Any,
+    marks: Any,
+    places: Any,
+    numbers: Any,
+) -> Any:
+    """Mark what is kept; list the entries about which the bins do not decide, with their numbers: how many."""
+    bins, units = scratch(TOGETHER, np.uint32), scratch(TOGETHER, np.float32)
+    open_, last, left = scratch(TOGETHER, np.uint8), np.uint32(surely.size - 1), np.uint64(0)
+    eights = open_.view(np.uint64)
+    for begin in range(0, row.size, TOGETHER):
+        part, marked = row[begin : begin + TOGETHER], marks[begin : begin + TOGETHER]
+        uniform(units[: part.size], key, start + begin)
+        _put_bins(part, most, shift, last, bins)
+        open_[part.size :] = 0
+        for i in range(part.size):
+            kept = np.uint8(units[i] < surely[bins[i]])
+            marked[i] = kept
+            open_[i] = np.uint8(units[i] < perhaps[bins[i]]) ^ kept
+        for eight in range((part.size + 7) // 8):
+            if eights[eight] != 0:
+                for i in range(8 * eight, 8 * eight + 8):
+                    places[left] = np.uint32(begin + i)
+                    numbers[left] = units[i]
+                    left = np.uint64(left + np.uint64(open_[i]))
+    return np.int64(left)
+
+
+@kernel
+def _rank(row: Any, middle: Any, half: Any, marks: Any, places: Any, numbers: Any) -> bool:
+    """Decide about the listed entries, by the places that they have in the row; False if a sort were quicker.
+
+    Many of them are equal where the numbers were differences of bfloat16: what was counted of a pattern is remembered.
+    """
+    pattern, above = scratch(_REMEMBERED, np.uint32), scratch(_REMEMBERED, np.int64)
+    before, equals = scratch(_REMEMBERED, np.int64), scratch(_REMEMBERED, np.int64)
+    before[:] = -1
+    looks = 0
+    for which in range(places.size):
+        i = np.int64(places[which])
+        bits = magnitude_of(row[i])
+        at = np.uint32(np.uint32(bits * _HASH) >> np.uint32(22))
+        if before[at] < 0 or pattern[at] != bits:
+            pattern[at], before[at], equals[at] = bits, 0, 0
+            above[at] = _count_above(row, bits)
+            looks += 1
+        if looks > _LOOKS:
+            return False
+        equals[at] += _count_equal(row[before[at] : i], bits)
+        before[at] = i
+        marks[i] = np.uint8(numbers[which] < probability(above[at] + equals[at], row.size, middle, half))
+    return True
+
+
+@kernel
+def _count_above(row: Any, bits: Any) -> Any:
+    found = np.uint32(0)
+    for i in range(row.size):
+        found += np.uint32(magnitude_of(row[i]) > bits)
+    return np.int64(found)
+
+
+@kernel
+def _count_equal(row: Any, bits: Any) -> Any:
+    found = np.uint32(0)
+    for i in range(row.size):
+        found += np.uint32(magnitude_of(row[i]) == bits)
+    return np.int64(found)

@@ -1,0 +1,79 @@
+"""Drop entries at random, by their rank in their row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel
+from .philox import uniform
+from .rank_bins import keep_by_rank, room_for
+
+_SMALLER = np.uint32(0x7FFFFFFF)
+
+
+def thin(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, *, inverse: bool) -> None:
+    """Keep each entry with a probability that falls linearly from the largest of its row to the smallest.
+
+    Args:
+        rows: (r, n) float32, changed.
+        key: (2,) uint32, of the random numbers.
+        start: Index in the tensor of the first entry.
+        window: Middle of the probabilities, and how far they lie around it.
+        factor: What is kept is multiplied by this.
+        inverse: And divided by its probability.
+    """
+    middle, half = (np.float32(one) for one in window)
+    half, done, n = half if rows.shape[1] > 1 else np.float32(0), 0, rows.shape[1]
+    if inverse:  # else only who is kept must be known, not where everyone stands
+        _thin_sorted(rows, key, start, (middle, half), factor, inverse=True)
+        return
+    room = room_for(n)
+    while done < len(rows):
+        done += keep_by_rank(rows[done:], key, start + done * n, middle, half, np.float32(factor), *room)
+        if done == len(rows):
+            return
+        _thin_sorted(rows[done : done + 1], key, start + done * n, (middle, half), factor, inverse=False)
+        done += 1
+
+
+def _thin_sorted(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, *, inverse: bool) -> None:
+    """Rows are sorted as integers of magnitude and index, by NumPy, which has vector code for that."""
+    packed, numbers = np.empty(rows.shape, np.uint64), np.empty(rows.shape, np.float32)
+    keep = np.empty(rows.shape, np.float32)
+    _pack(rows, packed)
+    packed.sort(axis=1)
+    _probabilities(packed, *window, keep)
+    uniform(numbers.reshape(-1), key, start)
+    _keep_below(rows, numbers, keep, np.float32(factor), inverse)
+
+
+@kernel
+def _pack(rows: Any, packed: Any) -> None:
+    """Magnitude and index as one integer: the largest first when they are sorted, and among equals the first."""
+    for r in range(rows.shape[0]):
+        row, out = rows[r], packed[r]
+        for i in range(row.size):
+            bits = np.uint32(np.float32(row[i]).view(np.uint32) & _SMALLER)
+            out[i] = np.uint64(np.uint64(np.uint64(np.uint32(_SMALLER - bits)) << np.uint64(32)) | np.uint64(i))
+
+
+@kernel
+def _probabilities(packed: Any, middle: Any, half: Any, keep: Any) -> None:
+    for r in range(packed.shape[0]):
+        ordered, out = packed[r], keep[r]
+        steps = np.float32(max(ordered.size - 1, 1))
+        for place in range(ordered.size):
+            rank = np.float32(ordered.size - 1 - place) / steps
+            out[np.uint32(ordered[place])] = (middle - half) + np.float32(2) * half * rank
+
+
+@kernel
+def _keep_below(rows: Any, numbers: Any, keep: Any, factor: Any, inverse: bool) -> None:
+    for r in range(rows.shape[0]):
+        row, drawn, probability = rows[r], numbers[r], keep[r]
+        for i in range(row.size):
+            kept = row[i] * factor
+            kept = kept / probability[i] if inverse else kept
+            row[i] = kept if drawn[i] < probability[i] else np.float32(0)

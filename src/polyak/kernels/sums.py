@@ -1,0 +1,151 @@
+"""Sums over stored numbers, which are widened some at a time; and the kernels of such sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import DType
+from ._compile import filled, in_rows, kernel, scratch
+from ._lanes import LANES, total
+from .convert import decoder
+from .fused_pipeline import FINITE
+from .philox import TOGETHER, uniform
+from .sign_election import unify_part
+from .variance import keep_varying, variances_of_part
+
+WIDTH = 1024  # entries of a row that are widened together; a multiple of LANES
+OfStored = Callable[[Any, Any, int, Any, Any, int, bool, tuple[Any, ...]], int]
+
+
+@cache
+def sums(step: Any, stored: DType) -> OfStored | None:
+    """What reads stored numbers and sums up by a kernel, block by block; None if that must go by tiles.
+
+    It takes, and returns the first row that holds NaN or infinity, or FINITE:
+        stored: (rows, bytes), C-contiguous: the models, and the base last if there is one.
+        out: (blocks, terms) float64, written.
+        block: Entries of a block.
+        room: float32 numbers, WIDTH a row.
+        lanes: (terms, LANES) float64, overwritten.
+        start: Index in the tensor of the first entry.
+        relative: Whether the base is subtracted.
+        args: More arguments of the kernel.
+    """
+    reading = decoder(stored)
+    if reading is None:
+        return None
+    made = filled(_sums, _decode=reading[1], _step=step)
+
+    def run(
+        rows: Any, out: Any, block: int, room: Any, lanes: Any, start: int, relative: bool, args: tuple[Any, ...]
+    ) -> int:
+        return int(made(rows.view(reading[0]), out, block, room, lanes, start, relative, *args))
+
+    return run
+
+
+# What the template below calls, until it is filled.
+def _decode(stored: Any, offset: int, out: Any, relative: Any) -> int: ...
+def _step(lanes: Any, stack: Any, start: int, *args: Any) -> None: ...
+
+
+def _sums(stored: Any, out: Any, block: int, room: Any, lanes: Any, start: int, relative: bool, *args: Any) -> int:
+    rows = stored.shape[0]
+    models = rows - 1 if relative else rows
+    for b in range(out.shape[0]):
+        stop = min((b + 1) * block, stored.shape[1])
+        lanes[:] = 0.0
+        for begin in range(b * block, stop, WIDTH):
+            size = min(WIDTH, stop - begin)
+            bad = _decode(stored, begin, in_rows(room, rows, size), relative)
+            if bad >= 0:
+                return bad
+            _step(lanes, in_rows(room, models, size), start + begin, *args)
+        for term in range(out.shape[1]):
+            out[b, term] = total(lanes[term])
+    return FINITE
+
+
+@kernel
+def add_up(lanes: Any, out: Any) -> None:
+    """Write the sum of each row of lanes, which are overwritten: (terms, LANES) and (terms,) float64."""
+    for term in range(out.size):
+        out[term] = total(lanes[term])
+
+
+@kernel
+def sizes_when_dropped(lanes: Any, stack: Any, start: int, keys: Any, density: Any) -> None:
+    """The magnitudes of each model, then of what chance leaves of it, as the kernel of a `Tally`.
+
+    Args:
+        lanes: (2 k, LANES) float64, added to.
+        stack: (k, n) float32.
+        start: Index in the tensor of the first entry.
+        keys: (k, 2) uint32, of the random numbers.
+        density: (k,) float32.
+    """
+    k, units = stack.shape[0], scratch(TOGETHER, np.float32)
+    for model in range(k):
+        before, after, keep = lanes[model], lanes[k + model], density[model]
+        units[:] = np.float32(0)
+        for begin in range(0, stack.shape[1], TOGETHER):
+            part = stack[model, begin : begin + TOGETHER]
+            if keep < 1:
+                uniform(units[: part.size], keys[model], start + begin)
+            for at in range(0, part.size, LANES):
+                some, drawn = part[at : at + LANES], units[at : at + LANES]
+                for i in range(some.size):
+                    size = np.float64(abs(some[i]))
+                    before[i] += size
+                    after[i] += size if drawn[i] < keep else 0.0
+
+
+@kernel
+def sizes_when_unified(lanes: Any, stack: Any, start: int, scale: float) -> None:
+    """The magnitudes of each model, then of the elected delta where the model has its sign; (2 k, LANES) lanes."""
+    k, zero = stack.shape[0], np.float32(0)
+    merged, sign = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
+    for begin in range(0, stack.shape[1], WIDTH):
+        unified = merged[: min(WIDTH, stack.shape[1] - begin)]
+        unify_part(unified, stack, begin, sign, np.float32(scale))
+        for model in range(k):
+            before, after = lanes[model], lanes[k + model]
+            for at in range(0, unified.size, LANES):
+                row, whole = stack[model, begin + at : begin + at + LANES], unified[at : at + LANES]
+                for i in range(whole.size):
+                    agrees = np.uint8((row[i] > zero) & (whole[i] > zero)) | np.uint8(
+                        (row[i] < zero) & (whole[i] < zero)
+                    )
+                    before[i] += np.float64(abs(row[i]))
+                    after[i] += np.float64(abs(whole[i]) if agrees != 0 else zero)
+
+
+@kernel
+def count_varying(lanes: Any, stack: Any, start: int) -> None:
+    """At how many entries the variance is not zero; (1, LANES) lanes."""
+    mean, variance = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
+    for begin in range(0, stack.shape[1], WIDTH):
+        part, found = variance[: min(WIDTH, stack.shape[1] - begin)], lanes[0]
+        variances_of_part(part, stack, begin, mean)
+        for at in range(0, part.size, LANES):
+            some = part[at : at + LANES]
+            for i in range(some.size):
+                found[i] += 1.0 if some[i] > np.float32(0) else 0.0
+
+
+@kernel
+def squares_of_varying(lanes: Any, stack: Any, start: int, selects: bool, value: Any, last: int) -> None:
+    """The squares of each model's entries that `keep_varying` keeps, and how many entries there are; k + 1 lanes."""
+    if selects:
+        keep_varying(stack, start, value, last)
+    for model in range(stack.shape[0]):
+        found = lanes[model]
+        for begin in range(0, stack.shape[1], LANES):
+            row = stack[model, begin : begin + LANES]
+            for i in range(row.size):
+                found[i] += np.float64(row[i]) * np.float64(row[i])
+    lanes[stack.shape[0], 0] += np.float64(stack.shape[1])

@@ -1,0 +1,218 @@
+"""The largest entries of rows by magnitude, exactly: see `select`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import inlined, kernel, scratch
+from ._lanes import total
+from .topk import MAGNITUDE, float_of, magnitude_of
+
+_PART = 1024  # entries that are marked together
+_EIGHTS = _PART // 8 + 1
+LANES = 256  # entries that are summed apart
+_STEP, _WIDTHS, _FIRST_WIDTH = 0.1, 2.5, 0.2  # how a guess learns
+_TRIES = 3  # brackets that are tried beside one that missed, each twice as wide as the one before
+_COUNTED = 256  # entries whose equals are counted before one of them is looked for
+
+
+@kernel
+def cut_rows(
+    rows: Any, counts: Any, first: int, value: Any, last: Any, guess: Any, near: Any, places: Any, inside: Any
+) -> None:
+    """For each model, row and count, the count-th largest magnitude, and the last of its equals that survives.
+
+    A row's boundary is looked for near where the rows before had theirs, as a multiple of the row's mean magnitude;
+    where that bracket misses it, beside it. So `guess` decides how long it takes, never what is found. Of counts that
+    keep nothing or everything, the value is infinity or -1, and no equal survives.
+
+    Args:
+        rows: (k, r, n) float32.
+        counts: (c, k) int64; how many survive: those above the value, and of its equals the first ones.
+        first: Index in the tensor of the first entry.
+        value: (c, k, r) float32, written.
+        last: (c, k, r) int64, written: indices in the tensor.
+        guess: (c, k, 2) float64, updated: the boundary as a multiple of the mean, and how much that varies; infinity
+            in the beginning.
+        near: (n + 1,) uint32, overwritten.
+        places: (n + 1,) uint32, overwritten.
+        inside: (max(n + 1, LANES),) uint32, overwritten.
+    """
+    n = rows.shape[2]
+    for model in range(rows.shape[0]):
+        for r in range(rows.shape[1]):
+            row = rows[model, r]
+            mean = _sum(row, inside[:LANES]) / n
+            found = _collect(row, counts, model, guess, mean, near, places)
+            for c in range(counts.shape[0]):
+                count = counts[c, model]
+                if count <= 0 or count >= n:
+                    value[c, model, r] = np.float32(np.inf) if count <= 0 else np.float32(-1)
+                    last[c, model, r] = -1
+                    continue
+                pattern, nth = _boundary(near[:found], count, guess[c, model], mean, inside)
+                value[c, model, r] = float_of(pattern)
+                last[c, model, r] = first + r * n + np.int64(places[_position(near[:found], pattern, nth)])
+
+
+@kernel
+def _collect(row: Any, counts: Any, model: int, guess: Any, mean: Any, near: Any, places: Any) -> Any:
+    """Collect the patterns from which on the boundaries are expected, with their places; how many there are."""
+    least, most = MAGNITUDE, np.int64(0)
+    for c in range(counts.shape[0]):
+        if 0 < counts[c, model] < row.size:
+            low, _ = _bracket(guess[c, model], mean)
+            least, most = min(least, low), max(most, counts[c, model])
+    if most == 0:
+        return np.int64(0)
+    found = _collect_from(row, least, near, places)
+    tries = 0
+    while found < most:
+        least = np.float32(float_of(least) * np.float32(0.5)).view(np.uint32) if tries < _TRIES else np.uint32(0)
+        found = _collect_from(row, least, near, places)
+        tries += 1
+    return found
+
+
+@kernel
+def _collect_from(row: Any, least: Any, near: Any, places: Any) -> Any:
+    """Eights that have any are listed first, then walked. Each is written and then counted or not: no branches."""
+    marks, some = scratch(_PART, np.uint8), scratch(_EIGHTS, np.uint32)
+    eights, found = marks.view(np.uint64), np.uint64(0)
+    for begin in range(0, row.size, _PART):
+        part = row[begin : begin + _PART]
+        for i in range(part.size):
+            marks[i] = np.uint8(magnitude_of(part[i]) >= least)
+        marks[part.size :] = 0
+        listed = np.uint64(0)
+        for eight in range((part.size + 7) // 8):
+            some[listed] = np.uint32(8 * eight)
+            listed = np.uint64(listed + np.uint64(eights[eight] != 0))
+        for which in range(listed):
+            for i in range(8):
+                at = np.uint64(np.uint64(some[which]) + np.uint64(i))
+                places[found] = np.uint32(np.uint64(begin) + at)
+                found = np.uint64(found + np.uint64(marks[at]))
+    for i in range(found):
+        near[i] = magnitude_of(row[np.uint64(places[i])])
+    return np.int64(found)
+
+
+@kernel
+def _boundary(near: Any, count: int, guess: Any, mean: Any, inside: Any) -> Any:
+    """The count-th largest pattern, and how many of its equals are among so many."""
+    low, high = _bracket(guess, mean)
+    above, found = _split(near, low, high, inside)
+    tries = 0
+    while not above < count <= above + found:
+        low, high = _beside(low, high, count <= above, tries)
+        above, found = _split(near, low, high, inside)
+        tries += 1
+    pattern = _largest(inside[:found], count - above, low, high)
+    _learn(guess, float_of(pattern), mean)
+    return pattern, count - above - _count_above(inside[:found], pattern)
+
+
+@kernel
+def _split(near: Any, low: Any, high: Any, inside: Any) -> Any:
+    """How many lie above a bracket, and how many in it, which are collected."""
+    above, found, width = np.int64(0), np.int64(0), np.uint32(high - low)
+    for i in range(near.size):
+        pattern = near[i]
+        inside[found] = pattern
+        found += np.int64(np.uint32(pattern - low) <= width)
+        above += np.int64(pattern > high)
+    return above, found
+
+
+@inlined
+def _bracket(guess: Any, mean: Any) -> Any:
+    if not guess[1] < 1:
+        return np.uint32(0), MAGNITUDE
+    low, high = mean * guess[0] * (1 - guess[1]), mean * guess[0] * (1 + guess[1])
+    return np.float32(low).view(np.uint32), np.float32(high).view(np.uint32)
+
+
+@inlined
+def _beside(low: Any, high: Any, is_above: Any, tries: int) -> Any:
+    """A bracket next to one that missed; in the end all that lies on that side."""
+    width = np.uint32(np.uint32(np.uint32(high - low) + np.uint32(1)) << np.uint32(tries))
+    if is_above:
+        last = np.uint32(high + width) if tries < _TRIES and width < np.uint32(MAGNITUDE - high) else MAGNITUDE
+        return np.uint32(high + np.uint32(1)), last
+    return np.uint32(low - width) if tries < _TRIES and width < low else np.uint32(0), np.uint32(low - np.uint32(1))
+
+
+@inlined
+def _learn(guess: Any, value: Any, mean: Any) -> None:
+    """Move the guess some way towards what was found, and its width towards some times the distance."""
+    if mean > 0 and value > 0:
+        found = np.float64(value) / mean
+        if guess[1] < 1:
+            distance = abs(found / guess[0] - 1)
+            guess[0] += _STEP * (found - guess[0])
+            guess[1] += _STEP * (_WIDTHS * distance - guess[1])
+        else:
+            guess[0], guess[1] = found, _FIRST_WIDTH
+
+
+@kernel
+def _sum(row: Any, lanes: Any) -> Any:
+    """The sum of magnitudes, roughly: in lanes of float32, which vector code can keep."""
+    sums = lanes.view(np.float32)
+    sums[:] = np.float32(0)
+    whole = row.size // (4 * LANES) * (4 * LANES)
+    for begin in range(0, whole, 4 * LANES):
+        a, b = row[begin : begin + LANES], row[begin + LANES : begin + 2 * LANES]
+        c, d = row[begin + 2 * LANES : begin + 3 * LANES], row[begin + 3 * LANES : begin + 4 * LANES]
+        for i in range(LANES):
+            sums[i] += (abs(a[i]) + abs(b[i])) + (abs(c[i]) + abs(d[i]))
+    for begin in range(whole, row.size, LANES):
+        part = row[begin : begin + LANES]
+        for i in range(part.size):
+            sums[i] += abs(part[i])
+    return np.float64(total(sums))
+
+
+@kernel
+def _position(patterns: Any, value: Any, nth: Any) -> Any:
+    """Index of the `nth` (from 1) of equals; they are counted by the part before one is looked for."""
+    for begin in range(0, patterns.size, _COUNTED):
+        part = patterns[begin : begin + _COUNTED]
+        found = np.uint32(0)
+        for i in range(part.size):
+            found += np.uint32(part[i] == value)
+        if np.int64(found) < nth:
+            nth -= np.int64(found)
+            continue
+        for i in range(part.size):
+            nth -= np.int64(part[i] == value)
+            if nth == 0:
+                return begin + i
+    return -1
+
+
+@kernel
+def _count_above(patterns: Any, pattern: Any) -> Any:
+    found = np.uint32(0)
+    for i in range(patterns.size):
+        found += np.uint32(patterns[i] > pattern)
+    return np.int64(found)
+
+
+@kernel
+def _largest(patterns: Any, nth: Any, low: Any, high: Any) -> Any:
+    """The `nth` (from 1) largest of patterns in [low, high], by halving the range, whose ends are patterns then."""
+    while low < high:
+        middle = np.uint32(low + np.uint32(np.uint32(high - low) >> np.uint32(1)))
+        above, highest, lowest = np.uint32(0), np.uint32(0), MAGNITUDE
+        for i in range(patterns.size):
+            is_above = patterns[i] > middle
+            above += np.uint32(is_above)
+            highest = max(highest, np.uint32(0) if is_above else patterns[i])
+            lowest = min(lowest, patterns[i] if is_above else MAGNITUDE)
+        fewer = np.int64(above) < nth
+        low, high = low if fewer else lowest, highest if fewer else high
+    return low

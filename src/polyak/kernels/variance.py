@@ -1,0 +1,91 @@
+"""How much the models vary at an entry, and the merge of those entries in which they vary most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._compile import kernel, scratch
+from .sign_election import MEAN, elect
+
+_BLOCK = 1024
+
+
+@kernel
+def variances(out: Any, stack: Any) -> None:
+    """Write the variance of the models at every entry, as NumPy computes it.
+
+    Args:
+        out: (n,) float32, written.
+        stack: (k, n) float32.
+    """
+    mean = scratch(_BLOCK, np.float32)
+    for begin in range(0, out.size, _BLOCK):
+        variances_of_part(out[begin : begin + _BLOCK], stack, begin, mean)
+
+
+@kernel
+def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
+    """`variances` for some entries from `begin` on; `mean` is overwritten."""
+    k, size = np.float32(stack.shape[0]), part.size
+    first = stack[0, begin : begin + size]
+    for i in range(size):
+        mean[i] = first[i]
+    for model in range(1, stack.shape[0]):
+        row = stack[model, begin : begin + size]
+        for i in range(size):
+            mean[i] += row[i]
+    for i in range(size):
+        mean[i] /= k
+        part[i] = (first[i] - mean[i]) * (first[i] - mean[i])
+    for model in range(1, stack.shape[0]):
+        row = stack[model, begin : begin + size]
+        for i in range(size):
+            part[i] += (row[i] - mean[i]) * (row[i] - mean[i])
+    for i in range(size):
+        part[i] /= k
+
+
+@kernel
+def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
+    """Zero the entries in which the models vary less than a cut says, or not at all.
+
+    Args:
+        stack: (k, n) float32, changed.
+        start: Index in the tensor of the first entry.
+        value: float32, the smallest variance that survives.
+        last: Index in the tensor of the last of its equals that survives.
+    """
+    mean, variance = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
+    zero = np.float32(0)
+    for begin in range(0, stack.shape[1], _BLOCK):
+        part = variance[: min(_BLOCK, stack.shape[1] - begin)]
+        variances_of_part(part, stack, begin, mean)
+        behind = np.int32(min(max(last - start - begin, -1), part.size))
+        for i in range(part.size):
+            inside = part[i] > value or (part[i] == value and np.int32(i) <= behind)
+            part[i] = part[i] if inside else zero
+        for model in range(stack.shape[0]):
+            row = stack[model, begin : begin + _BLOCK]
+            for i in range(row.size):
+                row[i] = row[i] if part[i] > zero else zero
+
+
+@kernel
+def select_and_elect(
+    out: Any,
+    stack: Any,
+    start: int,
+    selects: bool,
+    value: Any,
+    last: int,
+    weight: Any,
+    ballot: Any,
+    tie: float,
+    scale: float,
+) -> None:
+    """`keep_varying`, if anything is selected, and `elect`, as the kernel of a `Loop`."""
+    if selects:
+        keep_varying(stack, start, value, last)
+    elect(out, stack, weight, ballot, MEAN, tie, scale)

@@ -1,0 +1,1 @@
+"""Linear algebra for the spectral methods: deterministic, and in float32 where that is accurate enough."""

@@ -1,0 +1,122 @@
+"""Builders of modules that the library transformers loads, from a folder's config; code in a folder never runs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TaskError
+from .recognition import Build
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def from_transformers(auto_class: str, folder: Path, **changes: Any) -> Build:
+    """A builder of a transformers model in float32.
+
+    Args:
+        auto_class: Such as `AutoModelForSequenceClassification`.
+        folder: Where config.json lies.
+        **changes: Entries of the config that differ, such as `num_labels`.
+    """
+
+    def build(state: dict[str, Tensor]) -> nn.Module:
+        import torch
+        import transformers
+
+        config = read_config(folder)
+        for name, value in changes.items():
+            setattr(config, name, value)
+        with quietly(), torch.device("meta"):
+            architecture: Any = type(getattr(transformers, auto_class).from_config(config))
+        with quietly():
+            return architecture.from_pretrained(None, config=config, state_dict=state, dtype=torch.float32)
+
+    return build
+
+
+def pooled(folder: Path, *, how: str, classes: int | None, head: str = "classifier") -> Build:
+    """A builder of an encoder whose pooled last hidden states a linear layer, `head`, classifies.
+
+    Args:
+        folder: Where the encoder's config.json lies.
+        how: `mean` of the positions that are not padding, or the `first`.
+        classes: How many there must be; None takes what the layer has.
+        head: What the layer's tensors are called: `head`.weight, `head`.bias.
+    """
+    encode = from_transformers("AutoModel", folder)
+
+    def build(state: dict[str, Tensor]) -> nn.Module:
+        from .pooled import Pooled
+
+        own: Mapping[str, Tensor] = {n: t for n, t in state.items() if n.startswith(f"{head}.")}
+        return Pooled(encode({n: t for n, t in state.items() if n not in own}), own, head, how, classes)
+
+    return build
+
+
+def read_config(folder: Path) -> Any:
+    """The config in a folder.
+
+    Raises:
+        TaskError: there is none, or transformers does not know it.
+    """
+    transformers = needed()
+    try:
+        with quietly():
+            return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise TaskError(f"{folder} has no config.json that transformers can use: {_short(error)}") from error
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder.
+
+    Raises:
+        TaskError: there is none.
+    """
+    transformers = needed()
+    try:
+        with quietly():
+            found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise TaskError(f"{folder} has no tokenizer that transformers can use: {_short(error)}") from error
+    if found.pad_token is None:
+        found.pad_token = found.eos_token or found.unk_token
+    return found
+
+
+def needed() -> Any:
+    """The library transformers.
+
+    Raises:
+        TaskError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise TaskError("this task needs torch and transformers: pip install 'polyak[tasks]'") from None
+    return transformers
+
+
+@contextmanager
+def quietly() -> Generator[None, None, None]:
+    """Keep transformers from reporting: what it has to say of missing tensors is checked here, and an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,112 @@
+"""The checkpoints of a recipe, each opened once however many parts take tensors from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..checkpoint import Checkpoint, subset
+from ..errors import RecipeError
+from ..recipe import BASE, Recipe, Source
+from .compatibility import Opened, opened
+
+Open = Callable[[Source, Path], Checkpoint]
+Keep = Callable[[str], bool]
+
+
+@dataclass
+class Shelf:
+    """Opens what recipes name.
+
+    Attributes:
+        open: Opens a source, without its choice of layers.
+        folder: What paths are relative to.
+        given: Checkpoints that stand for models, by name, instead of what their source says.
+        found: What has been opened, by what the plan calls it.
+        sources: What each of those is.
+        keep: Which names are shown (default: all).
+    """
+
+    open: Open
+    folder: Path
+    given: Mapping[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    found: dict[str, Opened] = field(default_factory=dict[str, Opened])
+    sources: dict[str, Source | None] = field(default_factory=dict[str, "Source | None"])
+    keep: Keep | None = None
+
+    def of_names(self, keep: Keep) -> Shelf:
+        """The same checkpoints, showing only some names."""
+        return replace(self, keep=keep)
+
+    def fill(self, recipe: Recipe) -> None:
+        """Open everything that a recipe, its slices and its modules read."""
+        for part in (*recipe.slices, *(module.recipe for module in recipe.modules)):
+            self.fill(part)
+        if recipe.models:
+            self.base(recipe)
+            self.models(recipe)
+
+    def put(self, name: str, checkpoint: Checkpoint) -> None:
+        """Let another view stand for a model."""
+        self.found[name] = replace(self.found[name], checkpoint=checkpoint)
+
+    def in_order(self) -> list[tuple[str, Opened]]:
+        """All that has been opened, the base first."""
+        return sorted(self.found.items(), key=lambda item: item[0] != BASE)
+
+    def models(self, recipe: Recipe) -> list[Opened]:
+        """The models of a recipe.
+
+        Raises:
+            RecipeError: a name stands for two different models, or is the base's.
+        """
+        called = next((model.source for model in recipe.models if model.name == BASE), None)
+        if called and self.has_base(recipe) and (recipe.base is None or _whole(called) != _whole(recipe.base)):
+            raise RecipeError(
+                f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
+            )
+        return [self._shown(self._take(model.name, model.source)) for model in recipe.models]
+
+    def base(self, recipe: Recipe) -> Opened | None:
+        """The base of a recipe, if it has one; another than the first is called `base 2`, and so on."""
+        if not self.has_base(recipe):
+            return None
+        where, name, number = _whole(recipe.base) if recipe.base else None, BASE, 1
+        while name in self.found and where is not None and self.sources[name] != where:
+            number += 1
+            name = f"{BASE} {number}"
+        return self._shown(self._take(name, recipe.base))
+
+    def has_base(self, recipe: Recipe) -> bool:
+        return recipe.base is not None or BASE in self.given
+
+    def donor(self, recipe: Recipe) -> Opened:
+        """Who gives config and tokenizer: the base, else the first model."""
+        while not self.has_base(recipe) and not recipe.models:
+            recipe = recipe.slices[0] if recipe.slices else recipe.modules[0].recipe
+        whole = replace(self, keep=None)
+        return whole.base(recipe) or whole._take(recipe.models[0].name, recipe.models[0].source)
+
+    def _take(self, name: str, source: Source | None) -> Opened:
+        where = _whole(source) if source else None
+        if name in self.found:
+            if self.sources[name] != where:
+                raise RecipeError(f"{name!r} stands for two different models; give one of them another `name:`.")
+            return self.found[name]
+        checkpoint = self.given.get(name) or self.open(source or Source(), self.folder)
+        self.sources[name] = where
+        self.found[name] = found = opened(name, checkpoint)
+        return found
+
+    def _shown(self, model: Opened) -> Opened:
+        if self.keep is None:
+            return model
+        checkpoint = model.checkpoint
+        names = [name for name in [*checkpoint.specs, *checkpoint.ties] if self.keep(name)]
+        return replace(model, checkpoint=subset(checkpoint, names))
+
+
+def _whole(source: Source) -> Source:
+    """A source without its choice of layers: the same file, whatever is taken of it."""
+    return replace(source, layers=None, stack=None)

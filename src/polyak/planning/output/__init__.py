@@ -1,0 +1,1 @@
+"""Files that accompany the merged tensors: config, tokenizer files, chat template."""

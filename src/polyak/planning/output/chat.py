@@ -1,0 +1,102 @@
+"""The chat template of the result: what most models have, one model's, a known one, or one that is written out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from ...checkpoint.folder import inside, read_json
+from ...checkpoint.vocabulary.tokenizer import SETTINGS
+from ...errors import CheckpointError, RecipeError, suggestion
+from .._model import Sidecars
+from ..compatibility import Opened
+
+TEMPLATE = "chat_template.jinja"
+_TEMPLATES = resources.files("polyak.planning.output").joinpath("chat_templates")
+_LEGACY = "chat_template.json"
+
+
+def known() -> list[str]:
+    """The templates that a recipe may name."""
+    return sorted(file.name.removesuffix(".jinja") for file in _TEMPLATES.iterdir() if file.name.endswith(".jinja"))
+
+
+def with_template(side: Sidecars, wanted: str, models: Sequence[Opened]) -> Sidecars:
+    """Give the result the chat template that a recipe wants.
+
+    Raises:
+        RecipeError: no model has one, or there is none of this name.
+    """
+    template = _found(wanted, models)
+    settings = side.written.get(SETTINGS) or _settings_of(side.copied)
+    dropped = {TEMPLATE, _LEGACY, *([SETTINGS] if "chat_template" in settings else [])}
+    copied = [
+        path for path in side.copied if path.name not in dropped and path.parent.name != "additional_chat_templates"
+    ]
+    written = dict(side.written)
+    if "chat_template" in settings:
+        written[SETTINGS] = {key: value for key, value in settings.items() if key != "chat_template"}
+    if template is not None:
+        written[TEMPLATE] = template
+    return replace(side, copied=tuple(copied), written=written)
+
+
+def _settings_of(files: Sequence[Path]) -> Mapping[str, Any]:
+    path = next((path for path in files if path.name == SETTINGS), None)
+    return read_json(path) if path else {}
+
+
+def _found(wanted: str, models: Sequence[Opened]) -> str | None:
+    if wanted == "none":
+        return None
+    if wanted == "auto":
+        return _usual(models)
+    if "{" in wanted:
+        return wanted
+    if one := next((model for model in models if model.name == wanted), None):
+        if template := template_of(one):
+            return template
+        raise RecipeError(f"`chat_template: {wanted}`: that model has no chat template.")
+    if wanted in known():
+        return _TEMPLATES.joinpath(f"{wanted}.jinja").read_text("utf-8")
+    names = {"auto", "none", *known(), *(model.name for model in models)}
+    raise RecipeError(
+        f"`chat_template: {wanted:.80}` is no template, and nothing of this name is known. {suggestion(wanted, names)}"
+    )
+
+
+def _usual(models: Sequence[Opened]) -> str:
+    """The template that most models have; of several, that of the first."""
+    found = [template for model in models if (template := template_of(model))]
+    if not found:
+        raise RecipeError("`chat_template: auto`: no model has a chat template. Name one, such as `chatml`.")
+    return Counter(found).most_common(1)[0][0]
+
+
+def template_of(model: Opened) -> str | None:
+    """The chat template beside a model, or None."""
+    folder = model.checkpoint.folder
+    if folder is None:
+        return None
+    if (folder / TEMPLATE).is_file():
+        path = inside(folder, TEMPLATE)
+        try:
+            return path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}.") from error
+    for name in (_LEGACY, SETTINGS):
+        if (folder / name).is_file() and (template := _default(read_json(inside(folder, name)).get("chat_template"))):
+            return template.strip()
+    return None
+
+
+def _default(template: Any) -> str | None:
+    """Where a model has several templates by name, the default one."""
+    if isinstance(template, list):
+        many = [cast("dict[str, Any]", one) for one in cast("list[Any]", template) if isinstance(one, dict)]
+        template = next((one.get("template") for one in many if one.get("name") == "default"), None)
+    return template if isinstance(template, str) else None

@@ -1,0 +1,187 @@
+"""Config, tokenizer and the other files that make a folder of tensors a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
+from ...checkpoint.folder import inside, read_json
+from ...checkpoint.pipeline import OWN_STEM, components_of, files_beside, models_in, stem_of
+from ...checkpoint.vocabulary.tokenizer import FILE, SETTINGS
+from ...errors import Mismatch
+from .._model import Sidecars, Step
+from ..compatibility import HEAD, Opened, read_config
+from ..slices import Parts
+from ..tokens.embedding_tables import with_vocabulary_size
+from ..tokens.vocabulary import Spoken
+from .config_layers import follow_layers, other_layers
+from .config_widths import follow_widths
+
+# Stale once tokenizer.json says something else.
+_DESCRIBE_TOKENS = (
+    "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+TOKENIZER = (
+    *_DESCRIBE_TOKENS, "generation_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+_COPIED = (
+    *TOKENIZER, "preprocessor_config.json", "processor_config.json",
+    "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)  # fmt: skip
+_EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
+
+
+def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken: Spoken) -> tuple[Sidecars, list[str]]:
+    """Config and files of the result, and what should be known about its ties, layers and code.
+
+    Args:
+        donor: The model that gives them.
+        divided: The parts of the merge.
+        steps: What is written.
+        spoken: The tokens of the result.
+    """
+    written = [step for step in steps if step.file is None]
+    if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
+        return pipeline_sidecars(donor, components, [step.out for step in written])
+    untied, tied, notes = _ties(divided, written)
+    found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
+    if found.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
+        config, said = follow_layers(found.config, layers, donor)
+        found = replace(found, config=config)
+        notes += said
+    if found.config is not None:
+        config, said = follow_widths(found.config, divided, donor, written)
+        found = replace(found, config=config)
+        notes += said
+    found = _speaking(found, spoken)
+    notes += spoken.notes
+    if found.config is not None and _loses_its_head(donor, divided, written):
+        found = replace(found, config={**found.config, "tie_word_embeddings": True})
+    if tied:
+        notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
+    if found.code:
+        notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
+    return found, notes
+
+
+def _speaking(found: Sidecars, spoken: Spoken) -> Sidecars:
+    """The files with the tokenizer of the result, and a config that follows it."""
+    giver = spoken.donor
+    config = found.config
+    if config is not None:
+        own = giver.config if giver.name != found.donor else {}
+        ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
+        config = {**with_vocabulary_size(config, *spoken.sizes), **ids} if spoken.sizes[0] else config
+    copied, written = list(found.copied), dict(found.written)
+    if giver.name != found.donor and giver.checkpoint.folder is not None:
+        copied = [path for path in copied if path.name not in TOKENIZER]
+        copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
+    if spoken.tokenizer is not None:
+        copied = [path for path in copied if path.name not in _DESCRIBE_TOKENS]
+        written[FILE] = spoken.tokenizer.data
+        if spoken.tokenizer.settings:
+            written[SETTINGS] = spoken.tokenizer.settings
+    return replace(found, config=config, copied=tuple(copied), written=written)
+
+
+def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
+    """Whether something is untied, what stays tied, and what to say of it."""
+    notes, untied = list[str](), False
+    for step in written:
+        whole = divided.parts[step.part].whole
+        if who := [model.name for model in whole if model.ties(step.out.name)]:
+            untied = True
+            notes.append(
+                f"{step.out.name!r} is tied to the embedding in {', '.join(who)} but not in all models: the result has "
+                "its own."
+            )
+    tied = {name for part in divided.parts for name in part.tied}
+    for part in divided.parts:
+        everyone = [*([part.base] if part.base else []), *part.models]
+        names = {name for model in everyone for name in model.checkpoint.ties}
+        tied |= {name for name in names if all(model.ties(name) for model in everyone)}
+    return untied, sorted(tied), notes
+
+
+def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
+    """Whether the donor has a head of its own while the result's is tied, as in the models it comes from."""
+    last = divided.parts[-1].whole[0]
+    tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
+    return bool(tied) and not donor.config.get("tie_word_embeddings", False)
+
+
+def pipeline_sidecars(
+    donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
+) -> tuple[Sidecars, list[str]]:
+    """What lies in a pipeline beside the tensors of its models, and what should be known about it.
+
+    Raises:
+        Mismatch: a model of the pipeline would have no weights.
+    """
+    folder = donor.checkpoint.folder
+    assert folder is not None
+    if lacking := [path.name for path in models_in(folder) if path not in components]:
+        raise Mismatch(
+            f"nothing is left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
+            "what `skip:` finds keeps the base's weights."
+        )
+    written, stems = dict[str, Any](), dict[str, str]()
+    for path in components:
+        config = read_json(inside(folder, f"{path.name}/config.json")) if (path / "config.json").exists() else {}
+        own = [spec for spec in specs if spec.name.startswith(f"{path.name}/")]
+        stems[path.name] = stem_of(config)
+        written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
+    placed = {name: inside(folder, name) for name in files_beside(folder)}
+    found = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
+    said = f"copied from {donor.name} and never run: {', '.join(found.code)}."
+    return found, [said] if found.code else []
+
+
+def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:
+    """Take config and tokenizer from one model and make the config follow the tensors.
+
+    Args:
+        donor: The model that gives them.
+        name: What the recipe calls it.
+        specs: The tensors of the result.
+        untied: Whether a head is written that the donor ties to its embedding.
+    """
+    config = read_config(donor)
+    if donor.folder is None or config is None:
+        return Sidecars(donor=name)
+    return Sidecars(follow(config, list(specs), untied=untied), tuple(_files(donor.folder)), name)
+
+
+def _files(folder: Path) -> list[Path]:
+    named = [folder / name for name in _COPIED if (folder / name).is_file()]
+    templates = folder / "additional_chat_templates"
+    code = sorted(folder.glob("*.py"))
+    return [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
+
+
+def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
+    """The config with its dtype, vocabulary size and tie as the tensors have them."""
+    followed = dict(config)
+    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # diffusers takes it for an unknown setting
+        followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
+    if untied:
+        followed["tie_word_embeddings"] = False
+    rows = {spec.shape[0] for spec in specs if spec.name.endswith(_EMBEDDINGS) and len(spec.shape) == 2}
+    if "vocab_size" in config and len(rows) == 1:
+        followed["vocab_size"] = rows.pop()
+    return followed
+
+
+def _dtype_name(specs: list[TensorSpec]) -> str | None:
+    """The dtype that most of the result is in, as PyTorch calls it."""
+    nbytes: dict[str, int] = {}
+    for spec in specs:
+        if spec.dtype.floating:
+            nbytes[spec.dtype.name] = nbytes.get(spec.dtype.name, 0) + spec.nbytes
+    names = {dtype.name: name for name, dtype in DTYPE_NAMES.items()}
+    return names.get(max(nbytes, key=lambda k: nbytes[k])) if nbytes else None

@@ -1,0 +1,283 @@
+"""A recipe's parts: one for a plain merge, else its slices and modules, each with views of the tensors it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from ..checkpoint import picked
+from ..checkpoint.layers import Stack, layer_of, stacks
+from ..errors import Mismatch, RecipeError
+from ..recipe import Recipe, Source
+from .compatibility import Opened, layer_counts
+from .open_models import Shelf
+
+# What stands behind the layers comes from the last slice; all else outside them from the first.
+_BEHIND = re.compile(
+    r"embed_out|head|score|classifier|pooler|predictions|qa_outputs|logits|ln_f|final|ln_post|project|post_"
+    r"|(?:^|\.)(?:layer_?)?norm\.|(?:^|\.)out(?:put)?[._]",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(r"(?:^|\.)embeddings?\.|embed_(?:tokens|positions)|layer_?norm_pre|pre_")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a layer of the result comes from: a model, its stack and the layer there."""
+
+    model: Opened
+    stack: Stack
+    number: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one recipe without slices and modules makes of the result.
+
+    Attributes:
+        recipe: What is done.
+        models: What it sees: views, under the names of the result.
+        base: The base, likewise.
+        name: What the plan calls it; empty for a plain merge.
+        whole: The models and the base, with everything they have.
+        tied: Tensors that it would have, but that are tied in all its models.
+    """
+
+    recipe: Recipe
+    models: tuple[Opened, ...]
+    base: Opened | None
+    name: str
+    whole: tuple[Opened, ...]
+    tied: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All parts, with the layers of the result where they were put together.
+
+    Attributes:
+        parts: In the order of the result.
+        layers: By the prefix of the stack.
+    """
+
+    parts: tuple[Part, ...]
+    layers: Mapping[str, tuple[Layer, ...]]
+
+
+def parts_of(recipe: Recipe, shelf: Shelf) -> Parts:
+    """Divide a recipe, and show each part what it takes of its models.
+
+    Raises:
+        RecipeError: layers are out of range or unequal in number, or modules leave tensors out.
+        Mismatch: the layers of the slices have different names.
+    """
+    if recipe.modules:
+        return _modules(recipe, shelf)
+    if recipe.slices:
+        return _stacked(recipe.slices, shelf, "")
+    if any(source and source.layers for source in _sources(recipe)):
+        return _stacked((recipe,), shelf, "", alone=True)
+    whole = shelf.models(recipe)
+    base = shelf.base(recipe)
+    return Parts((Part(recipe, tuple(whole), base, "", (*([base] if base else []), *whole)),), {})
+
+
+def _sources(recipe: Recipe) -> list[Source | None]:
+    return [*(model.source for model in recipe.models), recipe.base]
+
+
+def _modules(recipe: Recipe, shelf: Shelf) -> Parts:
+    found, layers = list[Part](), dict[str, tuple[Layer, ...]]()
+    patterns = [re.compile(module.match) for module in recipe.modules]
+    for i, module in enumerate(recipe.modules):
+        name = f"module {i + 1} ({module.match!r})"
+        own = shelf.of_names(_takes(patterns, i))
+        inner = _one_module(module.recipe, own, name)
+        found += [one if one.name else replace(one, name=name) for one in inner.parts]
+        layers |= inner.layers
+        if not any(view.checkpoint.specs for one in inner.parts for view in one.models):
+            raise RecipeError(f"{name} matches no tensor of its models that an earlier module does not take.")
+    _refuse_what_is_left(recipe, shelf, patterns)
+    return Parts(tuple(found), layers)
+
+
+def _takes(patterns: Sequence[re.Pattern[str]], index: int) -> Any:
+    return lambda name: next((i for i, one in enumerate(patterns) if one.search(name)), None) == index
+
+
+def _one_module(recipe: Recipe, shelf: Shelf, name: str) -> Parts:
+    if recipe.slices:
+        return _stacked(recipe.slices, shelf, f"{name}, ")
+    found = parts_of(recipe, shelf)
+    return replace(found, parts=tuple(replace(one, name=name) for one in found.parts))
+
+
+def _refuse_what_is_left(recipe: Recipe, shelf: Shelf, patterns: Sequence[re.Pattern[str]]) -> None:
+    """The model that gives the config must be whole in the result."""
+    donor = shelf.donor(recipe)
+    left = [n for n in donor.checkpoint.specs if not any(one.search(n) for one in patterns)]
+    if left:
+        raise RecipeError(
+            f"no module matches {len(left)} tensors of {donor.name}, such as {', '.join(map(repr, left[:3]))}. End "
+            "the list with `match: '.*'`."
+        )
+
+
+def _stacked(recipes: Sequence[Recipe], shelf: Shelf, within: str, *, alone: bool = False) -> Parts:
+    names = ["" if alone else f"{within}slice {i}" for i in range(1, len(recipes) + 1)]
+    slices = [_Slice(one, shelf, name) for one, name in zip(recipes, names, strict=True)]
+    prefix = slices[0].prefix
+    for one in slices:
+        if one.prefix != prefix:
+            raise Mismatch(
+                f"{one.name} has its layers in {one.prefix!r} and {slices[0].name} in {prefix!r}: they cannot stand in "
+                "one stack. `strip_prefix:` and `add_prefix:` on a model change the names."
+            )
+        _check_shapes(slices[0], one)
+    outside = _assigned(slices[0], slices[-1])
+    offset, found, layers = 0, list[Part](), list[Layer]()
+    for one in slices:
+        found.append(one.part(offset, outside[one]))
+        layers += one.layers
+        offset += len(one)
+    return Parts(tuple(found), {prefix: tuple(layers)})
+
+
+def _check_shapes(first: _Slice, other: _Slice) -> None:
+    """Layers of another width cannot stand in one stack; a model whose own layers differ may be pruned like that."""
+    wanted, found = first.shapes, other.shapes
+    for rest in wanted:
+        here_and_there = found.get(rest, wanted[rest]), wanted[rest]
+        if here_and_there[0] != here_and_there[1] and all(len(shapes) == 1 for shapes in here_and_there):
+            (here,), (there,) = here_and_there
+            raise Mismatch(
+                f"{other.name} does not fit on {first.name}: {rest!r} is {list(here)} in its layers and {list(there)} "
+                "in the other's."
+            )
+
+
+def _assigned(first: _Slice, last: _Slice) -> dict[_Slice, list[str]]:
+    """Which slice gives the tensors outside the layers."""
+    found: dict[_Slice, list[str]] = {first: [], last: []}
+    for name in dict.fromkeys([*first.outside, *last.outside]):
+        behind = _BEHIND.search(name) and not _BEFORE.search(name)
+        owner = (last if behind else first) if name in first.outside and name in last.outside else None
+        found[owner or (first if name in first.outside else last)].append(name)
+    return _Everywhere(found)
+
+
+class _Everywhere(dict["_Slice", list[str]]):
+    """Slices between the first and the last give nothing outside the layers."""
+
+    def __missing__(self, key: _Slice) -> list[str]:
+        return []
+
+
+class _Slice:
+    """Some layers of every model of a recipe, before it is known where they go."""
+
+    def __init__(self, recipe: Recipe, shelf: Shelf, name: str) -> None:
+        self.recipe, self.name = recipe, name or "the recipe"
+        self._called = name
+        if recipe.heads:
+            raise RecipeError(f"{self.name} has `heads:`, which layers that are put together cannot have; use `skip:`.")
+        models = shelf.models(recipe)
+        self._base = shelf.base(recipe)
+        self._everyone = [*([self._base] if self._base else []), *models]
+        sources = [*([recipe.base] if self._base else []), *(model.source for model in recipe.models)]
+        self._windows = [self._window(m, s) for m, s in zip(self._everyone, sources, strict=True)]
+        self._check()
+
+    def __len__(self) -> int:
+        _, first, stop = self._windows[0]
+        return stop - first
+
+    def _window(self, model: Opened, source: Source | None) -> tuple[Stack, int, int]:
+        stack = chosen(model, source.stack if source else None)
+        first, stop = (source.layers if source else None) or (0, len(stack))
+        if stop > len(stack):
+            raise RecipeError(
+                f"{self.name}: layers [{first}, {stop}) of {model.name} are out of range: it has {len(stack)} "
+                f"({stack.prefix}0 to {stack.prefix}{len(stack) - 1}), so the largest stop is {len(stack)}."
+            )
+        return stack, first, stop
+
+    def _check(self) -> None:
+        lengths = {stop - first for _, first, stop in self._windows}
+        if len(lengths) > 1:
+            each = ", ".join(
+                f"{m.name} gives {stop - first} ([{first}, {stop}))"
+                for m, (_, first, stop) in zip(self._everyone, self._windows, strict=True)
+            )
+            raise RecipeError(f"{self.name}: all its models must give as many layers; {each}.")
+        if len(prefixes := dict.fromkeys(stack.prefix for stack, _, _ in self._windows)) > 1:
+            raise Mismatch(f"{self.name}: the layers of its models have different names: {', '.join(prefixes)}.")
+
+    @property
+    def prefix(self) -> str:
+        return self._windows[0][0].prefix
+
+    @property
+    def shapes(self) -> dict[str, set[tuple[int, ...]]]:
+        """The shapes that the tensors of a layer have in its base or first model."""
+        stack, first, stop = self._windows[0]
+        found: dict[str, set[tuple[int, ...]]] = {}
+        for layer in stack.layers[first:stop]:
+            for rest, name in layer.items():
+                found.setdefault(rest, set()).add(self._everyone[0].checkpoint.spec(name).shape)
+        return found
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Where its layers come from, by its base or first model."""
+        stack, first, stop = self._windows[0]
+        return [Layer(self._everyone[0], stack, i) for i in range(first, stop)]
+
+    @property
+    def outside(self) -> dict[str, None]:
+        """Names outside the stack that any of its models has."""
+        found: dict[str, None] = {}
+        for model in self._everyone:
+            for name in [*model.checkpoint.specs, *model.checkpoint.ties]:
+                place = layer_of(name)
+                if place is None or place[0] != self.prefix:
+                    found[name] = None
+        return found
+
+    def part(self, offset: int, outside: Sequence[str]) -> Part:
+        """What it makes of the result when its first layer is number `offset` there."""
+        tied = frozenset(name for name in outside if all(model.ties(name) for model in self._everyone))
+        views: list[Opened] = []
+        for model, (stack, first, stop) in zip(self._everyone, self._windows, strict=True):
+            held = {name: spec.name for name in outside if name not in tied and (spec := model.find(name))}
+            views.append(replace(model, checkpoint=picked(model.checkpoint, held | stack.window(first, stop, offset))))
+        base = views.pop(0) if self._base else None
+        return Part(self.recipe, tuple(views), base, self._called, tuple(self._everyone), tied)
+
+
+def chosen(model: Opened, wanted: str | None) -> Stack:
+    """The stack of layers that is meant.
+
+    Raises:
+        RecipeError: there is none, or several, or none of that name.
+    """
+    found = stacks([*model.checkpoint.specs, *model.checkpoint.ties])
+    called = ", ".join(f"{one.called} ({len(one)} layers)" for one in found.values())
+    if wanted is not None:
+        if stack := found.get(f"{wanted.removesuffix('.')}."):
+            return stack
+        raise RecipeError(f"{model.name} has no stack of layers {wanted!r}; it has {called or 'none'}.")
+    likely = [one for one in found.values() if len(one) in _counts(model.config)]  # not of a head, such as score.0
+    for candidates in (list(found.values()), likely, [one for one in found.values() if len(one) > 1]):
+        if len(candidates) == 1:
+            return candidates[0]
+    if not found:
+        raise RecipeError(f"{model.name} has no layers: no names such as PREFIX.0.NAME.")
+    raise RecipeError(f"{model.name} has several stacks of layers: {called}. Name one by `stack:`, or use `modules:`.")
+
+
+def _counts(config: Mapping[str, Any]) -> set[int]:
+    parts = [config, *(cast("Mapping[str, Any]", one) for one in config.values() if isinstance(one, Mapping))]
+    return {count for part in parts for count in layer_counts(part)}

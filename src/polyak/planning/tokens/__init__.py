@@ -1,0 +1,1 @@
+"""Models with different tokenizers: detection, embedding tables, and one vocabulary for the merged model."""

@@ -1,0 +1,74 @@
+"""Notice models whose tokens are numbered differently, where nothing is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...checkpoint.vocabulary.tokenizer import FILE, Tokenizer, read_tokenizer
+from ...errors import CheckpointError, Mismatch
+from .._model import Step
+from ..compatibility import Opened
+from .embedding_tables import tables_of
+
+_SHOWN = 3
+
+
+def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
+    """Compare the tokenizers of models whose tables of tokens meet in the result.
+
+    Args:
+        models: Everything that is read.
+        steps: What is done with it.
+
+    Returns:
+        Differences that may be meant, in words.
+
+    Raises:
+        Mismatch: the same token has another row in one of them.
+    """
+    first: tuple[Opened, Tokenizer] | None = None
+    seen: set[bytes] = set()
+    notes: list[str] = []
+    for model in _meeting(models, steps):
+        path = _file(model)
+        if path is None or (data := path.read_bytes()) in seen:
+            continue
+        seen.add(data)
+        try:
+            tokenizer = read_tokenizer(model.checkpoint.folder, model.name)
+        except CheckpointError as error:
+            notes.append(f"the tokens of {model.name} were not compared: {error}")
+            continue
+        notes += _differences(*first, model, tokenizer) if first else []
+        first = first or (model, tokenizer)
+    return notes
+
+
+def _meeting(models: Sequence[Opened], steps: Sequence[Step]) -> list[Opened]:
+    """The models of which a table of tokens is read."""
+    taken = {(read.model, read.spec.name) for step in steps for read in step.every_read}
+    return [model for model in models if any((model.name, table) in taken for table in tables_of(model)[1])]
+
+
+def _file(model: Opened) -> Path | None:
+    folder = model.checkpoint.folder
+    return folder / FILE if folder is not None and (folder / FILE).is_file() else None
+
+
+def _differences(first: Opened, known: Tokenizer, other: Opened, found: Tokenizer) -> list[str]:
+    moved = [token for token, row in found.tokens.items() if known.tokens.get(token, row) != row]
+    if moved:
+        shown = ", ".join(f"{t!r} is {known.tokens[t]} and {found.tokens[t]}" for t in moved[:_SHOWN])
+        raise Mismatch(
+            f"{len(moved)} tokens have another row in {other.name} than in {first.name} ({shown}), so their embeddings "
+            "do not belong together. `vocabulary: union` or `vocabulary: base` puts the rows in order; `vocabulary: "
+            "keep` merges them as they are."
+        )
+    more, less = len(found.tokens.keys() - known.tokens.keys()), len(known.tokens.keys() - found.tokens.keys())
+    if not more and not less:
+        return []
+    return [
+        f"{other.name} has {more} tokens that {first.name} lacks, and lacks {less}; their rows are merged by number. "
+        "`vocabulary: union` keeps every token's own."
+    ]

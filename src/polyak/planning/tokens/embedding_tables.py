@@ -1,0 +1,62 @@
+"""Which tensors have a row for each token, by their names and by the number of rows that the config names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from ...checkpoint import TensorSpec
+from ...checkpoint.layers import layer_of
+from ..compatibility import HEAD, Opened
+
+_EMBEDDING = re.compile(
+    r"(?:embed_tokens|embed_tokens_per_layer|word_embeddings?|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$"
+)
+_OTHER = re.compile(r"position|token_type|type_embed|segment|patch|relative|class_|time_|label")
+_HEAD = re.compile(r"(?:^|\.)(?:proj_out|generator|output_projection)\.weight$")
+_BIAS = re.compile(r"(?:predictions|decoder|lm_head|embed_out|output|proj_out)\.bias$|final_logits_bias$")
+
+
+def tables_of(model: Opened) -> tuple[int, list[str]]:
+    """How many rows a model's tables of tokens have, and their names; 0 and none if it has no tokens."""
+    outside = [spec for spec in model.checkpoint.specs.values() if layer_of(spec.name) is None]
+    embeddings = [s for s in outside if len(s.shape) == 2 and _EMBEDDING.search(s.name) and not _OTHER.search(s.name)]
+    if not embeddings:
+        return 0, []
+    stated = set(vocabulary_sizes(model.config).values())
+    fitting = [spec for spec in embeddings if spec.shape[0] in stated] or embeddings
+    rows = max(fitting, key=lambda spec: spec.numel).shape[0]
+    return rows, [spec.name for spec in outside if _is_table(spec, rows)]
+
+
+def _is_table(spec: TensorSpec, rows: int) -> bool:
+    if _BIAS.search(spec.name):
+        return spec.shape in ((rows,), (1, rows))
+    named = any(pattern.search(spec.name) for pattern in (_EMBEDDING, HEAD, _HEAD))
+    return len(spec.shape) == 2 and spec.shape[0] == rows and named and not _OTHER.search(spec.name)
+
+
+def vocabulary_sizes(config: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
+    """Where a config says how many rows there are: itself, or a config nested in it."""
+    return {place: size for place, part in _configs(config) if isinstance(size := part.get("vocab_size"), int)}
+
+
+def with_vocabulary_size(config: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
+    """A config whose numbers of rows that were `old` are `new`."""
+    changed: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "vocab_size" and value == old:
+            changed[key] = new
+        elif isinstance(value, dict):
+            changed[key] = with_vocabulary_size(cast("dict[str, Any]", value), old, new)
+        else:
+            changed[key] = value
+    return changed
+
+
+def _configs(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    yield (), config
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield (key,), cast("dict[str, Any]", value)

@@ -1,0 +1,237 @@
+"""Make models with different tokens fit: give every table of tokens the rows of the result's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...checkpoint import Checkpoint
+from ...checkpoint.vocabulary.rows import MEAN, PADDING, ZERO, Aligned, Integers, Means, Rows
+from ...checkpoint.vocabulary.tokenizer import Tokenizer, read_tokenizer, refuse_unlike, union, with_tokens
+from ...errors import Mismatch, RecipeError
+from ...recipe import Token, Vocabulary
+from ..compatibility import Opened
+from ..open_models import BASE, Shelf
+from .embedding_tables import tables_of
+
+_FEW = 0.5  # share of a model's tokens below which it is worth a word
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What the result speaks.
+
+    Attributes:
+        donor: Whose tokenizer files it takes.
+        tokenizer: What of those files changed; None if they are copied as they are.
+        sizes: Rows before and after, in the tables of the donor.
+        kept: Tables that are not merged, but copied from the base or first model.
+        notes: What should be known.
+    """
+
+    donor: Opened
+    tokenizer: Tokenizer | None = None
+    sizes: tuple[int, int] = (0, 0)
+    kept: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """A model that has tokens."""
+
+    model: Opened
+    rows: int
+    tables: Sequence[str]
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+
+def align(wanted: Vocabulary | None, shelf: Shelf, donor: Opened) -> Spoken:
+    """Put aligned views of the models on the shelf.
+
+    Args:
+        wanted: What the recipe says; nothing if all must have the same tokens.
+        shelf: Everything that the merge reads, opened.
+        donor: Who gives config and tokenizer.
+
+    Raises:
+        Mismatch: the tokens cannot be brought together.
+        RecipeError: a token is not where the recipe says.
+        CheckpointError: a tokenizer is missing or damaged.
+    """
+    speakers = [_Speaker(one, *tables_of(one)) for _, one in shelf.in_order()]
+    speakers = [one for one in speakers if one.rows]
+    if wanted is None:
+        return Spoken(donor)
+    if not speakers:
+        raise RecipeError("`vocabulary:` has no effect: no model has a table of tokens.")
+    if wanted.rows is not None:
+        return _by_rows(wanted.rows, speakers, shelf, donor)
+    return _by_tokens(wanted, speakers, shelf, donor)
+
+
+def _by_rows(policy: str, speakers: Sequence[_Speaker], shelf: Shelf, donor: Opened) -> Spoken:
+    counts = {one.name: one.rows for one in speakers}
+    old = counts.get(donor.name, speakers[0].rows)
+    if policy == "keep" or len(set(counts.values())) == 1:
+        return Spoken(donor)
+    said = ", ".join(f"{name} {rows}" for name, rows in counts.items())
+    if policy == "skip":
+        kept = frozenset(table for one in speakers for table in one.tables)
+        return Spoken(
+            donor, kept=kept, notes=(f"tables of tokens are not merged ({said} rows): those of {donor.name}.",)
+        )
+    new = (min if policy == "intersect" else max)(counts.values())
+    for one in speakers:
+        tables = {name: _numbered(one, name, new, speakers) for name in one.tables}
+        shelf.put(one.name, Aligned(one.model.checkpoint, tables))
+    notes = [f"tables of tokens have {new} rows in the result ({said})."]
+    if new < old:
+        notes.append(f"the tokenizer of {donor.name} may have tokens without a row: remove those from {new} on.")
+    return Spoken(donor, sizes=(old, new), notes=tuple(notes))
+
+
+def _numbered(one: _Speaker, name: str, new: int, speakers: Sequence[_Speaker]) -> Rows:
+    """Rows by their number: its own, then those of the base, then those of the first that has them."""
+    givers = [one, *(other for other in speakers if other is not one and other.model.find(name))]
+    source, row, begin = np.zeros(new, np.int64), np.arange(new), 0
+    for i, giver in enumerate(givers):
+        source[begin:] = i
+        begin = max(begin, min(giver.rows, new))
+    return Rows(_places(name, givers), source, row)
+
+
+def _places(name: str, speakers: Sequence[_Speaker]) -> list[tuple[Checkpoint, str]]:
+    """Where each model has a table; it may be tied to another."""
+    return [(one.model.checkpoint, spec.name if (spec := one.model.find(name)) else "") for one in speakers]
+
+
+def _by_tokens(wanted: Vocabulary, speakers: Sequence[_Speaker], shelf: Shelf, donor: Opened) -> Spoken:
+    speakers = [replace(one, tokenizer=read_tokenizer(one.model.checkpoint.folder, one.name)) for one in speakers]
+    for one in speakers:
+        _refuse_missing_rows(one)
+    tokenizer, giver = _result(wanted, speakers, donor)
+    plan = _Alignment(tokenizer, giver, wanted, speakers)
+    for one in speakers:
+        stamps = one.tokenizer.stamps if one.tokenizer else ()
+        tables = {name: plan.rows(one, name) for name in one.tables}
+        shelf.put(one.name, Aligned(one.model.checkpoint, tables, stamps))
+    old = next((one.rows for one in speakers if one.name == donor.name), speakers[0].rows)
+    changed = tokenizer if tokenizer is not giver.tokenizer else None
+    return Spoken(giver.model, changed, (old, plan.size), notes=tuple(plan.notes()))
+
+
+def _refuse_missing_rows(one: _Speaker) -> None:
+    assert one.tokenizer
+    if one.tokenizer.size > one.rows:
+        token = max(one.tokenizer.tokens, key=one.tokenizer.tokens.__getitem__)
+        raise Mismatch(
+            f"the tokenizer of {one.name} has {token!r} as number {one.tokenizer.size - 1}, but its tables have "
+            f"{one.rows} rows. Remove such tokens, or add rows with `model.resize_token_embeddings()` in transformers."
+        )
+
+
+def _result(wanted: Vocabulary, speakers: Sequence[_Speaker], donor: Opened) -> tuple[Tokenizer, _Speaker]:
+    """The tokenizer of the result, and whose it is."""
+    called = donor.name if wanted.source == "union" else wanted.source
+    giver = next((one for one in speakers if one.name == called), None)
+    if giver is None:
+        raise RecipeError(f"`vocabulary:` names {called!r}, which has no table of tokens in this merge.")
+    assert giver.tokenizer
+    others = [one.tokenizer for one in speakers if one is not giver and one.tokenizer]
+    refuse_unlike(giver.tokenizer, others)
+    found = union(giver.tokenizer, others) if wanted.source == "union" else giver.tokenizer
+    return with_tokens(found, [content for content in wanted.tokens if content not in found.tokens]), giver
+
+
+class _Alignment:
+    """Where the rows of the result's tokens lie in every model."""
+
+    def __init__(self, tokenizer: Tokenizer, giver: _Speaker, wanted: Vocabulary, speakers: Sequence[_Speaker]) -> None:
+        self._tokenizer, self._speakers, self._wanted = tokenizer, speakers, wanted
+        self._own = np.stack([_own(tokenizer, one, kept=one is giver) for one in speakers])
+        self._chosen = {
+            tokenizer.tokens[content]: self._choice(content, token) for content, token in wanted.tokens.items()
+        }
+        self._forced = [tokenizer.tokens[content] for content, token in wanted.tokens.items() if token.force]
+        multiple = wanted.pad_to_multiple_of or 1
+        self.size = -(-tokenizer.size // multiple) * multiple
+        self._fills: dict[tuple[bool, ...], tuple[Integers, Integers]] = {}
+
+    def rows(self, one: _Speaker, name: str) -> Rows:
+        """The rows of one table of one model."""
+        has_table = tuple(other.model.find(name) is not None for other in self._speakers)
+        if has_table not in self._fills:
+            self._fills[has_table] = self._filled(np.array(has_table))
+        fill, fill_row = self._fills[has_table]
+        index = self._speakers.index(one)
+        mine = self._own[index] >= 0
+        mine[self._forced] = False
+        source, row = np.where(mine, index, fill), np.where(mine, self._own[index], fill_row)
+        means = self._means(np.flatnonzero(source == MEAN), np.array(has_table))
+        padding = np.full(self.size - len(source), PADDING)
+        return Rows(_places(name, self._speakers), np.append(source, padding), np.append(row, padding), means)
+
+    def _filled(self, has_table: Integers) -> tuple[Integers, Integers]:
+        """For models without a token: the only owner's row, else the base's, else the mean of the owners'."""
+        has = (self._own >= 0) & has_table[:, None]
+        count = has.sum(0)
+        fill = np.where(count == 0, ZERO, np.where(count == 1, has.argmax(0), MEAN))
+        base = next((i for i, one in enumerate(self._speakers) if one.name == BASE), None)
+        if base is not None:
+            fill = np.where(has[base], base, fill)
+        row = np.where(fill >= 0, self._own[fill, np.arange(len(fill))], 0)
+        for number, (source, its_row) in self._chosen.items():
+            fill[number], row[number] = source, its_row
+        return fill, row
+
+    def _means(self, of: Integers, has_table: Integers) -> Means:
+        owner, which = np.nonzero((self._own[:, of] >= 0) & has_table[:, None])
+        return Means(of[which], owner, self._own[owner, of[which]])
+
+    def _choice(self, content: str, token: Token) -> tuple[int, int]:
+        """Which model and row the recipe chooses for a token."""
+        if token.source == "zero":
+            return ZERO, 0
+        index = next((i for i, one in enumerate(self._speakers) if one.name == token.source), None)
+        if index is None:
+            raise RecipeError(f"the token {content!r} is to come from {token.source}, which has no table of tokens.")
+        giver = self._speakers[index]
+        assert giver.tokenizer
+        wanted = token.token if token.token is not None else content
+        row = token.token_id if token.token_id is not None else giver.tokenizer.tokens.get(wanted, -1)
+        if not 0 <= row < giver.rows:
+            what = f"the token {wanted!r}" if token.token_id is None else f"a row {row}; it has {giver.rows}"
+            raise RecipeError(f"the token {content!r} is to come from {giver.name}, which does not have {what}.")
+        return index, row
+
+    def notes(self) -> list[str]:
+        """How many tokens each model lacks."""
+        total = len(self._tokenizer.tokens)
+        found = [f"the result has {total} tokens in tables of {self.size} rows."]
+        for one, own in zip(self._speakers, self._own, strict=True):
+            lacking = int((own < 0).sum())
+            assert one.tokenizer
+            lost = len(one.tokenizer.tokens) - len(one.tokenizer.tokens.keys() & self._tokenizer.tokens.keys())
+            if lacking or lost:
+                found.append(f"{one.name} lacks {lacking} of them, and {lost} of its own are not in the result.")
+        return found
+
+
+def _own(tokenizer: Tokenizer, one: _Speaker, *, kept: bool) -> Integers:
+    """For each row of the result, the row of the same token in a model; -1 if it has no such token.
+
+    Rows without a token, which a tokenizer may leave between others, stay with the model that gives the tokenizer.
+    """
+    assert one.tokenizer
+    own = np.where(kept & (np.arange(tokenizer.size) < one.rows), np.arange(tokenizer.size), -1)
+    there: Mapping[str, int] = one.tokenizer.tokens
+    numbers = np.fromiter(tokenizer.tokens.values(), np.int64, len(tokenizer.tokens))
+    own[numbers] = np.fromiter((there.get(token, -1) for token in tokenizer.tokens), np.int64, len(numbers))
+    return own

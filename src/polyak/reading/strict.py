@@ -1,0 +1,205 @@
+"""Strict reading of plain data: every value has a place, every key is known or refused."""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard, TypeVar, cast, overload
+
+from ..errors import RecipeError, suggestion
+
+T = TypeVar("T")
+D = TypeVar("D")
+Read = Callable[[object, "Place"], T]
+
+REQUIRED: Any = object()
+LARGEST_INTEGER = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: a file (or what else the recipe came from), and a path inside it."""
+
+    file: str
+    path: str = ""
+    whole: str = "the recipe"
+
+    def __truediv__(self, key: str) -> Place:
+        return Place(self.file, f"{self.path}.{key}" if self.path else key, self.whole)
+
+    def __getitem__(self, index: int) -> Place:
+        return Place(self.file, f"{self.path}[{index}]", self.whole)
+
+    def wanted(self, what: str, got: object, remedy: str = "") -> RecipeError:
+        """Say what should stand here instead."""
+        return self.error(f"must be {what}; got {_shown(got)}", remedy)
+
+    def error(self, problem: str, remedy: str = "") -> RecipeError:
+        return RecipeError(" ".join(filter(None, [f"{self.file}: {self.path or self.whole} {problem}.", remedy])))
+
+
+class Table:
+    """A mapping that is being read; each key that it is asked for is known from then on."""
+
+    def __init__(self, data: object, place: Place) -> None:
+        self.place = place
+        self._left = mapping(data, place)
+        self.known: list[str] = []
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._left
+
+    @overload
+    def take(self, key: str, read: Read[T]) -> T: ...
+
+    @overload
+    def take(self, key: str, read: Read[T], default: D) -> T | D: ...
+
+    def take(self, key: str, read: Read[T], default: Any = REQUIRED) -> Any:
+        """Read the value of `key`.
+
+        Raises:
+            RecipeError: it is missing and has no default, or `read` refuses it.
+        """
+        self.known.append(key)
+        if key in self._left:
+            return read(self._left.pop(key), self.place / key)
+        if default is REQUIRED:
+            near = suggestion(key, self._left) if self._left else ""
+            raise self.place.error(f"has no {key!r}, which it must have", near if near.startswith("Did") else "")
+        return default
+
+    def peek(self, key: str) -> object:
+        return self._left.get(key)
+
+    def left(self) -> list[str]:
+        """The keys that nothing has asked for yet."""
+        return list(self._left)
+
+    def finish(self) -> None:
+        """Refuse what nothing has asked for."""
+        for key in self._left:
+            raise (self.place / key).error("is no key that is known here", suggestion(key, self.known))
+
+
+def mapping(value: object, place: Place) -> dict[str, Any]:
+    """A copy of a mapping whose keys are text."""
+    if not isinstance(value, Mapping):
+        raise place.wanted("a mapping", value)
+    found = dict(cast("Mapping[Any, Any]", value))
+    for key in found:
+        if not isinstance(key, str):
+            raise place.wanted("a mapping whose keys are text", key)
+    return found
+
+
+def each(read: Read[T]) -> Read[tuple[T, ...]]:
+    """A reader of lists of one or more."""
+
+    def read_list(value: object, place: Place) -> tuple[T, ...]:
+        if not is_list(value) or not value:
+            raise place.wanted("a list of one or more", value)
+        return tuple(read(one, place[i]) for i, one in enumerate(value))
+
+    return read_list
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Tell mappings from other values."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    """Tell sequences from other values; text is none."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def text(value: object, place: Place) -> str:
+    """Read a string."""
+    if not isinstance(value, str):
+        scalar = isinstance(value, int | float) and is_small(value)
+        raise place.wanted("text", value, f'Put it in quotes: "{value}".' if scalar else "")
+    if not value:
+        raise place.wanted("text that is not empty", value)
+    if "\0" in value or not _is_unicode(value):
+        raise place.wanted("text without NUL and half surrogate pairs", value)
+    return value
+
+
+def one_of(words: Sequence[str]) -> Read[str]:
+    """Make a reader of one of some words."""
+
+    def read_word(value: object, place: Place) -> str:
+        if not isinstance(value, str) or value not in words:
+            near = suggestion(value, words) if isinstance(value, str) else ""
+            raise place.wanted(f"one of {', '.join(words)}", value, near if near.startswith("Did") else "")
+        return value
+
+    return read_word
+
+
+def integer(value: object, place: Place) -> int:
+    """A whole number from 0 to 2^64 - 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_INTEGER:
+        raise place.wanted("a whole number, at least 0 and below 2^64", value)
+    return value
+
+
+def boolean(value: object, place: Place) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise place.wanted("true or false", value)
+    return value
+
+
+def number(value: object, place: Place) -> float:
+    """Read a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise place.wanted("a number", value)
+    if not is_small(value):
+        raise place.wanted("a finite number", value)
+    return float(value)
+
+
+def is_small(value: float) -> bool:
+    """Whether it is finite, and an integer of less than 64 bits."""
+    return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else math.isfinite(value)
+
+
+def pattern(value: object, place: Place) -> str:
+    """A regular expression."""
+    written = text(value, place)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            re.compile(written)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise place.wanted("a regular expression", value, f"({reason})") from None
+    return written
+
+
+def patterns(value: object, place: Place) -> str:
+    """A regular expression, or a list of them, any of which may be found."""
+    return "|".join(each(pattern)(value, place)) if is_list(value) else pattern(value, place)
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"

@@ -1,0 +1,1 @@
+"""Recipes in mergekit's dialect, read with that tool's meaning."""

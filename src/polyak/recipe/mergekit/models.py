@@ -1,0 +1,116 @@
+"""How mergekit's recipes name models: `path[@revision][+adapter[@revision]]`, or the same as mappings."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ...reading.strict import Place, Table, is_mapping, text
+from .._model import BASE, Lora, Source
+from .._scope import Scope
+from ..native import default_name
+
+_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model as a file names it, and where it lies."""
+
+    written: str
+    source: Source
+
+
+def read_reference(value: object, place: Place, scope: Scope) -> Reference:
+    """Read the name of a model.
+
+    Text is split at the first `+` with something that exists on both sides, else at the last `+`; text that
+    exists as it stands is not split.
+    """
+    if not is_mapping(value):
+        written = text(value, place)
+        model, adapter = _split(written, scope)
+        return _reference(model, adapter, place, scope)
+    table = Table(without_nulls(value), place)
+    if "override_architecture" in table:
+        raise (place / "override_architecture").error("cannot be used: polyak merges by the names of tensors")
+    found = _reference(table.take("model", _read_path), table.take("lora", _read_path, None), place, scope)
+    table.finish()
+    return found
+
+
+def names(references: Iterable[Reference]) -> list[str]:
+    """What to call the models: the last component of their paths, or all that is written where that is not unique.
+
+    No model may be called `base`: that is what the base is called.
+    """
+    many = list(references)
+    short = [default_name(one.source.path or "") for one in many]
+    taken = [*short, "", "", BASE, BASE]
+    found = (one.written if taken.count(name) > 1 else name for one, name in zip(many, short, strict=True))
+    return [f"./{name}" if name == BASE else name for name in found]
+
+
+def _read_path(value: object, place: Place) -> str:
+    """`path@revision`, from that or from {path, revision}."""
+    if not is_mapping(value):
+        return text(value, place)
+    table = Table(without_nulls(value), place)
+    path, revision = table.take("path", text), table.take("revision", text, None)
+    table.finish()
+    return path if revision is None else f"{path}@{revision}"
+
+
+def without_nulls(data: object) -> object:
+    """An explicit null means the same as a missing key there."""
+    if not isinstance(data, Mapping):
+        return data
+    return {key: value for key, value in cast("Mapping[Any, Any]", data).items() if value is not None}
+
+
+def _split(written: str, scope: Scope) -> tuple[str, str | None]:
+    if "+" not in written or _exists(written, scope):
+        return written, None
+    for plus in (i for i, character in enumerate(written) if character == "+"):
+        if _exists(written[:plus], scope) and _exists(written[plus + 1 :], scope):
+            return written[:plus], written[plus + 1 :]
+    model, _, adapter = written.rpartition("+")
+    return model, adapter
+
+
+def _reference(model: str, adapter: str | None, place: Place, scope: Scope) -> Reference:
+    path = _located(text(model, place), place, scope)
+    if adapter is None:
+        return Reference(model, Source(path))
+    return Reference(f"{model}+{adapter}", Source(path, lora=(Lora(_located(text(adapter, place), place, scope)),)))
+
+
+def _located(written: str, place: Place, scope: Scope) -> str:
+    """Where it lies: relative to the current directory or to the recipe, else on the Hub if it may be a name there."""
+    path, at, revision = ("", "", "") if _exists(written, scope) else written.rpartition("@")
+    if not at:
+        return _local(written, scope) or (f"hf://{written}" if _HUB.fullmatch(written) else scope.rebased(written))
+    if (path and _exists(path, scope)) or not _HUB.fullmatch(path) or not revision:
+        raise place.error(f"is {written!r}, but only models on the Hub (org/name@revision) have revisions")
+    return f"hf://{written}"
+
+
+def _exists(path: str, scope: Scope) -> bool:
+    return _local(path, scope) is not None
+
+
+def _local(path: str, scope: Scope) -> str | None:
+    """Where a path leads that exists; the current directory comes first, as in mergekit."""
+    beside = scope.here(path)
+    if _is_there(path):
+        same = _is_there(beside) and beside.samefile(path)
+        return scope.rebased(path) if same else str(Path(path).absolute())
+    return scope.rebased(path) if _is_there(beside) else None
+
+
+def _is_there(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long

@@ -1,0 +1,87 @@
+"""mergekit's `tokenizer_source` and `tokenizer`: whose tokens the result has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ...reading.strict import Place, Table, integer, mapping, text
+from .._model import Token, Vocabulary
+from .._scope import Scope
+from .methods import flag
+from .models import Reference, read_reference, without_nulls
+
+
+class Speech:
+    """Reads whose tokens are meant, by the models that a file mentions."""
+
+    def __init__(
+        self, scope: Scope, base: Reference | None, mentioned: Sequence[Reference], called: Mapping[str, str]
+    ) -> None:
+        self._scope, self._base, self._mentioned, self._called = scope, base, mentioned, called
+
+    def vocabulary(self, table: Table) -> Vocabulary | None:
+        """What a file says of tokens; nothing if it says nothing."""
+        if "tokenizer" in table and "tokenizer_source" in table:
+            raise table.place.wanted("given one of tokenizer and tokenizer_source", "both")
+        source = table.take("tokenizer_source", self._source, None)
+        found = table.take("tokenizer", self._block, None)
+        return Vocabulary(source) if source else found
+
+    def _block(self, value: object, place: Place) -> Vocabulary:
+        table = Table(without_nulls(value), place)
+        found = Vocabulary(
+            source=table.take("source", self._source, "union"),
+            tokens=table.take("tokens", self._tokens, MappingProxyType({})),
+            pad_to_multiple_of=table.take("pad_to_multiple_of", integer, None) or None,
+        )
+        table.finish()
+        return found
+
+    def _source(self, value: object, place: Place) -> str:
+        if value == "union":
+            return "union"
+        if value == "base":
+            if self._base is None:
+                raise place.error("is 'base', but there is no base_model")
+            return "base"
+        return self._name(value, place)
+
+    def _name(self, value: object, place: Place) -> str:
+        """What the recipe calls a model that a file refers to."""
+        wanted = read_reference(value, place, self._scope)
+        if self._base is not None and wanted.source == self._base.source:
+            return "base"
+        for one in self._mentioned:
+            if wanted.source == one.source:
+                return self._called[one.written]
+        raise place.error(f"is {wanted.written!r}, which is no model of this merge")
+
+    def _tokens(self, value: object, place: Place) -> Mapping[str, Token]:
+        found = {content: self._token(one, place / content) for content, one in mapping(value, place).items()}
+        return MappingProxyType(found)
+
+    def _token(self, value: object, place: Place) -> Token:
+        table = Table(without_nulls(value), place)
+        source = table.take("source", self._row)
+        force = table.take("force", flag, False)
+        table.finish()
+        return Token(*source, force=bool(force))
+
+    def _row(self, value: object, place: Place) -> tuple[str, str | None, int | None]:
+        """A model, or {kind: zero}, or {kind: model_token, model, token or token_id}."""
+        if not (isinstance(value, Mapping) and "kind" in value):
+            return self._name(value, place), None, None
+        table = Table(without_nulls(value), place)
+        kind = table.take("kind", text)
+        if kind not in ("zero", "model_token"):
+            raise (place / "kind").wanted("zero or model_token", kind)
+        found: tuple[str, str | None, int | None] = ("zero", None, None)
+        if kind == "model_token":
+            model, token = table.take("model", self._name), table.take("token", text, None)
+            number = table.take("token_id", integer, None)
+            if (token is None) is (number is None):
+                raise place.wanted("given either token or token_id", "neither" if token is None else "both")
+            found = model, token, number
+        table.finish()
+        return found

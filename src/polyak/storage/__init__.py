@@ -1,0 +1,1 @@
+"""Durable files and folders: atomic writes, locked staging folders with a journal, digests."""

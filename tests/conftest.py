@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from . import marks, skips
+
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(marks)
+    config.pluginmanager.register(skips)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-oldest test-newest lint fix lock demo demo-text suite-adapters suite-text parity fuzz \
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock demo demo-text suite-adapters suite-text parity replay fuzz \
 	bench bench-spectral clean
 
 help: ## print this menu
@@ -109,6 +109,9 @@ parity: $(VENV)/.torch ## compare with mergekit 0.1.5, FusionBench 0.2.33 and PE
 
 bench-spectral: $(VENV)/.torch ## measure spectral methods against FusionBench and LAPACK
 	$(BIN)/python benchmarks/spectral_speed.py
+
+replay: $(VENV)/.dev ## compare the bytes of a fixed set of merges with those of another commit: make replay BASE=main
+	$(BIN)/python tests/replay/compare.py "$(BASE)"
 
 fuzz: $(VENV)/.dev ## feed damaged headers to the parsers for a minute
 	$(BIN)/python tests/fuzz_header.py 60

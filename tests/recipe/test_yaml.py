@@ -1,7 +1,9 @@
 """The strict reader of YAML and JSON."""
 
+import errno
 import importlib.util
 import math
+import os
 
 import pytest
 import yaml
@@ -122,7 +124,8 @@ def test_an_alias_of_nothing_is_refused():
 
 
 def test_endless_nesting_is_refused():
-    assert_refused("[" * 20_000, "nested more than 100 levels")
+    assert_refused("[" * 20_000)  # by the parser or by the reader, whichever counts to its limit first
+    assert_refused("[" * 101 + "]" * 101, "nested more than 100 levels")
     assert_refused("\n".join(" " * i + "a:" for i in range(200)), "nested more than 100 levels")
 
 
@@ -168,9 +171,9 @@ def test_numbers_of_thousands_of_digits_are_refused():
 
 def test_files_are_refused_that_are_missing_large_or_not_utf_8(tmp_path):
     path = tmp_path / "r.yaml"
-    with pytest.raises(RecipeError, match=r"r\.yaml cannot be read: No such file"):
+    with pytest.raises(RecipeError, match=rf"r\.yaml cannot be read: {os.strerror(errno.ENOENT)}"):
         _yaml.read_file(path)
-    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
+    with pytest.raises(RecipeError, match=f"cannot be read: {os.strerror(errno.EISDIR)}"):
         _yaml.read_file(tmp_path)
     path.write_bytes(b"a: 1\nb: \xff\n")
     with pytest.raises(RecipeError, match="line 2, column 4: not UTF-8"):

@@ -39,7 +39,7 @@ def methods_compared() -> str:
 
 
 def methods_speeds() -> str:
-    """The cost of each method and some variants, beside the limit of the machine and mergekit."""
+    """The cost of each method and some variants, with the limit of the machine and mergekit."""
     if not SPEEDS.exists():
         return (
             "No times are stored in this checkout: `python benchmarks/method_speed.py` measures them, and `make fix` "
@@ -71,7 +71,7 @@ def methods_settings() -> str:
 
 
 def methods_departures() -> str:
-    """Where the merge methods depart from their sources, from their docstrings."""
+    """Departures of the merge methods from their sources, from their docstrings."""
     return table(
         ["method", "departs from paper or official code"], ([f"`{m.name}`", departures(m)] for m in _by_name())
     )

@@ -96,7 +96,7 @@ def exit_codes() -> str:
 
 
 def rivals() -> str:
-    """Five rows of the benchmark beside mergekit, for the front page."""
+    """Five rows of the benchmark with mergekit, for the front page."""
     if not RESULTS.exists():
         return "No results are stored in this checkout. `make bench` measures them, and `make fix` writes them here."
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
@@ -105,8 +105,8 @@ def rivals() -> str:
     head = ["500 million parameters, bfloat16", "copying the files", "polyak", MERGEKIT, "speed-up"]
     return (
         f"{table(head, [_beside_mergekit(rows[work]) for work in FRONT_PAGE])}\n\nMeasured on {machine['CPUs']} CPUs "
-        f"({machine['CPU']}); polyak: median of at least 3 runs, {MERGEKIT}: one run. Copying means reading all inputs and "
-        "writing one output."
+        f"({machine['CPU']}); polyak: median of at least 3 runs, {MERGEKIT}: one run. Copying means reading all inputs "
+        "and writing one output."
     )
 
 
@@ -152,8 +152,8 @@ def vocabulary_benchmark() -> str:
     ]
     about = (
         f"{found['models']} models with {found['tokens']:,} tokens each, two tables per model, {found['hidden']} "
-        "numbers per row; both tools produce the same rows. `python benchmarks/vocabulary_speed.py --mergekit PYTHON` on one "
-        f"machine ({machine}). The target is {found['target']} times the speed of mergekit's loop over the tables."
+        "numbers per row; both tools produce the same rows. `python benchmarks/vocabulary_speed.py --mergekit PYTHON` "
+        f"on one machine ({machine}). The target is {found['target']} times the speed of mergekit's loop over the tables."
     )
     return f"{about}\n\n{table(['work', 'polyak', 'mergekit 0.1.5', 'speed-up'], rows)}"
 
@@ -205,7 +205,7 @@ def spectral_benchmark() -> str:
 
 
 def _measured_how(row: Mapping[str, Any]) -> str:
-    layers = f"{row['layers']} of {row['layers_in_all']} layers; times of other tools are those of one layer, multiplied"
+    layers = f"{row['layers']} of {row['layers_in_all']} layers; times of other tools are extrapolated from one layer"
     return f"Threads: {row['threads']}, runs: {row['runs']}, {layers}"
 
 
@@ -223,9 +223,7 @@ def _seconds(seconds: float) -> str:
 def search_benchmark() -> str:
     """The cost of a candidate of a search, or how to measure it."""
     if not SEARCH.exists():
-        return (
-            "No results are stored in this checkout: `python benchmarks/search_speed.py --base MODEL` measures them."
-        )
+        return "No results are stored in this checkout: `python benchmarks/search_speed.py --base MODEL` measures them."
     head = ["models", "searched", "merged in memory", "written and loaded", "ratio", "ratio of CPU time"]
     rows, machines = list[list[str]](), dict[str, None]()
     for name, found in json.loads(SEARCH.read_text(encoding="utf-8"))["shapes"].items():

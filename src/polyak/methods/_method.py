@@ -1,4 +1,4 @@
-"""A merge method as the engine sees it: the function, what its signature says, and who is registered."""
+"""A merge method as the engine sees it: the function, its declaration and its registered hooks."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Method:
     """A merge method: its function, and what the function's signature says.
 
     Attributes:
-        name: What recipes call it.
+        name: Its name in recipes.
         fn: The definition.
-        source: Where it was published.
-        models: The fewest and the most models it merges (the base not counted).
+        source: Its publication.
+        models: Minimum and maximum number of models, without the base.
         laws: The properties it claims.
         inputs: Its positional parameters by name.
         returns: The space of its result.
         settings: Its keyword-only parameters by name.
-        optional_base: Whether deltas are taken from zero where there is no base.
-        workspace: For definitions on whole tensors: the bytes that they hold beside inputs and result, if known.
+        optional_base: Take task vectors from zero if there is no base.
+        workspace: For definitions on whole tensors: their bytes in addition to inputs and result, if known.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Method:
 
     @property
     def uses_base(self) -> bool:
-        """Whether a base makes a difference."""
+        """True if the result depends on a base."""
         return self.returns is Role.DELTA or not {Role.BASE, Role.DELTAS}.isdisjoint(self._roles)
 
     @property
@@ -123,7 +123,7 @@ class Method:
 
     @property
     def loop(self) -> Callable[..., Loop] | None:
-        """What makes the twin's loop, if the twin is one."""
+        """The function that makes the kernel's loop, if it is one."""
         return self._loops[0] if self._loops else None
 
     def looped(self, loop: Callable[..., Loop]) -> Callable[..., Loop]:
@@ -148,13 +148,13 @@ class Method:
 
     @property
     def masks(self) -> Callable[..., Masks] | None:
-        """What turns the merged delta back into each model's, if the method can: see `masking`."""
+        """The function that recovers each model's task vector from the merged one, if any: see `masking`."""
         return self._maskings[0] if self._maskings else None
 
     def masking(self, masks: Callable[..., Masks]) -> Callable[..., Masks]:
         """Register how each model's own delta is cut from the merged one, as a function of the definition's arguments.
 
-        Where the setting `masks` is true, a merge into a folder writes the masks beside the model.
+        Where the setting `masks` is true, a merge into a folder writes the masks next to the model.
 
         Raises:
             DeclarationError: the method has no setting `masks` that is true or false.
@@ -172,7 +172,7 @@ class Method:
     def packing(self, packs: Callable[..., Any]) -> Callable[..., Any]:
         """Register a fused form of `masks`, for the CPU: it takes what it names of what a twin may take.
 
-        It writes the masks into `packed` (k, ceil(n / 8)), a bit an entry with the lowest bit first, leaves the other
+        It writes the masks into `packed` (k, ceil(n / 8)), one bit per entry, least significant first, leaves the other
         arrays as they are, and returns the scales (k,).
         """
         self._packings.append(packs)
@@ -196,7 +196,7 @@ class Method:
     def for_tensor(
         self, name: str, shape: tuple[int, ...], bound: dict[str, Any], k: int
     ) -> tuple[Method, dict[str, Any]]:
-        """Who merges a tensor, this method or the one that it leaves it to; and that one's bound settings."""
+        """The method that merges a tensor, this one or the one it delegates to, with that method's bound settings."""
         for choice in self._choices:
             if (left := call(choice, {**bound, "name": name, "shape": shape, "k": k})) is not None:
                 other = resolve(left[0])
@@ -265,7 +265,7 @@ class Method:
             base: The base's tensor: (*shape). Required if `needs_base`, ignored unless `uses_base`.
             name: The tensor's name, for methods that treat tensors by name.
             chance: Numbers in [0, 1) for a random method: (k, *shape) (default: drawn from `seed`).
-            statistics: What was measured of the models, by name, stacked like the tensors; of the tensors' dtype.
+            statistics: Statistics of the models, by name, stacked like the tensors; of the tensors' dtype.
             seed: Seeds them.
             **given: Settings, by name.
 

@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text suite-adapters suite-text parity parity-fusionbench fuzz bench bench-spectral clean
+.PHONY: help setup test lint fix docs demo demo-text suite-adapters suite-text parity parity-fusionbench fuzz bench bench-spectral clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -30,11 +30,15 @@ $(VENV)/.torch: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'transformers>=5,<6' 'peft>=0.18' 'optuna>=4.5' 'cmaes>=0.11'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 setup: $(VENV)/.dev ## create the environment for development
 
 test: $(VENV)/.torch ## create the environment and run every test
 	$(BIN)/python -m pytest -q -n auto
-	$(MAKE) lint
+	$(MAKE) lint docs
 
 lint: $(VENV)/.dev ## style, types, import directions
 	$(BIN)/ruff check .
@@ -46,6 +50,10 @@ fix: $(VENV)/.dev ## repair style, refresh generated docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
+
+docs: $(VENV)/.docs ## build the documentation site in docs-out; a warning, such as a broken link, is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs-out
+	@echo docs-out/index.html
 
 demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
 	$(BIN)/python -m examples.digits.demo
@@ -90,4 +98,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out suite-text-out benchmarks/.work
+	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work

@@ -29,6 +29,19 @@ def markdown(docstring: str, *, without: frozenset[str] = frozenset()) -> str:
     return "\n\n".join(part for part in parts if part.strip())
 
 
+def items(docstring: str, section: str) -> dict[str, str]:
+    """The names in a section of a docstring, with what it says about them."""
+    _, *sections = _SECTION.split(docstring)
+    texts = dict(zip(sections[::2], sections[1::2], strict=True))
+    found = map(_ITEM.match, re.split(r"\n(?=\S)", _indented(texts.get(section, ""))[0]))
+    return {item[1].strip("`"): " ".join(item[2].split()) for item in found if item}
+
+
+def cell(text: str) -> str:
+    """Prose for a table, where `table` itself escapes the bars."""
+    return escaped(text).replace("\\|", "|")
+
+
 def escaped(text: str) -> str:
     """Prose in which no formula becomes Markdown."""
     parts = _CODE.split(text)
@@ -49,15 +62,8 @@ def _indented(text: str) -> tuple[str, str]:
 
 
 def _section(name: str, text: str) -> str:
-    if name == "Departures":
+    found = [_ITEM.match(item) for item in re.split(r"\n(?=\S)", text)]
+    if name == "Departures" or not all(found):
         return _prose(text)
-    items = [_ITEM.match(item) for item in re.split(r"\n(?=\S)", text)]
-    if not items or not all(items):
-        return _prose(text)
-    rows = [[f"`{item[1].strip('`')}`", " ".join(item[2].split())] for item in items if item]
-    return table(["name" if name != "Raises" else "exception", "meaning"], ([a, _cell(b)] for a, b in rows))
-
-
-def _cell(text: str) -> str:
-    """Escaped for a table, where `table` itself escapes the bars."""
-    return escaped(text).replace("\\|", "|")
+    rows = [[f"`{item[1].strip('`')}`", cell(" ".join(item[2].split()))] for item in found if item]
+    return table(["exception" if name == "Raises" else "name", "meaning"], rows)

@@ -28,14 +28,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def methods_table() -> str:
     """The merge methods, from their signatures."""
-    return table(["method", "what it does", "source"], ([f"`{m.name}`", m.summary, m.source] for m in _by_name()))
+    return table(["method", "what it does", "source"], ([f"`{m.name}`", m.summary, m.source] for m in by_name()))
 
 
 def methods_compared() -> str:
     """The needs and costs of each method, and other tools that have it."""
     speeds = _speeds()
     head = ["method", "also in", "base", "models", "needs", "reads", *(["ns per parameter"] if speeds else []), "laws"]
-    return table(head, (_compared(method, speeds) for method in _by_name()))
+    return table(head, (_compared(method, speeds) for method in by_name()))
 
 
 def methods_speeds() -> str:
@@ -67,14 +67,12 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
 
 def methods_settings() -> str:
     """The settings of the merge methods."""
-    return table(["method", "settings"], ([f"`{m.name}`", _settings(m)] for m in _by_name()))
+    return table(["method", "settings"], ([f"`{m.name}`", _settings(m)] for m in by_name()))
 
 
 def methods_departures() -> str:
     """Departures of the merge methods from their sources, from their docstrings."""
-    return table(
-        ["method", "departs from paper or official code"], ([f"`{m.name}`", departures(m)] for m in _by_name())
-    )
+    return table(["method", "departs from paper or official code"], ([f"`{m.name}`", departures(m)] for m in by_name()))
 
 
 def departures(method: Method) -> str:
@@ -83,7 +81,7 @@ def departures(method: Method) -> str:
     return " ".join(section[1].split()) if section else NONE
 
 
-def _by_name() -> list[Method]:
+def by_name() -> list[Method]:
     """The methods of the package."""
     found = (m for m in methods.registry.values() if m.fn.__module__.startswith(f"{methods.__name__}."))
     return sorted(found, key=lambda method: method.name)
@@ -125,6 +123,11 @@ def _settings(method: Method) -> str:
 
 
 def _setting(setting: Setting) -> str:
+    return f"`{setting.name}`: {values(setting)}"
+
+
+def values(setting: Setting) -> str:
+    """The kind, range and default of a setting."""
     if isinstance(setting.kind, tuple):
         kind = " | ".join(setting.kind)
     else:
@@ -132,7 +135,7 @@ def _setting(setting: Setting) -> str:
     kind += f" {setting.range}" if setting.range else ""
     kind += ", per model" if setting.per_model else ""
     default = f"default `{setting.default}`" if setting.kind is str else _default(setting.default)
-    return f"`{setting.name}`: {kind}; {default}"
+    return f"{kind}; {default}"
 
 
 def _default(default: object) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from _docstrings import escaped, markdown
-from _methods import NONE, ROOT, _by_name, _settings, table
+from _docstrings import cell, escaped, items, markdown
+from _methods import NONE, ROOT, by_name, table, values
 
 import polyak
 from polyak import cli, methods
+from polyak.methods import Method
 
 PUBLIC = (
     "polyak", "polyak.methods", "polyak.testing", "polyak.checkpoint", "polyak.recipe", "polyak.engine", "polyak.tasks",
@@ -73,7 +74,7 @@ def _command(names: tuple[str, ...], command: Any) -> list[str]:
 
 
 def _help(parameter: Any) -> str:
-    return escaped(parameter.help or "").replace("\\|", "|")
+    return cell(parameter.help or "")
 
 
 def _option(parameter: Any, context: Any) -> str:
@@ -94,19 +95,23 @@ def _default(parameter: Any) -> str:
 
 def methods_page() -> str:
     """Every method in full: formula, settings, departures, source."""
-    parts = ["# Method reference", "Formulas use theta_0 for the base, theta_i for model i, and tau_i = theta_i - "
-             "theta_0 for its task vector.".replace("_", r"\_")]  # fmt: skip
+    notation = "theta_0 is the base, theta_i is model i, and tau_i = theta_i - theta_0 is its task vector."
     methods.load_all()
-    for method in _by_name():
-        docstring = markdown(inspect.getdoc(method.fn) or "")
-        parts += [f"## {method.name}", docstring, f"**Settings**\n\n{_settings(method)}"]
-        parts.append(f"**Source**\n\n{escaped(method.source)}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(["# Method reference", notation, *(part for m in by_name() for part in _method(m))]) + "\n"
+
+
+def _method(method: Method) -> list[str]:
+    docstring = inspect.getdoc(method.fn) or ""
+    meanings = items(docstring, "Args")
+    rows = [[f"`{s.name}`", values(s), cell(meanings.get(s.name, ""))] for s in method.settings.values()]
+    settings = table(["setting", "values", "meaning"], rows) if rows else "None."
+    about = markdown(docstring, without=frozenset({"Args"}))
+    return [f"## {method.name}", about, f"**Settings**\n\n{settings}", f"**Source**\n\n{escaped(method.source)}"]
 
 
 def api() -> str:
     """The public names of the package, by module."""
-    about = "Names not listed here are internal. Everything raises subclasses of `polyak.PolyakError` on purpose only."
+    about = "Names that are not listed here are internal. Deliberate errors are subclasses of `polyak.PolyakError`."
     parts = ["# Python API", about]
     for name in PUBLIC:
         module = importlib.import_module(name)

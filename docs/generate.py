@@ -153,7 +153,7 @@ def vocabulary_benchmark() -> str:
     about = (
         f"{found['models']} models with {found['tokens']:,} tokens each, two tables per model, {found['hidden']} "
         "numbers per row; both tools produce the same rows. `python benchmarks/vocabulary_speed.py --mergekit PYTHON` "
-        f"on one machine ({machine}). The target is {found['target']} times the speed of mergekit's loop over the tables."
+        f"on one machine ({machine}). The target is {found['target']} times the speed of mergekit's loop."
     )
     return f"{about}\n\n{table(['work', 'polyak', 'mergekit 0.1.5', 'speed-up'], rows)}"
 

@@ -34,8 +34,8 @@ class method:  # noqa: N801
         models: Minimum and maximum number of models (default: one or more).
         laws: The properties that it claims.
         optional_base: Without a base, take deltas from zero: the tensors themselves (default: a base is needed).
-        workspace: From the number of models and the shape of a tensor to the bytes that the definition holds beside
-            inputs and result, where it gets whole tensors (default: a copy of all inputs).
+        workspace: From the number of models and the shape of a tensor to the bytes that the definition holds in
+            addition to inputs and result, if it receives whole tensors (default: a copy of all inputs).
 
     Raises:
         DeclarationError: the signature does not say what the engine must know.

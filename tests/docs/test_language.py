@@ -51,10 +51,10 @@ def _problems(text: Text) -> Iterator[str]:
 
 
 def page_texts(page: Path) -> Iterator[Text]:
-    """A page without its generated parts, which derive from the source, and without code."""
+    """A page without its generated parts, which derive from the source, and without the output of programs."""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"<!-- ([^>\n]*):start -->.*?<!-- \1:end -->", "", text, flags=re.DOTALL)
-    text = re.sub(r"^```(\w*)\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```text\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     for paragraph in re.split(r"\n\s*\n|\n(?=[-|])", text):
         yield Text(paragraph, page.name)
 

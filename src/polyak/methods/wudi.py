@@ -94,4 +94,4 @@ def _descended(found: Interference, iterations: int, learning_rate: float) -> Ar
     return merged
 
 
-wudi.leaves(vectors_left)
+wudi.delegates_to(vectors_left)

@@ -179,5 +179,6 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 def _member(name: str, value: Any) -> str:
     function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     called = f"`{name}`" if isinstance(value, property) else f"`{_signature(name, function)}`".replace("\n    ", " ")
+    called = re.sub(r"\((?:self|cls),? ?", "(", called)
     text = markdown(inspect.getdoc(function) or "")
     return f"{called.replace(chr(10), '')}\n\n: " + text.replace("\n", "\n  ")

@@ -20,7 +20,7 @@ LIST = tomllib.loads(Path(__file__).with_name("banned_phrasings.toml").read_text
 BANNED = [(re.compile(one["pattern"], re.IGNORECASE), one["instead"]) for one in LIST["banned"]]
 OPENERS = re.compile(rf"(?:{'|'.join(LIST['openers'])})\b")
 # `docs/reference` is written when the site is built, from docstrings and help texts.
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs" / "symptoms").glob("*.md")]
+PAGES = [*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *(ROOT / "docs" / "symptoms").glob("*.md")]
 PAGES = sorted([*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.rst")])
 SCRIPTS = [*(ROOT / "docs").glob("*.py"), *(ROOT / "examples" / "recipes").glob("*.yaml")]
 

@@ -10,7 +10,7 @@ LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-oldest test-newest lint fix lock demo demo-text suite-adapters suite-text parity replay fuzz \
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text suite-adapters suite-text parity replay fuzz \
 	bench bench-spectral clean
 
 help: ## print this menu
@@ -40,7 +40,7 @@ $(VENV)/.torch: $(VENV)/.core locks/test.txt
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --no-header --no-annotate
 PINS    = $(COMPILE) --universal --python-version 3.11 --generate-hashes
 DEV     = --extra dev --extra demo
-TEST    = $(DEV) --extra search --extra hub --extra lm-eval --group compared --group beside-torch
+TEST    = $(DEV) --extra docs --extra search --extra hub --extra lm-eval --group compared --group beside-torch
 
 $(VENV)-lock/.ready:
 	"$(PYTHON)" -m venv $(VENV)-lock
@@ -58,7 +58,7 @@ setup: $(VENV)/.dev ## create the environment for development
 
 test: $(VENV)/.torch ## create the environment and run every test, parity included
 	$(BIN)/python -m pytest -q -rs -n auto
-	$(MAKE) lint
+	$(MAKE) lint docs
 
 test-quick: $(VENV)/.dev ## run the tests that need neither torch nor a process of their own
 	$(BIN)/python -m pytest -q -n auto -m "not torch and not process and not slow"
@@ -86,6 +86,10 @@ fix: $(VENV)/.dev ## repair style, refresh generated docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
+
+docs: $(VENV)/.docs ## build the documentation site in docs-out; a warning, such as a broken link, is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs-out
+	@echo docs-out/index.html
 
 demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
 	$(BIN)/python -m examples.digits.demo
@@ -120,4 +124,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out benchmarks/.work
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work

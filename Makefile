@@ -34,7 +34,11 @@ $(VENV)/.dev: $(VENV)/.core locks/dev.txt
 $(VENV)/.torch: $(VENV)/.core locks/test.txt
 	$(BIN)/python $(LOCKED) locks/test.txt
 	$(BIN)/python $(INSTALL) $(TORCH)
-	@touch $@ $(VENV)/.dev
+	@touch $@ $(VENV)/.dev $(VENV)/.docs
+
+$(VENV)/.docs: $(VENV)/.core locks/docs.txt
+	$(BIN)/python $(LOCKED) locks/docs.txt
+	@touch $@
 
 # One resolution for all, so that an environment can grow from `core` to `test`.
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --no-header --no-annotate
@@ -53,6 +57,7 @@ lock: $(VENV)-lock/.ready ## pin the newest versions of all that the environment
 	$(PINS) pyproject.toml -c locks/test.txt -o locks/core.txt
 	$(PINS) pyproject.toml --extra demo -c locks/test.txt -o locks/demo.txt
 	$(PINS) pyproject.toml $(DEV) -c locks/test.txt -o locks/dev.txt
+	$(PINS) pyproject.toml --extra docs -c locks/test.txt -o locks/docs.txt
 
 setup: $(VENV)/.dev ## create the environment for development
 

@@ -73,7 +73,9 @@ def polyak(place, monkeypatch, capsys):
             main()
         said = capsys.readouterr()
         assert (ended.value.code or 0) == code, said.err
-        return said.out + said.err if code == 0 else said.err
+        if code == 0:
+            return said.out if "--json" in given else said.out + said.err
+        return said.err
 
     return run
 

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -70,7 +71,15 @@ def test_a_merge_writes_the_same_bytes_and_replaces_a_model(tmp_path, request):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_writes_and_reads_at_offsets_from_many_threads(tmp_path, system):
+def test_writes_and_reads_at_offsets_from_many_threads(tmp_path, system, monkeypatch):
+    seek = os.lseek
+
+    def slow(*arguments):
+        at = seek(*arguments)
+        time.sleep(0)  # lets another thread seek before this one writes
+        return at
+
+    monkeypatch.setattr(os, "lseek", slow)
     fd = open_for_writing(tmp_path / "f", 64 * 1000)
     assert os.fstat(fd).st_size == 64 * 1000
 

@@ -31,7 +31,7 @@ def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: b
         return JsonLines(output)
     if _in_notebook():
         return NotebookBar()
-    return TerminalBar(output) if output.isatty() else Lines(output)
+    return TerminalBar(output) if output.isatty() else Lines(output, EVERY)
 
 
 def _in_notebook() -> bool:

@@ -125,7 +125,7 @@ def test_the_settings_of_a_rule_are_those_of_its_own_method(assert_refused):
         (f"{TWO}method: ties\nsettings: {{topk: exat}}", "settings.topk must be one of", "Did you mean 'exact'?"),
         (
             "models: [{path: ./a, wieght: 1}]\nmethod: linear",
-            "models[0].wieght is an unknown key",
+            "models[0].wieght is an unknown",
             "Did you mean 'weight'?",
         ),
         ("models: [{path: ./a, density: 1}]\nmethod: linear", "models[0].density is an unknown key", "Known: "),

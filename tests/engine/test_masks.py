@@ -319,7 +319,7 @@ def test_bake_writes_a_task_model_and_finds_a_base_that_moved(
 
 def test_what_is_no_mask_or_does_not_fit_is_refused(merged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     weights = merged / "out" / "model.safetensors"
-    assert "is no file of masks" in bake(capsys, weights, tmp_path / "x", "--base", merged / "base")
+    assert "is not a file of masks" in bake(capsys, weights, tmp_path / "x", "--base", merged / "base")
     masks = merged / "out" / "masks" / "m0.safetensors"
     write_model(tmp_path / "other", {"layers.0.w": np.zeros((2, 2), np.float32)})
     with pytest.raises(errors.CheckpointError, match=r"masks '.+', which is .+ in .*out and .+ in .*other"):
@@ -341,7 +341,7 @@ def test_a_damaged_file_of_masks_is_refused(merged: Path, tmp_path: Path, wrong:
     write_model(tmp_path / "new", tensors)
     shutil.copy(tmp_path / "new" / "model.safetensors", masks)
     data = masks.read_bytes()
-    with pytest.raises(errors.CheckpointError, match="no file of masks"):
+    with pytest.raises(errors.CheckpointError, match="not a file of masks"):
         polyak.with_masks(polyak.open(out), polyak.open(merged / "base"), masks)
     masks.write_bytes(_marked(data))
     with pytest.raises(errors.CheckpointError, match=r"is damaged: .*'norm'"):

@@ -77,10 +77,10 @@ def test_the_weight_of_one_model_may_be_lines():
     ("settings", "error", "said"),
     [
         ("scale: {lines: {beta: 1}}", RecipeError, "scale.lines has no 'alpha'"),
-        ("scale: {lines: {alpha: 1, gamma: 2}}", RecipeError, "scale.lines.gamma is no key"),
+        ("scale: {lines: {alpha: 1, gamma: 2}}", RecipeError, "scale.lines.gamma is an unknown key"),
         ("scale: {lines: {alpha: auto}}", RecipeError, "scale.lines.alpha must be a number; got 'auto'"),
         ("scale: {lines: 3}", RecipeError, "scale.lines must be a mapping"),
-        ("scale: {lines: {alpha: 1}, gradient: [1]}", RecipeError, "scale.gradient is no key"),
+        ("scale: {lines: {alpha: 1}, gradient: [1]}", RecipeError, "scale.gradient is an unknown key"),
         ("density: {lines: {alpha: 0.5, beta: 0.9}}", SettingError, "density.lines must be between 0 and 1; got 1.4"),
         ("topk: {lines: {alpha: 1}}", SettingError, "'topk' is not a continuous number"),
     ],

@@ -164,7 +164,7 @@ def test_a_statistic_that_says_nothing_of_its_model_is_taken_with_a_note(place):
 @pytest.mark.parametrize(
     ("found", "metadata", "message"),
     [
-        ({"other.w": np.ones((4, 3))}, {}, r"of another model: it has 'other\.w', which .*a has not"),
+        ({"other.w": np.ones((4, 3))}, {}, r"of another model: it has 'other\.w', which .*a lacks"),
         ({"layers.0.w": np.ones((4, 2)), "layers.1.w": np.ones((4, 3))}, {}, r"\[4, 2\]; for this tensor it must be"),
         ({"layers.0.w": np.ones((4, 3))}, {}, r"of a .* lacks 'layers\.1\.w': all models"),
         ({"layers.0.w": np.ones((4, 3))}, {"polyak.statistic": "gram"}, r"is 'gram' by its metadata"),
@@ -224,7 +224,7 @@ def test_grams_are_read_whole_and_other_tensors_are_averaged(place):
 
 def test_a_merge_that_is_not_written_yet_has_no_statistic_to_check(place):
     body = text().replace("path: ./a,", "recipe: {models: [./a], method: linear}, name: a,")
-    with pytest.raises(errors.Mismatch, match="not written yet"):
+    with pytest.raises(errors.Mismatch, match="has not been written"):
         planned(place, body)
 
 

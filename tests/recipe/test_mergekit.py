@@ -208,7 +208,7 @@ def test_passthrough_scales(assert_refused):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        (f"merge_method: linear\n{A_B}paramters: {{}}", ["paramters is no key", "Did you mean 'parameters'?"]),
+        (f"merge_method: linear\n{A_B}paramters: {{}}", ["paramters is an unknown key", "Did you mean 'parameters'?"]),
         (f"merge_method: ties\n{BASE_A_B}base_modle: x", ["base_modle", "Did you mean 'base_model'?"]),
         (
             f"merge_method: ties\n{BASE_A_B}parameters: {{densty: 1}}",
@@ -219,7 +219,10 @@ def test_passthrough_scales(assert_refused):
             "merge_method: linear\nmodels: [{model: o/x, parameters: {wieght: 1}}]",
             ["parameters.wieght", "mean 'weight'?"],
         ),
-        ("merge_method: linear\nmodels: [{model: o/x, layer_range: [0, 1]}]", ["models[0].layer_range is no key"]),
+        (
+            "merge_method: linear\nmodels: [{model: o/x, layer_range: [0, 1]}]",
+            ["models[0].layer_range is an unknown"],
+        ),
         (
             f"merge_method: linear\n{A_B}parameters: {{weight: [{{fliter: a, value: 1}}]}}",
             ["weight[0].fliter", "'filter'"],
@@ -328,7 +331,7 @@ def test_keys_that_are_null_are_not_there():
 
 def test_a_native_recipe_with_a_key_of_mergekits_is_native(assert_refused):
     assert_refused(
-        "method: linear\nmodels: [a]\nmerge_method: linear", "merge_method is no key", "Did you mean 'method'?"
+        "method: linear\nmodels: [a]\nmerge_method: linear", "merge_method is an unknown key", "Did you mean 'method'?"
     )
 
 

@@ -67,7 +67,7 @@ def test_problems_of_a_nested_recipe_are_placed(write, assert_refused):
         "models: [{name: x, recipe: {models: [a], method: liner}}]\nmethod: linear", "models[0].recipe.method"
     )
     write("inner.yaml", "models: [a]\nmethod: linear\nsede: 1")
-    assert_refused(write("o.yaml", "models: [{recipe: inner.yaml}]\nmethod: linear"), "inner.yaml: sede is no key")
+    assert_refused(write("o.yaml", "models: [{recipe: inner.yaml}]\nmethod: linear"), "inner.yaml: sede is an unknown")
     assert_refused("models: [{recipe: not/there.yaml}]\nmethod: linear", "there.yaml cannot be read: No such file")
     assert_refused("models: [{recipe: 'hf://a/b.yaml'}]\nmethod: linear", "models[0].recipe must be the path")
     assert_refused("models: [{recipe: 3, name: x}]\nmethod: linear", "models[0].recipe must be text")

@@ -174,10 +174,10 @@ def test_ranges_and_renamed_columns_are_read_for_each_split(tmp_path):
     ("changes", "said"),
     [
         ({"kind": "text-clasification"}, r"kind must be one of .*Did you mean 'text-classification'"),
-        ({"metrik": "accuracy"}, r"metrik is no key that is known here. Did you mean 'metric'"),
+        ({"metrik": "accuracy"}, r"metrik is an unknown key. Did you mean 'metric'"),
         ({"metric": "acuracy"}, r"metric must be one of .*Did you mean 'accuracy'"),
         ({"labels": "a"}, r"labels must be a list"),
-        ({"splits": {"tset": 1.0}}, r"splits.tset is no key that is known here. Did you mean 'test'"),
+        ({"splits": {"tset": 1.0}}, r"splits.tset is an unknown key. Did you mean 'test'"),
         ({"splits": {"test": 0.7, "validation": 0.7}}, r"splits adds up to 1.4"),
         ({"splits": {"test": 2}}, r"splits.test must be a share of `data`"),
         ({"heads": {"match": "("}}, r"heads.match must be a regular expression"),

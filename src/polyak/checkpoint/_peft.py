@@ -66,8 +66,8 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
     """
     if not (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder} is not an adapter: it has no adapter_config.json. "
-            "Name the folder that PEFT's save_pretrained wrote."
+            f"{folder} is not an adapter: it has no adapter_config.json. Name the folder that PEFT's save_pretrained "
+            "wrote."
         )
     path = inside(folder, "adapter_config.json")
     config = read_json(path)

@@ -136,8 +136,8 @@ class Measured:
             return
         if _is_nested(model.checkpoint):
             raise Mismatch(
-                f"{said} cannot be validated against a model that has not been written. "
-                f"Merge {model.name} into a folder first."
+                f"{said} cannot be validated against a model that has not been written. Merge {model.name} into a "
+                "folder first."
             )
         if model_digest(model, found.specs) != stated:
             raise Mismatch(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError, TaskError, suggestion
+from ..errors import TaskError
 from ..recipe import Recipe
 from ._api import Learned as Learned
 from ._api import Learner as Learner
@@ -23,12 +20,7 @@ if TYPE_CHECKING:
     from ..tasks import Scorer
 
 
-@cache
-def load_all() -> None:
-    """Import every learner: to add one, add one file to this folder."""
-    for found in pkgutil.iter_modules(__path__):
-        if not found.name.startswith("_"):
-            importlib.import_module(f"{__name__}.{found.name}")
+load_all = registry.load_all
 
 
 def resolve(name: str) -> Learner:
@@ -37,11 +29,7 @@ def resolve(name: str) -> Learner:
     Raises:
         RecipeError: there is none, with the name that was probably meant.
     """
-    load_all()
-    found = registry.get(name.replace("-", "_"))
-    if found is None:
-        raise RecipeError(f"no learner is called {name!r}. {suggestion(name, registry)}")
-    return found
+    return registry.resolve(name.replace("-", "_"))
 
 
 def learn(

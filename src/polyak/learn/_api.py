@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DeclarationError, RecipeError, SettingError, TaskError, suggestion
-from ..methods import Setting
-from ..methods._declare import read_setting
+from ..declare import Registry, Setting, bind, check_docstring, settings_of, summary_of
+from ..errors import RecipeError, TaskError, suggestion
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -107,7 +105,8 @@ class Learner:
 
     @property
     def summary(self) -> str:
-        return (inspect.getdoc(self.fn) or "").split("\n", 1)[0]
+        """The first line of the docstring."""
+        return summary_of(self.fn)
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All settings, checked.
@@ -115,15 +114,14 @@ class Learner:
         Raises:
             SettingError: one is unknown, of the wrong kind or out of range.
         """
-        for name, value in given.items():
-            if name not in self.settings:
-                raise SettingError(f"{self.name} has no setting {name!r}. {suggestion(name, self.settings)}")
-            if wanted := self.settings[name].problem_with(value):
-                raise SettingError(f"{name!r} of {self.name} must be {wanted}; got {value!r}.")
-        return {name: given.get(name, setting.default) for name, setting in self.settings.items()}
+        return bind(f"learner {self.name!r}", self.settings, given)
 
 
-registry: dict[str, Learner] = {}
+def _unknown(name: str, known: Iterable[str]) -> RecipeError:
+    return RecipeError(f"unknown learner {name!r}. {suggestion(name, known)}")
+
+
+registry: Registry[Learner] = Registry("learner", package=f"{__package__}", group="polyak.learners", unknown=_unknown)
 
 
 @dataclass(frozen=True)
@@ -142,12 +140,10 @@ class learner:  # noqa: N801
     source: str
 
     def __call__(self, fn: Callable[..., Learned]) -> Callable[..., Learned]:
-        if self.name in registry:
-            raise DeclarationError(f"two learners are called {self.name!r}.")
-        hints = get_type_hints(fn, include_extras=True)
-        parameters = list(inspect.signature(fn).parameters.values())[1:]
-        settings = {p.name: read_setting(self.name, p, hints[p.name]) for p in parameters}
-        registry[self.name] = Learner(self.name, fn, self.source, settings)
+        owner = f"learner {self.name!r}"
+        check_docstring(owner, fn)
+        declared = Learner(self.name, fn, self.source, settings_of(owner, fn))
+        registry.add(self.name, declared, fn.__module__)
         return fn
 
 

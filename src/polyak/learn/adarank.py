@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from ..methods import In
+from ..declare import In
 from ..methods.singular_part import ALL, ranges
 from ..recipe import Model, Recipe, Rule, Source
 from ._api import Learned, Log, Numbers, Problem, Split, learner

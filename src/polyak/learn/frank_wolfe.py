@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
+from ..declare import In
 from ..errors import SettingError
-from ..methods import In
 from ._api import Granularity, Learned, Problem, Split, learner
 from ._batches import fixed
 from ._candidate import Candidate

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ..methods import In
+from ..declare import In
 from ._api import Learned, Problem, Split, learner
 from ._batches import fixed
 from ._candidate import Candidate

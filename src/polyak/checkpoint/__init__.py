@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from ..errors import CheckpointError, UnsupportedFormat
 from ._api import DTYPE_NAMES as DTYPE_NAMES
 from ._api import DTYPES as DTYPES
 from ._api import Checkpoint as Checkpoint
 from ._api import DType as DType
 from ._api import Stamp as Stamp
 from ._api import TensorSpec as TensorSpec
+from .formats import Format as Format
+from .formats import checkpoint_format as checkpoint_format
 from .hub import locate as locate
 from .lora import with_lora as with_lora
 from .masked import with_masks as with_masks
+from .memory import MemoryCheckpoint as MemoryCheckpoint
+from .opening import open as open
 from .views import beneath as beneath
 from .views import picked as picked
 from .views import renamed as renamed
 from .views import stripped as stripped
 from .views import subset as subset
-
-
-def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None = None) -> Checkpoint:
-    """Open a checkpoint; headers are read, tensors are not.
-
-    Args:
-        source: A Hugging Face folder; a .safetensors, .bin, .pt or .pth file; masks that a merge wrote, which open
-            as the model that they cut out of it; or a state dict of NumPy arrays or torch tensors. A checkpoint is
-            returned as it is.
-        key: Where in a pickled file the state dict lies, such as `state_dict` or `model.ema`
-            (default: the only place where there is one).
-
-    Raises:
-        CheckpointError: it is missing, damaged, or lies about itself.
-        UnsupportedFormat: polyak knows the format and cannot read it.
-    """
-    if isinstance(source, Checkpoint):
-        return source
-    if isinstance(source, Mapping):
-        from .memory import MemoryCheckpoint
-
-        return MemoryCheckpoint(source)
-    path = Path(source)
-    try:
-        is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {error}.") from error
-    if not exists:
-        raise CheckpointError(f"{path} does not exist.")
-    if is_folder:
-        from .folder import open_folder
-
-        return open_folder(path)
-    return _open_file(path, key)
-
-
-def _open_file(path: Path, key: str | None) -> Checkpoint:
-    from .folder import refuse_quantised
-
-    if not path.is_file():
-        raise CheckpointError(f"{path} is neither a file nor a folder.")
-    if path.suffix == ".safetensors":
-        from .masked import is_masks, open_task
-        from .safetensors import SafetensorsFile
-
-        file = SafetensorsFile(path)
-        opened: Checkpoint = open_task(path) if is_masks(file) else file
-    elif path.suffix in {".bin", ".pt", ".pth", ".ckpt"}:
-        from .pickle.file import open_pickled
-
-        opened = open_pickled(path, key=key)
-    else:
-        raise UnsupportedFormat(f"{path}: expected a folder or a .safetensors, .bin, .pt, .pth or .ckpt file.")
-    refuse_quantised(opened)
-    return opened

@@ -49,7 +49,7 @@ def open_model(path: str) -> Checkpoint:
 
 def load_tasks(texts: Sequence[str], module: str) -> list[Scorer]:
     """Tasks as the command line names them, described ones run by the modules that the function `module` makes."""
-    from ..tasks.loading import import_function, load_task
+    from ..tasks import import_function, load_task
 
     factory = import_function(module) if module else None
     return [load_task(text, factory=factory) for text in texts]

@@ -23,7 +23,7 @@ def bake(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Write the model of one task, which the masks of a merge cut out of it, as a model of its own."""
-    from .. import planning
+    from .. import checkpoint, planning
     from .. import recipe as recipes
     from ..checkpoint.masked import open_task
     from ..engine import run
@@ -32,7 +32,7 @@ def bake(
 
     model = recipes.Model(masks.stem, recipes.Source(path=str(masks.absolute())))
     recipe = recipes.Recipe("passthrough", (model,), dtype=dtype or None)
-    planned = planning.plan(recipe, {model.name: open_task(masks, base)})
+    planned = planning.plan(recipe, {model.name: open_task(masks, base, opener=checkpoint.open)})
     bar = Bar(quiet=quiet)
     with bar:
         report = run(planned, out, workers=workers or None, force=force, progress=bar)

@@ -42,7 +42,7 @@ def evaluate(
                 ]  # fmt: skip
     if html is not None:
         from ..report.evaluation import evaluation_page
-        from ..tasks.cache import write_whole
+        from ..storage.text import write_whole
 
         write_whole(html, evaluation_page(found))
     if as_json:
@@ -52,7 +52,7 @@ def evaluate(
 
 
 def _with_interval(task: Any, scores: Scores) -> tuple[Scores, Interval]:
-    from ..tasks.evaluating import score_interval
+    from ..tasks import score_interval
 
     return scores, score_interval(task, scores)
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from ._app import app
+from ._derived import DerivedGroup
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
-    from ..statistics import Measurement, Statistic
-    from ..statistics.of_task import Data
+    from ..statistics import Data, Measurement, Statistic, StatisticKind
     from ..tasks import LiveModel, Task
-
-measure = typer.Typer(
-    help="Measure statistics of a model on data, for methods that ask for them.", no_args_is_help=True
-)
-app.add_typer(measure, name="measure")
 
 _RECIPE = "recipe.yaml"
 
@@ -28,48 +23,52 @@ Model = Annotated[str, typer.Argument(help="The model.", show_default=False)]
 TaskName = Annotated[str, typer.Option(help="A task: a YAML file, or module:function.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.", show_default=False)]
 Split = Annotated[str, typer.Option(help="calibration, validation or test.")]
-Examples = Annotated[int, typer.Option(help="At most so many examples.", min=1)]
-BatchSize = Annotated[int, typer.Option(help="Examples that go through the model together, at most.", min=1)]
+Examples = Annotated[int, typer.Option(help="Maximum number of examples.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Maximum number of examples per batch.", min=1)]
 Seed = Annotated[int | None, typer.Option(help="Choose examples at random (default: the first ones).", min=0)]
-Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it.")]
+Device = Annotated[str, typer.Option(help="Device of the model, as torch names it.")]
 Module = Annotated[str, typer.Option(help="module:function that makes the torch module to run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished measurement.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there, finished or not.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an unfinished measurement.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing measurement, finished or not.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
-@measure.command()
-def fisher(
-    model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
-    estimator: Annotated[
-        Literal["auto", "exact", "sampled", "empirical"],
-        typer.Option(help="auto is exact for regression and up to 10 classes, else sampled."),
-    ] = "auto",
-    samples: Annotated[int, typer.Option(help="Draws an example, where labels are sampled.", min=1)] = 1,
-    batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
-    resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Diagonal Fisher information: per example, squared, averaged."""
-    from ..statistics.of_task import fisher_of
+def _statistics() -> Mapping[str, StatisticKind]:
+    from ..statistics import registry
 
-    data, live = _data(model, task, module, split, examples, batch_size, seed, device)
-    chosen = None if estimator == "auto" else estimator
-    statistic = fisher_of(data, live, estimator=chosen, samples=samples, seed=seed or 0)
-    _run(statistic, data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+    registry.load_all()
+    return registry
 
 
-@measure.command()
-def gram(
-    model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
-    batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
-    resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
-    """Gram matrices of the inputs of linear layers and convolutions, without padding."""
-    from ..statistics.of_task import gram_of
+def _command_of(kind: StatisticKind) -> Callable[..., None]:
+    """The subcommand of a statistic: the common options, and its settings as options of its own."""
+    from ._derived import with_settings
 
-    data, live = _data(model, task, module, split, examples, batch_size, seed, device)
-    _run(gram_of(data, live), data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+    def command(
+        model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
+        batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
+        resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        data, live = _data(model, task, module, split, examples, batch_size, seed, device)
+        started = kind.start(data, live, settings)
+        _run(started, data, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+
+    return with_settings(command, kind.fn, kind.settings, owner=f"statistic {kind.name!r}")
+
+
+class _Statistics(DerivedGroup):
+    """One subcommand per declared statistic, beside those below."""
+
+    def declared(self) -> Mapping[str, Callable[[], Callable[..., None]]]:
+        return {name: lambda kind=kind: _command_of(kind) for name, kind in _statistics().items()}
+
+
+measure = typer.Typer(
+    help="Measure statistics of a model on data, for methods that take them.", no_args_is_help=True, cls=_Statistics
+)
+app.add_typer(measure, name="measure")
 
 
 @measure.command()
@@ -84,8 +83,7 @@ def merged_gram(
 ) -> None:  # fmt: skip
     """Gram matrices behind merged blocks, for regmean_plus_plus; and the recipe that uses them."""
     from .. import recipe as recipes
-    from ..statistics.merged_gram import measure_through_merge
-    from ..statistics.of_task import Data
+    from ..statistics import Data, measure_through_merge
     from ._progress import Bar
 
     asked = recipes.load(recipe)
@@ -108,7 +106,7 @@ def merged_gram(
 
 
 def _check_folder(out: Path, models: list[str], *, force: bool) -> None:
-    from ..statistics._measurement import refuse_to_overwrite
+    from ..statistics import refuse_to_overwrite
 
     for name in [*(f"{model}.safetensors" for model in models), _RECIPE]:
         refuse_to_overwrite(out / name, force=force)
@@ -135,7 +133,7 @@ def _write_recipe(asked: Recipe, out: Path) -> None:
     from dataclasses import replace
 
     from ..learn import text_for
-    from ..tasks.cache import write_whole
+    from ..storage.text import write_whole
 
     models = tuple(
         replace(one, statistics={"merged_gram": str((out / f"{one.name}.safetensors").resolve())})
@@ -166,9 +164,8 @@ def _data(
     """The examples, and the model brought to life."""
     from .. import checkpoint
     from ..errors import TaskError
-    from ..statistics.of_task import Data
-    from ..tasks import Task
-    from ..tasks.running import on_device
+    from ..statistics import Data
+    from ..tasks import Task, on_device
     from ._evaluation import load_tasks
 
     found = load_tasks([task], module)[0]
@@ -182,15 +179,14 @@ def _data(
 
 
 def _run(
-    statistic: Statistic, data: Data, live: LiveModel, out: Path, *, resume: bool, force: bool, as_json: bool,
+    statistic: Statistic, data: Data, out: Path, *, resume: bool, force: bool, as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
     from ..statistics import measure_to
-    from ..statistics.of_task import cost
     from ._progress import Bar
 
     bar = Bar(quiet=quiet or as_json, doing="measuring", unit="examples")
-    bar.say(f"{cost(statistic, data, live)}.")
+    bar.say(f"{statistic.cost(data.count())}.")
     bar.start(data.count())
     done = [0]
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from ..averaging import Opener, RunCheckpoint, Strategies
     from ..checkpoint import Checkpoint
     from ..recipe import Recipe
-    from ..tasks import Scorer, Scores
-    from ..tasks.comparing import Result
+    from ..tasks import Result, Scorer, Scores
     from ._progress import Bar
 
 _BY = "Also averages weighted by ema; step; or a logged metric such as loss or eval_accuracy."
@@ -136,7 +135,7 @@ class _Scoring:
 
 def _write_page(html: Path, result: Strategies) -> None:
     from ..report.evaluation import comparison_page
-    from ..tasks.cache import write_whole
+    from ..storage.text import write_whole
 
     write_whole(html, comparison_page(result.comparison))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
@@ -53,18 +52,20 @@ class Registry(dict[str, T]):
         return declared
 
     def resolve(self, name: str) -> T:
-        """Look a declaration up by name; of the built-in ones, only the module of that name is imported.
+        """Look a declaration up by name, in which dashes and underscores are the same.
+
+        Of the built-in ones, only the module of that name is imported, and installed packages are not asked.
 
         Raises:
             Exception: what `unknown` makes, with the name that was probably meant.
         """
-        if name not in self and name in self.built_in:
-            importlib.import_module(f"{self.package}.{name}")
-        if name not in self:
-            self.load_all()  # a file may declare several, an installed package any
-        if name not in self:
-            raise self._unknown(name, self)
-        return self[name]
+        steps = (lambda: self._import(name.replace("-", "_")), self._import_built_in, self.load_all)
+        for step in (lambda: None, *steps):  # a file may declare several, an installed package any
+            step()
+            for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
+                if spelling in self:
+                    return self[spelling]
+        raise self._unknown(name, self)
 
     def load_all(self) -> None:
         """Import every built-in module, then every entry point of the group; then all are in the order of their names.
@@ -74,9 +75,8 @@ class Registry(dict[str, T]):
         """
         if self._is_loaded:
             return
-        for name in self.built_in:
-            importlib.import_module(f"{self.package}.{name}")
-        for entry in self.entries():
+        self._import_built_in()
+        for entry in entry_points(group=self.group):
             _load(entry)
         declared = sorted(self.items())
         self.clear()
@@ -87,15 +87,19 @@ class Registry(dict[str, T]):
         """True if polyak itself declares it."""
         return self._modules[name].startswith(f"{self.package}.")
 
-    def entries(self) -> Iterator[EntryPoint]:
-        """The entry points of installed packages."""
-        yield from entry_points(group=self.group)
-
     @cached_property
     def built_in(self) -> tuple[str, ...]:
         """The modules of the package that declare something, by name; none is imported."""
-        path = sys.modules[self.package].__path__
+        path = importlib.import_module(self.package).__path__
         return tuple(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+
+    def _import_built_in(self) -> None:
+        for module in self.built_in:
+            self._import(module)
+
+    def _import(self, module: str) -> None:
+        if module in self.built_in:
+            importlib.import_module(f"{self.package}.{module}")
 
 
 def _load(entry: EntryPoint) -> None:

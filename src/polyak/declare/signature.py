@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,12 +21,31 @@ def settings_of(owner: str, fn: Callable[..., Any]) -> dict[str, Setting]:
     Raises:
         DeclarationError: a parameter is not annotated with a type that a setting may have.
     """
-    hints = get_type_hints(fn, include_extras=True)
     return {
-        parameter.name: _setting(owner, parameter, hints.get(parameter.name))
-        for parameter in inspect.signature(fn).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        parameter.name: _setting(owner, parameter, hint) for parameter, hint in keyword_parameters(owner, fn).items()
     }
+
+
+def keyword_parameters(owner: str, fn: Callable[..., Any]) -> dict[inspect.Parameter, Any]:
+    """The keyword-only parameters of a function with their annotations, evaluated.
+
+    Annotations of other parameters are not evaluated: they may name what only type checkers import.
+
+    Raises:
+        DeclarationError: an annotation cannot be evaluated.
+    """
+    found = [one for one in inspect.signature(fn).parameters.values() if one.kind is one.KEYWORD_ONLY]
+
+    def probe() -> None: ...
+
+    probe.__annotations__ = {one.name: one.annotation for one in found if one.annotation is not one.empty}
+    try:
+        hints = get_type_hints(probe, globalns=getattr(fn, "__globals__", {}), include_extras=True)
+    except NameError as error:
+        raise DeclarationError(
+            f"{owner}: an annotation cannot be evaluated ({error}). Import what it names outside of TYPE_CHECKING."
+        ) from error
+    return {one: hints.get(one.name) for one in found}
 
 
 def annotation_mark(hint: Any) -> Any:
@@ -46,6 +66,20 @@ def check_docstring(owner: str, fn: Callable[..., Any]) -> None:
 def summary_of(fn: Callable[..., Any]) -> str:
     """The first line of the docstring."""
     return (inspect.getdoc(fn) or "").partition("\n")[0]
+
+
+def argument_help(fn: Callable[..., Any]) -> dict[str, str]:
+    """The descriptions of a function's parameters, from the section `Args:` of its docstring."""
+    _, _, section = (inspect.getdoc(fn) or "").partition("\nArgs:\n")
+    found, name = dict[str, str](), ""
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break  # the next section
+        if head := re.match(r" {4}(\w+): (.*)", line):
+            name, found[head[1]] = head[1], head[2]
+        elif name and line.strip():
+            found[name] += f" {line.strip()}"
+    return found
 
 
 def _setting(owner: str, parameter: inspect.Parameter, hint: Any) -> Setting:

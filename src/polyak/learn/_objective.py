@@ -94,5 +94,5 @@ def check_use(kind: Kind, split: str) -> None:
 
 
 def is_transductive(split: str) -> bool:
-    """Whether the inputs that are reported on were learned from."""
+    """True if the inputs that are reported on were learned from."""
     return split == "test"

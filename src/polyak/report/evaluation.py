@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ..tasks.comparing import Comparison, Result, TaskComparison
-from ..tasks.evaluating import Scores
-from ..tasks.paired import Interval
+from ..tasks import Comparison, Interval, Result, Scores, TaskComparison
 from .html import COLOURS, document, table
 
 LEFT, WIDTH, STEP = 220, 820, 24  # of the plot, in its own units

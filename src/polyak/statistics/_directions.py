@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TaskError
-from ..tasks import IGNORED, Likelihood
-from ..tasks.likelihood import check_labels
+from ..tasks import IGNORED, Likelihood, check_labels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,28 +1,26 @@
-"""Scores kept on disk, a file for each pair of model and task; a damaged file is as good as none."""
+"""Scores cached on disk, one file per pair of model and task; corrupt entries are ignored."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
-from ..errors import OutputError
-from ._api import Outcome
+from ..storage.text import write_whole
+from ._batch import Outcome
 
 
 class Cache:
-    """A folder of files that appear whole or not at all, so that any number of processes may share it."""
+    """A folder of cached scores; files appear whole or not at all, so that any number of processes may share it."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def read(self, model: str, task: str) -> Outcome | None:
-        """What is kept for a model and a task, by their digests; None if nothing sound is."""
+        """The cached scores of a model on a task, by their digests; None if there are none, or they are corrupt."""
         try:
             data: Any = json.loads(self._path(model, task).read_text(encoding="utf-8"))
             found = Outcome(
@@ -37,7 +35,7 @@ class Cache:
         return found if sound and (data.get("model"), data.get("task")) == (model, task) else None
 
     def write(self, model: str, task: str, outcome: Outcome, *, about: Mapping[str, str]) -> None:
-        """Keep the scores of a model on a task.
+        """Cache the scores of a model on a task.
 
         Raises:
             OutputError: the folder cannot be written to.
@@ -54,24 +52,3 @@ class Cache:
 
     def _path(self, model: str, task: str) -> Path:
         return self.folder / f"{model}-{task}.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{uuid4().hex}")
-        try:
-            with draft.open("x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import TaskError, suggestion
-from ._api import Scorer
+from ._task import Scorer
 from .evaluating import Progress, Scores, evaluate
 from .paired import Bootstrap, Interval, Numbers, average, interval, resampled_means, sign_test
 

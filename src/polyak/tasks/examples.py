@@ -14,7 +14,8 @@ import numpy as np
 from .. import checkpoint as checkpoints
 from ..errors import TaskError
 from ..modules.recognition import Build, bring_to_life
-from ._api import Batch, Task
+from ._batch import Batch
+from ._task import Task
 from .rows import Rows
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import TaskError
-from ._api import SPLITS
+from ._batch import SPLITS
 from .rows import Rows, read_rows
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PolyakError, TaskError
-from ._api import Outputs, evaluating
+from ._statistic import Outputs, evaluating
 
 if TYPE_CHECKING:
     import numpy as np

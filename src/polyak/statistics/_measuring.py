@@ -14,8 +14,8 @@ from typing import Any
 from ..checkpoint.safetensors import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputBusy, OutputExists
 from ..storage.staging import writing
-from ._api import Statistic
 from ._measurement import Measurement, refuse_to_overwrite, write
+from ._statistic import Statistic
 
 SECONDS = 30.0  # of work that an interruption may cost
 _KEY, _PLAIN = "polyak.key", "polyak.state"

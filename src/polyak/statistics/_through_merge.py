@@ -21,14 +21,14 @@ from ..engine import run_in_memory
 from ..errors import RecipeError, TaskError, suggestion
 from ..planning import Plan, plan
 from ..recipe import Model, Recipe
-from ..tasks.running import guarded, on_device
-from ._api import evaluating
+from ..tasks import guarded, on_device
+from ._blocks import Passage, blocks_of, passage_of
+from ._data import Data
 from ._layers import inputs_of, weight_of
 from ._measurement import Measurement
+from ._statistic import evaluating
 from ._unfinished import Unfinished, unfinished
-from .blocks import Passage, blocks_of, passage_of
 from .gram import Gram
-from .of_task import Data, outputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -228,7 +228,7 @@ def _depth(pupils: Sequence[_Pupil]) -> int:
 
 
 def _passages(pupil: _Pupil, data: Data) -> list[Passage]:
-    run, found = outputs_of(data.task), list[Passage]()
+    run, found = data.outputs, list[Passage]()
     who = f"task {data.task.name!r}, model {pupil.name}"
     with torch.no_grad(), evaluating(pupil.live.module):
         for tree in data.trees():

@@ -164,9 +164,7 @@ def test_installed_packages_add_to_it(registry: Registry[int], tmp_path):
 
 def test_a_broken_package_is_named_with_the_remedy(registry: Registry[int], tmp_path):
     plug_in(tmp_path, "raise ZeroDivisionError('oh')\n")
-    with pytest.raises(
-        DeclarationError, match=r"plugged-in offers 'star'.*oh \(ZeroDivisionError\).*uninstall"
-    ):
+    with pytest.raises(DeclarationError, match=r"plugged-in offers 'star'.*oh \(ZeroDivisionError\).*uninstall"):
         registry.load_all()
 
 

@@ -72,7 +72,8 @@ def _option(setting: Setting, text: str) -> inspect.Parameter:
     kind: Any = Literal[setting.kind] if isinstance(setting.kind, tuple) else setting.kind
     limits: dict[str, Any] = {}
     if setting.range is not None and not setting.range.above:  # an open range is checked where values are bound
-        low, high = (None if math.isinf(end) else setting.kind(end) for end in (setting.range.low, setting.range.high))
+        as_number = int if setting.kind is int else float
+        low, high = (None if math.isinf(end) else as_number(end) for end in (setting.range.low, setting.range.high))
         limits = {"min": low, "max": high}
     annotation = Annotated[kind, typer.Option(help=text, **limits)]
     default = inspect.Parameter.empty if setting.default is REQUIRED else setting.default

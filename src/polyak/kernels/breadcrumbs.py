@@ -65,7 +65,7 @@ def between_and_add(
     weight: Any,
     scale: float,
 ) -> None:
-    """`keep_between` and `weighted_sum`, as the kernel of a `Loop`."""
+    """`keep_between` and `weighted_sum`, for a `KernelCall`."""
     keep_between(stack, start, value, last, high_value, high_last, row, factor)
     weighted_sum(out, stack, weight, scale)
 
@@ -86,6 +86,6 @@ def between_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`keep_between` and `elect`, as the kernel of a `Loop`."""
+    """`keep_between` and `elect`, for a `KernelCall`."""
     keep_between(stack, start, value, last, high_value, high_last, row, factor)
     elect(out, stack, weight, weight, function, tie, scale)

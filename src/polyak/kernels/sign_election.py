@@ -103,7 +103,7 @@ def trim_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`trim_from`, if anything is trimmed, models times `factor` (k,), if asked, and `elect`: a kernel of a `Loop`."""
+    """`trim_from`, if anything is trimmed, models times `factor` (k,), if asked, and `elect`: of a `KernelCall`."""
     if trims:
         trim_from(stack, start, value, last, row)
     if rescales:

@@ -79,7 +79,7 @@ def add_up(lanes: Any, out: Any) -> None:
 
 @kernel
 def sizes_when_dropped(lanes: Any, stack: Any, start: int, keys: Any, density: Any) -> None:
-    """The magnitudes of each model, then of what chance leaves of it, as the kernel of a `Tally`.
+    """The magnitudes of each model, then of what chance leaves of it, as the kernel of a `SumCall`.
 
     Args:
         lanes: (2 k, LANES) float64, added to.

@@ -47,7 +47,7 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 
 @kernel
 def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
-    """`weighted_sum` as the kernel of a `Loop`."""
+    """`weighted_sum` as the kernel of a `KernelCall`."""
     weighted_sum(out, stack, weight, scale)
 
 
@@ -55,7 +55,7 @@ def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
 def drop_and_combine(
     out: Any, stack: Any, start: int, keys: Any, density: Any, factor: Any, weight: Any, scale: float
 ) -> None:
-    """`drop_all` and `weighted_sum`, as the kernel of a `Loop`."""
+    """`drop_all` and `weighted_sum`, for a `KernelCall`."""
     drop_all(stack, start, keys, density, factor)
     weighted_sum(out, stack, weight, scale)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...kernels.philox import Stream, stream
-from ...methods import Law, Loop, Method, Role
+from ...methods import KernelCall, Law, Method, Role
 from ...methods._passes import Sum, call, moved
-from ...methods._tally import Tally
+from ...methods._sum_call import SumCall
 from ...planning import Plan, Step
 from .device import Device
 
@@ -66,20 +66,23 @@ class PreparedStep:
         return {name: answer for name, answer in self.answers.items() if scopes[name] == "model"}
 
     @cached_property
-    def loop(self) -> Loop | None:
-        """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
-        make = self.method.loop
-        return None if make is None else call(make, self.answers | self.flat | self._chances)
+    def kernel_call(self) -> KernelCall | None:
+        """The method's kernel with settings and answers of first passes bound, if it is one call."""
+        form = self.method.kernel_form
+        if form is None or not self.method.is_fusable:
+            return None
+        return call(form, self.answers | self.flat | self._random_numbers)
 
-    def tally(self, request: Sum) -> Tally | None:
-        """The kernel of a sum, if it has one, with what it needs of the settings and of earlier first passes."""
-        known = self.answers | self.flat | self._chances | {"models": len(self.models)}
-        return None if request.looped is None else call(request.looped, known)
+    def sum_call(self, request: Sum) -> SumCall:
+        """The kernel of a sum with settings and answers of earlier first passes bound."""
+        assert request.kernel is not None
+        known = self.answers | self.flat | self._random_numbers | {"models": len(self.models)}
+        return call(request.kernel, known)
 
     @property
-    def _chances(self) -> dict[str, Stream | None]:
+    def _random_numbers(self) -> dict[str, Stream | None]:
         """The random numbers of the whole tensor, as the method calls them."""
-        return {name: self.chance(0) for name, role in self.method.inputs.items() if role is Role.CHANCE}
+        return {name: self.uniform(0) for name, role in self.method.inputs.items() if role is Role.UNIFORM}
 
-    def chance(self, start: int) -> Stream | None:
+    def uniform(self, start: int) -> Stream | None:
         return Stream(self.stream.keys, start) if self.stream else None

@@ -13,9 +13,9 @@ def bind(owner: str, settings: Mapping[str, Setting], values: Mapping[str, Any],
     """Fill in defaults and check every value; settings with a value per model become tuples of them.
 
     Args:
-        owner: What messages call whoever has the settings, such as "method 'ties'".
+        owner: Name of the declaration in messages, such as "method 'ties'".
         settings: The settings, by name.
-        values: What the user gave, by name.
+        values: Values of the user, by name.
         models: Number of models, for settings with a value per model.
 
     Raises:

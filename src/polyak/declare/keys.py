@@ -44,7 +44,7 @@ def keys_of(owner: str, fn: Callable[..., Any]) -> dict[str, Key]:
     `Annotated[T, reader]`, where `reader` takes the value and its `polyak.reading.strict.Place`.
 
     Args:
-        owner: What messages call the declaration, such as "task kind 'retrieval'".
+        owner: Name of the declaration in messages, such as "task kind 'retrieval'".
         fn: The function.
 
     Raises:

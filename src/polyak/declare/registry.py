@@ -21,7 +21,7 @@ class Registry(dict[str, T]):
     from installed packages, through entry points.
 
     Args of the constructor:
-        noun: What messages call one of them, such as "learner".
+        noun: Word for one of them in messages, such as "learner".
         package: The package whose modules declare the built-in ones.
         group: The entry-point group of installed packages, such as `polyak.learners`.
         unknown: Makes the exception for a name that is not there, from the name and those that are.

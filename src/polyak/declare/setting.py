@@ -49,7 +49,7 @@ class Setting:
     """A keyword-only parameter of a declared function.
 
     Attributes:
-        name: What recipes and the command line call it.
+        name: Its name in recipes and on the command line.
         kind: The type of a value, or the words it may be; text is a regular expression.
         default: Its value when none is given; `REQUIRED` when one must be.
         per_model: True if each model has its own value.

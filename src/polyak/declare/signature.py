@@ -15,7 +15,7 @@ def settings_of(owner: str, fn: Callable[..., Any]) -> dict[str, Setting]:
     """The settings of a function, by name: its keyword-only parameters.
 
     Args:
-        owner: What messages call the declaration, such as "learner 'greedy_soup'".
+        owner: Name of the declaration in messages, such as "learner 'greedy_soup'".
         fn: The function.
 
     Raises:

@@ -34,12 +34,12 @@ def weight_of(layer: nn.Module) -> Tensor | None:
 
 
 def is_transposed(layer: nn.Module) -> bool:
-    """Whether it is Hugging Face's Conv1D, a linear layer whose matrix is (inputs, outputs)."""
+    """True for Hugging Face's Conv1D, a linear layer whose matrix is (inputs, outputs)."""
     return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")
 
 
 def inputs_of(layer: nn.Module) -> int | str:
-    """How many inputs a row has; or in words why the layer has no Gram."""
+    """Number of inputs of a row; or in words why the layer has no Gram."""
     match layer:
         case nn.Conv3d():
             return "is a three-dimensional convolution"

@@ -59,12 +59,12 @@ def measure_through_merge(
     Args:
         recipe: The models, and `regmean_plus_plus` with its settings.
         data: Examples for each model, by its name.
-        blocks: Where the blocks are (default: see `blocks_of`).
+        blocks: Path of the blocks' container (default: see `blocks_of`).
         kept: Folder that keeps each block's Grams until all are measured, so that `resume` goes on behind them.
-        resume: Go on with an unfinished measurement.
+        resume: Resume an unfinished measurement.
         force: Throw an unfinished measurement away.
-        start: Told how many blocks there are, of all models.
-        advance: Told after each.
+        start: Called with the number of blocks of all models.
+        advance: Called after each block.
 
     Raises:
         RecipeError: the recipe is of another method, or a model has no examples.
@@ -114,12 +114,12 @@ class _Pupil:
     """A model alive in its task, whose blocks become merged one after the other.
 
     Attributes:
-        name: What the recipe calls it.
+        name: Its name in the recipe.
         live: The module.
         where: The container of its blocks.
         blocks: Its blocks.
         passages: Its examples, on their way.
-        found: What was measured of its blocks.
+        found: Measurements of its blocks.
     """
 
     name: str

@@ -47,7 +47,7 @@ class Scorer(ABC):
         metric: Name of the metric, such as `accuracy`.
         higher_is_better: True if more of the metric is better.
         splits: The splits that it has, of `SPLITS`; no two share an example.
-        split_help: How to get the other splits, for error messages.
+        split_help: The remedy for a missing split, in error messages.
         notes: Messages for the user, such as examples that were dropped because two splits had them.
     """
 

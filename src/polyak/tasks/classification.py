@@ -84,7 +84,7 @@ def read_labels(rows: Rows, names: Sequence[str], classes: int | None) -> Rows:
     Args:
         rows: With a column `label` of whole numbers, of names, or of whole numbers as text.
         names: The labels' names in the order of the model's outputs; empty if labels are numbers.
-        classes: How many there are, if that is known.
+        classes: Number of classes, if known.
 
     Raises:
         TaskError: a label is none of these, or out of range.

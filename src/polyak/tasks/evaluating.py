@@ -29,8 +29,8 @@ class Scores:
 
     Attributes:
         task: The task's name.
-        metric: What was measured.
-        higher_is_better: Whether more is better.
+        metric: Name of the metric.
+        higher_is_better: True if more is better.
         split: The split that was scored.
         model: The model's label.
         model_digest: Digest of its tensors.

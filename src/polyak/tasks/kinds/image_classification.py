@@ -31,7 +31,7 @@ class Preparation:
         spread: Each channel is divided by it, after that.
         size: Height and width to which images are resized, bilinearly; None leaves them.
         channels: Grey images are repeated to so many; None leaves them.
-        flatten: Whether each image becomes one row of numbers.
+        flatten: Make each image one row of numbers.
     """
 
     scale: float

@@ -94,7 +94,7 @@ def _show(asked: Recipe, notes: list[str]) -> None:
 def _write(path: Path, asked: Recipe, *, force: bool) -> None:
     from .. import recipe as recipes
     from ..errors import OutputExists
-    from ..storage.text import write_whole
+    from ..storage import write_whole
 
     if path.exists() and not force:
         raise OutputExists(f"{path} is there already; choose another place, or use --force to replace it.")

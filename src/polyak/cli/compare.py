@@ -48,7 +48,7 @@ def compare(
         )  # fmt: skip
     if html is not None:
         from ..report.evaluation import comparison_page
-        from ..storage.text import write_whole
+        from ..storage import write_whole
 
         write_whole(html, comparison_page(found))
     if as_json:

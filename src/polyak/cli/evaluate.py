@@ -42,7 +42,7 @@ def evaluate(
                 ]  # fmt: skip
     if html is not None:
         from ..report.evaluation import evaluation_page
-        from ..storage.text import write_whole
+        from ..storage import write_whole
 
         write_whole(html, evaluation_page(found))
     if as_json:

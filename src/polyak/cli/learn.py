@@ -112,7 +112,7 @@ def _log_of(out: Path) -> Path:
 
 
 def _write(place: Path, text: str) -> None:
-    from ..storage.text import write_whole
+    from ..storage import write_whole
 
     write_whole(place, text)
 

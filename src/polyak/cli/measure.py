@@ -133,7 +133,7 @@ def _write_recipe(asked: Recipe, out: Path) -> None:
     from dataclasses import replace
 
     from ..learn import text_for
-    from ..storage.text import write_whole
+    from ..storage import write_whole
 
     models = tuple(
         replace(one, statistics={"merged_gram": str((out / f"{one.name}.safetensors").resolve())})

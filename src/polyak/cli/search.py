@@ -80,7 +80,7 @@ def search(
 
 def _draw(html: Path, found: Any, tested: Any) -> None:
     from ..report.search import page
-    from ..storage.text import write_whole
+    from ..storage import write_whole
 
     write_whole(html, page(found, tested))
 
@@ -148,7 +148,7 @@ class _Teller:
 
 def _write(found: Found, out: Path) -> None:
     from .. import recipe
-    from ..storage.text import write_whole
+    from ..storage import write_whole
 
     here = found.recipe.folder.resolve() == out.parent.resolve()
     write_whole(out, recipe.dump(found.recipe, None if here else out.parent))

@@ -135,7 +135,7 @@ class _Scoring:
 
 def _write_page(html: Path, result: Strategies) -> None:
     from ..report.evaluation import comparison_page
-    from ..storage.text import write_whole
+    from ..storage import write_whole
 
     write_whole(html, comparison_page(result.comparison))
 

@@ -38,7 +38,7 @@ def from_transformers(auto_class: str, folder: Path, **changes: Any) -> Build:
     return build
 
 
-def pooled(folder: Path, *, how: str, classes: int | None, head: str = "classifier") -> Build:
+def pooled_classifier(folder: Path, *, how: str, classes: int | None, head: str = "classifier") -> Build:
     """A builder of an encoder whose pooled last hidden states a linear layer, `head`, classifies.
 
     Args:

@@ -12,7 +12,7 @@ from ._data import Data
 from ._statistic import Statistic
 
 if TYPE_CHECKING:
-    from ..modules.live import LiveModel
+    from ..modules import LiveModel
 
 Start: TypeAlias = "Callable[..., Statistic]"  # (data, live, *, settings) -> a measurement that has seen nothing yet
 

@@ -10,3 +10,4 @@ from .digest import model_digest as model_digest
 from .digest import new_hash as new_hash
 from .digest import of_small as of_small
 from .digest import root as root
+from .text import write_whole as write_whole

@@ -5,10 +5,10 @@ To add a kind of task, add one file to `kinds/`, or name a module in the entry-p
 
 from __future__ import annotations
 
-from ..modules.live import LiveModel as LiveModel
-from ..modules.recognition import Build as Build
-from ..modules.recognition import bring_to_life as bring_to_life
-from ..modules.recognition import from_factory as from_factory
+from ..modules import Build as Build
+from ..modules import LiveModel as LiveModel
+from ..modules import bring_to_life as bring_to_life
+from ..modules import from_factory as from_factory
 from ._batch import IGNORED as IGNORED
 from ._batch import SPLITS as SPLITS
 from ._batch import Batch as Batch

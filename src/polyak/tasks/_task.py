@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..checkpoint import Checkpoint
-    from ..modules.live import LiveModel
+    from ..modules import LiveModel
 
 
 class Scorer(ABC):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..storage.text import write_whole
+from ..storage import write_whole
 from ._batch import Outcome
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import checkpoint as checkpoints
 from ..errors import TaskError
-from ..modules.recognition import Build, bring_to_life
+from ..modules import Build, bring_to_life
 from ._batch import Batch
 from ._task import Task
 from .rows import Rows
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..checkpoint import Checkpoint
-    from ..modules.live import LiveModel
+    from ..modules import LiveModel
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..declare import Key, Registry, check_docstring, keys_of, summary_of
 from ..errors import TaskError, suggestion
-from ..modules.recognition import Build, from_factory
+from ..modules import Build, from_factory
 from ..reading.strict import Place
 from ._task import Task
 from .examples import Body

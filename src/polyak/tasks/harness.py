@@ -10,8 +10,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import PolyakError, TaskError, suggestion
-from ..modules.recognition import bring_to_life
-from ..modules.transformers import from_transformers, quietly, read_tokenizer
+from ..modules import bring_to_life, from_transformers, quietly, read_tokenizer
 from ._batch import Outcome, ScoreRequest
 from ._task import Scorer
 

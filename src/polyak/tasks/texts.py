@@ -28,7 +28,7 @@ class Tokens:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, loaded when it is first needed."""
-        from ..modules.transformers import read_tokenizer
+        from ..modules import read_tokenizer
 
         return read_tokenizer(self.folder)
 

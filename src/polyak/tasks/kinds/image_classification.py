@@ -135,7 +135,7 @@ def image_classification(
 
 
 def _build(folder: Path, classes: int | None) -> Any:
-    from ...modules.transformers import from_transformers
+    from ...modules import from_transformers
 
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
     return from_transformers("AutoModelForImageClassification", folder, **changes)

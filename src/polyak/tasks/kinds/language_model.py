@@ -109,7 +109,7 @@ def language_model(
         length: Texts are truncated to this number of tokens.
         metric: Name of the metric.
     """
-    from ...modules.transformers import from_transformers
+    from ...modules import from_transformers
 
     columns = _columns(frame, text, prompt, answer)
     data, notes = frame.read(columns)

@@ -103,7 +103,7 @@ def multiple_choice(
         length: Maximum number of tokens of question and choice; the question is cut at its beginning.
         metric: Name of the metric.
     """
-    from ...modules.transformers import from_transformers
+    from ...modules import from_transformers
 
     data, notes = frame.read({"question": question, "choices": choices, "label": answer})
     ready = {split: _answered(rows) for split, rows in data.items()}

@@ -100,7 +100,7 @@ class Retrieval(ExampleTask):
     def _embed(self, module: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         import torch
 
-        from ...modules.pooled import pool
+        from ...modules import pool
 
         found: Any = module(**inputs)
         if hasattr(found, "last_hidden_state"):
@@ -142,7 +142,7 @@ def retrieval(
         length: Texts are truncated to this number of tokens.
         metric: `ndcg@K`, `recall@K` or `mrr@K`.
     """
-    from ...modules.transformers import from_transformers
+    from ...modules import from_transformers
 
     documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
     pairs = read_rows(frame.folder / relevance, {"query": "query", "doc": "doc", "rel": "rel"})

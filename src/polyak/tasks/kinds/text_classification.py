@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ...modules.recognition import Build
+from ...modules import Build
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification, Metric, labelled
@@ -73,9 +73,9 @@ def text_classification(
 
 
 def _build(folder: Path, classes: int | None, pooling: str, layer: str) -> Build:
-    from ...modules.transformers import from_transformers, pooled
+    from ...modules import from_transformers, pooled_classifier
 
     if pooling != "none":
-        return pooled(folder, how=pooling, classes=classes, head=layer)
+        return pooled_classifier(folder, how=pooling, classes=classes, head=layer)
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
     return from_transformers("AutoModelForSequenceClassification", folder, **changes)

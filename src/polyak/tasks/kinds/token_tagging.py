@@ -104,7 +104,7 @@ def token_tagging(
 
 
 def _build(folder: Path, labels: int) -> Any:
-    from ...modules.transformers import from_transformers
+    from ...modules import from_transformers
 
     changes: dict[str, Any] = {"num_labels": labels} if labels else {}
     return from_transformers("AutoModelForTokenClassification", folder, **changes)

@@ -69,14 +69,17 @@ def test_help_comes_from_the_docstring():
 def test_annotations_that_cannot_be_settings_are_refused():
     def of_bytes(*, x: bytes = b"") -> None: ...
 
+    def of_two(*, x: int | str = 0) -> None: ...
+
     def of_nothing(*, x: Nothing) -> None: ...
 
     with pytest.raises(DeclarationError, match="annotate the setting 'x' as float, int"):
         settings_of("learner 'x'", of_bytes)
     with pytest.raises(DeclarationError, match="Import what it names outside of TYPE_CHECKING"):
         settings_of("learner 'x'", of_nothing)
-    with pytest.raises(DeclarationError, match="annotate the key 'x' as str"):
-        keys_of("kind 'x'", of_bytes)
+    for fn in (of_bytes, of_two):
+        with pytest.raises(DeclarationError, match="annotate the key 'x' as str"):
+            keys_of("kind 'x'", fn)
 
 
 def _even(value: object, place: Place) -> int:

@@ -50,7 +50,7 @@ def keys_of(owner: str, fn: Callable[..., Any]) -> dict[str, Key]:
     Raises:
         DeclarationError: a parameter has another annotation.
     """
-    found = dict[str, Key]()
+    keys = dict[str, Key]()
     for parameter, hint in keyword_parameters(owner, fn).items():
         reader = _reader(hint)
         if reader is None:
@@ -58,8 +58,8 @@ def keys_of(owner: str, fn: Callable[..., Any]) -> dict[str, Key]:
                 f"{owner}: annotate the key {parameter.name!r} as str, int, float, bool, Literal[...], "
                 "tuple[..., ...], one of these | None, or Annotated[..., reader]."
             )
-        found[parameter.name] = Key(parameter.name, *reader, parameter.default)
-    return found
+        keys[parameter.name] = Key(parameter.name, *reader, parameter.default)
+    return keys
 
 
 def read_keys(keys: Mapping[str, Key], table: strict.Table) -> dict[str, Any]:
@@ -82,8 +82,8 @@ def _reader(hint: Any) -> tuple[strict.Read[Any], str] | None:
     if origin is Literal:
         return strict.one_of(arguments), ", ".join(f"`{word}`" for word in arguments)
     if origin in (Union, UnionType):
-        (some,) = [one for one in arguments if one is not NoneType] or (None,)
-        return _reader(some)
+        kinds = [kind for kind in arguments if kind is not NoneType]
+        return _reader(kinds[0]) if len(kinds) == 1 else None
     if origin is tuple:
         inner = _reader(arguments[0])
         return None if inner is None else (strict.each(inner[0]), f"list of {inner[1]}")

@@ -34,18 +34,22 @@ def keyword_parameters(owner: str, fn: Callable[..., Any]) -> dict[inspect.Param
     Raises:
         DeclarationError: an annotation cannot be evaluated.
     """
-    found = [one for one in inspect.signature(fn).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    parameters = [
+        parameter for parameter in inspect.signature(fn).parameters.values() if parameter.kind is parameter.KEYWORD_ONLY
+    ]
 
     def probe() -> None: ...
 
-    probe.__annotations__ = {one.name: one.annotation for one in found if one.annotation is not one.empty}
+    probe.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in parameters if parameter.annotation is not parameter.empty
+    }
     try:
         hints = get_type_hints(probe, globalns=getattr(fn, "__globals__", {}), include_extras=True)
     except NameError as error:
         raise DeclarationError(
             f"{owner}: an annotation cannot be evaluated ({error}). Import what it names outside of TYPE_CHECKING."
         ) from error
-    return {one: hints.get(one.name) for one in found}
+    return {parameter: hints.get(parameter.name) for parameter in parameters}
 
 
 def annotation_mark(hint: Any) -> Any:
@@ -71,15 +75,15 @@ def summary_of(fn: Callable[..., Any]) -> str:
 def argument_help(fn: Callable[..., Any]) -> dict[str, str]:
     """The descriptions of a function's parameters, from the section `Args:` of its docstring."""
     _, _, section = (inspect.getdoc(fn) or "").partition("\nArgs:\n")
-    found, name = dict[str, str](), ""
+    descriptions, name = dict[str, str](), ""
     for line in section.splitlines():
         if line and not line.startswith(" "):
             break  # the next section
         if head := re.match(r" {4}(\w+): (.*)", line):
-            name, found[head[1]] = head[1], head[2]
+            name, descriptions[head[1]] = head[1], head[2]
         elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+            descriptions[name] += f" {line.strip()}"
+    return descriptions
 
 
 def _setting(owner: str, parameter: inspect.Parameter, hint: Any) -> Setting:

@@ -228,7 +228,7 @@ class Fisher(Statistic):
     def _one_by_one(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:
         import torch
 
-        from ._layers import sparse_embeddings
+        from ._layers import add_square, sparse_embeddings
 
         places = dict(self.module.named_parameters())
         weights = [places[name] for name in self._measured]
@@ -243,7 +243,7 @@ class Fisher(Statistic):
             for cotangent in self._directions(found, target, draw):
                 slopes: Any = torch.autograd.grad(said, weights, cotangent, retain_graph=True, allow_unused=True)
                 for sums, slope in zip(total.values(), slopes, strict=True):
-                    _add_square(sums, slope)
+                    add_square(sums, slope)
         return total
 
     def _said(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,17 +253,6 @@ class Fisher(Statistic):
 
     def _directions(self, found: Tensor, target: Any, draw: Any) -> Iterator[Tensor]:
         return directions(self._likelihood, self.estimator, Example(found, target, draw, self.samples, per=self._per))
-
-
-def _add_square(sums: Tensor, slope: Tensor | None) -> None:
-    """Add the square of a gradient; for embeddings, of the rows that were looked up."""
-    if slope is None:
-        return
-    if slope.is_sparse:
-        found = slope.coalesce()
-        sums.index_add_(0, found.indices()[0], found.values() ** 2)
-    else:
-        sums.addcmul_(slope, slope)
 
 
 @statistic(
@@ -296,16 +285,10 @@ def fisher(
         )
     chosen = _automatic(data, live) if estimator == "auto" else estimator
     started = Fisher(
-        live.module,
-        data.outputs,
-        likelihood=task.likelihood,
-        estimator=chosen,
-        targets=lambda tree: tree["targets"],
-        samples=samples,
-        seed=data.seed or 0,
-        names=live.names,
-        identify=data.identify,
-    )
+        live.module, data.outputs, likelihood=task.likelihood, estimator=chosen,
+        targets=lambda tree: tree["targets"], samples=samples, seed=data.seed or 0,
+        names=live.names, identify=data.identify,
+    )  # fmt: skip
     started.classes = classes(data, live) if chosen == "exact" else None
     return started
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from _extensions import formats_table, keys_of_kinds, kinds_table, learners_table, statistics_table
 from _gallery import gallery
 from _methods import (
     MERGEKIT,
@@ -256,6 +257,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"benchmark": rivals},
     "docs/benchmarks.md": {"benchmark": benchmark},
     "docs/gallery.md": {"gallery": gallery},
+    "docs/adding-a-format.md": {"formats": formats_table},
     "docs/averaging.md": {"averages of adapters": suite_adapters},
     "docs/adapters.md": {"adapters": adapters_benchmark},
     "docs/choosing-a-method.md": {
@@ -267,7 +269,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "speed of decompositions": spectral_benchmark,
     },
     "docs/how-it-works.md": {"profile": profile_of_merges},
-    "docs/learning.md": {"memory of learning": memory_of_learning},
+    "docs/learning.md": {"learners": learners_table, "memory of learning": memory_of_learning},
     "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},
     "docs/recipes.md": {
         "keys of a recipe": keys_of("Recipe"),
@@ -280,7 +282,8 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "exit codes": exit_codes,
     },
     "docs/searching.md": {"search benchmark": search_benchmark},
-    "docs/statistics.md": {"accuracy of Fisher information": fisher_accuracy},
+    "docs/statistics.md": {"statistics": statistics_table, "accuracy of Fisher information": fisher_accuracy},
+    "docs/task-files.md": {"kinds of task": kinds_table, "keys of kinds": keys_of_kinds},
     "docs/what-merging-is-worth.md": {"suite of texts": suite_of_texts},
 }
 

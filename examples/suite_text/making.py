@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ import yaml
 import polyak
 from polyak import learn, recipe
 from polyak.search import Search, search
-from polyak.statistics import Statistic, measure_to
-from polyak.statistics.of_task import Data, fisher_of, gram_of
+from polyak.statistics import Data, Statistic, measure_to, resolve
 from polyak.tasks import Task, evaluate
 
 from .cost import Cost, measured
@@ -136,10 +135,8 @@ class Workshop:
         return cost
 
     def _statistic(self, row: Row, data: Data, task: Task, expert: Any, seed: int) -> Statistic:
-        live = task.live(expert)
-        return (
-            fisher_of(data, live, estimator="sampled", seed=seed) if row.statistic == "fisher" else gram_of(data, live)
-        )
+        settings = {"estimator": "sampled"} if row.statistic == "fisher" else {}
+        return resolve(row.statistic).start(replace(data, seed=seed), task.live(expert), settings)
 
     def _key(self, row: Row, seed: int) -> str:
         names = ["base", *self.models.tasks, *(self.models.irrelevant if row.irrelevant else ())]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polyak.tasks.paired import interval, resampled_means
+from polyak.tasks import interval, resampled_means
 
 from .cost import Cost
 from .making import Outcome

@@ -16,7 +16,7 @@ PolyakError                 (exit code)
 ├── BudgetError             5   the work does not fit into the memory that was allowed
 ├── VerificationFailed      6   a merged model is not what its provenance says
 ├── TaskError               7   a task's description or data is wrong, or a model cannot do the task
-└── DeclarationError        -   a method is declared wrongly (raised at import, for its author)
+└── DeclarationError        -   an extension is declared wrongly (raised at import, for its author)
 
 Each message names the culprit, what was wanted, what was found, and the remedy where there is one.
 """
@@ -109,7 +109,7 @@ class TaskError(PolyakError):
 
 
 class DeclarationError(PolyakError, TypeError):
-    """A method is declared wrongly; raised when its module is imported."""
+    """An extension is declared wrongly; raised when its module is imported."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -235,7 +235,7 @@ def test_only_what_could_be_a_name_on_the_hub_is_taken_for_one(tmp_path: Path, p
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path):
     (tmp_path / "model.onnx").touch()
-    assert_refused(tmp_path / "model.onnx", "expected a folder or", kind=UnsupportedFormat)
+    assert_refused(tmp_path / "model.onnx", "expected a folder, or a file", kind=UnsupportedFormat)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path):

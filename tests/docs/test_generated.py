@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from polyak import cli, errors, methods
+from polyak import cli, errors, methods, tasks
 from polyak.methods import Law
 from polyak.recipe import Factorisation, Lora, Model, Recipe, Rule, Source, Token, Vocabulary
 
@@ -125,6 +125,21 @@ def documented(page: str, part: str) -> dict[str, list[str]]:
 def test_adding_a_method_explains_every_law():
     page = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)) == set(Law.__members__)
+
+
+def test_task_files_document_every_key():
+    text = (ROOT / "docs" / "task-files.md").read_text(encoding="utf-8")
+    common = re.findall(
+        r"^\| `(\w+)` \|", text.partition("## Keys of every kind")[2].partition("## Data")[0], re.MULTILINE
+    )
+    with pytest.raises(errors.TaskError) as refused:
+        tasks.task_of({"kind": "token-tagging", "data": "x", "zzz": 1})
+    known = str(refused.value).partition("Known: ")[2].rstrip(".").split(", ")
+    assert set(known) == {*common, *tasks.registry["token-tagging"].keys}
+    tasks.load_all()
+    for name, kind in tasks.registry.items():
+        section = text.partition(f"### `{name}`")[2].partition("###")[0]
+        assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(kind.keys)
 
 
 def test_the_readme_names_every_room():

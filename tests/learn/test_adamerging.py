@@ -251,9 +251,9 @@ def test_a_module_that_fails_is_named_with_its_task(world, learner, network):
 
 
 WRONG = [
-    ({"models": ("expert-0",)}, {}, "nothing to choose between"),
-    ({}, {"split": "calibrated"}, "'split' of adamerging must be one of"),
-    ({}, {"steps": 0}, "'steps' of adamerging must be at least 1; got 0"),
+    ({"models": ("expert-0",)}, {}, "two models or more"),
+    ({}, {"split": "calibrated"}, "'split' of learner 'adamerging' must be one of"),
+    ({}, {"steps": 0}, "'steps' of learner 'adamerging' must be at least 1; got 0"),
     ({}, {"stepps": 3}, "no setting 'stepps'. Did you mean 'steps'?"),
 ]
 

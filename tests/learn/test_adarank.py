@@ -160,10 +160,10 @@ def test_a_base_is_needed(world):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"rank": 2}, r"'rank' of adarank must be between 0 and 1; got 2"),
+        ({"rank": 2}, r"'rank' of learner 'adarank' must be between 0 and 1; got 2"),
         ({"rang": 1}, r"no setting 'rang'\. Did you mean 'rank'"),
         ({"split": "test", "objective": "loss"}, r"the labels of the test split"),
-        ({"split": "development"}, r"'split' of adarank must be"),
+        ({"split": "development"}, r"'split' of learner 'adarank' must be"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(world, settings, said):

@@ -67,8 +67,8 @@ def test_the_list_shows_every_learner_with_its_settings(polyak):
 
 WRONG = [
     (("adamergin", "pair.yaml"), 3, "Did you mean 'adamerging'?"),
-    (("adamerging", "one.yaml"), 3, "nothing to choose between"),
-    (("adamerging", "pair.yaml", "--set", "lr=nan"), 3, "'lr' of adamerging must be"),
+    (("adamerging", "one.yaml"), 3, "two models or more"),
+    (("adamerging", "pair.yaml", "--set", "lr=nan"), 3, "'lr' of learner 'adamerging' must be"),
     (("adamerging", "pair.yaml", "--set", "lr"), 2, "NAME=VALUE"),
     (("adamerging", "pair.yaml", "--device", "nowhere"), 7, "nowhere"),
 ]

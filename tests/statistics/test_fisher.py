@@ -290,7 +290,7 @@ def test_what_cannot_be_measured_is_named(outputs, options, message):
 
 
 def test_nan_names_the_example():
-    with pytest.raises(NotFinite, match="NaN or infinity of example 5"):
+    with pytest.raises(NotFinite, match="NaN or infinity for example 5"):
         fisher(linear(), [torch.ones(3, 3).double(), torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, np.nan, 0]]).double()],
                likelihood="classification")  # fmt: skip
 

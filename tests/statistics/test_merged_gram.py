@@ -19,8 +19,9 @@ import polyak as api  # noqa: E402
 from polyak import checkpoint, recipe  # noqa: E402
 from polyak.cli import main  # noqa: E402
 from polyak.errors import RecipeError, TaskError  # noqa: E402
-from polyak.statistics import load, merged_gram  # noqa: E402
-from polyak.statistics.blocks import blocks_of, passage_of  # noqa: E402
+from polyak.statistics import _through_merge as merged_gram  # noqa: E402
+from polyak.statistics import load  # noqa: E402
+from polyak.statistics._blocks import blocks_of, passage_of  # noqa: E402
 
 from ..engine.conftest import write_model as write_arrays  # noqa: E402
 
@@ -307,6 +308,6 @@ def test_caches_do_not_grow_when_a_block_runs_again():
 
 def test_the_recipe_must_name_the_method_to_the_library_too():
     with pytest.raises(RecipeError):
-        from polyak.statistics.merged_gram import measure_through_merge
+        from polyak.statistics import measure_through_merge
 
         measure_through_merge(recipe.read({"models": ["a", "b"], "method": "linear"}), {})

@@ -57,7 +57,7 @@ def test_every_file_kind_gives_the_same_rows(tmp_path):
         ("a.csv", b"text,label\n", r"has no examples"),
         ("a.json", b'{"text": 1}', r"must hold a list of objects"),
         ("a.npz", b"PK nothing", r"cannot be read"),
-        ("a.txt", b"text", r"is of no kind that polyak reads: CSV"),
+        ("a.txt", b"text", r"has a suffix that polyak does not read. Known: CSV"),
     ],
 )
 def test_damaged_files_are_refused_with_the_place(tmp_path, name, contents, said):

@@ -90,12 +90,12 @@ def test_compare_pairs_examples_and_normalises_to_the_expert(place, polyak):
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
-        (["--task", "points.yaml"], "does not say what runs the task", 7),
+        (["--task", "points.yaml"], "names no model to run the task", 7),
         (["--task", "points.yaml", "--module", "nets:Netwrok"], "Did you mean 'Network'", 7),
         (["--task", "points.yaml", "--module", "nets:broken"], "no module can be built", 7),
         (["--task", "points.yaml", "--module", "none:f"], "cannot be imported", 7),
         (["--task", "nothing.yaml", "--module", "nets:Network"], "cannot be read", 7),
-        (["--task", "nothing", "--module", "nets:Network"], "is no task", 7),
+        (["--task", "nothing", "--module", "nets:Network"], "unknown task", 7),
         (["--task", "points.yaml", "--module", "nets:Network", "--split", "calibration"], "no split 'calibration'", 7),
         (["--task", "points.yaml", "--module", "nets:Network", "--device", "cuda:99"], "cannot run on 'cuda:99'", 7),
         (["--task", "points.yaml", "--module", "nets:Network", "--html", "points.yaml/x.html"], "cannot be written", 5),
@@ -213,7 +213,7 @@ def test_a_task_without_examples_is_refused(place):
 
 def test_scores_of_the_wrong_shape_are_refused(place, monkeypatch):
     monkeypatch.setattr(Silent, "batches", lambda self, split, **settings: [Batch({}, None, (0, 1, 2))])
-    with pytest.raises(TaskError, match=r"one number an example, \(3,\); got \(3, 2\)"):
+    with pytest.raises(TaskError, match=r"one number per example, \(3,\); got \(3, 2\)"):
         evaluate(place / "expert", Silent())
 
 

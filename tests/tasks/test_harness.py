@@ -16,7 +16,7 @@ from polyak.tasks.harness import HarnessScorer
 
 def test_without_lm_eval_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(TaskError, match=r"'piqa' is one of lm-eval, .*: pip install 'polyak\[lm-eval\]'"):
+    with pytest.raises(TaskError, match=r"'piqa' is one of lm-eval, .* pip install 'polyak\[lm-eval\]'"):
         load_task("lm-eval:piqa")
 
 
@@ -37,7 +37,7 @@ def test_samples_become_numbers_in_the_order_of_the_examples(scorer):
 
 
 def test_metrics_without_a_number_an_example_are_refused(scorer):
-    with pytest.raises(TaskError, match="no metric '' with one number an example"):
+    with pytest.raises(TaskError, match="no metric '' with one number per example"):
         scorer._outcome([sample(0, word_perplexity=(1.0, 2))])
     with pytest.raises(TaskError, match="has no examples"):
         scorer._outcome([])

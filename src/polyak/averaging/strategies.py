@@ -188,8 +188,7 @@ def _compared(
     tasks: Sequence[Scorer],
     bootstrap: Bootstrap | None,
 ) -> Comparison:
-    from ..tasks import Bootstrap, Comparison
-    from ..tasks.comparing import compare_scores
+    from ..tasks import Bootstrap, Comparison, compare_scores
 
     how = bootstrap or Bootstrap()
     first = tasks[0].name

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from ..errors import CheckpointError, UnsupportedFormat
 from ._api import DTYPE_NAMES as DTYPE_NAMES
 from ._api import DTYPES as DTYPES
 from ._api import Bytes as Bytes
@@ -21,6 +16,8 @@ from ._peft import sort_adapter_names as sort_adapter_names
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json
+from .formats import Format as Format
+from .formats import checkpoint_format as checkpoint_format
 from .hub import locate as locate
 from .layers import Stack as Stack
 from .layers import layer_of as layer_of
@@ -36,6 +33,7 @@ from .masked import open_task as open_task
 from .masked import scale_spec as scale_spec
 from .masked import with_masks as with_masks
 from .memory import MemoryCheckpoint as MemoryCheckpoint
+from .opening import open as open
 from .pipeline import OWN_STEM as OWN_STEM
 from .pipeline import components_of as components_of
 from .pipeline import files_beside as files_beside
@@ -62,58 +60,3 @@ from .vocabulary.tokenizer import read_tokenizer as read_tokenizer
 from .vocabulary.tokenizer import refuse_unlike_tokenizers as refuse_unlike_tokenizers
 from .vocabulary.tokenizer import tokenizer_union as tokenizer_union
 from .vocabulary.tokenizer import with_tokens as with_tokens
-
-
-def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None = None) -> Checkpoint:
-    """Open a checkpoint; headers are read, tensors are not.
-
-    Args:
-        source: A Hugging Face folder; a .safetensors, .bin, .pt or .pth file; masks that a merge wrote, which open
-            as the model that they cut out of it; or a state dict of NumPy arrays or torch tensors. A checkpoint is
-            returned as it is.
-        key: Where in a pickled file the state dict lies, such as `state_dict` or `model.ema`
-            (default: the only place where there is one).
-
-    Raises:
-        CheckpointError: it is missing, damaged, or lies about itself.
-        UnsupportedFormat: polyak knows the format and cannot read it.
-    """
-    if isinstance(source, Checkpoint):
-        return source
-    if isinstance(source, Mapping):
-        from .memory import MemoryCheckpoint
-
-        return MemoryCheckpoint(source)
-    path = Path(source)
-    try:
-        is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {error}.") from error
-    if not exists:
-        raise CheckpointError(f"{path} does not exist.")
-    if is_folder:
-        from .folder import open_folder
-
-        return open_folder(path)
-    return _open_file(path, key)
-
-
-def _open_file(path: Path, key: str | None) -> Checkpoint:
-    from .folder import refuse_quantised
-
-    if not path.is_file():
-        raise CheckpointError(f"{path} is neither a file nor a folder.")
-    if path.suffix == ".safetensors":
-        from .masked import is_masks, open_task
-        from .safetensors import SafetensorsFile
-
-        file = SafetensorsFile(path)
-        opened: Checkpoint = open_task(path) if is_masks(file) else file
-    elif path.suffix in {".bin", ".pt", ".pth", ".ckpt"}:
-        from .pickle.file import open_pickled
-
-        opened = open_pickled(path, key=key)
-    else:
-        raise UnsupportedFormat(f"{path}: expected a folder or a .safetensors, .bin, .pt, .pth or .ckpt file.")
-    refuse_quantised(opened)
-    return opened

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
+from . import formats
 from ._api import Bytes, Checkpoint
 from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
 from .safetensors import SafetensorsFile
+
+# What transformers would load comes first, then what diffusers would.
+_PREFERRED = (("model", ".safetensors"), ("pytorch_model", ".bin"), (OWN_STEM, ".safetensors"), (OWN_STEM, ".bin"))
 
 # How quantisers name what they keep beside, or instead of, a weight.
 _QUANTISERS_OWN = frozenset(
@@ -53,35 +57,23 @@ def open_folder(folder: Path) -> Checkpoint:
     return opened
 
 
-def _open_pickled(path: Path) -> Checkpoint:
-    from .pickle.file import open_pickled
-
-    return open_pickled(path)
-
-
 def _open_model(folder: Path) -> Checkpoint:
-    readers: list[tuple[str, Callable[[Path], Checkpoint]]] = [
-        ("model.safetensors", SafetensorsFile),
-        ("model.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
-        ("pytorch_model.bin", _open_pickled),
-        ("pytorch_model.bin.index.json", lambda path: _open_sharded(path, _open_pickled)),
-        (f"{OWN_STEM}.safetensors", SafetensorsFile),
-        (f"{OWN_STEM}.safetensors.index.json", lambda path: _open_sharded(path, SafetensorsFile)),
-        (f"{OWN_STEM}.bin", _open_pickled),
-    ]
-    held = _names_in(folder)
-    for name, reader in readers:
-        if name in held:
-            return reader(inside(folder, name))
-    if INDEX in held:
+    names = _names_in(folder)
+    for stem, suffix in _PREFERRED:
+        opener = formats.registry.resolve(suffix).open
+        if (name := f"{stem}{suffix}") in names:
+            return opener(inside(folder, name))
+        if (index := f"{name}.index.json") in names:
+            return _open_sharded(inside(folder, index), opener)
+    if INDEX in names:
         return open_pipeline(folder, open_folder)
-    _refuse_what_is_no_model(folder, held)
-    singles = [name for name in held if name.endswith(".safetensors")]
+    _refuse_what_is_no_model(folder, names)
+    singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:
         return SafetensorsFile(inside(folder, singles[0]))
     raise CheckpointError(
         f"{folder} holds no model: expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
-        f"pytorch_model.bin.index.json; found {', '.join(held[:12]) or 'nothing'}.{_parts_of(folder)}"
+        f"pytorch_model.bin.index.json; found {', '.join(names[:12]) or 'nothing'}.{_parts_of(folder)}"
     )
 
 
@@ -112,10 +104,10 @@ def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
             f"{folder} is a distributed checkpoint. Convert it first: "
             f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin"
         )
-    for suffix, what in [(".gguf", "GGUF"), (".h5", "TensorFlow"), (".msgpack", "Flax")]:
+    for suffix, noun in formats.FOREIGN.items():
         if any(name.endswith(suffix) for name in held):
             raise UnsupportedFormat(
-                f"{folder} holds a {what} model, which polyak cannot read. Convert it to safetensors first."
+                f"{folder} holds {noun} model, which polyak cannot read. Convert it to safetensors first."
             )
 
 

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from ..errors import CheckpointError, UnsupportedFormat
+from . import formats
 
 _HUB_NAME = re.compile(r"^(?P<repo>(?!\.+/)[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
-_WEIGHTS = ["*.safetensors", "*.json", "*.bin", "*.txt", "*.model", "*.jinja", "*.py"]
+_BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.jinja", "*.py")  # configs, tokenizers, code
 
 
 def locate(path: str, folder: Path) -> Path:
@@ -51,9 +52,13 @@ def _from_hub(name: str) -> Path:
             "pip install 'polyak[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_WEIGHTS))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_wanted_files()))
     except Exception as error:  # the library raises a dozen kinds, from HTTP errors to OSError
         raise CheckpointError(f"hf://{name} cannot be downloaded: {error}") from error
+
+
+def _wanted_files() -> list[str]:
+    return [*(f"*{suffix}" for suffix in formats.suffixes_in_folders()), *_BESIDE_WEIGHTS]
 
 
 def _cached(name: str) -> Path | None:

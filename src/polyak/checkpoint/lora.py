@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, SettingError
+from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
 from .folder import inside
-from .safetensors import SafetensorsFile
 
 if TYPE_CHECKING:
     from ._peft import AdapterNames, AdapterSettings
@@ -63,11 +63,9 @@ def open_factors(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: there are none, or their file is damaged.
     """
-    from .pickle.file import open_pickled
-
-    for name, reader in [("adapter_model.safetensors", SafetensorsFile), ("adapter_model.bin", open_pickled)]:
-        if (folder / name).exists():
-            return reader(inside(folder, name))
+    for suffix in formats.suffixes_in_folders():
+        if (folder / (name := f"adapter_model{suffix}")).exists():
+            return formats.registry.resolve(suffix).open(inside(folder, name))
     raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,22 +53,21 @@ def is_masks(file: Checkpoint) -> bool:
     return file.metadata.get("polyak") == MASKS_KIND
 
 
-def open_task(masks: Path, base: Path | None = None) -> Checkpoint:
+def open_task(masks: Path, base: Path | None = None, *, opener: Callable[[Path], Checkpoint]) -> Checkpoint:
     """Open a file of masks as the model that it cuts out of the merge in whose folder it lies.
 
     Args:
         masks: `masks/<model>.safetensors` in the folder of the merge.
         base: What the merged models were tuned from (default: where it was when they were merged).
+        opener: Opens the merge and its base: `polyak.checkpoint.open`.
 
     Raises:
         CheckpointError: the merge or its base is not there, or they do not fit together.
     """
-    from . import open as open_checkpoint
-
     place = masks.absolute()
     file = _masks_file(place)
     origin = _base_of(file, place) if base is None else base
-    return with_masks(open_checkpoint(place.parent.parent), open_checkpoint(origin), place)
+    return with_masks(opener(place.parent.parent), opener(origin), place)
 
 
 def _masks_file(path: Path) -> SafetensorsFile:

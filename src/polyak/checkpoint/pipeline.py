@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedFormat
+from . import formats
 from ._api import Bytes, Checkpoint
 
 INDEX = "model_index.json"
 OWN_STEM = "diffusion_pytorch_model"  # what the files of its own models begin with, not those of transformers
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".gguf")
 
 
 def stem_of(config: Mapping[str, Any]) -> str:
@@ -54,7 +54,8 @@ def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipelin
 def models_in(folder: Path) -> list[Path]:
     """The folders of a pipeline that hold weights."""
     held = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    return [path for path in held if any(one.name.endswith(_WEIGHTS) for one in path.iterdir())]
+    weights = formats.suffixes(foreign=True)
+    return [path for path in held if any(one.name.endswith(weights) for one in path.iterdir())]
 
 
 def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
@@ -70,9 +71,9 @@ def files_beside(folder: Path) -> Iterator[str]:
     """Files of a pipeline other than weights and the configs of its models, by path in the folder."""
     yield INDEX
     yield from (path.name for path in sorted(folder.glob("*.py")))
-    models = models_in(folder)
+    models, weights = models_in(folder), formats.suffixes(foreign=True)
     for part in (path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")):
         for path in sorted(part.iterdir()):
-            stale = path.name.endswith((*_WEIGHTS, ".index.json")) or (part in models and path.name == "config.json")
+            stale = path.name.endswith((*weights, ".index.json")) or (part in models and path.name == "config.json")
             if not stale and (path.is_file() or path.is_symlink()) and not path.name.startswith("."):
                 yield f"{part.name}/{path.name}"

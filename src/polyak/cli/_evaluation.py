@@ -50,7 +50,7 @@ def open_model(path: str) -> Checkpoint:
 
 def load_tasks(texts: Sequence[str], module: str) -> list[Scorer]:
     """Tasks as the command line names them; those of YAML files run modules built by the function `module`."""
-    from ..tasks.loading import import_function, load_task
+    from ..tasks import import_function, load_task
 
     factory = import_function(module) if module else None
     return [load_task(text, factory=factory) for text in texts]

@@ -26,7 +26,7 @@ def bake(
     quiet: _options.Quiet = False,
 ) -> None:
     """Write one task's model, recovered from a merged model by its masks (for LoRA adapters: polyak lora bake)."""
-    from .. import planning
+    from .. import checkpoint, planning
     from .. import recipe as recipes
     from ..checkpoint import open_task
     from ..engine import run
@@ -38,5 +38,5 @@ def bake(
         )
     model = recipes.Model(masks.stem, recipes.Source(path=str(masks.absolute())))
     recipe = recipes.Recipe("passthrough", (model,), dtype=dtype or None)
-    plan = planning.plan(recipe, {model.name: open_task(masks, base)})
+    plan = planning.plan(recipe, {model.name: open_task(masks, base, opener=checkpoint.open)})
     carry_out(plan, out, partial(run, workers=workers or None, force=force), as_json, quiet)

@@ -52,7 +52,7 @@ def evaluate(
 
 
 def _with_interval(task: Any, scores: Scores) -> tuple[Scores, Interval]:
-    from ..tasks.evaluating import score_interval
+    from ..tasks import score_interval
 
     return scores, score_interval(task, scores)
 

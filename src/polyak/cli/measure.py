@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from . import _options
-from ._app import DATA, Dashed, app
+from ._app import DATA, app
+from ._derived import DerivedGroup
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
-    from ..statistics import Measurement, Statistic
-    from ..statistics.of_task import Data
+    from ..statistics import Data, Measurement, Statistic, StatisticKind
     from ..tasks import LiveModel, Task
-
-measure = typer.Typer(
-    name="measure",
-    cls=Dashed,
-    help="Measure statistics of a model on data, for methods that need them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(measure, rich_help_panel=DATA)
 
 _RECIPE = "recipe.yaml"
 
@@ -41,39 +31,47 @@ Seed = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished measurement.")]
 
 
-@measure.command()
-def fisher(
-    model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
-    estimator: Annotated[
-        Literal["auto", "exact", "sampled", "empirical"],
-        typer.Option(help="auto: exact for regression and up to 10 classes, else sampled."),
-    ] = "auto",
-    samples: Annotated[int, typer.Option(help="Samples per example, where labels are sampled.", min=1)] = 1,
-    batch_size: _options.BatchSize = 16, seed: Seed = None,
-    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
-    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
-) -> None:  # fmt: skip
-    """Diagonal Fisher information: squared gradients per example, averaged."""
-    from ..statistics.of_task import fisher_of
+def _statistics() -> Mapping[str, StatisticKind]:
+    from ..statistics import registry
 
-    data, live = _data(model, task, module, split, examples, batch_size, seed, device)
-    chosen = None if estimator == "auto" else estimator
-    statistic = fisher_of(data, live, estimator=chosen, samples=samples, seed=seed or 0)
-    _run(statistic, data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+    registry.load_all()
+    return registry
 
 
-@measure.command()
-def gram(
-    model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
-    batch_size: _options.BatchSize = 16, seed: Seed = None,
-    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
-    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
-) -> None:  # fmt: skip
-    """Gram matrices of the inputs of linear layers and convolutions, without padding."""
-    from ..statistics.of_task import gram_of
+def _command_of(kind: StatisticKind) -> Callable[..., None]:
+    """The subcommand of a statistic: the common options, and its settings as options of its own."""
+    from ._derived import with_settings
 
-    data, live = _data(model, task, module, split, examples, batch_size, seed, device)
-    _run(gram_of(data, live), data, live, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+    def command(
+        model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
+        batch_size: _options.BatchSize = 16, seed: Seed = None,
+        device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+        force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        data, live = _data(model, task, module, split, examples, batch_size, seed, device)
+        started = kind.start(data, live, settings)
+        _run(started, data, out, resume=resume, force=force, as_json=as_json, quiet=quiet)
+
+    return with_settings(command, kind.fn, kind.settings, owner=f"statistic {kind.name!r}")
+
+
+class _Statistics(DerivedGroup):
+    """One subcommand per declared statistic, beside those below."""
+
+    def declared(self) -> Mapping[str, Callable[[], Callable[..., None]]]:
+        return {name: lambda kind=kind: _command_of(kind) for name, kind in _statistics().items()}
+
+
+measure = typer.Typer(
+    name="measure",
+    cls=_Statistics,
+    help="Measure statistics of a model on data, for methods that need them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(measure, rich_help_panel=DATA)
 
 
 @measure.command()
@@ -88,8 +86,7 @@ def merged_gram(
 ) -> None:  # fmt: skip
     """Gram matrices of the inputs behind merged blocks, for regmean_plus_plus, and a recipe that uses them."""
     from .. import recipe as recipes
-    from ..statistics.merged_gram import measure_through_merge
-    from ..statistics.of_task import Data
+    from ..statistics import Data, measure_through_merge
     from ._progress import reporter
 
     asked = recipes.load(recipe)
@@ -112,7 +109,7 @@ def merged_gram(
 
 
 def _check_folder(out: Path, models: list[str], *, force: bool) -> None:
-    from ..statistics._measurement import refuse_to_overwrite
+    from ..statistics import refuse_to_overwrite
 
     for name in [*(f"{model}.safetensors" for model in models), _RECIPE]:
         refuse_to_overwrite(out / name, force=force)
@@ -172,9 +169,8 @@ def _data(
     """The examples, and the model as a live module."""
     from .. import checkpoint
     from ..errors import TaskError
-    from ..statistics.of_task import Data
-    from ..tasks import Task
-    from ..tasks.running import on_device
+    from ..statistics import Data
+    from ..tasks import Task, on_device
     from ._evaluation import load_tasks
 
     found = load_tasks([task], module)[0]
@@ -190,15 +186,14 @@ def _data(
 
 
 def _run(
-    statistic: Statistic, data: Data, live: LiveModel, out: Path, *, resume: bool, force: bool, as_json: bool,
+    statistic: Statistic, data: Data, out: Path, *, resume: bool, force: bool, as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
     from ..statistics import measure_to
-    from ..statistics.of_task import cost
     from ._progress import reporter
 
     with _resumable(), reporter("measuring", "examples", quiet=quiet, as_json=as_json) as progress:
-        progress.say(f"{cost(statistic, data, live)}.")
+        progress.say(f"{statistic.cost(data.count())}.")
         progress.start(data.count())
         done = 0
 

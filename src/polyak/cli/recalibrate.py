@@ -30,7 +30,7 @@ def recalibrate(
     """Recompute the BatchNorm statistics of a merged model on data, and write the model with them."""
     from .. import checkpoint
     from ..statistics import recalibrate as measure_again
-    from ..statistics.replaced import write_with
+    from ..statistics import write_with
     from .measure import _data
 
     data, live = _data(model, task, module, split, examples, batch_size, seed, device)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
     from ..events import Reporter
     from ..recipe import Recipe
-    from ..tasks import Scorer, Scores
-    from ..tasks.comparing import Result
+    from ..tasks import Result, Scorer, Scores
 
 _BY = "Also average weighted by ema, step, or a logged metric such as loss or eval_accuracy."
 _DEV = "Logged metric that selects the best checkpoint; averages leave out checkpoints that are far below it."

@@ -1,21 +1,29 @@
-"""Coefficients from data.  Whatever is learned is a recipe."""
+"""Merge coefficients learned from data; the result is a recipe.
+
+To add a learner, add one file to this folder, or name a module in the entry-point group `polyak.learners`.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError, TaskError, suggestion
+from ..errors import TaskError
 from ..recipe import Recipe
+from ._api import Granularity as Granularity
 from ._api import Learned as Learned
 from ._api import Learner as Learner
 from ._api import Log as Log
+from ._api import Numbers as Numbers
 from ._api import Problem as Problem
+from ._api import Split as Split
+from ._api import check_recipe as check_recipe
 from ._api import learner as learner
 from ._api import registry as registry
+from ._candidate import Candidate as Candidate
+from ._objective import Objective as Objective
+from ._pool import Pool as Pool
+from ._pool import weighted as weighted
 from ._result import as_recipe
 from ._result import text_for as text_for
 
@@ -23,25 +31,7 @@ if TYPE_CHECKING:
     from ..tasks import Scorer
 
 
-@cache
-def load_all() -> None:
-    """Import every learner: to add one, add one file to this folder."""
-    for found in pkgutil.iter_modules(__path__):
-        if not found.name.startswith("_"):
-            importlib.import_module(f"{__name__}.{found.name}")
-
-
-def resolve(name: str) -> Learner:
-    """Look a learner up by name; `frank-wolfe` is `frank_wolfe`.
-
-    Raises:
-        RecipeError: there is none, with the name that was probably meant.
-    """
-    load_all()
-    found = registry.get(name.replace("-", "_"))
-    if found is None:
-        raise RecipeError(f"no learner is called {name!r}. {suggestion(name, registry)}")
-    return found
+resolve, load_all = registry.resolve, registry.load_all
 
 
 def learn(
@@ -54,32 +44,32 @@ def learn(
     seed: int = 0,
     log: Log = lambda entry: None,
 ) -> tuple[Recipe, Learned]:
-    """Learn how to weigh the models of a recipe.
+    """Learn the weights of the models of a recipe.
 
     Args:
         name: The learner.
         recipe: The models and their base; its method, settings and weights are replaced.
-        tasks: What the merged model should be able to do.
-        settings: Of the learner.
-        device: Where modules run, as torch names it.
+        tasks: The tasks of the merged model.
+        settings: Settings of the learner, by name.
+        device: Device of the modules, as torch names it.
         seed: Chooses and orders examples.
-        log: Told of every step, as plain data.
+        log: Called with every step, as plain data.
 
     Returns:
-        The recipe with the weights filled in and how they came about as provenance; and what was learned.
+        The recipe with the learned weights and their provenance; and the result of the learner.
 
     Raises:
-        RecipeError: the recipe is none to learn from, or a setting is wrong.
+        RecipeError: the learner is unknown, the recipe has more than models, or a setting is wrong.
         TaskError: a task does not fit.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
-    found = resolve(name)
-    bound = found.bind(settings or {})
+    chosen = resolve(name)
+    bound = chosen.bind(settings or {})
     if not tasks:
-        raise TaskError("there is nothing to learn from: name a task.")
+        raise TaskError("a learner needs a task with examples: name one.")
     names = [task.name for task in tasks]
-    if twice := next((one for one in names if names.count(one) > 1), None):
+    if twice := next((name for name in names if names.count(name) > 1), None):
         raise TaskError(f"two tasks are called {twice!r}.")
     problem = Problem(recipe, tasks, device, seed, log)
-    learned = found.fn(problem, **bound)
-    return as_recipe(found.name, learned, problem, bound), learned
+    learned = chosen.fn(problem, **bound)
+    return as_recipe(chosen.name, learned, problem, bound), learned

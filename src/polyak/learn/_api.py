@@ -1,18 +1,16 @@
-"""What a learner is: a function from a problem to coefficients, whose signature is its declaration."""
+"""The declaration of a learner: a function from a problem to coefficients, whose signature says everything."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DeclarationError, RecipeError, SettingError, TaskError, suggestion
-from ..methods import Setting
-from ..methods._declare import read_setting
+from ..declare import Registry, Setting, bind, check_docstring, settings_of, summary_of
+from ..errors import RecipeError, TaskError, suggestion
 from ..recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,14 +24,14 @@ Log: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learned.
+    """The input of a learner.
 
     Attributes:
         recipe: The models, and their base.
-        scorers: What they should be able to do.
-        device: Where modules run, as torch names it.
+        scorers: The tasks of the merged model.
+        device: Device of the modules, as torch names it.
         seed: Chooses and orders examples.
-        log: Told of every step, as plain data.
+        log: Called with every step, as plain data.
     """
 
     recipe: Recipe
@@ -46,35 +44,35 @@ class Problem:
         """The tasks, for learners that need modules and their gradients.
 
         Raises:
-            TaskError: one runs no torch module, or has no such split.
+            TaskError: a task runs no torch module, or has no such split.
         """
         from ..tasks import Task
 
-        found: list[Task] = []
-        for one in self.scorers:
-            if not isinstance(one, Task):
+        tasks: list[Task] = []
+        for scorer in self.scorers:
+            if not isinstance(scorer, Task):
                 raise TaskError(
-                    f"task {one.name!r} scores whole models and shows no module, so nothing can be differentiated; "
-                    "greedy_soup learns from scores alone."
+                    f"task {scorer.name!r} scores whole models and exposes no module, so it has no gradients. Use "
+                    "greedy_soup, which learns from scores alone, or describe the task in a YAML file."
                 )
-            one.check_split(split)
-            found.append(one)
-        return found
+            scorer.check_split(split)
+            tasks.append(scorer)
+        return tasks
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a learner found.
+    """The result of a learner.
 
     Attributes:
         coefficients: (1, models), or (tensors, models) in the order of `names`.
         names: The tensors of the rows, where each has coefficients of its own; empty if all share one row.
         others: Coefficients of tensors that have no gradient (buffers, and what no task's module has).
-        split: Which examples were learned from.
-        objective: What was made small, or chosen by.
-        decisions: What was found on the way: plain data for the provenance.
-        notes: What the user should know.
-        recipe: The recipe whose models the coefficients are of, where the learner made one of the problem's.
+        split: The split that was learned from.
+        objective: The objective that was minimised, or chosen by.
+        decisions: Intermediate results: plain data for the provenance.
+        notes: Messages for the user.
+        recipe: The recipe whose models the coefficients belong to, where the learner derived one from the problem's.
         unlearned: The tensors that take `others`; if empty, all take the shared row.
     """
 
@@ -91,12 +89,12 @@ class Learned:
 
 @dataclass(frozen=True)
 class Learner:
-    """A way to learn coefficients.
+    """A declared learner.
 
     Attributes:
-        name: What the command line calls it.
-        fn: From a problem and settings to what was learned.
-        source: Where it was published.
+        name: Its name on the command line.
+        fn: From a problem and settings to the result.
+        source: Publication.
         settings: Its settings, by name.
     """
 
@@ -107,7 +105,8 @@ class Learner:
 
     @property
     def summary(self) -> str:
-        return (inspect.getdoc(self.fn) or "").split("\n", 1)[0]
+        """The first line of the docstring."""
+        return summary_of(self.fn)
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All settings, checked.
@@ -115,15 +114,14 @@ class Learner:
         Raises:
             SettingError: one is unknown, of the wrong kind or out of range.
         """
-        for name, value in given.items():
-            if name not in self.settings:
-                raise SettingError(f"{self.name} has no setting {name!r}. {suggestion(name, self.settings)}")
-            if wanted := self.settings[name].problem_with(value):
-                raise SettingError(f"{name!r} of {self.name} must be {wanted}; got {value!r}.")
-        return {name: given.get(name, setting.default) for name, setting in self.settings.items()}
+        return bind(f"learner {self.name!r}", self.settings, given)
 
 
-registry: dict[str, Learner] = {}
+def _unknown(name: str, known: Iterable[str]) -> RecipeError:
+    return RecipeError(f"unknown learner {name!r}. {suggestion(name, known)}")
+
+
+registry: Registry[Learner] = Registry("learner", package=f"{__package__}", group="polyak.learners", unknown=_unknown)
 
 
 @dataclass(frozen=True)
@@ -131,31 +129,29 @@ class learner:  # noqa: N801
     """Register the decorated function as the learner called `name`.
 
     Args:
-        name: What the command line calls it.
-        source: Where it was published: authors, year, title, identifier.
+        name: Its name on the command line.
+        source: Publication: authors, year, title, identifier.
 
     Raises:
-        DeclarationError: there is one of this name already.
+        DeclarationError: the name is taken, there is no docstring, or a setting is not annotated.
     """
 
     name: str
     source: str
 
     def __call__(self, fn: Callable[..., Learned]) -> Callable[..., Learned]:
-        if self.name in registry:
-            raise DeclarationError(f"two learners are called {self.name!r}.")
-        hints = get_type_hints(fn, include_extras=True)
-        parameters = list(inspect.signature(fn).parameters.values())[1:]
-        settings = {p.name: read_setting(self.name, p, hints[p.name]) for p in parameters}
-        registry[self.name] = Learner(self.name, fn, self.source, settings)
+        owner = f"learner {self.name!r}"
+        check_docstring(owner, fn)
+        declared = Learner(self.name, fn, self.source, settings_of(owner, fn))
+        registry.add(self.name, declared, fn.__module__)
         return fn
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse recipes of which coefficients would not be all there is to say.
+    """Refuse recipes that are more than models and their coefficients.
 
     Raises:
-        RecipeError: with what is in the way.
+        RecipeError: naming the key that must go.
     """
     for key in ("slices", "modules", "rules"):
         if getattr(recipe, key):
@@ -166,4 +162,4 @@ def check_recipe(recipe: Recipe) -> None:
     if recipe.adapter is not None:
         raise RecipeError("a recipe of adapters as adapters cannot be learned; name them as `lora:` of models.")
     if len(recipe.models) < 2:
-        raise RecipeError(f"there is nothing to choose between: the recipe has {len(recipe.models)} model.")
+        raise RecipeError(f"a learner needs two models or more; the recipe has {len(recipe.models)}.")

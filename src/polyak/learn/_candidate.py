@@ -1,4 +1,4 @@
-"""One body of weights in the modules of all tasks: coefficients in, loss and gradients out."""
+"""One set of merged weights shared by the modules of all tasks: from coefficients to loss and gradient."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slope:
-    """What one pass over some examples found.
+    """Loss and gradient over some examples.
 
     Attributes:
         loss: The sum of the tasks' losses.
@@ -41,15 +41,15 @@ class Slope:
 
 
 class Candidate:
-    """The merged model that is being learned, alive.
+    """The merged model during learning, as torch modules.
 
     All tasks' modules use the memory of the first one's body; each has its own head, which nothing changes.
 
     Attributes:
         pool: Base and experts.
-        tasks: What the candidate is for.
+        tasks: The tasks.
         rows: The tensors that have gradients, in the order of the coefficients where each has its own.
-        by_layer: Whether each has its own.
+        by_layer: True if each tensor has coefficients of its own.
     """
 
     def __init__(self, pool: Pool, tasks: Sequence[Task], *, granularity: Granularity, device: str = "cpu") -> None:

@@ -19,7 +19,7 @@ class Collapse:
     The entropy of their histogram over the last steps is compared with the largest that there has been.
 
     Attributes:
-        is_healthy: Whether, in the last step by itself, no task's predictions were as narrow as a collapse.
+        is_healthy: True if no task's predictions had collapsed in the last step alone.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Descent:
-    """What one descent is made of.
+    """Parts and settings of a gradient descent.
 
     Attributes:
-        candidate: What is learned.
-        objective: What is made small.
+        candidate: The merged model.
+        objective: The objective to minimise.
         coefficients: From what the optimiser changes to coefficients; torch, differentiable.
         others: Coefficients of tensors without a gradient; those of the shared row if None.
-        mean: Whether tasks are averaged instead of added.
-        log: Told of every step.
+        mean: Average over tasks instead of summing.
+        log: Called with every step.
     """
 
     candidate: Candidate

@@ -18,7 +18,7 @@ class Vertex:
     """A corner of the hull.
 
     Attributes:
-        name: What decisions call it.
+        name: Its name in decisions.
         point: Its coefficients, shaped like the candidate's: one row, or one a tensor.
     """
 
@@ -38,9 +38,9 @@ class Choice:
     """The vertex of each row that the gradient likes best.
 
     Attributes:
-        names: Of the vertices.
+        names: Names of the vertices.
         point: Their coefficients.
-        scores: What they were chosen by, (rows, vertices); the least wins.
+        scores: Scores by which they were chosen, (rows, vertices); the lowest wins.
         gap: <gradient, theta - s> for each row: what the loss can be above its least, if it is convex.
     """
 
@@ -55,9 +55,9 @@ def best(corners: list[Vertex], at: Numbers, gradient: Numbers, scores: Numbers 
 
     Args:
         corners: The vertices.
-        at: Where the gradient was taken.
+        at: Coefficients at which the gradient was taken.
         gradient: dL/d coefficients.
-        scores: What to choose by instead, (rows, vertices).
+        scores: Scores to choose by instead, (rows, vertices).
     """
     points = np.stack([one.point for one in corners], axis=1)  # (rows, vertices, models)
     inner = np.einsum("rvm,rm->rv", points, gradient)
@@ -92,7 +92,7 @@ def pairwise_step(
     arXiv:1511.05932).
 
     Args:
-        loss: Of coefficients.
+        loss: The loss as a function of coefficients.
         corners: The vertices.
         weights: Their shares in every row, (rows, vertices).
         gradient: dL/d coefficients, where they are.
@@ -120,9 +120,9 @@ def backtracked(
     """The first of the steps 1, 1/2, 1/4, ... that lowers the loss by a ten-thousandth of what its slope promises.
 
     Args:
-        loss: Of coefficients.
-        at: Where they are.
-        to: Where a full step leads.
+        loss: The loss as a function of coefficients.
+        at: Current coefficients.
+        to: Coefficients after a full step.
         now: The loss there.
         slope: Minus its derivative along the step; not negative.
         first: The step that is tried first, instead of 1.

@@ -1,4 +1,4 @@
-"""What is made small: one differentiable number an example."""
+"""The objective of learning: one differentiable number per example."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Objective:
     """Entropy of what the model predicts, which needs no labels, or the task's loss, which does.
 
     Attributes:
-        kind: Which.
+        kind: `entropy` or `loss`.
         epsilon: Added to probabilities before their logarithm.
     """
 
@@ -88,11 +88,10 @@ def check_use(kind: Kind, split: str) -> None:
     """
     if kind == "loss" and split == "test":
         raise TaskError(
-            "learning from the labels of the test split would make what is reported on it worthless. Use "
-            "`split=calibration`."
+            "learning from the labels of the test split would bias the scores on it. Use `split=calibration`."
         )
 
 
 def is_transductive(split: str) -> bool:
-    """Whether the inputs that are reported on were learned from."""
+    """True if the inputs that are reported on were learned from."""
     return split == "test"

@@ -47,7 +47,7 @@ class Pool:
 
     @property
     def width(self) -> int:
-        """How many coefficients a tensor has."""
+        """Number of coefficients of a tensor."""
         return len(self)
 
     def merged(self, name: str, weights: Numbers) -> Iterator[tuple[int, Any]]:

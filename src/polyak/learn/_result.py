@@ -1,4 +1,4 @@
-"""From coefficients to a recipe: what was learned, and how."""
+"""From learned coefficients to a recipe with provenance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._pool import weighted
 def as_recipe(name: str, learned: Learned, problem: Problem, settings: Mapping[str, Any]) -> Recipe:
     """The recipe whose merge has these coefficients.
 
-    A rule a tensor where each has its own; a rule for those that none was learned of.
+    One rule per tensor where each has its own coefficients; one for all tensors without learned ones.
     """
     recipe = weighted(learned.recipe or problem.recipe, None)
     shared = learned.coefficients[0] if not learned.names else learned.coefficients.mean(0)
@@ -33,12 +33,12 @@ def as_recipe(name: str, learned: Learned, problem: Problem, settings: Mapping[s
     return replace(recipe, models=models, rules=tuple(rules), provenance=_provenance(name, learned, problem, settings))
 
 
-def text_for(recipe: Recipe, place: Path) -> str:
-    """The recipe as a file at this place: paths that would not be found from there become absolute."""
+def text_for(recipe: Recipe, path: Path) -> str:
+    """The recipe as the text of a file at `path`: paths that are not relative to its folder become absolute."""
     from ..reading import write_yaml
     from ..recipe import as_data, dump
 
-    folder = place.absolute().parent
+    folder = path.absolute().parent
     return dump(recipe) if recipe.folder.absolute() == folder else write_yaml(as_data(recipe, folder))
 
 

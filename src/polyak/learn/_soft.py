@@ -12,7 +12,7 @@ from ._simplex import capped
 
 
 class Landscape(Protocol):
-    """What coefficients are worth."""
+    """The loss as a function of coefficients."""
 
     def loss(self, at: Numbers) -> float:
         """The loss there."""
@@ -29,8 +29,8 @@ def soft_step(
     """Go to at + sum_j mu_j (s_j - at), with the mu that make the loss small.
 
     Args:
-        land: What coefficients are worth.
-        at: Where they are, (rows, models).
+        land: The loss as a function of coefficients.
+        at: Current coefficients, (rows, models).
         now: The loss there.
         points: The vertices s_j, (points, rows, models).
         steps: Updates of mu.

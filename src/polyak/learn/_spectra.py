@@ -56,11 +56,11 @@ class Spectra(Pool):
 
     @property
     def width(self) -> int:
-        """How long a row is."""
+        """Length of a row."""
         return len(self) * (1 + self.most)
 
     def counts(self, name: str) -> list[int]:
-        """How many directions each model has; none for what is no matrix."""
+        """Number of directions of each model; none where the tensor is no matrix."""
         return [len(one.s) for one in self._parts[name]] if name in self._parts else [0] * len(self)
 
     def smaller(self, name: str) -> int:
@@ -68,7 +68,7 @@ class Spectra(Pool):
         return min(self.steps[name].out.shape, default=0)
 
     def masks(self, name: str, row: Numbers) -> list[Numbers]:
-        """What of a row multiplies the singular values of each model; empty for what is no matrix."""
+        """The slice of a row that multiplies the singular values of each model; empty where the tensor is no matrix."""
         if name not in self._parts:
             return []
         each = row[len(self) :].reshape(len(self), self.most)

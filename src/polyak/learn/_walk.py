@@ -38,7 +38,7 @@ class How:
 
     @property
     def descends(self) -> bool:
-        """Whether steps are searched, so that the loss never rises."""
+        """True if step sizes are searched, so that the loss never rises."""
         return self.follow == "recommended"
 
     def gamma(self, t: int) -> float:
@@ -50,16 +50,16 @@ class How:
 
 @dataclass
 class Walk:
-    """Where the coefficients are, and how they go on.
+    """The coefficients during a Frank-Wolfe descent.
 
     Attributes:
         candidate: The merged model.
         batches: The examples of each task.
-        objective: What is made small.
+        objective: The objective to minimise.
         how: By whose rules.
         corners: The vertices of the hull.
-        log: Told of every step.
-        stretch: How far from the base the vertices were moved, in multiples of the models' own distance.
+        log: Called with every step.
+        stretch: Distance of the vertices from the base, in multiples of the models' own distance.
     """
 
     candidate: Candidate

@@ -1,4 +1,4 @@
-"""AdaMerging: the coefficients that make a merged model sure of what it says."""
+"""AdaMerging: coefficients that minimise the entropy of predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ..methods import In
+from ..declare import In
 from ._api import Granularity, Learned, Problem, Split, learner
 from ._batches import drawn
 from ._candidate import Candidate
@@ -37,11 +37,11 @@ def adamerging(
     density: Annotated[float, In(0, 1)] = 0.2,
     split: Split = "calibration",
 ) -> Learned:
-    """Learn a coefficient of every model, for each tensor or for all, by gradient descent on unlabelled examples.
+    """Learn a coefficient per model, or per model and tensor, that minimises prediction entropy on unlabelled examples.
 
-    theta_l = theta_{0,l} + sum_i lambda_{i,l} tau_{i,l}; sum over tasks of the mean entropy of the predictions is made
-    small by Adam (betas 0.9 and 0.999). dL/dlambda_{i,l} = <dL/dtheta_l, tau_{i,l}>, so that one ordinary backward pass
-    and one pass over the models' files make a step, whatever their number.
+    theta_l = theta_{0,l} + sum_i lambda_{i,l} tau_{i,l}; the sum over tasks of the mean entropy of predictions is
+    minimised by Adam (betas 0.9 and 0.999). dL/dlambda_{i,l} = <dL/dtheta_l, tau_{i,l}>, so that a step takes one
+    ordinary backward pass and one pass over the models' files, whatever their number.
 
     The paper learns from the inputs that it reports on. Here that is `split=test`, and the result says so; examples
     kept apart are the default.
@@ -53,14 +53,14 @@ def adamerging(
         steps: Updates; the paper has 500.
         batch_size: Examples of each task and update; the paper has 16. (Its code takes two such batches.)
         lr: Adam's.
-        init: Where all coefficients begin.
+        init: Initial value of all coefficients.
         clamp: Keep coefficients in [0, 1], as the authors' code does; outside they have no gradient. FusionBench does
             not clamp by default.
         epsilon: Added to probabilities before their logarithm; FusionBench has 1e-8.
         trim: AdaMerging++: learn coefficients of what TIES leaves of each model (`ties_part`), which is written to
             temporary files once. In the learned recipe each model is a nested merge that reads all of them.
         density: The share of entries that this leaves of each, before signs are elected; the paper has 0.2.
-        split: Which examples.
+        split: Examples to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.
@@ -91,5 +91,5 @@ def adamerging(
 
 
 def transductive() -> str:
-    """What to say where the inputs that are reported on were learned from."""
+    """The note for transductive learning."""
     return "transductive: the inputs of the test split were learned from, so scores on them are not held out"

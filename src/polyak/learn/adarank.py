@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from ..methods import In
+from ..declare import In
 from ..methods.singular_part import ALL, ranges
 from ..recipe import Model, Recipe, Rule, Source
 from ._api import Learned, Log, Numbers, Problem, Split, learner
@@ -63,9 +63,9 @@ def adarank(
         steps: Updates.
         batch_size: Examples of each task and update.
         lr: Adam's.
-        init: Where coefficients begin; they are not clamped.
+        init: Initial value of coefficients; they are not clamped.
         rank: Share of the directions, from the largest singular value, that take part at first; the authors have 1.
-        split: Which examples.
+        split: Examples to learn from.
 
     Raises:
         RecipeError: the recipe has no base, or heads are to stay with their models.

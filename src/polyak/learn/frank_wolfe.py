@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
+from ..declare import In
 from ..errors import SettingError
-from ..methods import In
 from ._api import Granularity, Learned, Problem, Split, learner
 from ._batches import fixed
 from ._candidate import Candidate
@@ -61,16 +61,16 @@ def frank_wolfe(
         granularity: A vertex for each tensor (the product of hulls, which is larger), or one for all.
         follow: Whose rules.
         objective: The tasks' supervised `loss`, or the `entropy` of predictions where there are no labels.
-        iterations: At most; the paper has 10 for language and 3 for vision, 15 where soft.
-        examples: Of each task, the same in every iteration; the paper has 100.
+        iterations: Maximum number of iterations; the paper has 10 for language and 3 for vision, 15 where soft.
+        examples: Examples per task, the same in every iteration; the paper has 100.
         batch_size: Examples that go through a module together; the result does not depend on it.
         step_size: Multiplies the steps of `paper` and `official`; the authors' vision script has 0.01.
         init: Coefficient of all deltas at the beginning of `paper` and `official`, and of official's steps.
-        hull: Of the stretched models, or of the `models` themselves, for `recommended`.
+        hull: The hull of the stretched models, or of the `models` themselves, for `recommended`.
         inner_steps: Updates of the weights of a soft step; the authors have 500.
-        with_base: Whether the base is a vertex.
+        with_base: Make the base a vertex.
         tolerance: The gap below which it stops.
-        split: Which examples.
+        split: Examples to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.

@@ -1,4 +1,4 @@
-"""Greedy soup: take in a model where that does no harm."""
+"""Greedy soup: add a model to the average where that does not lower the score."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ def greedy_soup(
         accept: `better` wants a higher score, as the authors' code; `not_worse` takes an equal one too, as the paper's
             algorithm.
         batch_size: Examples that go through a model together.
-        split: Which examples; not those that are reported on.
+        split: Examples to choose on; not `test`.
 
     Raises:
         TaskError: the split is `test`, or missing, or a model cannot do a task.
     """
     check_recipe(problem.recipe)
     if split == "test":
-        raise TaskError("choosing models by their scores on the test split would make these scores worthless.")
+        raise TaskError(
+            "choosing models by their scores on the test split would bias these scores. Use `split=validation`."
+        )
     for scorer in problem.scorers:
         scorer.check_split(split)
     soups = _Soups(replace(problem, recipe=replace(problem.recipe, base=None)), batch_size, split)

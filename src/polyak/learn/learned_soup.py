@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ..methods import In
+from ..declare import In
 from ._api import Granularity, Learned, Problem, Split, learner
 from ._batches import drawn
 from ._candidate import Candidate
@@ -35,10 +35,10 @@ def learned_soup(
     Args:
         problem: Models and tasks.
         granularity: One weight a model (`task`), or one a model and tensor (`layer`, the authors' by-layer soup).
-        epochs: How often each example is seen; the authors have 5.
+        epochs: Passes over the examples; the authors have 5.
         batch_size: Examples of each task and update.
         lr: AdamW's; the authors have 0.05.
-        split: Which examples.
+        split: Examples to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels, or a loss that is not finite.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ..methods import In
+from ..declare import In
 from ._api import Learned, Problem, Split, learner
 from ._batches import fixed
 from ._candidate import Candidate
@@ -33,9 +33,9 @@ def lm_cocktail(
     Args:
         problem: Models and tasks; losses of several tasks are averaged.
         temperature: The authors have 5.
-        examples: Of each task; the authors take about five.
+        examples: Examples per task; the authors take about five.
         batch_size: Examples that go through a module together.
-        split: Which examples.
+        split: Examples to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels, or a loss that is not finite.

@@ -13,14 +13,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
+from ..declare import annotation_mark, check_docstring, settings_of
 from ..errors import DeclarationError
 from ._method import Method, Workspace
 from ._passes import Array
 from ._registry import registry
-from ._setting import Setting
-from ._signature import FirstPass, In, Law, PerModel, Role
+from ._signature import FirstPass, Law, Role
 from ._stat import Stat
 
 
@@ -49,29 +49,24 @@ class method:  # noqa: N801
     workspace: Workspace | None = None
 
     def __call__(self, fn: Callable[..., Array]) -> Method:
-        if self.name in registry:
-            other = registry[self.name].fn.__module__
-            raise DeclarationError(f"{fn.__module__} and {other} both declare the method {self.name!r}.")
-        if not inspect.getdoc(fn):
-            raise DeclarationError(f"{self.name!r}: say what it computes in a docstring.")
+        check_docstring(repr(self.name), fn)
         hints = get_type_hints(fn, include_extras=True)
         inputs: dict[str, Role | FirstPass | Stat] = {}
-        settings: dict[str, Setting] = {}
         for p in inspect.signature(fn).parameters.values():
             if p.kind is p.KEYWORD_ONLY:
-                settings[p.name] = read_setting(self.name, p, hints.get(p.name))
-            elif isinstance(mark := _mark(hints.get(p.name)), Role | FirstPass | Stat):
+                continue
+            if isinstance(mark := annotation_mark(hints.get(p.name)), Role | FirstPass | Stat):
                 inputs[p.name] = _read_input(mark, hints[p.name])
             else:
                 raise DeclarationError(
                     f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Uniform, FirstPass or Stat."
                 )
         self._check_statistics(inputs)
-        returns = _mark(hints.get("return"))
+        returns = annotation_mark(hints.get("return"))
         if returns not in (Role.MERGED, Role.DELTA):
             raise DeclarationError(f"{self.name!r}: annotate the result as Merged or Delta.")
         laws, space = frozenset(self.laws), cast("Role", returns)
-        found = Method(
+        declared = Method(
             self.name,
             fn,
             self.source,
@@ -79,12 +74,11 @@ class method:  # noqa: N801
             laws,
             inputs,
             space,
-            settings,
+            settings_of(repr(self.name), fn),
             optional_base=self.optional_base,
             workspace=self.workspace,
         )
-        registry[self.name] = found
-        return found
+        return registry.add(self.name, declared, fn.__module__)
 
     def _check_statistics(self, inputs: Mapping[str, object]) -> None:
         """A slice of a tensor has no Gram of its own."""
@@ -97,23 +91,3 @@ def _read_input(mark: Role | FirstPass | Stat, hint: Any) -> Role | FirstPass | 
     if not isinstance(mark, Stat):
         return mark
     return replace(mark, optional=type(None) in get_args(get_args(hint)[0]))
-
-
-def _mark(hint: Any) -> object:
-    return get_args(hint)[1] if get_origin(hint) is Annotated else None
-
-
-def read_setting(method_name: str, p: inspect.Parameter, hint: Any) -> Setting:
-    """A setting, as a keyword-only parameter declares it."""
-    mark = _mark(hint)
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if isinstance(mark, PerModel):
-        return Setting(p.name, float, mark.default, per_model=True, range=mark.range)
-    if get_origin(bare) is Literal:
-        return Setting(p.name, get_args(bare), p.default)
-    if bare in (float, int, bool, str):
-        return Setting(p.name, bare, p.default, range=mark if isinstance(mark, In) else None)
-    raise DeclarationError(
-        f"{method_name!r}: annotate the setting {p.name!r} as float, int, bool, Pattern, Literal[...] or "
-        "Annotated[Array, PerModel(...)]."
-    )

@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
+from ..declare import Pattern
 from ..linalg import SMALL_MATRIX
 from ._passes import Array
-from ._signature import Pattern
 
 Vectors: TypeAlias = Literal["mean", "zero"]
 Conv: TypeAlias = Literal["vector", "matrix"]

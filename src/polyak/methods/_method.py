@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from ..errors import DeclarationError, SettingError, suggestion
+from ..declare import Setting, bind
+from ..errors import DeclarationError, SettingError
 from ._masks import Masks
 from ._passes import Array, call, parameters
 from ._registry import resolve
-from ._setting import Setting
-from ._signature import REQUIRED, FirstPass, Law, Role
+from ._signature import FirstPass, Law, Role
 from ._stat import Stat
 
 # From the tensor's name, its shape and settings to another method's name and settings.
@@ -199,33 +199,11 @@ class Method:
         Raises:
             SettingError: a setting is missing, unknown, of the wrong kind, out of range, or they do not fit together.
         """
-        for name in given:
-            if name not in self.settings:
-                raise SettingError(f"method {self.name!r} has no setting {name!r}. {suggestion(name, self.settings)}")
-        bound = {
-            name: self._bind_one(setting, given.get(name, setting.default), k)
-            for name, setting in self.settings.items()
-        }
+        bound = bind(f"method {self.name!r}", self.settings, given, k)
         for condition in self.conditions:
             if problem := call(condition, bound):
                 raise SettingError(f"method {self.name!r}: {problem}")
         return bound
-
-    def _bind_one(self, setting: Setting, value: Any, k: int) -> Any:
-        if value is REQUIRED:
-            raise SettingError(f"method {self.name!r} needs a value for {setting.name!r}.")
-        many = setting.per_model and isinstance(value, Sequence) and not isinstance(value, str)
-        each: list[Any] = list(cast("Sequence[Any]", value)) if many else [value]
-        for one in each:
-            if one is REQUIRED:
-                raise SettingError(f"method {self.name!r} needs a value of {setting.name!r} for every model.")
-            if wanted := setting.problem_with(one):
-                raise SettingError(f"{setting.name!r} of method {self.name!r} must be {wanted}; got {one!r}.")
-        if many and len(each) != k:
-            raise SettingError(f"{setting.name!r} of method {self.name!r} has {len(each)} values for {k} models.")
-        if setting.kind is float:
-            each = [float(one) for one in each]
-        return tuple(each * (1 if many else k)) if setting.per_model else each[0]
 
     def check_count(self, k: int) -> None:
         """Refuse a number of models that the method cannot merge.

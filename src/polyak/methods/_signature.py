@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import enum
-import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
+from ..declare import PerModel
 from ._passes import Array, Request
-
-REQUIRED = inspect.Parameter.empty  # the default of a setting that the recipe must give
 
 
 class Role(enum.Enum):
@@ -38,33 +35,6 @@ class FirstPass:
     ask: Callable[..., Request | None]
 
 
-@dataclass(frozen=True)
-class In:
-    """A range of numbers, closed unless `above` excludes its lower end."""
-
-    low: float
-    high: float
-    above: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and not (self.above and value == self.low)
-
-    def __str__(self) -> str:
-        if math.isinf(self.high):
-            return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
-        return (
-            f"{'above' if self.above else 'between'} {self.low:g} and {'at most ' if self.above else ''}{self.high:g}"
-        )
-
-
-@dataclass(frozen=True)
-class PerModel:
-    """A number for each model, shaped (k, 1, ..., 1) so that it multiplies a stack."""
-
-    default: Any = REQUIRED
-    range: In | None = None
-
-
 Tensors: TypeAlias = Annotated[Array, Role.TENSORS]
 Deltas: TypeAlias = Annotated[Array, Role.DELTAS]
 Base: TypeAlias = Annotated[Array, Role.BASE]
@@ -73,8 +43,6 @@ Uniform: TypeAlias = Annotated[Array, Role.UNIFORM]
 Merged: TypeAlias = Annotated[Array, Role.MERGED]
 Delta: TypeAlias = Annotated[Array, Role.DELTA]
 Coefficient: TypeAlias = Annotated[Array, PerModel(1.0)]
-Fraction: TypeAlias = Annotated[float, In(0, 1)]
-Pattern: TypeAlias = str  # as a setting: a regular expression for `re.search`, or nothing
 
 
 class Law(enum.Enum):

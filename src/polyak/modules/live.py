@@ -28,7 +28,7 @@ class LiveModel:
             not appear, since it is not exchanged.
         heads: The parameters and buffers of the task's own head.
         unused: Tensors of the checkpoint that are not exchanged: heads, and what the module does not keep.
-        label: What errors call it.
+        label: Its name in errors.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ def bring_to_life(
         build: Makes the module from a state dict, however its library does that.
         checkpoint: The weights.
         heads: Regular expression, found in the names of the tensors that belong to the task and are not exchanged.
-        head: Where those tensors are read from; None takes them from `checkpoint`.
+        head: The checkpoint of those tensors; None takes them from `checkpoint`.
         unused: Regular expression for tensors of the checkpoint that the module has no use for.
 
     Raises:
@@ -87,8 +87,8 @@ class _Parts:
     Attributes:
         body: Those that are exchanged.
         heads: Those that stay with the task.
-        checkpoint: Where the body is read from.
-        head: Where the heads are read from.
+        checkpoint: The checkpoint of the body.
+        head: The checkpoint of the heads.
     """
 
     body: Mapping[str, TensorSpec]
@@ -152,7 +152,7 @@ def _built(build: Build, marks: Mapping[str, Tensor], label: str) -> nn.Module:
 
 
 def _recognised(module: nn.Module, marks: Mapping[str, Tensor], label: str) -> dict[str, str]:
-    """Which tensor each entry of the module holds."""
+    """The tensor that each entry of the module holds."""
     by_mark: dict[str, str] = {}
     for name, mark in marks.items():
         by_mark.setdefault(_fingerprint(mark.numpy()), name)

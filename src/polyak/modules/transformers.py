@@ -19,7 +19,7 @@ def from_transformers(auto_class: str, folder: Path, **changes: Any) -> Build:
 
     Args:
         auto_class: Such as `AutoModelForSequenceClassification`.
-        folder: Where config.json lies.
+        folder: Folder with config.json.
         **changes: Entries of the config that differ, such as `num_labels`.
     """
 
@@ -38,14 +38,14 @@ def from_transformers(auto_class: str, folder: Path, **changes: Any) -> Build:
     return build
 
 
-def pooled(folder: Path, *, how: str, classes: int | None, head: str = "classifier") -> Build:
+def pooled_classifier(folder: Path, *, how: str, classes: int | None, head: str = "classifier") -> Build:
     """A builder of an encoder whose pooled last hidden states a linear layer, `head`, classifies.
 
     Args:
-        folder: Where the encoder's config.json lies.
+        folder: Folder with the encoder's config.json.
         how: `mean` of the positions that are not padding, or the `first`.
-        classes: How many there must be; None takes what the layer has.
-        head: What the layer's tensors are called: `head`.weight, `head`.bias.
+        classes: Required number of classes; None takes that of the layer.
+        head: Prefix of the layer's tensors: `head`.weight, `head`.bias.
     """
     encode = from_transformers("AutoModel", folder)
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ..display import table
-from ..tasks.comparing import Comparison, Result, TaskComparison
-from ..tasks.evaluating import Scores
-from ..tasks.paired import Interval
+from ..tasks import Comparison, Interval, Result, Scores, TaskComparison
 from .html import document, figure
 from .plots import Dot, Row, rows_plot
 

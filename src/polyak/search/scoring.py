@@ -9,9 +9,19 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ..errors import TaskError, suggestion
-from ..tasks import Asked, Batch, LiveModel, Outcome, Scorer, Task
-from ..tasks.evaluating import summary
-from ..tasks.running import Part, joined, on_device, scored
+from ..tasks import (
+    Batch,
+    LiveModel,
+    Outcome,
+    Part,
+    Scorer,
+    ScoreRequest,
+    Task,
+    joined,
+    on_device,
+    scored,
+    summary,
+)
 from .candidates import Candidates
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
@@ -104,8 +114,9 @@ class Scoring:
         return scored(task, self._live[task.name].module, self._batches[task.name], asked.device, who)
 
     def _whole(self, task: Scorer, candidates: Candidates, label: str) -> Outcome:
-        asked = self._examples
-        return task.score(candidates.checkpoint(label), Asked(asked.split, asked.limit, asked.batch_size, asked.device))
+        how = self._examples
+        request = ScoreRequest(how.split, how.limit, how.batch_size, how.device)
+        return task.score(candidates.checkpoint(label), request)
 
 
 def _metric(task: Scorer, outcome: Outcome, label: str) -> float:

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TaskError
-from ..tasks import IGNORED, Likelihood
-from ..tasks.likelihood import check_labels
+from ..tasks import IGNORED, Likelihood, check_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +31,8 @@ class Example:
         said: Its outputs, brought into the likelihood's space, without a gradient.
         target: Its target, if there are any.
         draw: Numbers for draws: (*places, samples).
-        samples: How many draws.
-        per: Whether log-probabilities of positions are summed (`example`) or averaged (`position`).
+        samples: Number of draws.
+        per: Sum log-probabilities of positions (`example`), or average them (`position`).
     """
 
     said: Tensor
@@ -57,12 +56,12 @@ def directions(likelihood: Likelihood | None, estimator: str, example: Example) 
 
 
 def space(likelihood: Likelihood | None) -> Space:
-    """Where log-probabilities of a likelihood are simple."""
+    """The space in which log-probabilities of a likelihood are simple."""
     return {"regression": Gaussian(), None: Given()}.get(likelihood, Categorical(likelihood))
 
 
 class Space(ABC):
-    """How outputs of a likelihood turn into log-probabilities."""
+    """Conversion of outputs of a likelihood into log-probabilities."""
 
     @abstractmethod
     def check(self, outputs: Tensor, targets: Tensor | None) -> None:
@@ -116,7 +115,8 @@ class Categorical(Space):
             return
         if targets.shape != outputs.shape[:-1]:
             raise TaskError(
-                f"the outputs are of {tuple(outputs.shape[:-1])} places, the targets {tuple(targets.shape)}."
+                f"outputs have shape {tuple(outputs.shape)}, targets {tuple(targets.shape)}; expected "
+                f"{tuple(outputs.shape[:-1])}."
             )
         check_labels(targets, outputs.shape[-1])
 
@@ -124,7 +124,7 @@ class Categorical(Space):
         return outputs.log_softmax(-1)
 
     def _draw(self, generator: np.random.Generator, shape: Sequence[int]) -> NDArray[np.float32]:
-        return super()._draw(generator, (*shape[:-2], shape[-1]))  # one number a place, not one a class
+        return super()._draw(generator, (*shape[:-2], shape[-1]))  # one number per position, not one per class
 
     def exact(self, example: Example) -> Iterator[Tensor]:
         import torch
@@ -152,7 +152,7 @@ class Categorical(Space):
         return (labels[..., None] == classes).to(example.said) * self._counted(example)
 
     def _counted(self, example: Example) -> Tensor:
-        """1 for each position that counts, 0 for the others; in shares where log-probabilities are averaged."""
+        """1 at positions that count, 0 at others; divided by their number where log-probabilities are averaged."""
         import torch
 
         if example.target is None:
@@ -199,7 +199,7 @@ class Given(Space):
 
     def check(self, outputs: Tensor, targets: Tensor | None) -> None:
         if outputs.ndim != 1:
-            raise TaskError(f"a log-likelihood must be one number an example, (n,); got {tuple(outputs.shape)}.")
+            raise TaskError(f"a log-likelihood must be one number per example, (n,); got {tuple(outputs.shape)}.")
 
     def differentiated(self, outputs: Tensor) -> Tensor:
         return outputs

@@ -24,6 +24,17 @@ def sparse_embeddings(module: nn.Module) -> Generator[None]:
             part.sparse = was
 
 
+def add_square(sums: Tensor, slope: Tensor | None) -> None:
+    """Add the square of a gradient; for embeddings, of the rows that were looked up."""
+    if slope is None:
+        return
+    if slope.is_sparse:
+        found = slope.coalesce()
+        sums.index_add_(0, found.indices()[0], found.values() ** 2)
+    else:
+        sums.addcmul_(slope, slope)
+
+
 def weight_of(layer: nn.Module) -> Tensor | None:
     """The matrix of a layer that can have a Gram, or None."""
     if isinstance(layer, nn.MultiheadAttention):
@@ -34,12 +45,12 @@ def weight_of(layer: nn.Module) -> Tensor | None:
 
 
 def is_transposed(layer: nn.Module) -> bool:
-    """Whether it is Hugging Face's Conv1D, a linear layer whose matrix is (inputs, outputs)."""
+    """True for Hugging Face's Conv1D, a linear layer whose matrix is (inputs, outputs)."""
     return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")
 
 
 def inputs_of(layer: nn.Module) -> int | str:
-    """How many inputs a row has; or in words why the layer has no Gram."""
+    """Number of inputs of a row; or in words why the layer has no Gram."""
     match layer:
         case nn.Conv3d():
             return "is a three-dimensional convolution"

@@ -1,4 +1,4 @@
-"""What came out of a measurement, and the file that it is kept in."""
+"""A finished measurement, and its file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Measurement:
     """A statistic of a model on data.
 
     Attributes:
-        kind: `fisher` or `gram`.
+        kind: The name of the statistic, such as `fisher`.
         tensors: Means over what was observed, by the names of the model's tensors, float32.
-        rows: Over how many observations each is the mean: examples, or rows of inputs.
-        examples: How many examples were observed.
-        model: Digest of the tensors that it is of.
+        rows: Number of observations in each mean: examples, or rows of inputs.
+        examples: Number of observed examples.
+        model: Digest of the measured tensors.
         data: Digest of the examples.
-        facts: How it was measured: estimator, likelihood, seed and the like.
-        notes: What the user should know, such as layers that were left out; not kept in the file.
+        facts: Settings of the measurement: estimator, likelihood, seed and the like.
+        notes: Messages for the user, such as layers that were left out; not kept in the file.
     """
 
     kind: str
@@ -88,7 +88,7 @@ def load(path: str | Path) -> Measurement:
 
 
 def merged(parts: Sequence[Measurement]) -> Measurement:
-    """One measurement from those of parts of the data: means weighted by how much each part observed.
+    """Combine measurements of parts of the data: means weighted by the number of observations.
 
     Raises:
         Mismatch: they are of different kinds or models, were measured differently, or hold the same data twice.
@@ -98,12 +98,12 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
         for what in ("kind", "model", "facts"):
             if getattr(other, what) != getattr(first, what):
                 raise Mismatch(
-                    f"measurements of different {what} cannot be put together: {getattr(first, what)!r} and "
+                    f"measurements of different {what} cannot be combined: {getattr(first, what)!r} and "
                     f"{getattr(other, what)!r}."
                 )
         if other.tensors.keys() != first.tensors.keys():
             odd = sorted(other.tensors.keys() ^ first.tensors.keys())[0]
-            raise Mismatch(f"measurements of different tensors cannot be put together: only one has {odd!r}.")
+            raise Mismatch(f"measurements of different tensors cannot be combined: only one has {odd!r}.")
     if len({part.data for part in parts}) < len(parts):
         raise Mismatch("two of the measurements are of the same examples, which would count twice. Leave one out.")
     rows = {name: sum(part.rows[name] for part in parts) for name in first.rows}
@@ -124,7 +124,7 @@ def _joined(digests: Sequence[str]) -> str:
 
 
 def refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    """Refuse a place that is taken.
+    """Refuse to overwrite a file.
 
     Raises:
         OutputExists: by a file, unless `force`; by a folder.
@@ -132,7 +132,7 @@ def refuse_to_overwrite(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise OutputExists(f"{path} is a folder; name a file, such as {path / 'fisher.safetensors'}.")
     if path.exists() and not force:
-        raise OutputExists(f"{path} exists. Choose another place, or replace it with --force.")
+        raise OutputExists(f"{path} exists. Choose another path, or replace it with --force.")
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:

@@ -46,7 +46,7 @@ def flatten(batch: object) -> tuple[list[Tensor], Callable[[Sequence[Any]], Any]
 
 
 def bytes_of(tensors: Sequence[Any], index: int) -> bytes:
-    """What one example is, to tell it from others."""
+    """The bytes of one example, as its identity."""
     import torch
 
     parts: list[bytes] = []

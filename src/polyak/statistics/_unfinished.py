@@ -20,18 +20,18 @@ _KEY, _MODELS = "polyak.key", "polyak.models"
 
 
 class Unfinished:
-    """What is known of the first blocks.
+    """Measurements of the first blocks, kept in a folder.
 
     Args of the constructor:
-        folder: Where it is kept; None keeps nothing.
-        key: What a resumption must agree with.
+        folder: The folder; None keeps nothing.
+        key: Models, settings and data, which must be equal to resume.
     """
 
     def __init__(self, folder: Path | None, key: str) -> None:
         self._folder, self._key = folder, key
 
     def measured(self, block: int) -> Blocks | None:
-        """What an earlier run has measured of a block.
+        """The measurement of a block by an earlier run; None if there is none.
 
         Raises:
             CannotResume: it is of another measurement, or damaged.

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
+from ..declare import In
 from ..errors import NotFinite, TaskError
 from ..tasks import Likelihood
-from ._api import Identify, Outputs, Statistic
+from ._data import Data, classes
+from ._declaration import statistic
 from ._directions import Example, directions, space
-from ._layers import sparse_embeddings
+from ._statistic import Identify, Outputs, Statistic
 from ._tree import flatten
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..tasks import LiveModel
+
 Estimator: TypeAlias = Literal["exact", "sampled", "empirical"]
 Per: TypeAlias = Literal["example", "position"]
-TOGETHER_NBYTES = 256 * 2**20  # gradients of examples that are held together
+TOGETHER_NBYTES = 256 * 2**20  # gradients of examples held at a time
+CLASSES = 10  # the sum over classes is exact up to this number by default
 COPIES = 3  # of a gradient: itself, its square, and their sum
 
 
@@ -30,7 +36,7 @@ class Fisher(Statistic):
 
     Estimators:
         exact: the expectation, as a sum over classes (and positions): one backward pass for each.
-        sampled: `samples` draws of y an example; unbiased. For sequences one draw is a label for every position, with
+        sampled: `samples` draws of y per example; unbiased. For sequences one draw is a label for every position, with
             the given text as context.
         empirical: y is the target. Not the Fisher information, which knows no targets, but often used in its place.
 
@@ -41,19 +47,19 @@ class Fisher(Statistic):
 
     Args:
         module: Any torch module. Parameters without `requires_grad` are left out; tied ones count once.
-        outputs: (module, batch) -> what the module says, with the examples along the first axis: logits
-            (n, classes) or (n, positions, classes), or numbers (n, k). Default: the module, called with the batch.
-        likelihood: What the outputs mean.
+        outputs: (module, batch) -> outputs with the examples along the first axis: logits (n, classes) or
+            (n, positions, classes), or numbers (n, k). Default: the module, called with the batch.
+        likelihood: Distribution that the outputs parametrise.
         log_likelihood: Instead of the two: (module, batch) -> log-probabilities of the targets, (n,). Empirical.
         estimator: See above.
         targets: batch -> targets (n,) or (n, positions) of whole numbers, or (n, k); positions that are -100 do not
-            count. Needed by `empirical`; for sequences, it also says what is padding.
-        samples: Draws an example.
-        seed: Seeds them; with the example itself, so that neither order nor batches matter.
+            count. Needed by `empirical`; for sequences, it also marks padding.
+        samples: Draws per example.
+        seed: Seeds them, together with the example itself, so that neither order nor batches matter.
         per: See above.
         names: From parameters to tensors of the checkpoint (default: the same names); others are left out.
         identify: batch -> bytes that tell each example from others (default: the batch's tensors).
-        together: The most examples whose gradients are held at a time (default: as fit into 256 MB).
+        together: Maximum number of examples whose gradients are held at a time (default: as many as fit into 256 MB).
     """
 
     kind = "fisher"
@@ -83,10 +89,11 @@ class Fisher(Statistic):
         self._measured = self._parameters()
         self._together = together or self._as_fit()
         self._vectorised, self._is_checked = self._together > 1, False
+        self.classes: int | None = None  # size of the outputs' last axis, where it is known; only `cost` needs it
 
     def _check_arguments(self, has_log_likelihood: bool) -> None:
         if self._likelihood is None and not has_log_likelihood:
-            raise TaskError("Fisher information needs a likelihood: what the outputs mean, or a log_likelihood.")
+            raise TaskError("Fisher information needs a likelihood of the outputs, or a log_likelihood.")
         if self.estimator == "empirical" and self._targets is None and not has_log_likelihood:
             raise TaskError("the empirical estimator needs targets.")
         if self.samples < 1:
@@ -95,7 +102,7 @@ class Fisher(Statistic):
     def _parameters(self) -> dict[str, Tensor]:
         found = {
             name: place.detach()
-            for name, place in self._module.named_parameters()
+            for name, place in self.module.named_parameters()
             if place.requires_grad and place.is_floating_point() and self.name_of(name)
         }
         if not found:
@@ -118,13 +125,23 @@ class Fisher(Statistic):
     def measurable(self) -> list[str]:
         return [self.name_of(name) for name in self._measured]
 
-    def _nothing(self) -> str:
+    def explain_zero(self) -> str:
         return (
             "the Fisher information is zero everywhere: the outputs do not depend on the parameters, or the model is "
             "certain of every example."
         )
 
-    def _observe(self, batch: Any, identities: list[bytes]) -> None:
+    def cost(self, examples: int) -> str:
+        entries = sum(place.numel() for place in self._measured.values())
+        sequences = self._likelihood in ("tokens", "language_model")
+        passes = {"exact": self.classes or "one per class: several", "sampled": self.samples}.get(self.estimator, 1)
+        each = "position of each example" if self.estimator == "exact" and sequences else "example"
+        return (
+            f"{examples} examples, {passes} backward pass{'es' * (passes != 1)} for each {each}, through "
+            f"{entries / 1e6:.3g} M parameters; the sums take {8 * entries / 1e6:.3g} MB"
+        )
+
+    def accumulate(self, batch: Any, identities: list[bytes]) -> None:
         tensors, rebuild = flatten(batch)
         targets = self._targets_of(batch, len(tensors[0]))
         self._check_outputs(batch)
@@ -133,7 +150,7 @@ class Fisher(Statistic):
             known = None if targets is None else targets[part]
             noise = self._noise(batch, identities[part], known)
             for name, squares in self._squares([t[part] for t in tensors], rebuild, known, noise).items():
-                self._add(self.name_of(name), squares, len(identities[part]))
+                self.add(self.name_of(name), squares, len(identities[part]))
 
     def _targets_of(self, batch: Any, n: int) -> Tensor | None:
         targets = None if self._targets is None else self._targets(batch)
@@ -144,17 +161,19 @@ class Fisher(Statistic):
         return targets
 
     def _check_outputs(self, batch: Any) -> None:
-        """What the module says must be finite, about each example, and, looked at twice, the same."""
+        """Outputs must be finite, one per example, and the same when computed twice."""
         import torch
 
         with torch.no_grad():
-            found = self._given_outputs(self._module, batch)
-            again = found if self._is_checked else self._given_outputs(self._module, batch)
+            found = self._given_outputs(self.module, batch)
+            again = found if self._is_checked else self._given_outputs(self.module, batch)
         if not bool(torch.isfinite(found).all()):
             bad = int((~torch.isfinite(found)).flatten(1).any(1).nonzero()[0]) if found.ndim > 1 else 0
-            raise NotFinite(f"the module says NaN or infinity of example {self.examples + bad}.")
+            raise NotFinite(f"the outputs hold NaN or infinity for example {self.examples + bad}.")
         if not torch.equal(found, again):
-            raise TaskError("the module says two things of one batch: something in it is random in evaluation mode.")
+            raise TaskError(
+                "the module gives different outputs for one batch: something in it is random in evaluation mode."
+            )
         self._is_checked = True
         space(self._likelihood).check(found, None if self._targets is None else self._targets(batch))
         self._places = found.shape[1:]
@@ -176,8 +195,8 @@ class Fisher(Statistic):
             try:
                 return self._all_at_once(tensors, rebuild, targets, noise)
             except (RuntimeError, ValueError, NotImplementedError) as error:
-                # Some modules look at the values of their inputs, which a vectorised call has none of; what else is
-                # wrong with them is wrong with one example too, and said there.
+                # Modules that branch on the values of their inputs cannot be vectorised; other errors appear with
+                # single examples too, and are reported there.
                 self._vectorised = False
                 said = " ".join(str(error).split())[:200]
                 self.notes.append(f"the module cannot be vectorised: examples were measured one at a time ({said}).")
@@ -189,7 +208,7 @@ class Fisher(Statistic):
 
         from ._call import Call
 
-        call = Call(self._given_outputs, self._module)
+        call = Call(self._given_outputs, self.module)
 
         def squares(example: list[Any], target: Any, draw: Any) -> dict[str, Any]:
             batch = rebuild([one.unsqueeze(0) for one in example])
@@ -209,24 +228,26 @@ class Fisher(Statistic):
     def _one_by_one(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:
         import torch
 
-        places = dict(self._module.named_parameters())
+        from ._layers import add_square, sparse_embeddings
+
+        places = dict(self.module.named_parameters())
         weights = [places[name] for name in self._measured]
         total = {name: torch.zeros_like(place) for name, place in self._measured.items()}
         for i in range(len(tensors[0])):
-            with torch.enable_grad(), sparse_embeddings(self._module):
-                outputs = self._given_outputs(self._module, rebuild([t[i : i + 1] for t in tensors]))[0]
+            with torch.enable_grad(), sparse_embeddings(self.module):
+                outputs = self._given_outputs(self.module, rebuild([t[i : i + 1] for t in tensors]))[0]
                 said, found = self._said(outputs)
             if not said.requires_grad:
-                raise TaskError(self._nothing())
+                raise TaskError(self.explain_zero())
             target, draw = (one if one is None else one[i] for one in (targets, noise))
             for cotangent in self._directions(found, target, draw):
                 slopes: Any = torch.autograd.grad(said, weights, cotangent, retain_graph=True, allow_unused=True)
                 for sums, slope in zip(total.values(), slopes, strict=True):
-                    _add_square(sums, slope)
+                    add_square(sums, slope)
         return total
 
     def _said(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """What is differentiated, of one example, and what the directions are made of."""
+        """Outputs of one example in the likelihood's space: to differentiate, and detached for the directions."""
         said = space(self._likelihood).differentiated(outputs)
         return said, said.detach()
 
@@ -234,12 +255,45 @@ class Fisher(Statistic):
         return directions(self._likelihood, self.estimator, Example(found, target, draw, self.samples, per=self._per))
 
 
-def _add_square(sums: Tensor, slope: Tensor | None) -> None:
-    """Add the square of a gradient; of an embedding's, the rows that the example has."""
-    if slope is None:
-        return
-    if slope.is_sparse:
-        found = slope.coalesce()
-        sums.index_add_(0, found.indices()[0], found.values() ** 2)
-    else:
-        sums.addcmul_(slope, slope)
+@statistic(
+    "fisher",
+    source="Matena and Raffel, 2022. Merging Models with Fisher-Weighted Averaging. arXiv:2111.09832",
+)
+def fisher(
+    data: Data,
+    live: LiveModel,
+    *,
+    estimator: Literal["auto", "exact", "sampled", "empirical"] = "auto",
+    samples: Annotated[int, In(1, math.inf)] = 1,
+) -> Fisher:
+    """Diagonal Fisher information: per example, squared, averaged.
+
+    Args:
+        data: Examples of a task.
+        live: The model.
+        estimator: auto is exact for regression and up to 10 classes, else sampled.
+        samples: Draws per example, where labels are sampled.
+
+    Raises:
+        TaskError: the task has no likelihood.
+    """
+    task = data.task
+    if task.likelihood is None:
+        raise TaskError(
+            f"task {task.name!r} does not say what outputs mean (its likelihood is None), so Fisher information is not "
+            "defined on it."
+        )
+    chosen = _automatic(data, live) if estimator == "auto" else estimator
+    started = Fisher(
+        live.module, data.outputs, likelihood=task.likelihood, estimator=chosen,
+        targets=lambda tree: tree["targets"], samples=samples, seed=data.seed or 0,
+        names=live.names, identify=data.identify,
+    )  # fmt: skip
+    started.classes = classes(data, live) if chosen == "exact" else None
+    return started
+
+
+def _automatic(data: Data, live: LiveModel) -> Estimator:
+    if data.task.likelihood == "regression":
+        return "exact"
+    return "exact" if data.task.likelihood == "classification" and classes(data, live) <= CLASSES else "sampled"

@@ -1,4 +1,4 @@
-"""Inner products of the inputs of every matrix: what a layer sees of the data."""
+"""Gram matrices of the inputs of every layer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFinite, TaskError
-from ._api import Identify, Outputs, Statistic
+from ._data import Data
+from ._declaration import statistic
+from ._statistic import Identify, Outputs, Statistic
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ..tasks import LiveModel
 
 LARGEST = 16_384  # inputs of a layer; a Gram of twice as many takes four times the memory
 
@@ -60,17 +64,17 @@ class Gram(Statistic):
     def measurable(self) -> list[str]:
         return list(dict.fromkeys(self._layers.values()))
 
-    def _nothing(self) -> str:
+    def explain_zero(self) -> str:
         return "every input of every layer is zero, or no layer with a Gram was called."
 
     def _found(self) -> dict[nn.Module, str]:
         """The layers to look at, each with its tensor's name."""
         from ._layers import embedded, inputs_of, weight_of
 
-        names = {id(place): self.name_of(name) for name, place in self._module.named_parameters()}
-        shared = embedded(self._module)
+        names = {id(place): self.name_of(name) for name, place in self.module.named_parameters()}
+        shared = embedded(self.module)
         found: dict[nn.Module, str] = {}
-        for layer in self._module.modules():
+        for layer in self.module.modules():
             weight = weight_of(layer)
             if weight is None or not (name := names.get(id(weight), "")):
                 continue
@@ -86,14 +90,14 @@ class Gram(Statistic):
             raise TaskError("the module has no linear layer or convolution of which a Gram could be taken.")
         return found
 
-    def _observe(self, batch: Any, identities: list[bytes]) -> None:
+    def accumulate(self, batch: Any, identities: list[bytes]) -> None:
         import torch
 
         self._current = None if self._mask is None else self._mask(batch)
         if self._current is not None and len(self._current) != len(identities):
             raise TaskError(f"a batch of {len(identities)} examples has a mask of {len(self._current)}.")
         with torch.no_grad(), self._hooked():
-            self._run(self._module, batch)
+            self._run(self.module, batch)
 
     @contextmanager
     def _hooked(self) -> Generator[None]:
@@ -115,14 +119,22 @@ class Gram(Statistic):
             raise NotFinite(
                 f"the inputs of {self._layers[layer]!r} hold NaN or infinity after {self.examples} examples."
             )
-        self._add(self._layers[layer], rows.T @ rows, len(rows))
+        self.add(self._layers[layer], rows.T @ rows, len(rows))
 
     def _once(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
 
-    def cost(self) -> int:
-        """Bytes of the Grams, in the float64 that they are summed in."""
+    def cost(self, examples: int) -> str:
         from ._layers import inputs_of
 
-        return sum(8 * width**2 for layer in self._layers if isinstance(width := inputs_of(layer), int))
+        nbytes = sum(8 * width**2 for layer in self._layers if isinstance(width := inputs_of(layer), int))
+        return f"{super().cost(examples)}; the Grams take {nbytes / 1e6:.0f} MB while they are summed"
+
+
+@statistic(
+    "gram", source="Jin et al., 2023. Dataless Knowledge Fusion by Merging Weights of Language Models. arXiv:2212.09849"
+)
+def gram(data: Data, live: LiveModel) -> Gram:
+    """Gram matrices of the inputs of linear layers and convolutions, without padding."""
+    return Gram(live.module, data.outputs, mask=lambda tree: tree["mask"], names=live.names, identify=data.identify)

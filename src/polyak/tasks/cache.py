@@ -1,4 +1,4 @@
-"""Scores kept on disk, a file for each pair of model and task; a damaged file is as good as none."""
+"""Scores cached on disk, one file per pair of model and task; corrupt entries are ignored."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from ..storage import write_whole
-from ._api import Outcome
+from ._batch import Outcome
 
 
 class Cache:
-    """A folder of files that appear whole or not at all, so that any number of processes may share it."""
+    """A folder of cached scores; files appear whole or not at all, so that any number of processes may share it."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def read(self, model: str, task: str) -> Outcome | None:
-        """What is kept for a model and a task, by their digests; None if nothing sound is."""
+        """The cached scores of a model on a task, by their digests; None if there are none, or they are corrupt."""
         try:
             data: Any = json.loads(self._path(model, task).read_text(encoding="utf-8"))
             found = Outcome(
@@ -35,7 +35,7 @@ class Cache:
         return found if sound and (data.get("model"), data.get("task")) == (model, task) else None
 
     def write(self, model: str, task: str, outcome: Outcome, *, about: Mapping[str, str]) -> None:
-        """Keep the scores of a model on a task.
+        """Cache the scores of a model on a task.
 
         Raises:
             OutputError: the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""What classifications of texts, images and choices have in common: labels, and what is measured."""
+"""Labels and metrics of classifications of texts, images and choices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import TaskError, suggestion
-from ._api import Batch, Likelihood
+from ._batch import Batch, Likelihood
 from .examples import ExampleTask, logits_of
 from .likelihood import check_labels
 from .rows import Rows
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "loss"]
-METRICS: tuple[Metric, ...] = ("accuracy", "balanced_accuracy", "loss")
 
 
 class Classification(ExampleTask):
-    """One label an example; rows have a column `label` of whole numbers.
+    """One label per example; rows have a column `label` of whole numbers.
 
     `accuracy` is the share of examples whose largest logit is the label's; `balanced_accuracy` weighs examples so that
     each class of the split counts the same; `loss` is the mean negative log-likelihood, in nats.
@@ -58,7 +57,7 @@ class Classification(ExampleTask):
         return batch.extra.get("weights", super().weights(batch))
 
     def extra(self, rows: Rows) -> Mapping[str, Any]:
-        """What a batch carries for `weights`."""
+        """Extra data of a batch, for `weights`."""
         import torch
 
         if "weight" not in rows.columns:
@@ -74,7 +73,7 @@ def balanced(rows: Rows) -> Rows:
 
 
 def labelled(data: Mapping[str, Rows], names: Sequence[str], classes: int | None, metric: str) -> dict[str, Rows]:
-    """The rows of each split as the task and its metric need them: `read_labels`, and `balanced` where asked for."""
+    """The rows of each split as the task and its metric need them: `read_labels`, and `balanced` where request for."""
     read = {split: read_labels(rows, names, classes) for split, rows in data.items()}
     return {split: balanced(rows) for split, rows in read.items()} if metric == "balanced_accuracy" else read
 
@@ -85,7 +84,7 @@ def read_labels(rows: Rows, names: Sequence[str], classes: int | None) -> Rows:
     Args:
         rows: With a column `label` of whole numbers, of names, or of whole numbers as text.
         names: The labels' names in the order of the model's outputs; empty if labels are numbers.
-        classes: How many there are, if that is known.
+        classes: Number of classes, if known.
 
     Raises:
         TaskError: a label is none of these, or out of range.

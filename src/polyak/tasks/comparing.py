@@ -12,7 +12,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import TaskError, suggestion
-from ._api import Scorer
+from ._task import Scorer
 from .evaluating import Progress, Scores, evaluate
 from .paired import Bootstrap, Interval, Numbers, average, interval, resampled_means, sign_test
 
@@ -48,9 +48,9 @@ class TaskComparison:
 
     Attributes:
         task: Its name.
-        metric: What is measured.
-        higher_is_better: Whether more is better.
-        examples: How many.
+        metric: Name of the metric.
+        higher_is_better: True if more is better.
+        examples: Number of examples.
         group: `held-in` if the task has an expert, else `held-out` if there is a base.
         expert: The expert's score.
         base: The base's score.
@@ -73,12 +73,12 @@ class Comparison:
 
     Attributes:
         models: Their names; the first is what the others are compared with.
-        split: Which examples.
+        split: The split that was scored.
         tasks: One entry a task.
         groups: For each group, each model's `normalised` averaged over the group's tasks.
-        level: Of the intervals.
+        level: Confidence level of the intervals.
         resamples: Behind each interval.
-        notes: What the user should know.
+        notes: Messages for the user.
     """
 
     models: tuple[str, ...]
@@ -110,14 +110,14 @@ def compare(
         models: By name, two or more.
         tasks: One or more, each with a name of its own.
         experts: The expert of a task, by the task's name; a task with an expert is held-in.
-        base: What experts and merges come from; a task without an expert is held-out, and normalised to it.
-        split: Which examples.
-        limit: At most so many a task.
+        base: The base model; a task without an expert is held-out, and normalised to the base.
+        split: The split that was scored.
+        limit: Maximum number of examples per task.
         batch_size: Examples that go through a model together.
-        device: Where models run, as torch names it.
+        device: Device of the models, as torch names it.
         cache: Folder in which scores are kept.
-        bootstrap: How intervals are made.
-        progress: Told how many more examples are done.
+        bootstrap: Settings of the intervals.
+        progress: Called with the number of examples just scored.
 
     Raises:
         TaskError: there are too few models or examples, a name stands twice or is unknown, or `evaluate` raises it.
@@ -147,8 +147,8 @@ def compare_scores(task: Scorer, scores: Mapping[str, Scores], *, bootstrap: Boo
 
     Args:
         task: The task.
-        scores: What `evaluate` found, by model.
-        bootstrap: How intervals are made.
+        scores: Results of `evaluate`, by model.
+        bootstrap: Settings of the intervals.
 
     Raises:
         TaskError: there are too few examples, or models were scored on different ones.

@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import RecipeError, TaskError
-from ..modules.recognition import Build, from_factory
-from ..reading import Place, Table, integer, is_list, is_mapping, number, one_of, pattern, patterns, read_file, text
-from . import kinds
-from ._api import SPLITS, Task
-from .examples import Body
-from .rows import Rows
+from ..declare import read_keys
+from ..errors import RecipeError, TaskError, suggestion
+from ..reading import Place, Table, integer, is_list, is_mapping, number, pattern, patterns, read_file, text
+from ._batch import SPLITS
+from ._task import Task
+from .frame import Frame, TaskKind, registry
 from .splits import Part, Splits
 
 if TYPE_CHECKING:
     from torch import nn
-
-KINDS = tuple(sorted(found.name.replace("_", "-") for found in iter_modules(kinds.__path__)))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What all kinds of tasks are described by.
-
-    Attributes:
-        name: What reports call the task; its file's name if it has no other.
-        splits: Where the examples are.
-        model: Folder with the config of the models' architecture, and their tokenizer; None where a function makes it.
-        tokenizer: Folder with the tokenizer; that of `model` unless given.
-        heads: Regular expression for the tensors that stay with the task.
-        head: The model that they are read from.
-        unused: Regular expression for tensors that the module has no use for.
-        factory: Makes the module instead of transformers; only ever from Python or the command line.
-        folder: What relative paths are relative to.
-        place: Where the description stands.
-    """
-
-    name: str
-    splits: Splits
-    model: Path | None
-    tokenizer: Path | None
-    heads: str
-    head: Path | None
-    unused: str
-    factory: Callable[[], nn.Module] | None
-    folder: Path
-    place: Place
-
-    def body(self, transformers: Callable[[Path], Build]) -> Body:
-        """What runs the task: the function's module, or that of transformers for a folder with its config.
-
-        Raises:
-            TaskError: there is neither.
-        """
-        if self.factory is not None:
-            build = from_factory(self.factory)
-        else:
-            own = self.head is not None and (self.head / "config.json").is_file()
-            build = transformers(self.head if self.head is not None and own else self.config)
-        return Body(build, self.heads, self.head, self.unused)
-
-    @property
-    def config(self) -> Path:
-        """The folder with the architecture's config."""
-        if self.model is None:
-            raise TaskError(
-                f"{self.place.file} does not say what runs the task: name a folder with config.json as `model:`, or a "
-                "function that makes the module as --module package.module:function."
-            )
-        return self.model
-
-    def read(self, columns: Mapping[str, str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-        """The rows of each split, and notes on them."""
-        return self.splits.read(columns)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the digest of a task covers beside its examples and its head."""
-        return {"heads": self.heads, "unused": self.unused, "files": _small_files(self.model, self.tokenizer)}
 
 
 def read_task(path: str | Path, *, factory: Callable[[], nn.Module] | None = None) -> Task:
@@ -90,8 +23,8 @@ def read_task(path: str | Path, *, factory: Callable[[], nn.Module] | None = Non
 
     Args:
         path: The description; relative paths in it are relative to its folder.
-        factory: Makes the module that runs the task, instead of transformers; the names in its state dict must be those
-            of the models' tensors.
+        factory: Makes the module that runs the task, instead of transformers; its state dict must have the names of the
+            models' tensors.
 
     Raises:
         TaskError: the description or the data is wrong.
@@ -115,10 +48,10 @@ def task_of(
     """A task from its description as plain data.
 
     Args:
-        data: What a file would hold.
-        folder: What relative paths are relative to.
+        data: The contents of a description file.
+        folder: Folder to which relative paths are relative.
         factory: As for `read_task`.
-        where: What messages call the description.
+        where: Name of the description in messages.
         name: The task's name if the description gives none.
 
     Raises:
@@ -126,13 +59,22 @@ def task_of(
     """
     try:
         table = Table(data, Place(where, whole="the task"))
-        kind = import_module(f"{kinds.__name__}.{table.take('kind', one_of(KINDS)).replace('-', '_')}")
+        kind = table.take("kind", _kind)
         frame = _frame(table, Path(folder), factory, name)
-        make = kind.read(table)
+        keys = read_keys(kind.keys, table)
         table.finish()
+        return kind.fn(frame, **keys)
     except RecipeError as error:
         raise TaskError(str(error)) from None
-    return make(frame)
+
+
+def _kind(value: object, place: Place) -> TaskKind:
+    written = text(value, place)
+    try:
+        return registry.resolve(written)
+    except TaskError:
+        near = suggestion(written, registry)
+        raise place.wanted(f"one of {', '.join(registry)}", value, near if near.startswith("Did") else "") from None
 
 
 def _frame(table: Table, folder: Path, factory: Callable[[], nn.Module] | None, name: str) -> Frame:
@@ -212,17 +154,4 @@ def _fraction(value: object, place: Place) -> float:
     found = number(value, place)
     if not 0 < found <= 1:
         raise place.wanted("a share of `data`, above 0 and at most 1", value)
-    return found
-
-
-def _small_files(*folders: Path | None) -> dict[str, str]:
-    """Digests of configs and tokenizers: what a model says depends on them."""
-    import xxhash
-
-    found: dict[str, str] = {}
-    for folder in dict.fromkeys(folder for folder in folders if folder is not None and folder.is_dir()):
-        for kind in ("*config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json"):
-            for file in sorted(folder.glob(kind)):
-                if file.is_file():
-                    found[file.name] = xxhash.xxh3_128_hexdigest(file.read_bytes())
     return found

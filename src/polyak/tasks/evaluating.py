@@ -1,4 +1,4 @@
-"""A model on a task: one number an example, kept so that it is never computed twice."""
+"""Evaluate a model on a task: one score per example, cached so that it is never computed twice."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from .. import checkpoint as checkpoints
 from .._version import __version__
 from ..checkpoint import Checkpoint
 from ..errors import TaskError
-from ._api import Asked, Outcome, Scorer
+from ._batch import Outcome, ScoreRequest
+from ._task import Scorer
 from .cache import Cache
 from .examples import digest_of_model
 from .paired import Bootstrap, Interval, Numbers, interval, resampled_means, weighted_means
 
-Progress = Callable[[int], None]  # told how many more examples are done
+Progress = Callable[[int], None]  # called with the number of examples just scored
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model reached on a task.
+    """The scores of a model on a task.
 
     Attributes:
         task: The task's name.
-        metric: What was measured.
-        higher_is_better: Whether more is better.
-        split: Which examples.
+        metric: Name of the metric.
+        higher_is_better: True if more is better.
+        split: The split that was scored.
         model: The model's label.
-        model_digest: Of the contents of its tensors.
-        task_digest: Of the examples and of what else the numbers depend on.
+        model_digest: Digest of its tensors.
+        task_digest: Digest of the examples and of all settings that the scores depend on.
         examples: The position of each example in its split.
-        values: One number an example.
-        weights: How much each counts.
+        values: One score per example.
+        weights: Weight of each in the mean.
         metric_value: The metric over all of them.
-        cached: Whether the numbers were there already.
+        cached: True if the scores were read from the cache.
     """
 
     task: str
@@ -66,17 +67,17 @@ def evaluate(
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score a model on a task, with one number an example.
+    """Score a model on a task, with one score per example.
 
     Args:
-        model: A checkpoint, or where one lies.
+        model: A checkpoint, or its path.
         task: The task.
-        split: Which examples.
-        limit: At most so many, the first of the split.
-        batch_size: Examples that go through the model together.
-        device: Where the model runs, as torch names it.
-        cache: Folder in which numbers are kept by the digests of model and task; None keeps none.
-        progress: Told how many more examples are done.
+        split: The split to score.
+        limit: Maximum number of examples, the first of the split.
+        batch_size: Examples per batch.
+        device: Device of the model, as torch names it.
+        cache: Folder for scores, by the digests of model and task; None caches none.
+        progress: Called with the number of examples just scored.
 
     Raises:
         TaskError: the split is unknown or empty, the model cannot do the task, or a score is not finite.
@@ -88,10 +89,10 @@ def evaluate(
                 opened, task, split=split, limit=limit, batch_size=batch_size, device=device, cache=cache,
                 progress=progress,
             )  # fmt: skip
-    asked = Asked(split, limit, batch_size, device, progress)
-    digests = digest_of_model(model), _digest(task, asked)
+    request = ScoreRequest(split, limit, batch_size, device, progress)
+    digests = digest_of_model(model), _digest(task, request)
     kept = Cache(cache).read(*digests) if cache is not None else None
-    outcome = kept or _finite(task.score(model, asked), task, model)
+    outcome = kept or _finite(task.score(model, request), task, model)
     if cache is not None and kept is None:
         Cache(cache).write(*digests, outcome, about={"task": task.name, "model": model.label, "split": split})
     if kept is not None and progress is not None:
@@ -109,8 +110,8 @@ def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None
 
     Args:
         task: The task of the scores.
-        scores: What `evaluate` found.
-        how: How intervals are made.
+        scores: The result of `evaluate`.
+        how: Settings of the bootstrap.
     """
     if len(scores.values) < 2:
         return Interval(scores.metric_value)
@@ -120,11 +121,11 @@ def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None
     return interval(scores.metric_value, draws, level=how.level)
 
 
-def _digest(task: Scorer, asked: Asked) -> str:
+def _digest(task: Scorer, request: ScoreRequest) -> str:
     import xxhash
 
-    limit = "all" if asked.limit is None else str(asked.limit)
-    return xxhash.xxh3_128_hexdigest(f"{__version__} {task.digest(asked.split)} {limit}".encode())
+    limit = "all" if request.limit is None else str(request.limit)
+    return xxhash.xxh3_128_hexdigest(f"{__version__} {task.digest(request.split)} {limit}".encode())
 
 
 def _finite(outcome: Outcome, task: Scorer, model: Checkpoint) -> Outcome:

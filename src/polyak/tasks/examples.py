@@ -13,23 +13,24 @@ import numpy as np
 
 from .. import checkpoint as checkpoints
 from ..errors import TaskError
-from ..modules.recognition import Build, bring_to_life
-from ._api import Batch, Task
+from ..modules import Build, bring_to_life
+from ._batch import Batch
+from ._task import Task
 from .rows import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..checkpoint import Checkpoint
-    from ..modules.live import LiveModel
+    from ..modules import LiveModel
 
 
 @dataclass(frozen=True)
 class Body:
-    """What runs a task.
+    """The module that runs a task.
 
     Attributes:
-        build: Makes the module from a state dict.
+        build: From a state dict to the module.
         heads: Regular expression for the tensors that stay with the task.
         head: The model that they are read from; None takes those of the model that is evaluated.
         unused: Regular expression for tensors that the module has no use for.
@@ -45,12 +46,12 @@ class ExampleTask(Task):
     """Rows in splits, a module that runs them, and settings that the digest covers.
 
     Args of the constructor:
-        name: What reports call it.
-        metric: One of those that the kind of task knows.
+        name: Its name in reports.
+        metric: A metric of the kind of task.
         data: The rows of each split.
-        body: What runs it.
-        settings: Whatever else the scores depend on, as plain data.
-        notes: What the user should know.
+        body: The module that runs it.
+        settings: Everything else that scores depend on, as plain data; part of the digest.
+        notes: Messages for the user.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ExampleTask(Task):
         """Rows that go together; `examples` are their positions in the split."""
 
     def lengths(self, rows: Rows) -> Sequence[int]:
-        """How long each example is, roughly: those alike go together, so that little of a batch is padding."""
+        """Approximate length of each example; examples of similar length share a batch, to reduce padding."""
         return [0] * len(rows)
 
     def count(self, split: str) -> int:
@@ -135,5 +136,5 @@ def logits_of(result: Any) -> Tensor:
     if isinstance(found, tuple):
         found = found[0] if found else None
     if found is None or not hasattr(found, "detach"):
-        raise TaskError(f"the module returns a {type(result).__name__}, in which there are no logits.")
+        raise TaskError(f"the module returns a {type(result).__name__}, which has no logits.")
     return found

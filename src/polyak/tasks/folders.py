@@ -13,14 +13,14 @@ _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 def files_of(folder: Path, part: str, kinds: Collection[str]) -> list[Path]:
-    """The files of a part, in the order of their names.
+    """The files of a part, sorted by name.
 
     A file's part is what it is called before `-00000-of-00002`, or the folder in which it lies: `train.csv`,
     `data/train-00000-of-00002.parquet` and `train/0.jsonl` are all of `train`.
 
     Args:
-        folder: Where they lie.
-        part: Which; may be empty where there is one alone.
+        folder: The folder.
+        part: The part; may be empty if there is only one.
         kinds: Endings of the files that can be read.
 
     Raises:
@@ -38,7 +38,7 @@ def files_of(folder: Path, part: str, kinds: Collection[str]) -> list[Path]:
 
 
 def _is_about(path: Path) -> bool:
-    """Whether a file tells about the data instead of holding them."""
+    """True for files with metadata instead of examples."""
     return path.name in ("dataset_info.json", "dataset_infos.json", "state.json") or path.name.startswith(".")
 
 

@@ -1,4 +1,4 @@
-"""Any Python function of a checkpoint as a task."""
+"""A Python function of a checkpoint as a task."""
 
 from __future__ import annotations
 
@@ -9,34 +9,45 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import PolyakError, TaskError
-from ._api import Asked, Outcome, Scorer
+from ._batch import SPLITS, Outcome, ScoreRequest
+from ._task import Scorer
 
 
 class FunctionScorer(Scorer):
-    """What a function says of a checkpoint: one number an example, all of them test examples.
+    """The scores that a function gives a checkpoint, one per example.
+
+    A function with a parameter `split` has all three splits: it is called with `calibration`, `validation` or `test`.
+    The examples of any other are test examples; `Divided` gives some of them to other splits.
 
     Args of the constructor:
-        function: From a checkpoint to the numbers, in the same order for every checkpoint.
-        name: What reports call it; the function's name if it has no other.
-        metric: What the numbers are.
-        higher_is_better: Whether more is better.
+        function: From a checkpoint to scores, in the same order for every checkpoint.
+        name: Name in reports (default: the function's name).
+        metric: Name of the metric.
+        higher_is_better: True if more is better.
     """
+
+    split_help = (
+        "Give the function a parameter `split`, or divide its examples, such as by "
+        "`module:function,validation=0.5,test=0.5`."
+    )
 
     def __init__(
         self,
-        function: Callable[[Checkpoint], Sequence[float]],
+        function: Callable[..., Sequence[float]],
         *,
         name: str = "",
         metric: str = "score",
         higher_is_better: bool = True,
     ) -> None:
         self.function, self.name, self.metric = function, name or function.__name__, metric
-        self.higher_is_better, self.splits = higher_is_better, ("test",)
+        self._takes_split = "split" in inspect.signature(function).parameters
+        self.higher_is_better, self.splits = higher_is_better, SPLITS if self._takes_split else ("test",)
 
-    def score(self, checkpoint: Checkpoint, asked: Asked) -> Outcome:
-        self.check_split(asked.split)
+    def score(self, checkpoint: Checkpoint, request: ScoreRequest) -> Outcome:
+        self.check_split(request.split)
+        keywords = {"split": request.split} if self._takes_split else {}
         try:
-            values = np.asarray(self.function(checkpoint), np.float64)
+            values = np.asarray(self.function(checkpoint, **keywords), np.float64)
         except PolyakError:
             raise
         except Exception as error:
@@ -44,14 +55,16 @@ class FunctionScorer(Scorer):
                 f"task {self.name!r}, model {checkpoint.label}: the function fails: {error} ({type(error).__name__})."
             ) from error
         if values.ndim != 1 or not len(values):
-            raise TaskError(f"task {self.name!r} must give one number an example; it gives {values.shape}.")
-        values = values[: asked.limit]
-        if asked.progress is not None:
-            asked.progress(len(values))
+            raise TaskError(
+                f"task {self.name!r} must give one number per example; it gives an array of shape {values.shape}."
+            )
+        values = values[: request.limit]
+        if request.progress is not None:
+            request.progress(len(values))
         return Outcome(tuple(range(len(values))), values, np.ones(len(values)))
 
     def digest(self, split: str) -> str:
-        """Digest of the file that the function stands in; data that it reads is not known here."""
+        """Digest of the file that defines the function; data that it reads is not covered."""
         import xxhash
 
         self.check_split(split)
@@ -59,4 +72,7 @@ class FunctionScorer(Scorer):
             source = inspect.getsource(inspect.getmodule(self.function) or self.function)
         except (OSError, TypeError):  # typed at a prompt
             source = str(getattr(getattr(self.function, "__code__", None), "co_code", self.function))
-        return xxhash.xxh3_128_hexdigest(f"{self.name} {self.metric} {self.higher_is_better}\n{source}".encode())
+        about = f"{self.name} {self.metric} {self.higher_is_better}"
+        if self._takes_split:
+            about = f"{about} {split}"
+        return xxhash.xxh3_128_hexdigest(f"{about}\n{source}".encode())

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval (EleutherAI's language model evaluation harness), one number an example."""
+"""Tasks of lm-eval (EleutherAI's language model evaluation harness), one score per example."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import PolyakError, TaskError, suggestion
-from ..modules.recognition import bring_to_life
-from ..modules.transformers import from_transformers, quietly, read_tokenizer
-from ._api import Asked, Outcome, Scorer
+from ..modules import bring_to_life, from_transformers, quietly, read_tokenizer
+from ._batch import Outcome, ScoreRequest
+from ._task import Scorer
 
-PREFERRED = ("acc", "exact_match", "acc_norm")  # what is measured if a task has several metrics
+PREFERRED = ("acc", "exact_match", "acc_norm")  # in this order, of several metrics of a task
 
 
 class HarnessScorer(Scorer):
     """A task of lm-eval, run on the model in a checkpoint; all of its examples are test examples.
 
-    The model's folder has the config and tokenizer.  Only metrics with one number an example can be compared; that
-    rules out those over a corpus, such as its perplexity.
+    The model's folder has the config and tokenizer. Only metrics with one number per example can be compared; that
+    rules out metrics of a corpus, such as its perplexity. `Divided` gives some examples to other splits.
 
     Args of the constructor:
         name: The task, as lm-eval calls it.
-        folder: Where task files of the user's lie.  They are lm-eval's: functions that they name are run.
-        metric: One that the task has; None takes the first of `PREFERRED`.
+        folder: Folder with task files of the user. lm-eval runs the functions that they name.
+        metric: One of the task's metrics; None takes the first of `PREFERRED`.
         model: Folder with config and tokenizer, where those of the checkpoint are not wanted.
     """
+
+    split_help = (
+        "All examples of an lm-eval task are test examples; divide them, such as by "
+        "`lm-eval:TASK,validation=0.5,test=0.5`."
+    )
 
     def __init__(
         self, name: str, *, folder: Path | None = None, metric: str | None = None, model: Path | None = None
@@ -43,14 +48,14 @@ class HarnessScorer(Scorer):
         self.metric, self.splits = metric or "score", ("test",)
         self._version = str(getattr(lm_eval, "__version__", "unknown"))
 
-    def score(self, checkpoint: Checkpoint, asked: Asked) -> Outcome:
-        self.check_split(asked.split)
+    def score(self, checkpoint: Checkpoint, request: ScoreRequest) -> Outcome:
+        self.check_split(request.split)
         folder = self.model or checkpoint.folder
         if folder is None:
             raise TaskError(f"task {self.name!r}: {checkpoint.label} has no folder with config and tokenizer.")
         live = bring_to_life(from_transformers("AutoModelForCausalLM", folder), checkpoint)
         try:
-            samples = self._samples(live.module, read_tokenizer(folder), asked)
+            samples = self._samples(live.module, read_tokenizer(folder), request)
         except PolyakError:
             raise
         except Exception as error:
@@ -58,22 +63,22 @@ class HarnessScorer(Scorer):
             raise TaskError(
                 f"task {self.name!r}, model {checkpoint.label}: lm-eval fails: {said} ({type(error).__name__})."
             ) from error
-        if asked.progress is not None:
-            asked.progress(len(samples))
+        if request.progress is not None:
+            request.progress(len(samples))
         return self._outcome(samples)
 
-    def _samples(self, module: Any, tokenizer: Any, asked: Asked) -> Sequence[Mapping[str, Any]]:
+    def _samples(self, module: Any, tokenizer: Any, request: ScoreRequest) -> Sequence[Mapping[str, Any]]:
         from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
         from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
         from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
         with quietly():
-            model = HFLM(pretrained=module, tokenizer=tokenizer, batch_size=asked.batch_size, device=asked.device)
+            model = HFLM(pretrained=module, tokenizer=tokenizer, batch_size=request.batch_size, device=request.device)
             found: Any = simple_evaluate(
                 model=model,
                 tasks=[self.name],
                 task_manager=TaskManager(include_path=None if self.folder is None else str(self.folder)),
-                limit=asked.limit,
+                limit=request.limit,
                 log_samples=True,
                 bootstrap_iters=0,
             )
@@ -90,7 +95,7 @@ class HarnessScorer(Scorer):
             self.metric = next((n for n in (*PREFERRED, *numbers) if n in numbers), "")
         if self.metric not in numbers:
             raise TaskError(
-                f"task {self.name!r} has no metric {self.metric!r} with one number an example. "
+                f"task {self.name!r} has no metric {self.metric!r} with one number per example. "
                 f"{suggestion(self.metric, numbers)}"
             )
         first = samples[0]["filter"]  # a task may read its answers in several ways; the first is its own default

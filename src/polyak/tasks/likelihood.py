@@ -1,11 +1,11 @@
-"""Log-likelihoods of targets under a module's outputs, one number an example."""
+"""Log-likelihoods of targets under the outputs of a module, one per example."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import TaskError
-from ._api import IGNORED, Likelihood
+from ._batch import IGNORED, Likelihood
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ def negative_log_likelihood(
     Categorical over the last axis; a unit Gaussian, without its constant, for `regression`.
 
     Args:
-        likelihood: What the outputs mean.
+        likelihood: Distribution that the outputs parametrise.
         outputs: (n, classes), (n, positions, classes) or (n, k).
         targets: As `Task` says; positions that are `IGNORED` do not count.
         per: `example` sums over the positions of an example, which is its log-probability; `position` averages
@@ -43,12 +43,12 @@ def negative_log_likelihood(
 
 
 def counted(targets: Tensor) -> Tensor:
-    """How many positions of each example count, (n,)."""
+    """Number of positions of each example that count, (n,)."""
     return (targets != IGNORED).view(len(targets), -1).sum(1)
 
 
 def check_labels(targets: Tensor, classes: int) -> None:
-    """Refuse labels that the outputs have no place for.
+    """Refuse labels beyond the last class.
 
     Raises:
         TaskError: with the label and the number of classes.
@@ -64,6 +64,6 @@ def check_labels(targets: Tensor, classes: int) -> None:
 def _check_shapes(got: tuple[int, ...], wanted: tuple[int, ...], likelihood: str) -> None:
     if tuple(got) != tuple(wanted):
         raise TaskError(
-            f"the outputs speak of {tuple(got)} places and the targets of {tuple(wanted)}; "
-            f"a task of the likelihood {likelihood!r} needs the same. See polyak.tasks.Task for the shapes."
+            f"outputs have shape {tuple(got)} (without classes), targets {tuple(wanted)}; the likelihood "
+            f"{likelihood!r} needs equal shapes. See polyak.tasks.Task for the shapes."
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PolyakError, TaskError, suggestion
-from ._api import Scorer
+from ._task import Scorer
 from .description import read_task
+from .dividing import Divided
 from .function import FunctionScorer
 
 if TYPE_CHECKING:
@@ -22,37 +23,54 @@ def load_task(text: str, *, factory: Callable[[], nn.Module] | None = None) -> S
     """A task by what a user types.
 
     Args:
-        text: A YAML or JSON file; `lm-eval:TASK`, or `lm-eval:TASK@FOLDER` for task files of the user's;
+        text: A YAML or JSON file; `lm-eval:TASK`, or `lm-eval:TASK@FOLDER` for task files of the user;
             `package.module:name`, which is imported and run: a task, a function that makes one, or a function from a
-            checkpoint to one number an example.
+            checkpoint to one score per example. `,validation=0.5,test=0.5` behind the last two divides test examples.
         factory: Makes the modules that run described tasks.
 
     Raises:
-        TaskError: there is no such task, or it is described wrongly.
+        TaskError: there is no such task, or its description is wrong.
     """
     if Path(text).suffix in (".yaml", ".yml", ".json") or Path(text).exists():
         return read_task(text, factory=factory)
-    if text.startswith("lm-eval:"):
-        from .harness import HarnessScorer
-
-        name, _, folder = text.removeprefix("lm-eval:").partition("@")
-        return HarnessScorer(name, folder=Path(folder) if folder else None)
     if ":" not in text:
-        raise TaskError(f"{text} is no task: name a YAML file, or a Python function as package.module:function.")
-    found = import_function(text)
-    if isinstance(found, Scorer):
-        return found
-    takes = [p for p in inspect.signature(found).parameters.values() if p.default is inspect.Parameter.empty]
-    if takes:
-        return FunctionScorer(found)
-    made = _called(found, text)
+        raise TaskError(f"unknown task {text!r}: name a YAML file, or a Python function as package.module:function.")
+    source, *shares = text.split(",")
+    scorer = _of_harness(source) if source.startswith("lm-eval:") else _of_function(source)
+    return Divided(scorer, _fractions(shares, text)) if shares else scorer
+
+
+def _of_harness(text: str) -> Scorer:
+    from .harness import HarnessScorer
+
+    name, _, folder = text.removeprefix("lm-eval:").partition("@")
+    return HarnessScorer(name, folder=Path(folder) if folder else None)
+
+
+def _of_function(text: str) -> Scorer:
+    value = import_function(text)
+    if isinstance(value, Scorer):
+        return value
+    required = [p for p in inspect.signature(value).parameters.values() if p.default is inspect.Parameter.empty]
+    if required:
+        return FunctionScorer(value)
+    made = _called(value, text)
     if not isinstance(made, Scorer):
         raise TaskError(f"{text} returns a {type(made).__name__}; expected a polyak.tasks.Task or Scorer.")
     return made
 
 
+def _fractions(shares: Sequence[str], text: str) -> dict[str, float]:
+    try:
+        return {split: float(share) for split, share in (part.split("=") for part in shares)}
+    except ValueError:
+        raise TaskError(
+            f"{text!r}: expected SPLIT=FRACTION behind each comma, such as `,validation=0.5,test=0.5`."
+        ) from None
+
+
 def import_function(text: str) -> Any:
-    """What `package.module:name` names; the current folder is searched too.
+    """Import the object called `package.module:name`; the current folder is searched too.
 
     Raises:
         TaskError: there is no such module, or nothing of that name in it.
@@ -73,7 +91,7 @@ def import_function(text: str) -> Any:
 
 
 def _callables(module: object) -> list[str]:
-    """What the module has that could be meant."""
+    """Names of the public callables of a module."""
     return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 

@@ -34,18 +34,18 @@ class Interval:
     high: float | None = None
 
     def excludes(self, number: float) -> bool:
-        """Whether the interval exists and does not contain a number."""
+        """True if the interval exists and does not contain a number."""
         return self.low is not None and self.high is not None and not self.low <= number <= self.high
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made.
+    """Settings of bootstrap intervals.
 
     Attributes:
-        resamples: How many.
+        resamples: Number of resamples.
         level: The share of resamples inside.
-        seed: Of the draws; each task draws for itself.
+        seed: Seed of the draws; each task draws for itself.
     """
 
     resamples: int = RESAMPLES
@@ -64,10 +64,10 @@ def resampled_means(
     """Weighted means over resampled examples, (models, resamples): each column is one resample for all models.
 
     Args:
-        scores: (models, n), one number an example and model.
-        weights: (n,), how much each example counts.
-        resamples: How many.
-        seed: Of the draws.
+        scores: (models, n), one score per model and example.
+        weights: (n,), weight of each example.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
     """
     products = np.vstack([scores * weights, weights]).T
     sums = np.concatenate([counts @ products for counts in _draws(scores.shape[1], resamples, seed)])
@@ -76,7 +76,7 @@ def resampled_means(
 
 
 def _draws(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Numbers]:
-    """How often each example is drawn in each resample, in chunks."""
+    """Counts of each example in each resample, in chunks."""
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // n)
     for start in range(0, resamples, step):
@@ -104,7 +104,7 @@ def sign_test(differences: Numbers) -> float:
     """Two-sided exact sign test: how probable so uneven wins and losses are if each is as likely as the other.
 
     Args:
-        differences: One an example; zeros do not count.
+        differences: One per example; zeros do not count.
     """
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     n = wins + losses

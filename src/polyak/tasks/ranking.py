@@ -1,4 +1,4 @@
-"""How good a ranking is, one number a query."""
+"""Metrics of rankings, one score per query."""
 
 from __future__ import annotations
 

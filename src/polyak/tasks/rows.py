@@ -29,7 +29,7 @@ class Rows:
 
     Attributes:
         columns: A sequence for each column, all of one length.
-        label: Where they come from, for messages.
+        label: Their file, for messages.
         numbers: The position of each row in its file, from 0.
     """
 
@@ -47,7 +47,7 @@ class Rows:
         return Rows(columns, self.label, [numbers[i] for i in chosen])
 
     def place(self, i: int) -> str:
-        """Where row `i` stands, for messages."""
+        """The file and number of row `i`, for messages."""
         return f"{self.label}, example {(self.numbers or range(len(self)))[i] + 1}"
 
     @cached_property
@@ -64,8 +64,8 @@ def read_rows(path: Path, columns: Mapping[str, str], *, part: str = "") -> Rows
 
     Args:
         path: Any of `KINDS`.
-        columns: What each column shall be called, and what the file calls it.
-        part: Of a folder with several parts, which.
+        columns: From the names of columns to those in the file.
+        part: The part of a folder that has several.
 
     Raises:
         TaskError: it cannot be read, or lacks a column.
@@ -107,7 +107,7 @@ def _readers() -> dict[str, Callable[[Path], Mapping[str, Sequence[Any]]]]:
 def _read_file(path: Path) -> Mapping[str, Sequence[Any]]:
     reader = _readers().get(Path(path.name.removesuffix(".gz")).suffix)
     if reader is None:
-        raise TaskError(f"{path} is of no kind that polyak reads: {KINDS}.")
+        raise TaskError(f"{path} has a suffix that polyak does not read. Known: {KINDS}.")
     return reader(path)
 
 
@@ -165,7 +165,7 @@ def _as_columns(objects: Iterable[Any], path: Path) -> Mapping[str, Sequence[Any
 
 
 class _Sparse(Mapping[str, Sequence[Any]]):
-    """Columns of objects that need not all have every key; a column that is asked for must be in all."""
+    """Columns of objects that need not all have every key; a column that is read must be in all."""
 
     def __init__(self, rows: list[Mapping[str, Any]], names: list[str], path: Path) -> None:
         self._rows, self._names, self._path = rows, names, path

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import TaskError
-from ._api import SPLITS
+from ._batch import SPLITS
 from .rows import Rows, read_rows
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where the examples of a split are.
+    """The file or folder of the examples of a split.
 
     Attributes:
         path: The file or folder.
-        part: Of a `datasets` folder with several parts, which.
+        part: The part of a folder that has several.
         rows: The first row and one past the last; None is all.
-        columns: What the file calls columns that are called otherwise in the other splits.
+        columns: Names of columns that differ from those in the other splits.
     """
 
     path: Path
@@ -30,11 +30,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Splits:
-    """How the examples of a task are divided.
+    """The division of the examples of a task into splits.
 
     Attributes:
-        parts: A place for each split; or, under the empty name, one for all.
-        fractions: The share of each split, where there is one place for all.
+        parts: A part per split; or, under the empty name, one for all.
+        fractions: The fraction of each split, where there is one part for all.
         seed: Chooses which example falls into which share.
     """
 
@@ -43,10 +43,10 @@ class Splits:
     seed: int = 0
 
     def read(self, columns: Mapping[str, str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-        """The rows of each split, and what the user should know.
+        """The rows of each split, and notes for the user.
 
         Args:
-            columns: What each column shall be called, and what files call it.
+            columns: From the names of columns to those in the files.
 
         Raises:
             TaskError: a file cannot be read, or a split is empty.

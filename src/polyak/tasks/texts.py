@@ -1,4 +1,4 @@
-"""Texts as the numbers of their tokens."""
+"""Texts as token ids."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Tokens:
-    """A tokenizer that pads, and cuts at a length.
+    """A tokenizer that pads, and truncates to a length.
 
     Attributes:
-        folder: Where it lies.
-        length: The most tokens of an example.
+        folder: Its folder.
+        length: Maximum number of tokens of an example.
     """
 
     def __init__(self, folder: Path, length: int) -> None:
@@ -28,7 +28,7 @@ class Tokens:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, loaded when it is first needed."""
-        from ..modules.transformers import read_tokenizer
+        from ..modules import read_tokenizer
 
         return read_tokenizer(self.folder)
 

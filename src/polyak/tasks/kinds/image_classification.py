@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from ...errors import TaskError
-from ...reading import Place, Table, each, integer, is_list, number, one_of, text
-from .._api import Batch, Task
-from ..classification import METRICS, Classification, labelled
-from ..description import Frame
+from ...reading import Place, each, integer, is_list, number
+from .._batch import Batch
+from .._task import Task
+from ..classification import Classification, Metric, labelled
+from ..frame import Frame, task_kind
 from ..rows import Rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Preparation:
         spread: Each channel is divided by it, after that.
         size: Height and width to which images are resized, bilinearly; None leaves them.
         channels: Grey images are repeated to so many; None leaves them.
-        flatten: Whether each image becomes one row of numbers.
+        flatten: Make each image one row of numbers.
     """
 
     scale: float
@@ -60,7 +61,7 @@ class Preparation:
 
 
 class ImageClassification(Classification):
-    """One label an image; rows have `image`, (height, width) or (height, width, channels), and `label`."""
+    """One label per image; rows have `image`, (height, width) or (height, width, channels), and `label`."""
 
     prepare: Preparation
     keyword: str
@@ -71,41 +72,6 @@ class ImageClassification(Classification):
         except (ValueError, TypeError, RuntimeError) as error:
             raise TaskError(f"{rows.place(0)} and after: images cannot be put together: {error}") from error
         return Batch({self.keyword: images}, self.targets(rows), examples, None, self.extra(rows))
-
-
-def read(table: Table) -> Callable[[Frame], Task]:
-    """Keys: image, label, labels, classes, scale, mean, spread, size, channels, flatten, input, metric."""
-    columns = {"image": table.take("image", text, "image"), "label": table.take("label", text, "label")}
-    labels = table.take("labels", each(text), ())
-    classes = table.take("classes", integer, len(labels) or None)
-    prepare = Preparation(
-        scale=table.take("scale", _above_zero, 255.0),
-        mean=table.take("mean", _numbers, (0.0,)),
-        spread=table.take("spread", _numbers, (1.0,)),
-        size=table.take("size", _size, None),
-        channels=table.take("channels", integer, None),
-        flatten=table.take("flatten", _switch, False),
-    )
-    keyword = table.take("input", text, "pixel_values")
-    metric = table.take("metric", one_of(METRICS), "accuracy")
-
-    def make(frame: Frame) -> Task:
-        data, notes = frame.read(columns)
-        settings = frame.settings | {"prepare": asdict(prepare), "input": keyword}
-        body = frame.body(lambda folder: _build(folder, classes))
-        ready = labelled(data, labels, classes, metric)
-        task = ImageClassification(frame.name, metric, ready, body, settings=settings, notes=notes)
-        task.prepare, task.keyword = prepare, keyword
-        return task
-
-    return make
-
-
-def _build(folder: Path, classes: int | None) -> Any:
-    from ...modules.transformers import from_transformers
-
-    changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
-    return from_transformers("AutoModelForImageClassification", folder, **changes)
 
 
 def _above_zero(value: object, place: Place) -> float:
@@ -123,7 +89,53 @@ def _size(value: object, place: Place) -> tuple[int, ...]:
     return each(integer)(value, place) if is_list(value) else (integer(value, place),) * 2
 
 
-def _switch(value: object, place: Place) -> bool:
-    if not isinstance(value, bool):
-        raise place.wanted("true or false", value)
-    return value
+@task_kind("image-classification")
+def image_classification(
+    frame: Frame,
+    *,
+    image: str = "image",
+    label: str = "label",
+    labels: tuple[str, ...] = (),
+    classes: int | None = None,
+    scale: Annotated[float, _above_zero] = 255.0,
+    mean: Annotated[tuple[float, ...], _numbers] = (0.0,),
+    spread: Annotated[tuple[float, ...], _numbers] = (1.0,),
+    size: Annotated[tuple[int, ...] | None, _size] = None,
+    channels: int | None = None,
+    flatten: bool = False,
+    input: str = "pixel_values",
+    metric: Metric = "accuracy",
+) -> Task:
+    """One label per image, or per row of numbers.
+
+    Args:
+        frame: The common keys.
+        image: Column of the images: nested lists or arrays, (height, width) or (height, width, channels).
+        label: Column of the labels.
+        labels: Names of the labels, in the order of the model's outputs.
+        classes: Number of classes (default: the number of `labels`, else the config's).
+        scale: Pixels are divided by it.
+        mean: Subtracted from each channel after scaling; one number, or one per channel.
+        spread: Each channel is divided by it after that; one number, or one per channel.
+        size: Images are resized to it, bilinearly: [height, width], or one number for both (default: not resized).
+        channels: Grey images are repeated to this number of channels.
+        flatten: Make each image one row of numbers.
+        input: Name of the argument of the module's `forward`.
+        metric: Name of the metric.
+    """
+    prepare = Preparation(scale, mean, spread, size, channels, flatten)
+    classes = (len(labels) or None) if classes is None else classes
+    data, notes = frame.read({"image": image, "label": label})
+    settings = frame.settings | {"prepare": asdict(prepare), "input": input}
+    body = frame.body(lambda folder: _build(folder, classes))
+    ready = labelled(data, labels, classes, metric)
+    task = ImageClassification(frame.name, metric, ready, body, settings=settings, notes=notes)
+    task.prepare, task.keyword = prepare, input
+    return task
+
+
+def _build(folder: Path, classes: int | None) -> Any:
+    from ...modules import from_transformers
+
+    changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
+    return from_transformers("AutoModelForImageClassification", folder, **changes)

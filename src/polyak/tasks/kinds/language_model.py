@@ -1,18 +1,18 @@
-"""Texts that a language model should find likely; or answers to prompts."""
+"""Texts to which a language model should give a high likelihood; or answers to prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
-from ...reading import Table, integer, one_of, text
-from .._api import IGNORED, Batch, Likelihood, Task
-from ..description import Frame
+from .._batch import IGNORED, Batch, Likelihood
+from .._task import Task
 from ..examples import ExampleTask, logits_of
+from ..frame import Frame, task_kind
 from ..likelihood import counted
 from ..rows import Rows
 from ..texts import Tokens, check_texts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LanguageModel(ExampleTask):
-    """What comes next, token by token; rows have `text`, or `prompt` and `answer`, of which only the answer counts.
+    """The next token, at every position; rows have `text`, or `prompt` and `answer`, of which only the answer counts.
 
     `loss` is the mean negative log-likelihood of a token, in nats; `perplexity` is its exponential; `accuracy` is the
     share of tokens that the model finds likeliest. All examples' tokens count the same.
@@ -75,7 +75,7 @@ class LanguageModel(ExampleTask):
 
 
 def shifted(made: Sequence[tuple[Sequence[int], int]], positions: int) -> Tensor:
-    """What comes next at each position, (n, positions).
+    """The next token at each position, (n, positions).
 
     Args:
         made: Token numbers, and the first that counts as a target.
@@ -89,27 +89,42 @@ def shifted(made: Sequence[tuple[Sequence[int], int]], positions: int) -> Tensor
     return targets
 
 
-def read(table: Table) -> Callable[[Frame], Task]:
-    """Keys: text, or prompt and answer; length, metric."""
-    if "prompt" in table or "answer" in table:
-        columns = {"prompt": table.take("prompt", text), "answer": table.take("answer", text)}
-        table.known.append("text")
-    else:
-        columns = {"answer": table.take("text", text, "text")}
-        table.known.extend(("prompt", "answer"))
-    length = table.take("length", integer, 512)
-    metric = table.take("metric", one_of(("perplexity", "loss", "accuracy")), "perplexity")
+@task_kind("language-model")
+def language_model(
+    frame: Frame,
+    *,
+    text: str | None = None,
+    prompt: str | None = None,
+    answer: str | None = None,
+    length: int = 512,
+    metric: Literal["perplexity", "loss", "accuracy"] = "perplexity",
+) -> Task:
+    """The next token of texts, or of answers to prompts.
 
-    def make(frame: Frame) -> Task:
-        from ...modules.transformers import from_transformers
+    Args:
+        frame: The common keys.
+        text: Column of the texts, every token of which is predicted (default: `text`, without `prompt` and `answer`).
+        prompt: Column of the prompts, which are not scored.
+        answer: Column of the answers.
+        length: Texts are truncated to this number of tokens.
+        metric: Name of the metric.
+    """
+    from ...modules import from_transformers
 
-        data, notes = frame.read(columns)
-        for rows in data.values():
-            check_texts(rows, *columns)
-        body = frame.body(lambda folder: from_transformers("AutoModelForCausalLM", folder))
-        settings = frame.settings | {"length": length, "columns": sorted(columns)}
-        task = LanguageModel(frame.name, metric, data, body, settings=settings, notes=notes)
-        task.tokens = Tokens(frame.tokenizer or frame.config, length)
-        return task
+    columns = _columns(frame, text, prompt, answer)
+    data, notes = frame.read(columns)
+    for rows in data.values():
+        check_texts(rows, *columns)
+    body = frame.body(lambda folder: from_transformers("AutoModelForCausalLM", folder))
+    settings = frame.settings | {"length": length, "columns": sorted(columns)}
+    task = LanguageModel(frame.name, metric, data, body, settings=settings, notes=notes)
+    task.tokens = Tokens(frame.tokenizer or frame.config, length)
+    return task
 
-    return make
+
+def _columns(frame: Frame, text: str | None, prompt: str | None, answer: str | None) -> dict[str, str]:
+    if prompt is None and answer is None:
+        return {"answer": text or "text"}
+    if text is not None or prompt is None or answer is None:
+        raise frame.place.error("needs `text`, or both `prompt` and `answer`", "Add or remove a key.")
+    return {"prompt": prompt, "answer": answer}

@@ -1,17 +1,17 @@
-"""Questions with choices, answered by the choice that a language model finds likeliest."""
+"""Questions with choices, scored by a language model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
-from ...reading import Place, Table, integer, one_of, text
-from .._api import Batch, Task
+from ...reading import Place
+from .._batch import Batch
+from .._task import Task
 from ..classification import Classification
-from ..description import Frame
 from ..examples import logits_of
+from ..frame import Frame, task_kind
 from ..likelihood import negative_log_likelihood
 from ..rows import Rows
 from ..texts import Tokens, check_texts
@@ -75,35 +75,43 @@ class MultipleChoice(Classification):
         return right.where(outputs.isfinite().all(1), float("nan"))
 
 
-def read(table: Table) -> Callable[[Frame], Task]:
-    """Keys: question, choices, answer, separator, length, metric."""
-    columns = {
-        "question": table.take("question", text, "question"),
-        "choices": table.take("choices", text, "choices"),
-        "label": table.take("answer", text, "answer"),
-    }
-    separator = table.take("separator", _any_text, " ")
-    length = table.take("length", integer, 512)
-    metric = table.take("metric", one_of(("accuracy", "normalised_accuracy", "loss")), "accuracy")
-
-    def make(frame: Frame) -> Task:
-        from ...modules.transformers import from_transformers
-
-        data, notes = frame.read(columns)
-        ready = {split: _answered(rows) for split, rows in data.items()}
-        body = frame.body(lambda folder: from_transformers("AutoModelForCausalLM", folder))
-        settings = frame.settings | {"length": length, "separator": separator}
-        task = MultipleChoice(frame.name, metric, ready, body, settings=settings, notes=notes)
-        task.tokens, task.separator = Tokens(frame.tokenizer or frame.config, length), separator
-        return task
-
-    return make
-
-
 def _any_text(value: object, place: Place) -> str:
     if not isinstance(value, str):
         raise place.wanted("text", value)
     return value
+
+
+@task_kind("multiple-choice")
+def multiple_choice(
+    frame: Frame,
+    *,
+    question: str = "question",
+    choices: str = "choices",
+    answer: str = "answer",
+    separator: Annotated[str, _any_text] = " ",
+    length: int = 512,
+    metric: Literal["accuracy", "normalised_accuracy", "loss"] = "accuracy",
+) -> Task:
+    """Questions answered by the choice to which a language model gives the highest likelihood.
+
+    Args:
+        frame: The common keys.
+        question: Column of the questions.
+        choices: Column of the choices: a list of texts per question.
+        answer: Column of the answers: positions from 0, letters, or texts.
+        separator: Text between question and choice.
+        length: Maximum number of tokens of question and choice; the question is cut at its beginning.
+        metric: Name of the metric.
+    """
+    from ...modules import from_transformers
+
+    data, notes = frame.read({"question": question, "choices": choices, "label": answer})
+    ready = {split: _answered(rows) for split, rows in data.items()}
+    body = frame.body(lambda folder: from_transformers("AutoModelForCausalLM", folder))
+    settings = frame.settings | {"length": length, "separator": separator}
+    task = MultipleChoice(frame.name, metric, ready, body, settings=settings, notes=notes)
+    task.tokens, task.separator = Tokens(frame.tokenizer or frame.config, length), separator
+    return task
 
 
 def _answered(rows: Rows) -> Rows:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
-from ...reading import Place, Table, integer, one_of, text
-from .._api import Batch, Task
-from ..description import Frame
+from ...reading import Place
+from .._batch import Batch
+from .._task import Task
 from ..examples import ExampleTask
+from ..frame import Frame, task_kind
 from ..ranking import METRIC, measure
 from ..rows import Rows, read_rows
 from ..texts import Tokens, check_texts
@@ -24,13 +25,13 @@ CHUNK = 64  # documents encoded at a time
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is searched.
+    """The documents to rank.
 
     Attributes:
         texts: The documents.
-        relevance: By query, the relevance of the relevant documents, by their position in `texts`.
-        prefixes: What is put before each query and each document.
-        pooling: How an encoder's tokens become one vector.
+        relevance: By query, the relevance of its relevant documents, by their position in `texts`.
+        prefixes: Texts before each query and each document.
+        pooling: Reduction of token vectors to one vector.
     """
 
     texts: tuple[str, ...]
@@ -99,7 +100,7 @@ class Retrieval(ExampleTask):
     def _embed(self, module: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         import torch
 
-        from ...modules.pooled import pool
+        from ...modules import pool
 
         found: Any = module(**inputs)
         if hasattr(found, "last_hidden_state"):
@@ -107,40 +108,55 @@ class Retrieval(ExampleTask):
         return torch.nn.functional.normalize(found.float(), dim=-1)
 
 
-def read(table: Table) -> Callable[[Frame], Task]:
-    """Keys: id, text, corpus, relevance, query_prefix, document_prefix, pooling, length, metric."""
-    columns = {"id": table.take("id", text, "id"), "text": table.take("text", text, "text")}
-    corpus, qrels = table.take("corpus", text), table.take("relevance", text)
-    prefixes = table.take("query_prefix", text, ""), table.take("document_prefix", text, "")
-    pooling = table.take("pooling", one_of(("mean", "first", "last")), "mean")
-    length = table.take("length", integer, 256)
-    metric = table.take("metric", _metric, "ndcg@10")
-
-    def make(frame: Frame) -> Task:
-        from ...modules.transformers import from_transformers
-
-        documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
-        pairs = read_rows(frame.folder / qrels, {"query": "query", "doc": "doc", "rel": "rel"})
-        data, notes = frame.read(columns)
-        check_texts(documents, "text")
-        for rows in data.values():
-            check_texts(rows, "text")
-        relevance = _relevance(documents, pairs)
-        body = frame.body(lambda folder: from_transformers("AutoModel", folder))
-        about = {"length": length, "pooling": pooling, "prefixes": prefixes, "corpus": _digest(documents, pairs)}
-        ready = {split: _with_answers(rows, relevance) for split, rows in data.items()}
-        task = Retrieval(frame.name, metric, ready, body, settings=frame.settings | about, notes=notes)
-        task.tokens = Tokens(frame.tokenizer or frame.config, length)
-        task.corpus = Corpus(tuple(documents.columns["text"]), relevance, prefixes, pooling)
-        return task
-
-    return make
-
-
 def _metric(value: object, place: Place) -> str:
     if not isinstance(value, str) or not METRIC.fullmatch(value):
         raise place.wanted("ndcg@K, recall@K or mrr@K, such as ndcg@10", value)
     return value
+
+
+@task_kind("retrieval")
+def retrieval(
+    frame: Frame,
+    *,
+    id: str = "id",
+    text: str = "text",
+    corpus: str,
+    relevance: str,
+    query_prefix: str = "",
+    document_prefix: str = "",
+    pooling: Literal["mean", "first", "last"] = "mean",
+    length: int = 256,
+    metric: Annotated[str, _metric] = "ndcg@10",
+) -> Task:
+    """Queries for which an encoder ranks the documents of a corpus.
+
+    Args:
+        frame: The common keys.
+        id: Column of the queries' identifiers.
+        text: Column of the queries' texts.
+        corpus: File of the documents, with columns `id` and `text`.
+        relevance: File with columns `query`, `doc` and `rel`: the relevance of a document for a query.
+        query_prefix: Text before each query.
+        document_prefix: Text before each document.
+        pooling: Vector of a text: mean over the tokens, the first token's, or the last's.
+        length: Texts are truncated to this number of tokens.
+        metric: `ndcg@K`, `recall@K` or `mrr@K`.
+    """
+    from ...modules import from_transformers
+
+    documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
+    pairs = read_rows(frame.folder / relevance, {"query": "query", "doc": "doc", "rel": "rel"})
+    data, notes = frame.read({"id": id, "text": text})
+    for rows in (documents, *data.values()):
+        check_texts(rows, "text")
+    relevant, prefixes = _relevance(documents, pairs), (query_prefix, document_prefix)
+    body = frame.body(lambda folder: from_transformers("AutoModel", folder))
+    about = {"length": length, "pooling": pooling, "prefixes": prefixes, "corpus": _digest(documents, pairs)}
+    ready = {split: _with_answers(rows, relevant) for split, rows in data.items()}
+    task = Retrieval(frame.name, metric, ready, body, settings=frame.settings | about, notes=notes)
+    task.tokens = Tokens(frame.tokenizer or frame.config, length)
+    task.corpus = Corpus(tuple(documents.columns["text"]), relevant, prefixes, pooling)
+    return task
 
 
 def _relevance(documents: Rows, pairs: Rows) -> dict[str, dict[int, float]]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ...modules.recognition import Build
-from ...reading import Table, each, integer, one_of, text
-from .._api import Batch, Task
-from ..classification import METRICS, Classification, labelled
-from ..description import Frame
+from ...modules import Build
+from .._batch import Batch
+from .._task import Task
+from ..classification import Classification, Metric, labelled
+from ..frame import Frame, task_kind
 from ..rows import Rows
 from ..texts import Tokens, check_texts
 
 
 class TextClassification(Classification):
-    """One label a text; rows have `text`, perhaps `pair`, and `label`."""
+    """One label per text; rows have `text`, perhaps `pair`, and `label`."""
 
     tokens: Tokens
 
@@ -30,38 +30,52 @@ class TextClassification(Classification):
         return Batch(inputs, self.targets(rows), examples, mask, self.extra(rows))
 
 
-def read(table: Table) -> Callable[[Frame], Task]:
-    """Keys: text, pair, label, labels, classes, length, pooling, head_name, metric."""
-    columns = {"text": table.take("text", text, "text"), "label": table.take("label", text, "label")}
-    if "pair" in table:
-        columns["pair"] = table.take("pair", text)
-    else:
-        table.known.append("pair")
-    labels = table.take("labels", each(text), ())
-    classes = table.take("classes", integer, len(labels) or None)
-    length = table.take("length", integer, 128)
-    pooling = table.take("pooling", one_of(("none", "mean", "first", "last")), "none")
-    layer = table.take("head_name", text, "classifier")
-    metric = table.take("metric", one_of(METRICS), "accuracy")
+@task_kind("text-classification")
+def text_classification(
+    frame: Frame,
+    *,
+    text: str = "text",
+    label: str = "label",
+    pair: str | None = None,
+    labels: tuple[str, ...] = (),
+    classes: int | None = None,
+    length: int = 128,
+    pooling: Literal["none", "mean", "first", "last"] = "none",
+    head_name: str = "classifier",
+    metric: Metric = "accuracy",
+) -> Task:
+    """One label per text, or per pair of texts.
 
-    def make(frame: Frame) -> Task:
-        data, notes = frame.read(columns)
-        for rows in data.values():
-            check_texts(rows, *columns.keys() - {"label"})
-        settings = frame.settings | {"length": length, "pooling": pooling}
-        body = frame.body(lambda folder: _build(folder, classes, pooling, layer))
-        ready = labelled(data, labels, classes, metric)
-        task = TextClassification(frame.name, metric, ready, body, settings=settings, notes=notes)
-        task.tokens = Tokens(frame.tokenizer or frame.config, length)
-        return task
-
-    return make
+    Args:
+        frame: The common keys.
+        text: Column of the texts.
+        label: Column of the labels.
+        pair: Column of second texts, where pairs are classified.
+        labels: Names of the labels, in the order of the model's outputs.
+        classes: Number of classes (default: the number of `labels`, else the config's).
+        length: Texts are truncated to this number of tokens.
+        pooling: `none` uses the architecture's own classification head; otherwise a linear head on the pooled last
+            hidden states: their mean over tokens, the first token's, or the last's.
+        head_name: Name of that linear layer in the checkpoint, where `pooling` is not `none`.
+        metric: Name of the metric.
+    """
+    columns = {"text": text, "label": label} | ({} if pair is None else {"pair": pair})
+    data, notes = frame.read(columns)
+    for rows in data.values():
+        check_texts(rows, *columns.keys() - {"label"})
+    classes = (len(labels) or None) if classes is None else classes
+    settings = frame.settings | {"length": length, "pooling": pooling}
+    body = frame.body(lambda folder: _build(folder, classes, pooling, head_name))
+    ready = labelled(data, labels, classes, metric)
+    task = TextClassification(frame.name, metric, ready, body, settings=settings, notes=notes)
+    task.tokens = Tokens(frame.tokenizer or frame.config, length)
+    return task
 
 
 def _build(folder: Path, classes: int | None, pooling: str, layer: str) -> Build:
-    from ...modules.transformers import from_transformers, pooled
+    from ...modules import from_transformers, pooled_classifier
 
     if pooling != "none":
-        return pooled(folder, how=pooling, classes=classes, head=layer)
+        return pooled_classifier(folder, how=pooling, classes=classes, head=layer)
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
     return from_transformers("AutoModelForSequenceClassification", folder, **changes)

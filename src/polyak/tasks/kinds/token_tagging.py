@@ -1,16 +1,16 @@
-"""Texts cut into words, with one label a word."""
+"""Texts as lists of words, with one label per word."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import TaskError, suggestion
-from ...reading import Table, each, integer, one_of, text
-from .._api import IGNORED, Batch, Likelihood, Task
-from ..description import Frame
+from .._batch import IGNORED, Batch, Likelihood
+from .._task import Task
 from ..examples import ExampleTask, logits_of
+from ..frame import Frame, task_kind
 from ..likelihood import check_labels, counted
 from ..rows import Rows
 from ..texts import Tokens
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TokenTagging(ExampleTask):
-    """One label a word, read off the word's first token; rows have `tokens` and `tags`.
+    """One label per word, predicted at its first token; rows have `tokens` and `tags`.
 
     `accuracy` is the share of words that are right; a word beyond the length at which texts are cut is wrong. `loss` is
     the mean negative log-likelihood of the words' labels that the model sees, in nats.
@@ -74,27 +74,37 @@ def _on_first_pieces(word_ids: Sequence[int | None], tags: Sequence[int]) -> lis
     return found
 
 
-def read(table: Table) -> Callable[[Frame], Task]:
-    """Keys: tokens, tags, labels, length, metric."""
-    columns = {"tokens": table.take("tokens", text, "tokens"), "tags": table.take("tags", text, "tags")}
-    labels = table.take("labels", each(text), ())
-    length = table.take("length", integer, 256)
-    metric = table.take("metric", one_of(("accuracy", "loss")), "accuracy")
+@task_kind("token-tagging")
+def token_tagging(
+    frame: Frame,
+    *,
+    tokens: str = "tokens",
+    tags: str = "tags",
+    labels: tuple[str, ...] = (),
+    length: int = 256,
+    metric: Literal["accuracy", "loss"] = "accuracy",
+) -> Task:
+    """One label per word.
 
-    def make(frame: Frame) -> Task:
-        data, notes = frame.read(columns)
-        ready = {split: _numbered(rows, labels) for split, rows in data.items()}
-        body = frame.body(lambda folder: _build(folder, len(labels)))
-        settings = frame.settings | {"length": length}
-        task = TokenTagging(frame.name, metric, ready, body, settings=settings, notes=notes)
-        task.tokens = Tokens(frame.tokenizer or frame.config, length)
-        return task
-
-    return make
+    Args:
+        frame: The common keys.
+        tokens: Column of the texts: a list of words each.
+        tags: Column of the labels: a list as long.
+        labels: Names of the labels, in the order of the model's outputs.
+        length: Texts are truncated to this number of tokens.
+        metric: Name of the metric.
+    """
+    data, notes = frame.read({"tokens": tokens, "tags": tags})
+    ready = {split: _numbered(rows, labels) for split, rows in data.items()}
+    body = frame.body(lambda folder: _build(folder, len(labels)))
+    settings = frame.settings | {"length": length}
+    task = TokenTagging(frame.name, metric, ready, body, settings=settings, notes=notes)
+    task.tokens = Tokens(frame.tokenizer or frame.config, length)
+    return task
 
 
 def _build(folder: Path, labels: int) -> Any:
-    from ...modules.transformers import from_transformers
+    from ...modules import from_transformers
 
     changes: dict[str, Any] = {"num_labels": labels} if labels else {}
     return from_transformers("AutoModelForTokenClassification", folder, **changes)

@@ -1,4 +1,4 @@
-"""Run a measurement over batches, so that it can be interrupted and go on later."""
+"""Run a measurement over batches, so that it can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from ..checkpoint import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputExists
 from ..storage import locked
-from ._api import Statistic
 from ._measurement import Measurement, refuse_to_overwrite, write
+from ._statistic import Statistic
 
 SECONDS = 30.0  # of work that an interruption may cost
 _KEY, _PLAIN = "polyak.key", "polyak.state"
@@ -24,9 +24,9 @@ def measure(
     """Observe batches and finish.
 
     Args:
-        statistic: What to measure.
+        statistic: The measurement to run.
         batches: Any iterable.
-        advance: Told after each batch how many examples have been observed.
+        advance: Called after each batch with the number of examples observed so far.
 
     Raises:
         TaskError: there are no examples, or the module fails on some.
@@ -49,19 +49,19 @@ def measure_to(
     seconds: float = SECONDS,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Measurement:
-    """Measure into a file; what was observed is kept beside it until it is done, so that `resume` goes on from there.
+    """Measure into a file; the state is kept beside it until the measurement is done, so that `resume` can continue.
 
     A resumed measurement gives the same bytes as one that was not interrupted.
 
     Args:
         path: The file; it appears whole or not at all.
-        statistic: What to measure.
+        statistic: The measurement to run.
         batches: Returns the batches, in the same order each time.
-        data: What tells these examples from others: a digest; part of what a resumption must agree with.
+        data: Digest of the examples, which must be equal to resume.
         resume: Go on with an unfinished measurement.
         force: Replace what is there, and throw away unfinished work.
-        seconds: How often the state is kept.
-        advance: Told after each batch how many examples have been observed.
+        seconds: Interval at which the state is saved.
+        advance: Called after each batch with the number of examples observed so far.
 
     Raises:
         OutputExists: there is a file, or an unfinished measurement, and neither was allowed for.

@@ -1,4 +1,4 @@
-"""Statistics of BatchNorm, measured again: averages of two models' statistics are not those of their average."""
+"""Recompute BatchNorm statistics: averages of two models' statistics are not those of their average."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PolyakError, TaskError
-from ._api import Outputs, evaluating
+from ._statistic import Outputs, evaluating
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ def recalibrate(
         module: Any torch module.
         batches: Calibration data, as `Statistic.observe` takes them. Larger batches give better variances.
         run: (module, batch) -> anything; default: the module, called with the batch.
-        advance: Told after each batch how many examples were seen.
+        advance: Called after each batch with the number of examples seen so far.
 
     Returns:
         The buffers that changed, by name.
@@ -56,7 +56,7 @@ def recalibrate(
             _forward(module, batch, size, run)
             advance(seen)
         if not seen:
-            raise TaskError("there is nothing to recalibrate on: the data has no examples.")
+            raise TaskError("the data has no examples to recalibrate on.")
         found = _buffers(norms)
     return {name: buffer.cpu().numpy().copy() for name, buffer in found.items()}
 
@@ -82,7 +82,7 @@ def _norms(module: nn.Module) -> Mapping[str, Any]:
 
 @contextmanager
 def _measuring(norms: Iterable[Any]) -> Generator[None]:
-    """Norms that forget, measure, and afterwards have the momentum that they had; on failure, what they knew too."""
+    """Reset BatchNorm statistics, accumulate, and restore the momentum; on failure, restore the statistics too."""
     before = [(norm, norm.momentum, {k: b.clone() for k, b in norm.named_buffers()}) for norm in norms]
     try:
         for norm, _, _ in before:

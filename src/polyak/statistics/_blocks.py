@@ -19,10 +19,10 @@ class Passage:
     """A batch on its way through the blocks.
 
     Attributes:
-        hidden: What goes into the next block.
-        beside: What else each block is given: the positions after the first argument, and keywords.
-        mask: Which positions are not padding, (n, positions), or None.
-        identities: What tells its examples from others.
+        hidden: Input of the next block.
+        beside: Other arguments of each block: positional ones after the first, and keywords.
+        mask: True at positions that are not padding, (n, positions), or None.
+        identities: One per example.
     """
 
     hidden: Tensor
@@ -31,13 +31,13 @@ class Passage:
     identities: list[bytes]
 
     def through(self, block: nn.Module, i: int) -> Tensor:
-        """What comes out of a block that is given what block `i` is."""
+        """The output of a block for the arguments of block `i`."""
         args, kwargs = self.beside[i]
         return _first(block(self.hidden, *args, **kwargs))
 
 
 def blocks_of(module: nn.Module, path: str = "") -> tuple[str, list[nn.Module]]:
-    """Where a module's blocks are, and the blocks.
+    """The path of the container of a module's blocks, and the blocks.
 
     Args:
         module: The module.

@@ -1,28 +1,59 @@
-"""A setting of a method: its type, its default, and which values it may have."""
+"""A setting: a keyword-only parameter of a declared function, with its type, its default and the values it allows."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from ._signature import In
-
+REQUIRED = inspect.Parameter.empty  # the default of a setting that the user must give
 _LARGEST = (2 - 2.0**-24) * 2.0**127  # from here on numbers round to infinity in float32, in which methods compute
 
 
 @dataclass(frozen=True)
+class In:
+    """A range of numbers, closed unless `above` excludes its lower end."""
+
+    low: float
+    high: float
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return (
+            f"{'above' if self.above else 'between'} {self.low:g} and {'at most ' if self.above else ''}{self.high:g}"
+        )
+
+
+@dataclass(frozen=True)
+class PerModel:
+    """A number for each model, shaped (k, 1, ..., 1) so that it multiplies a stack."""
+
+    default: Any = REQUIRED
+    range: In | None = None
+
+
+Fraction: TypeAlias = Annotated[float, In(0, 1)]
+Pattern: TypeAlias = str  # a regular expression for `re.search`, or nothing
+
+
+@dataclass(frozen=True)
 class Setting:
-    """A keyword-only parameter of a method.
+    """A keyword-only parameter of a declared function.
 
     Attributes:
-        name: Its name in recipes.
+        name: Its name in recipes and on the command line.
         kind: The type of a value, or the words it may be; text is a regular expression.
-        default: Its value when the recipe gives none; `REQUIRED` when the recipe must.
+        default: Its value when none is given; `REQUIRED` when one must be.
         per_model: True if each model has its own value.
-        range: The allowed numbers.
+        range: The numbers that are allowed.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a statistic is: something that looks at batches going through a module, and keeps sums."""
+"""The base class of statistics: batches go through a module, and sums over them are kept."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Outputs: TypeAlias = "Callable[[nn.Module, Any], Tensor]"  # (module, batch) -> what the module says of the batch
-Identify: TypeAlias = Callable[[Any], Iterable[bytes]]  # what tells the examples of a batch from others
+Outputs: TypeAlias = "Callable[[nn.Module, Any], Tensor]"  # (module, batch) -> outputs
+Identify: TypeAlias = Callable[[Any], Iterable[bytes]]  # batch -> one identity per example
 
 
 @dataclass(frozen=True)
 class State:
-    """What has been observed so far; replaced as a whole, so that an interruption finds no half of a batch in it.
+    """Sums over the batches observed so far; replaced as a whole, so that an interruption never leaves half a batch.
 
     Attributes:
         sums: Sums over observations, float64, by tensor.
-        rows: How many observations went into each.
-        examples: How many examples were observed.
-        data: Their digest.
+        rows: Number of observations in each sum.
+        examples: Number of observed examples.
+        data: Digest of the observed examples.
     """
 
     sums: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
@@ -39,72 +39,114 @@ class State:
 
 
 class Statistic(ABC):
-    """A measurement under way: make one, let it `observe` batches, and `finish`.
+    """A measurement in progress: construct one, `observe` batches, and `finish`.
 
-    The module is put into evaluation mode while a batch is observed, and back afterwards.
+    A subclass sets `kind`, lists what it measures in `measurable`, and adds to the sums in `accumulate`; the result is
+    the mean of what was added, one tensor per tensor of the model. The module is in evaluation mode while a batch is
+    observed, and returns to its own mode afterwards.
+
+    Args of the constructor:
+        module: The torch module.
+        names: From parameters to tensors of the checkpoint (default: the same names); others are left out.
+        identify: batch -> bytes that tell each example from others (default: the batch's tensors).
 
     Attributes:
-        kind: What recipes call it.
-        notes: What the user should know.
+        kind: The name in recipes.
+        module: The torch module.
+        notes: Messages for the user, such as layers that were left out.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, module: nn.Module, names: Mapping[str, str] | None, identify: Identify | None) -> None:
-        self._module, self._names, self._identify = module, names, identify
+    def __init__(
+        self, module: nn.Module, names: Mapping[str, str] | None = None, identify: Identify | None = None
+    ) -> None:
+        self.module, self._names, self._identify = module, names, identify
         self._state = State()
         self._sums: dict[str, Tensor] = {}  # of the batch that is being observed, as `_rows`
         self._rows: dict[str, int] = {}
         self.notes: list[str] = []
 
+    @abstractmethod
+    def measurable(self) -> list[str]:
+        """The names of the tensors that may be measured, before anything is."""
+
+    @abstractmethod
+    def accumulate(self, batch: Any, identities: list[bytes]) -> None:
+        """Add a batch to the sums, by `add`.
+
+        Args:
+            batch: The examples.
+            identities: One per example.
+        """
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Settings of the measurement, kept in the file; files with other facts are not combined."""
+        return {}
+
+    def explain_zero(self) -> str:
+        """The error message for a measurement that is zero everywhere."""
+        return f"the {self.kind} is zero everywhere: look for constant inputs or dead layers."
+
+    def cost(self, examples: int) -> str:
+        """Compute and memory for so many examples, in words."""
+        return f"{examples} examples, forwards once each"
+
+    def add(self, name: str, amount: torch.Tensor, rows: int) -> None:
+        """Add to the sum of a tensor, in float64.
+
+        Args:
+            name: The tensor, as the checkpoint calls it.
+            amount: The sum over some observations of a batch.
+            rows: Number of observations in it.
+        """
+        import torch
+
+        if name not in self._sums:
+            self._sums[name] = torch.zeros(amount.shape, dtype=torch.float64, device=amount.device)
+        self._sums[name] += amount
+        self._rows[name] = self._rows.get(name, 0) + rows
+
     @property
     def examples(self) -> int:
-        """How many examples have been observed."""
+        """Number of observed examples."""
         return self._state.examples
 
-    @property
-    @abstractmethod
-    def facts(self) -> dict[str, str]:
-        """How it is measured."""
-
-    @abstractmethod
-    def _observe(self, batch: Any, identities: list[bytes]) -> None:
-        """`_add` what a batch shows."""
-
     def observe(self, batch: Any) -> None:
-        """Look at some examples.
+        """Add some examples.
 
         Args:
             batch: Whatever the outputs function takes: tensors with the examples along their first axis, alone or in
                 mappings, lists and tuples.
 
         Raises:
-            TaskError: the module fails on the batch, or what it says does not fit the likelihood.
+            TaskError: the module fails on the batch, or its outputs do not fit the likelihood.
             NotFinite: outputs or gradients are not finite.
         """
         identities = self._identities(batch)
         if not identities:
             return
         self._sums, self._rows = {}, {}
-        with evaluating(self._module):
+        with evaluating(self.module):
             try:
-                self._observe(batch, identities)
+                self.accumulate(batch, identities)
             except PolyakError:
                 raise
             except Exception as error:  # whatever a module raises
-                said = " ".join(str(error).split())[:500]
-                raise TaskError(f"the module fails on a batch: {said} ({type(error).__name__}).") from error
+                message = " ".join(str(error).split())[:500]
+                raise TaskError(f"the module fails on a batch: {message} ({type(error).__name__}).") from error
         self._check_sums()
         self._commit(identities)
 
     def _commit(self, identities: list[bytes]) -> None:
-        """Take a batch into the state."""
+        """Merge the sums of a batch into the state."""
         before, data = self._state, self._state.data
         for name, total in before.sums.items():
             self._sums[name] = self._sums[name].add_(total) if name in self._sums else total
             self._rows[name] = self._rows.get(name, 0) + before.rows[name]
-        for one in identities:
-            data = chained(data, one)
+        for identity in identities:
+            data = chained(data, identity)
         self._state = State(self._sums, self._rows, before.examples + len(identities), data)
 
     def _identities(self, batch: Any) -> list[bytes]:
@@ -135,27 +177,19 @@ class Statistic(ABC):
         if not done.examples:
             raise TaskError("nothing was observed: the data has no examples.")
         if not any(bool(torch.any(total != 0)) for total in done.sums.values()):
-            raise TaskError(self._nothing())
+            raise TaskError(self.explain_zero())
         tensors = {name: (total / max(done.rows[name], 1)).float().cpu().numpy() for name, total in done.sums.items()}
         model, notes = self.model_digest(tensors), tuple(self.notes)
         return Measurement(self.kind, tensors, dict(done.rows), done.examples, model, done.data, self.facts, notes)
 
-    @abstractmethod
-    def _nothing(self) -> str:
-        """What it means that everything is zero."""
-
     def model_digest(self, names: Iterable[str]) -> str:
         """The fingerprint of those weights of the module, by the names of the checkpoint's tensors."""
-        found = {self.name_of(name): place for name, place in self._module.named_parameters()}
-        held = MemoryCheckpoint({name: found[name] for name in names})
-        return fingerprint(held, ((name, held.spec(name)) for name in names))
-
-    @abstractmethod
-    def measurable(self) -> list[str]:
-        """The tensors that may be measured, before anything is."""
+        parameters = {self.name_of(name): parameter for name, parameter in self.module.named_parameters()}
+        checkpoint = MemoryCheckpoint({name: parameters[name] for name in names})
+        return fingerprint(checkpoint, ((name, checkpoint.spec(name)) for name in names))
 
     def count(self, batch: Any) -> int:
-        """How many examples a batch has."""
+        """Number of examples in a batch."""
         return len(self._identities(batch))
 
     def name_of(self, parameter: str) -> str:
@@ -163,27 +197,18 @@ class Statistic(ABC):
         return parameter if self._names is None else self._names.get(parameter, "")
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Everything that is needed to go on later: arrays, and plain data."""
+        """The state from which a measurement can be resumed: arrays, and plain data."""
         done = self._state
         arrays = {name: total.cpu().numpy() for name, total in done.sums.items()}
         return arrays, {"rows": dict(done.rows), "examples": done.examples, "data": done.data}
 
     def restore(self, arrays: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Resume from a `state`."""
         import torch
 
-        device = next(iter(self._module.parameters())).device
+        device = next(iter(self.module.parameters())).device
         sums = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         self._state = State(sums, dict(plain["rows"]), plain["examples"], plain["data"])
-
-    def _add(self, name: str, amount: torch.Tensor, rows: int) -> None:
-        """Add to a sum of this batch, in float64."""
-        import torch
-
-        if name not in self._sums:
-            self._sums[name] = torch.zeros(amount.shape, dtype=torch.float64, device=amount.device)
-        self._sums[name] += amount
-        self._rows[name] = self._rows.get(name, 0) + rows
 
 
 def chained(digest: str, example: bytes) -> str:

@@ -19,14 +19,14 @@ from ..engine import run_in_memory
 from ..errors import RecipeError, TaskError, suggestion
 from ..planning import Plan, plan
 from ..recipe import Model, Recipe
-from ..tasks.running import guarded, on_device
-from ._api import evaluating
+from ..tasks import guarded, on_device
+from ._blocks import Passage, blocks_of, passage_of
+from ._data import Data
 from ._layers import inputs_of, weight_of
 from ._measurement import Measurement
+from ._statistic import evaluating
 from ._unfinished import Unfinished, unfinished
-from .blocks import Passage, blocks_of, passage_of
 from .gram import Gram
-from .of_task import Data, outputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,12 +57,12 @@ def measure_through_merge(
     Args:
         recipe: The models, and `regmean_plus_plus` with its settings.
         data: Examples for each model, by its name.
-        blocks: Where the blocks are (default: see `blocks_of`).
+        blocks: Path of the blocks' container (default: see `blocks_of`).
         kept: Folder that keeps each block's Grams until all are measured, so that `resume` goes on behind them.
-        resume: Go on with an unfinished measurement.
+        resume: Resume an unfinished measurement.
         force: Throw an unfinished measurement away.
-        start: Told how many blocks there are, of all models.
-        advance: Told after each.
+        start: Called with the number of blocks of all models.
+        advance: Called after each block.
 
     Raises:
         RecipeError: the recipe is of another method, or a model has no examples.
@@ -112,12 +112,12 @@ class _Pupil:
     """A model alive in its task, whose blocks become merged one after the other.
 
     Attributes:
-        name: What the recipe calls it.
+        name: Its name in the recipe.
         live: The module.
         where: The container of its blocks.
         blocks: Its blocks.
         passages: Its examples, on their way.
-        found: What was measured of its blocks.
+        found: Measurements of its blocks.
     """
 
     name: str
@@ -226,7 +226,7 @@ def _depth(pupils: Sequence[_Pupil]) -> int:
 
 
 def _passages(pupil: _Pupil, data: Data) -> list[Passage]:
-    run, found = outputs_of(data.task), list[Passage]()
+    run, found = data.outputs, list[Passage]()
     who = f"task {data.task.name!r}, model {pupil.name}"
     with torch.no_grad(), evaluating(pupil.live.module):
         for tree in data.trees():

@@ -1,0 +1,115 @@
+"""One registry per kind of extension: what polyak has built in, and what installed packages add."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from ..errors import DeclarationError, PolyakError
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """Declarations of one kind, by name.
+
+    Built-in ones are the modules of a package whose names do not begin with `_`: to add one, add one file. Others come
+    from installed packages, through entry points.
+
+    Args of the constructor:
+        noun: Word for one of them in messages, such as "learner".
+        package: The package whose modules declare the built-in ones.
+        group: The entry-point group of installed packages, such as `polyak.learners`.
+        unknown: Makes the exception for a name that is not there, from the name and those that are.
+    """
+
+    def __init__(
+        self, noun: str, *, package: str, group: str, unknown: Callable[[str, Iterable[str]], Exception]
+    ) -> None:
+        super().__init__()
+        self.noun, self.package, self.group = noun, package, group
+        self._unknown, self._is_loaded = unknown, False
+        self._modules: dict[str, str] = {}
+
+    def add(self, name: str, declared: T, module: str) -> T:
+        """Register a declaration.
+
+        Args:
+            name: Its name.
+            declared: The declaration.
+            module: The module that declares it.
+
+        Raises:
+            DeclarationError: the name is taken.
+        """
+        if name in self:
+            raise DeclarationError(f"{module} and {self._modules[name]} both declare the {self.noun} {name!r}.")
+        self[name], self._modules[name] = declared, module
+        return declared
+
+    def resolve(self, name: str) -> T:
+        """Look a declaration up by name, in which dashes and underscores are the same.
+
+        Of the built-in ones, only the module of that name is imported, and installed packages are not asked.
+
+        Raises:
+            Exception: what `unknown` makes, with the name that was probably meant.
+        """
+        steps = (lambda: self._import(name.replace("-", "_")), self._import_built_in, self.load_all)
+        for step in (lambda: None, *steps):  # a file may declare several, an installed package any
+            step()
+            for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
+                if spelling in self:
+                    return self[spelling]
+        raise self._unknown(name, self)
+
+    def load_all(self) -> None:
+        """Import every built-in module, then every entry point of the group; then all are in the order of their names.
+
+        Raises:
+            DeclarationError: an entry point cannot be imported.
+        """
+        if self._is_loaded:
+            return
+        self._import_built_in()
+        for entry in entry_points(group=self.group):
+            _load(entry)
+        declared = sorted(self.items())
+        self.clear()
+        self.update(declared)
+        self._is_loaded = True
+
+    def is_built_in(self, name: str) -> bool:
+        """True if polyak itself declares it."""
+        return self._modules[name].startswith(f"{self.package}.")
+
+    @cached_property
+    def built_in(self) -> tuple[str, ...]:
+        """The modules of the package that declare something, by name; none is imported."""
+        path = importlib.import_module(self.package).__path__
+        return tuple(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+
+    def _import_built_in(self) -> None:
+        for module in self.built_in:
+            self._import(module)
+
+    def _import(self, module: str) -> None:
+        if module in self.built_in:
+            importlib.import_module(f"{self.package}.{module}")
+
+
+def _load(entry: EntryPoint) -> None:
+    try:
+        entry.load()
+    except PolyakError:
+        raise
+    except Exception as error:  # whatever a foreign module raises
+        package = entry.dist.name if entry.dist is not None else "an installed package"
+        raise DeclarationError(
+            f"{package} offers {entry.name!r} to polyak ({entry.group}), and {entry.value} cannot be imported: "
+            f"{error} ({type(error).__name__}). Repair or uninstall {package}."
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polyak.kernels._compile import kernel
+from polyak.native import kernel
 from polyak.kernels.exp_tanh import exp, tanh
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyak.native import _link, _load, _store, kernel, saying_when_compiling, scratch
+from polyak.native import _load, _store, kernel, saying_when_compiling, scratch
 
 LOOPS = """
 import sys
@@ -190,39 +190,3 @@ def test_a_template_is_a_kernel_of_its_own_for_each_filling(loops: types.ModuleT
     np.testing.assert_array_equal(flat, [6, 8, 10, 12, 14, 16, 6])
 
 
-@pytest.fixture
-def object_file(loops: types.ModuleType) -> bytes:
-    """Of a kernel that has constants and calls another one."""
-    loops.total(np.zeros((1, 6), np.float32), 1.0, True)
-    place = _store.place_of(loops.total, ((np.dtype(np.float32), 2, 0x101), float, bool))
-    found = _store.read(place)
-    assert found is not None
-    return found.code
-
-
-def total_at(address: int, rows: np.ndarray) -> float:
-    kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double, ctypes.c_bool]
-    result = ctypes.c_double()
-    assert not ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)(ctypes.addressof(result), None, id(rows), 0.5, True)
-    return result.value
-
-
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="LLVM's loader is used elsewhere")
-def test_an_object_file_is_put_into_memory_without_llvm_and_computes_the_same(object_file: bytes):
-    rows = np.arange(42, dtype=np.float32).reshape(6, 7)
-    linked = _link.linked(object_file, _store.SYMBOL)
-    assert linked is not None
-    assert total_at(linked, rows) == total_at(_load._loaded(object_file), rows) == rows.sum()
-
-
-@pytest.mark.parametrize("at", [1, 16, 18])
-def test_what_is_no_object_file_for_x86_64_is_left_to_llvm(object_file: bytes, at: int):
-    other = bytearray(object_file)
-    other[at] ^= 0xFF
-    assert _link.linked(bytes(other), _store.SYMBOL) is None
-    assert _link.linked(object_file, "another_name") is None
-
-
-def test_an_address_that_is_not_understood_is_left_to_llvm(object_file: bytes, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_link, "_ABSOLUTE", 2)
-    assert _link.linked(object_file, _store.SYMBOL) is None

@@ -151,7 +151,7 @@ class Products(Checkpoint):
         out[:] = 0
         if module not in self._adapter.modules:
             return
-        from ..checkpoint._low_rank import add_product
+        from ..checkpoint import add_product
 
         left, right = self._factors(module)
         add_product(out.view(np.float32), start, left, right, np.float32(self._adapter.modules[module].scaling))

@@ -15,6 +15,7 @@ from ._api import Stamp as Stamp
 from ._api import TensorSpec as TensorSpec
 from .hub import locate as locate
 from .lora import with_lora as with_lora
+from .low_rank import add_product as add_product
 from .masked import with_masks as with_masks
 from .views import beneath as beneath
 from .views import picked as picked

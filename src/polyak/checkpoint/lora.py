@@ -132,7 +132,7 @@ class _LoraView(Checkpoint):
         if update is None:
             source.read_into(spec.name, start, stop, out)
             return
-        from ._low_rank import add_product
+        from .low_rank import add_product
 
         left, right = self._factors_of(name, update)
         values = out.view(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._compile import inlined
+from ..native import inlined
 
 LANES = 128
 

@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ..native import F32, F32Rows, I64Rows, kernel
 from .sign_election import elect
 from .weighted_sums import weighted_sum
 
 
 @kernel
 def keep_between(
-    stack: Any, start: int, value: Any, last: Any, high_value: Any, high_last: Any, row: int, factor: Any
+    stack: F32Rows,
+    start: int,
+    value: F32Rows,
+    last: I64Rows,
+    high_value: F32Rows,
+    high_last: I64Rows,
+    row: int,
+    factor: F32,
 ) -> None:
     """Zero what one cut does not keep, or another keeps too; multiply the rest by its model's factor.
 
@@ -53,16 +60,16 @@ def _keep_between(part: Any, value: Any, last: Any, high_value: Any, high_last: 
 
 @kernel
 def between_and_add(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
-    value: Any,
-    last: Any,
-    high_value: Any,
-    high_last: Any,
+    value: F32Rows,
+    last: I64Rows,
+    high_value: F32Rows,
+    high_last: I64Rows,
     row: int,
-    factor: Any,
-    weight: Any,
+    factor: F32,
+    weight: F32,
     scale: float,
 ) -> None:
     """`keep_between` and `weighted_sum`, as the kernel of a `Loop`."""
@@ -72,16 +79,16 @@ def between_and_add(
 
 @kernel
 def between_and_elect(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
-    value: Any,
-    last: Any,
-    high_value: Any,
-    high_last: Any,
+    value: F32Rows,
+    last: I64Rows,
+    high_value: F32Rows,
+    high_last: I64Rows,
     row: int,
-    factor: Any,
-    weight: Any,
+    factor: F32,
+    weight: F32,
     function: int,
     tie: float,
     scale: float,

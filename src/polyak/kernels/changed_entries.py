@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F64, F32Rows, kernel, scratch
 
 _BLOCK = 1024
 
 
 @kernel
-def count_active(stack: Any, epsilon: Any, out: Any) -> None:
+def count_active(stack: F32Rows, epsilon: np.float32, out: F64) -> None:
     """Count for each model the magnitudes that exceed a number, where others' do too, then where no other's does.
 
     Args:
@@ -41,7 +39,7 @@ def count_active(stack: Any, epsilon: Any, out: Any) -> None:
 
 
 @kernel
-def largest_of(out: Any, stack: Any, scale: Any) -> None:
+def largest_of(out: F32, stack: F32Rows, scale: float) -> None:
     """Write the entry of the largest magnitude, the positive one of opposites, times a number.
 
     Args:
@@ -63,7 +61,7 @@ def largest_of(out: Any, stack: Any, scale: Any) -> None:
 
 
 @kernel
-def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
+def mean_of_active(out: F32, stack: F32Rows, epsilon: np.float32, alone: F32) -> None:
     """Write the mean of the models whose magnitude exceeds a number; the only one such is multiplied by its factor.
 
     Args:
@@ -91,7 +89,7 @@ def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
 
 
 @kernel
-def times_by_row(row: Any, start: int, factor: Any, length: int) -> None:
+def times_by_row(row: F32, start: int, factor: F32, length: int) -> None:
     """Replace entries by their magnitudes times a number for each row of the tensor.
 
     Args:
@@ -107,7 +105,7 @@ def times_by_row(row: Any, start: int, factor: Any, length: int) -> None:
 
 
 @kernel
-def keep_beyond(out: Any, stack: Any, start: int, factor: Any, length: int, fence: float) -> None:
+def keep_beyond(out: F32, stack: F32Rows, start: int, factor: F32, length: int, fence: float) -> None:
     """Write the first model's entries whose magnitude, times a number for its row, reaches a fence; zero elsewhere.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import DTYPES, DType
-from ._compile import inlined, kernel
+from ..native import F32, F64, U8, U16, F32Rows, F64Rows, U8Rows, U16Rows, U32Rows, inlined, kernel
 
 Tile = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -62,16 +62,30 @@ def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
     return bool(convert(tile, out.view(view), *extra))
 
 
-def decoder(dtype: DType) -> tuple[Any, Any] | None:
-    """The NumPy type in which `decode_rows` sees stored elements, and its kernel; None if that needs a table."""
+Codec = tuple[Any, Any]
+"""The NumPy type in which a kernel sees stored entries, and the kernel."""
+
+
+def decoder(dtype: DType) -> Codec | None:
+    """The kernel of `decode_rows` for a dtype; None if it takes a table too."""
     view, convert, extra = _decoders()[dtype.name]
     return None if extra else (view, convert)
 
 
-def encoder(dtype: DType) -> tuple[Any, Any] | None:
-    """The NumPy type in which `encode` sees stored elements, and its kernel; None if that needs more than these."""
+def encoder(dtype: DType) -> Codec | None:
+    """The kernel of `encode` for a dtype; None if it takes more than the tile and the output."""
     view, convert, extra = _encoders()[dtype.name]
     return None if extra else (view, convert)
+
+
+def decoders() -> list[Codec]:
+    """Every kernel that `decoder` returns."""
+    return [codec for name in _decoders() if (codec := decoder(DTYPES[name]))]
+
+
+def encoders() -> list[Codec]:
+    """Every kernel that `encoder` returns."""
+    return [codec for name in _encoders() if (codec := encoder(DTYPES[name]))]
 
 
 @cache
@@ -129,7 +143,7 @@ def _subtract_last(out: Any, relative: Any) -> None:
 
 
 @kernel
-def _from_bf16(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_bf16(stored: U16Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -144,7 +158,7 @@ def _from_bf16(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _from_f16(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_f16(stored: U16Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -163,7 +177,7 @@ def _from_f16(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _from_table(stored: Any, offset: int, out: Any, relative: Any, table: Any) -> int:
+def _from_table(stored: U8Rows, offset: int, out: F32Rows, relative: bool, table: F32) -> int:
     for r in range(out.shape[0]):
         wide_row, codes = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -178,7 +192,7 @@ def _from_table(stored: Any, offset: int, out: Any, relative: Any, table: Any) -
 
 
 @kernel
-def _from_f32(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_f32(stored: U32Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -193,7 +207,7 @@ def _from_f32(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _from_f64(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_f64(stored: F64Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, numbers = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -208,7 +222,7 @@ def _from_f64(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _cast(numbers: Any, out: Any) -> Any:
+def _cast(numbers: F32, out: F32 | F64) -> Any:
     """float32 as it is, or as float64."""
     top = np.uint32(0)
     for i in range(numbers.size):
@@ -219,7 +233,7 @@ def _cast(numbers: Any, out: Any) -> Any:
 
 
 @kernel
-def _to_bf16(tile: Any, out: Any) -> Any:
+def _to_bf16(tile: F32, out: U16) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])
@@ -250,7 +264,7 @@ def _round_to_small(bits: Any, mantissa: Any, bias: Any) -> Any:
 
 
 @kernel
-def _to_f16(tile: Any, out: Any) -> Any:
+def _to_f16(tile: F32, out: U16) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])
@@ -261,7 +275,7 @@ def _to_f16(tile: Any, out: Any) -> Any:
 
 
 @kernel
-def _to_eight_bits(tile: Any, out: Any, mantissa: Any, bias: Any, largest: Any) -> Any:
+def _to_eight_bits(tile: F32, out: U8, mantissa: np.uint32, bias: np.uint32, largest: np.uint32) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined
+from ..native import inlined
 
 _F = np.float32
 _ONE, _TWO, _HALF = _F(1), _F(2), _F(0.5)

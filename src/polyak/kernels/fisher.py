@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F32Rows, kernel, scratch
 
 _BLOCK = 1024
 
 
 @kernel
-def by_share(out: Any, stack: Any, known: Any, weight: Any, floor: Any, floored: int) -> None:
+def by_share(out: F32, stack: F32Rows, known: F32Rows, weight: F32, floor: float, floored: int) -> None:
     """Write sum_i w_i known_i stack_i / sum_i w_i known_i; where all of that is zero, by the weights alone.
 
     Args:

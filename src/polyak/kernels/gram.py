@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F64, F32Planes, F32Rows, F64Planes, F64Rows, kernel, scratch
 from ._lanes import total
 
 _BLOCK = 1024
@@ -15,7 +15,7 @@ TOGETHER = 16 * 1024  # entries whose products are added to the total at once
 
 
 @kernel
-def inner_products(stack: Any, out: Any) -> None:
+def inner_products(stack: F32Rows, out: F64Rows) -> None:
     """Write sum_n stack_in stack_jn in float64, summed in lanes: an order that vector code can keep.
 
     Args:
@@ -93,7 +93,7 @@ def _add_six(x: Any, y: Any, z: Any, out: Any) -> None:
 
 
 @kernel
-def inner_products_by_row(stack: Any, out: Any) -> None:
+def inner_products_by_row(stack: F32Planes, out: F64Planes) -> None:
     """`inner_products` of each row.
 
     Args:
@@ -114,7 +114,7 @@ def inner_products_by_row(stack: Any, out: Any) -> None:
 
 
 @kernel
-def squares(stack: Any, out: Any) -> None:
+def squares(stack: F32Rows, out: F64) -> None:
     """Write each model's product with itself, as `inner_products` has it.
 
     Args:
@@ -157,7 +157,7 @@ def _summed(x: Any, y: Any, lanes: Any) -> Any:
 
 
 @kernel
-def inner_products_by_column(stack: Any, out: Any) -> None:
+def inner_products_by_column(stack: F32Planes, out: F64Planes) -> None:
     """Write the products of entries that differ in nothing but their row, in float64, summed in the order of the rows.
 
     Args:
@@ -180,7 +180,7 @@ def inner_products_by_column(stack: Any, out: Any) -> None:
 
 
 @kernel
-def mean_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
+def mean_by_row(out: F32, stack: F32Rows, start: int, factor: F64, row: int) -> None:
     """Write the mean of the models, times a factor for each row.
 
     Args:
@@ -208,7 +208,7 @@ def mean_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None
 
 
 @kernel
-def sum_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
+def sum_by_row(out: F32, stack: F32Rows, start: int, factor: F64Rows, row: int) -> None:
     """Write the sum of two models, each times a factor for each row; arguments as for `mean_by_row`.
 
     Args:
@@ -227,7 +227,7 @@ def sum_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
 
 
 @kernel
-def sum_by_column(out: Any, stack: Any, start: int, factor: Any) -> None:
+def sum_by_column(out: F32, stack: F32Rows, start: int, factor: F32Rows) -> None:
     """Write the sum of two models, each times a factor for each column.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, F64, F32Rows, F64Rows, inlined, kernel, scratch
 from ._lanes import total
 
 CHUNK = 8192  # exponentials of a model and of the base that stay in the second-level cache
@@ -28,7 +28,7 @@ _SHIFT, _BIAS = np.int64(52), np.int64(1023)
 
 
 @kernel
-def divergences(rows: Any, base: Any, smoothing: float, out: Any, space: Any) -> None:
+def divergences(rows: F32Rows, base: F32Rows, smoothing: float, out: F64, space: F64Rows) -> None:
     """Write sum p ln(p / q) for each row, where p and q are a model's and the base's softmax plus a small number.
 
     Args:
@@ -57,14 +57,14 @@ def divergences(rows: Any, base: Any, smoothing: float, out: Any, space: Any) ->
 
 
 @kernel
-def extent_of(row: Any, ends: Any) -> None:
+def extent_of(row: F32, ends: F64) -> None:
     """Widen (2,) float64, the smallest and the largest number so far, by those of a part of a row."""
     least, most = _extent(row, scratch(_LANES, np.float64))
     ends[0], ends[1] = min(ends[0], least), max(ends[1], most)
 
 
 @kernel
-def sum_of_powers(row: Any, ground: Any, ends: Any, sums: Any, space: Any) -> None:
+def sum_of_powers(row: F32, ground: F32, ends: F64Rows, sums: F64, space: F64Rows) -> None:
     """Add the exponentials of a part of a row, and of the base's, to sums: (2,) float64.
 
     Parts end at multiples of CHUNK, the last one apart, so that sums are those of whole rows.
@@ -83,7 +83,7 @@ def sum_of_powers(row: Any, ground: Any, ends: Any, sums: Any, space: Any) -> No
 
 
 @kernel
-def sum_of_terms(row: Any, ground: Any, ends: Any, sums: Any, smoothing: float, found: Any, space: Any) -> None:
+def sum_of_terms(row: F32, ground: F32, ends: F64Rows, sums: F64, smoothing: float, found: F64, space: F64Rows) -> None:
     """Add a part of a row's share of `divergences` to found: (1,) float64; the others as for `sum_of_powers`."""
     lanes = scratch(_LANES, np.float64)
     for begin in range(0, row.size, CHUNK):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, F32Rows, U8Rows, inlined, kernel, scratch
 
 _BLOCK = 1024
 
@@ -22,7 +22,7 @@ def _pack(marks: Any, packed: Any) -> None:
 
 
 @kernel
-def pack_agreeing(packed: Any, stack: Any) -> None:
+def pack_agreeing(packed: U8Rows, stack: F32Rows) -> None:
     """Mark where each model has the sign of the sum, or the negative one where the sum is zero.
 
     Args:
@@ -47,7 +47,7 @@ def pack_agreeing(packed: Any, stack: Any) -> None:
 
 
 @kernel
-def pack_needed(packed: Any, stack: Any, merged: Any, weight: Any, tall_lambda: Any) -> None:
+def pack_needed(packed: U8Rows, stack: F32Rows, merged: F32, weight: F32, tall_lambda: F32) -> None:
     """Mark where each model needs the multi-task delta.
 
     Args:
@@ -71,7 +71,7 @@ def pack_needed(packed: Any, stack: Any, merged: Any, weight: Any, tall_lambda: 
 
 
 @kernel
-def consensus(out: Any, stack: Any, weight: Any, tall_lambda: Any, agreement: int, scale: Any) -> None:
+def consensus(out: F32, stack: F32Rows, weight: F32, tall_lambda: F32, agreement: int, scale: float) -> None:
     """Keep the entries of a multi-task delta that enough models need, times `scale`; zero the others.
 
     Args:

@@ -6,14 +6,15 @@ and again. The numbers are those of the kernel of a method's loop, bit by bit: s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint import DType
-from ._compile import filled, inlined, scratch, settle, stream
+from ..native import F32, Kernel, Key, array_kind, declared_keys, filled, inlined, scratch, settle, stream
 from .sign_election import MAX, MEAN, trim_and_elect
 from .weighted_sums import combine
 
@@ -80,6 +81,17 @@ def _electing(dtype: str, models: int) -> Any:
     return filled(_elect, _widened=widened, _rounded=rounded, _MODELS=models)
 
 
+def sweep_variants() -> Iterator[tuple[Kernel, Key]]:
+    """The kernels that `sweep` fills, one per dtype, number of models and use of the base."""
+    for dtype, models in product(_DTYPES, range(1, MOST + 1)):
+        stored = array_kind(_DTYPES[dtype][0], 2)
+        for relative, adds in product((False, True), repeat=2):
+            combining = _combining(dtype, models, relative, adds)
+            yield from ((combining, key) for key in declared_keys(_combine, stored=stored))
+        electing = _electing(dtype, models)
+        yield from ((electing, key) for key in declared_keys(_elect, stored=stored))
+
+
 @inlined
 def _from_f32(number: Any) -> Any:
     return np.float32(number)
@@ -118,7 +130,7 @@ def _widened(number: Any) -> Any: ...
 def _rounded(number: Any) -> Any: ...
 
 
-def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> Any:
+def _combine(stored: Any, out: F32, offset: int, weight: F32, scale: float) -> Any:
     """`combine`."""
     factor, top, block = np.float32(scale), np.uint32(0), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
@@ -143,10 +155,10 @@ def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> Any
 
 def _elect(
     stored: Any,
-    out: Any,
+    out: F32,
     offset: int,
-    boundary: Any,
-    weight: Any,
+    boundary: F32,
+    weight: F32,
     is_mean: bool,
     is_max: bool,
     tie: float,

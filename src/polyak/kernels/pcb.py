@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, F32Planes, F32Rows, inlined, kernel, scratch
 from .exp_tanh import exp, tanh
 
 BLOCK = 1024
@@ -31,7 +31,7 @@ def _signed(size: Any, like: Any) -> Any:
 
 
 @kernel
-def scores(out: Any, stack: Any, low: Any, high: Any, variant: int, space: Any) -> None:
+def scores(out: F32Rows, stack: F32Rows, low: F32, high: F32, variant: int, space: F32Planes) -> None:
     """Write exp(k (size^2 - 1)) times each model's agreement with the others: PCB's beta, times exp(-k).
 
     Loops are short and without branches that depend on the variant: only then are they vector code.
@@ -99,7 +99,7 @@ def _amplify(target: Any, size: Any, models: Any) -> None:
 
 @kernel
 def balanced(
-    out: Any, stack: Any, score: Any, weight: Any, low: Any, high: Any, first: Any, last: Any, scale: Any
+    out: F32, stack: F32Rows, score: F32Rows, weight: F32, low: F32, high: F32, first: F32, last: F32, scale: float
 ) -> None:
     """Write scale * sum_i s_i weight_i c_i / max(sum_i s_i, 1e-12): s_i from scores, c_i with clipped magnitudes.
 

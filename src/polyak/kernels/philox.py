@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, U32, U32Rows, inlined, kernel, scratch
 
 _ROUNDS = 10
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -54,7 +54,7 @@ def _unit(word: Any) -> Any:
 
 
 @kernel
-def words(counter: int, key: Any, out: Any) -> None:
+def words(counter: int, key: U32, out: U32Rows) -> None:
     """Four random 32-bit words for each of n consecutive counters, all counters at once: vector code.
 
     Args:
@@ -85,7 +85,7 @@ TOGETHER = 4 * _LANES
 
 
 @kernel
-def uniform(out: Any, key: Any, start: int) -> None:
+def uniform(out: F32, key: U32, start: int) -> None:
     """Numbers in [0, 1) for entries [start, start + n).
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, I64, U8, U32, F32Rows, inlined, kernel, scratch
 from .philox import TOGETHER, uniform
 from .topk import magnitude_of
 
@@ -37,18 +37,18 @@ def room_for(n: int) -> tuple[Any, ...]:
 
 @kernel
 def keep_by_rank(
-    rows: Any,
-    key: Any,
+    rows: F32Rows,
+    key: U32,
     start: int,
-    middle: Any,
-    half: Any,
-    factor: Any,
-    held: Any,
-    surely: Any,
-    perhaps: Any,
-    marks: Any,
-    places: Any,
-    numbers: Any,
+    middle: np.float32,
+    half: np.float32,
+    factor: np.float32,
+    held: I64,
+    surely: F32,
+    perhaps: F32,
+    marks: U8,
+    places: U32,
+    numbers: F32,
 ) -> int:
     """Keep each entry with a probability that falls linearly from the largest of its row to the smallest, else zero it.
 
@@ -99,7 +99,7 @@ def _largest(row: Any) -> Any:
 
 
 @kernel
-def _shift(bins: int) -> Any:
+def _shift(bins: Any) -> Any:
     shift = np.uint32(_REACH)
     while bins > 1:
         bins //= 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ..native import F32Rows, U64Rows, kernel
 from .philox import uniform
 from .rank_bins import keep_by_rank, room_for
 
@@ -50,7 +50,7 @@ def _thin_sorted(rows: Any, key: Any, start: int, window: tuple[Any, Any], facto
 
 
 @kernel
-def _pack(rows: Any, packed: Any) -> None:
+def _pack(rows: F32Rows, packed: U64Rows) -> None:
     """Magnitude and index as one integer: the largest first when they are sorted, and among equals the first."""
     for r in range(rows.shape[0]):
         row, out = rows[r], packed[r]
@@ -60,7 +60,7 @@ def _pack(rows: Any, packed: Any) -> None:
 
 
 @kernel
-def _probabilities(packed: Any, middle: Any, half: Any, keep: Any) -> None:
+def _probabilities(packed: U64Rows, middle: np.float32, half: np.float32, keep: F32Rows) -> None:
     for r in range(packed.shape[0]):
         ordered, out = packed[r], keep[r]
         steps = np.float32(max(ordered.size - 1, 1))
@@ -70,7 +70,7 @@ def _probabilities(packed: Any, middle: Any, half: Any, keep: Any) -> None:
 
 
 @kernel
-def _keep_below(rows: Any, numbers: Any, keep: Any, factor: Any, inverse: bool) -> None:
+def _keep_below(rows: F32Rows, numbers: F32Rows, keep: F32Rows, factor: np.float32, inverse: bool) -> None:
     for r in range(rows.shape[0]):
         row, drawn, probability = rows[r], numbers[r], keep[r]
         for i in range(row.size):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F32Rows, I64Rows, kernel, scratch
 from .sparsify import trim_from
 
 _BLOCK = 1024
@@ -15,7 +15,7 @@ FUNCTIONS = {"mean": MEAN, "sum": SUM, "max": MAX}
 
 
 @kernel
-def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any, scale: Any) -> None:
+def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: float, scale: float) -> None:
     """The elected sign is that of the vote; entries of that sign are averaged, summed, or the largest taken.
 
     Args:
@@ -54,7 +54,7 @@ def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any,
 
 
 @kernel
-def unify(out: Any, stack: Any, scale: Any) -> None:
+def unify(out: F32, stack: F32Rows, scale: float) -> None:
     """`elect` of the largest, by the plain sum, the negative ones where it is zero.
 
     Args:
@@ -89,16 +89,16 @@ def unify_part(part: Any, stack: Any, begin: int, sign: Any, factor: Any) -> Non
 
 @kernel
 def trim_and_elect(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
     trims: bool,
-    value: Any,
-    last: Any,
+    value: F32Rows,
+    last: I64Rows,
     row: int,
     rescales: bool,
-    factor: Any,
-    weight: Any,
+    factor: F32,
+    weight: F32,
     function: int,
     tie: float,
     scale: float,
@@ -114,7 +114,7 @@ def trim_and_elect(
 
 
 @kernel
-def sign_votes(stack: Any, weight: Any) -> float:
+def sign_votes(stack: F32Rows, weight: F32) -> float:
     """Sum over entries of the sign of the weighted sum over models."""
     votes = np.int64(0)
     total = scratch(_BLOCK, np.float32)
@@ -131,7 +131,7 @@ def sign_votes(stack: Any, weight: Any) -> float:
 
 
 @kernel
-def own_part(out: Any, stack: Any, scale: Any) -> None:
+def own_part(out: F32, stack: F32Rows, scale: float) -> None:
     """Write the first model's entries that have the sign of the sum over the models; zero elsewhere.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F64, U32, F32Rows, I64Rows, U32Rows, kernel, scratch
 from ._lanes import total
 from .philox import TOGETHER, Stream, uniform
 
@@ -15,7 +15,7 @@ _LANES = 128  # entries that are summed apart
 
 
 @kernel
-def trim(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
+def trim(stack: F32Rows, value: F32Rows, last: I64Rows, row: int, start: int) -> None:
     """Zero what a cut does not keep: entries below `value`, and equals of it behind `last`.
 
     Args:
@@ -50,7 +50,7 @@ def _keep_from(part: Any, smallest: Any) -> None:
 
 
 @kernel
-def shave(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
+def shave(stack: F32Rows, value: F32Rows, last: I64Rows, row: int, start: int) -> None:
     """Zero what a cut keeps; arguments as for `trim`."""
     _cut(stack, value, last, row, start, False)
 
@@ -79,7 +79,7 @@ def drop(stack: Any, chance: Stream, density: Any, factor: Any) -> None:
 
 
 @kernel
-def drop_all(stack: Any, start: int, keys: Any, density: Any, factor: Any) -> None:
+def drop_all(stack: F32Rows, start: int, keys: U32Rows, density: F32, factor: F32) -> None:
     """Keep each entry with its model's probability, times its model's factor; else zero it.
 
     Args:
@@ -98,7 +98,7 @@ def drop_all(stack: Any, start: int, keys: Any, density: Any, factor: Any) -> No
 
 
 @kernel
-def drop_by(row: Any, key: Any, start: int, density: Any, factor: Any) -> None:
+def drop_by(row: F32, key: U32, start: int, density: np.float32, factor: np.float32) -> None:
     """Keep each entry whose random number is below the density, times a factor; zero the others.
 
     Args:
@@ -118,7 +118,7 @@ def drop_by(row: Any, key: Any, start: int, density: Any, factor: Any) -> None:
 
 
 @kernel
-def magnitudes(stack: Any, out: Any) -> None:
+def magnitudes(stack: F32Rows, out: F64) -> None:
     """Write the L1 norm of each model's entries, in float64, summed in lanes: an order that vector code can keep.
 
     Args:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint import DType
-from ._compile import filled, in_rows, kernel, scratch
+from ..native import F32, F32Rows, F64, F64Rows, Kernel, Key, U32Rows, array_kind, declared_keys, filled, in_rows, kernel, scratch
 from ._lanes import LANES, total
-from .convert import decoder
+from .convert import decoder, decoders
 from .fused_pipeline import FINITE
 from .philox import TOGETHER, uniform
 from .sign_election import unify_part
@@ -48,12 +48,23 @@ def sums(step: Any, stored: DType) -> OfStored | None:
     return run
 
 
+def sum_variants(step: Kernel) -> Iterator[tuple[Kernel, Key]]:
+    """The kernels that `sums` fills for a step, one per dtype."""
+    for seen, decode in decoders():
+        made = filled(_sums, _decode=decode, _step=step)
+        for head in declared_keys(_sums, stored=array_kind(seen, 2)):
+            yield from ((made, head + key[3:]) for key in step.keys)
+
+
 # What the template below calls, until it is filled.
 def _decode(stored: Any, offset: int, out: Any, relative: Any) -> int: ...
 def _step(lanes: Any, stack: Any, start: int, *args: Any) -> None: ...
 
 
-def _sums(stored: Any, out: Any, block: int, room: Any, lanes: Any, start: int, relative: bool, *args: Any) -> int:
+def _sums(
+    stored: Any, out: F64Rows, block: int, room: F32, lanes: F64Rows, start: int, relative: bool, *args: Any
+) -> int:
+    """Returns the first row that holds NaN or infinity, or FINITE."""
     rows = stored.shape[0]
     models = rows - 1 if relative else rows
     for b in range(out.shape[0]):
@@ -71,14 +82,14 @@ def _sums(stored: Any, out: Any, block: int, room: Any, lanes: Any, start: int, 
 
 
 @kernel
-def add_up(lanes: Any, out: Any) -> None:
+def add_up(lanes: F64Rows, out: F64) -> None:
     """Write the sum of each row of lanes, which are overwritten: (terms, LANES) and (terms,) float64."""
     for term in range(out.size):
         out[term] = total(lanes[term])
 
 
 @kernel
-def sizes_when_dropped(lanes: Any, stack: Any, start: int, keys: Any, density: Any) -> None:
+def sizes_when_dropped(lanes: F64Rows, stack: F32Rows, start: int, keys: U32Rows, density: F32) -> None:
     """The magnitudes of each model, then of what chance leaves of it, as the kernel of a `Tally`.
 
     Args:
@@ -105,7 +116,7 @@ def sizes_when_dropped(lanes: Any, stack: Any, start: int, keys: Any, density: A
 
 
 @kernel
-def sizes_when_unified(lanes: Any, stack: Any, start: int, scale: float) -> None:
+def sizes_when_unified(lanes: F64Rows, stack: F32Rows, start: int, scale: float) -> None:
     """The magnitudes of each model, then of the elected delta where the model has its sign; (2 k, LANES) lanes."""
     k, zero = stack.shape[0], np.float32(0)
     merged, sign = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
@@ -125,7 +136,7 @@ def sizes_when_unified(lanes: Any, stack: Any, start: int, scale: float) -> None
 
 
 @kernel
-def count_varying(lanes: Any, stack: Any, start: int) -> None:
+def count_varying(lanes: F64Rows, stack: F32Rows, start: int) -> None:
     """At how many entries the variance is not zero; (1, LANES) lanes."""
     mean, variance = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
     for begin in range(0, stack.shape[1], WIDTH):
@@ -138,7 +149,7 @@ def count_varying(lanes: Any, stack: Any, start: int) -> None:
 
 
 @kernel
-def squares_of_varying(lanes: Any, stack: Any, start: int, selects: bool, value: Any, last: int) -> None:
+def squares_of_varying(lanes: F64Rows, stack: F32Rows, start: int, selects: bool, value: np.float32, last: int) -> None:
     """The squares of each model's entries that `keep_varying` keeps, and how many entries there are; k + 1 lanes."""
     if selects:
         keep_varying(stack, start, value, last)

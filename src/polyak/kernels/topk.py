@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, I64, U16, U32, U32Rows, inlined, kernel, scratch
 
 PART = 1024  # entries whose patterns and marks stay in the first-level cache
 _SPACE = 2 * PART + 1  # patterns of a part, and those of them that are marked
@@ -30,7 +30,7 @@ def float_of(bits: Any) -> Any:
 
 
 @kernel
-def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any) -> None:
+def count_and_collect(row: F32, low: np.uint32, high: np.uint32, inside: U32, tally: I64) -> None:
     """Count the magnitudes above `high` and append those in [low, high] to `inside`.
 
     Args:
@@ -51,7 +51,9 @@ def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any) ->
 
 
 @kernel
-def count_and_collect_deltas(bits: Any, base: Any, wide: bool, low: Any, high: Any, inside: Any, tally: Any) -> None:
+def count_and_collect_deltas(
+    bits: U16 | U32, base: U16 | U32, wide: bool, low: np.uint32, high: np.uint32, inside: U32, tally: I64
+) -> None:
     """`count_and_collect` of the differences of two stored rows, which never become a row of float32.
 
     Args:
@@ -74,7 +76,9 @@ def count_and_collect_deltas(bits: Any, base: Any, wide: bool, low: Any, high: A
 
 
 @kernel
-def put_into_bins(row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any) -> None:
+def put_into_bins(
+    row: F32, low: np.uint32, high: np.uint32, shift: np.uint32, bins: I64, ends: U32Rows, tally: I64
+) -> None:
     """Count the magnitudes above `high`, and those in [low, high] by their leading bits; keep the ends of each bin.
 
     Args:
@@ -99,7 +103,15 @@ def put_into_bins(row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: An
 
 @kernel
 def put_deltas_into_bins(
-    bits: Any, base: Any, wide: bool, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any
+    bits: U16 | U32,
+    base: U16 | U32,
+    wide: bool,
+    low: np.uint32,
+    high: np.uint32,
+    shift: np.uint32,
+    bins: I64,
+    ends: U32Rows,
+    tally: I64,
 ) -> None:
     """`put_into_bins` of the differences of two stored rows; arguments as there and for `count_and_collect_deltas`."""
     patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
@@ -176,7 +188,7 @@ def _put_all(patterns: Any, low: Any, shift: Any, bins: Any, ends: Any) -> None:
 
 
 @kernel
-def count_equal(row: Any, value: Any) -> Any:
+def count_equal(row: F32, value: np.uint32) -> Any:
     """How many magnitudes equal the uint32 pattern `value`."""
     found = np.int64(0)
     for i in range(row.size):
@@ -185,7 +197,7 @@ def count_equal(row: Any, value: Any) -> Any:
 
 
 @kernel
-def count_equal_deltas(bits: Any, base: Any, wide: bool, value: Any) -> Any:
+def count_equal_deltas(bits: U16 | U32, base: U16 | U32, wide: bool, value: np.uint32) -> Any:
     """`count_equal` of the differences of two stored rows; arguments as for `count_and_collect_deltas`."""
     patterns, found = scratch(PART, np.uint32), np.int64(0)
     for begin in range(0, bits.size, PART):
@@ -198,7 +210,7 @@ def count_equal_deltas(bits: Any, base: Any, wide: bool, value: Any) -> Any:
 
 
 @kernel
-def position_of_equal(row: Any, value: Any, nth: Any) -> Any:
+def position_of_equal(row: F32, value: np.uint32, nth: int) -> Any:
     """Index of the `nth` (from 1) magnitude that equals the uint32 pattern `value`; -1 if there are fewer."""
     for i in range(row.size):
         if magnitude_of(row[i]) == value:

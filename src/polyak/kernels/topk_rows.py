@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import U32, F32Planes, F64Planes, I64Planes, I64Rows, inlined, kernel, scratch
 from ._lanes import total
 from .topk import MAGNITUDE, float_of, magnitude_of
 
@@ -20,7 +20,15 @@ _COUNTED = 256  # entries whose equals are counted before one of them is looked 
 
 @kernel
 def cut_rows(
-    rows: Any, counts: Any, first: int, value: Any, last: Any, guess: Any, near: Any, places: Any, inside: Any
+    rows: F32Planes,
+    counts: I64Rows,
+    first: int,
+    value: F32Planes,
+    last: I64Planes,
+    guess: F64Planes,
+    near: U32,
+    places: U32,
+    inside: U32,
 ) -> None:
     """For each model, row and count, the count-th largest magnitude, and the last of its equals that survives.
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ..native import F64, F32Rows, F64Rows, kernel
 
 _NOTHING = 1e-25  # what is smaller is zero, and never slow, in float32 neither
 _NEAR = 0.01
 
 
 @kernel
-def smallest(diagonal: Any, beside: Any, least: Any, most: Any, out: Any) -> None:
+def smallest(diagonal: F64, beside: F64, least: float, most: float, out: F64) -> None:
     """Narrow an interval that holds the smallest eigenvalue of a tridiagonal matrix; its lower end stays below.
 
     Args:
@@ -46,7 +46,14 @@ def _is_positive(diagonal: Any, beside: Any, shift: Any) -> Any:
 
 @kernel
 def sum_of_inverses(
-    diagonal: Any, beside: Any, shifts: Any, weights: Any, factors: Any, pivots: Any, rows: Any, out: Any
+    diagonal: F64,
+    beside: F64,
+    shifts: F64,
+    weights: F64,
+    factors: F64Rows,
+    pivots: F64Rows,
+    rows: F64Rows,
+    out: F64Rows,
 ) -> None:
     """Write sum_p w_p (T + c_p I)^-1 of a positive tridiagonal matrix T.
 
@@ -102,7 +109,7 @@ def _add_row(row: Any, factor: Any, pivot: Any, i: int, sums: Any) -> None:
 
 
 @kernel
-def times(diagonal: Any, beside: Any, right: Any, out: Any) -> None:
+def times(diagonal: F64, beside: F64, right: F64Rows, out: F32Rows) -> None:
     """Write the product of an upper bidiagonal matrix and another.
 
     Args:

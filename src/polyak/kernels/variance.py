@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F32Rows, kernel, scratch
 from .sign_election import MEAN, elect
 
 _BLOCK = 1024
 
 
 @kernel
-def variances(out: Any, stack: Any) -> None:
+def variances(out: F32, stack: F32Rows) -> None:
     """Write the variance of the models at every entry, as NumPy computes it.
 
     Args:
@@ -48,7 +48,7 @@ def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
 
 
 @kernel
-def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
+def keep_varying(stack: F32Rows, start: int, value: np.float32, last: int) -> None:
     """Zero the entries in which the models vary less than a cut says, or not at all.
 
     Args:
@@ -74,14 +74,14 @@ def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
 
 @kernel
 def select_and_elect(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
     selects: bool,
-    value: Any,
+    value: np.float32,
     last: int,
-    weight: Any,
-    ballot: Any,
+    weight: F32,
+    ballot: F32,
     tie: float,
     scale: float,
 ) -> None:

@@ -6,18 +6,16 @@ vector code, tenfold.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ._compile import kernel
+from ..native import F32, F32Rows, U32Rows, kernel
 from .sparsify import drop_all
 
 _BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
 
 
 @kernel
-def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
+def weighted_sum(out: F32, stack: F32Rows, weight: F32, scale: float | np.float32) -> None:
     """Write scale * sum_i weight_i stack_i, summed in the order of the models.
 
     Args:
@@ -46,14 +44,14 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 
 
 @kernel
-def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
+def combine(out: F32, stack: F32Rows, start: int, weight: F32, scale: float) -> None:
     """`weighted_sum` as the kernel of a `Loop`."""
     weighted_sum(out, stack, weight, scale)
 
 
 @kernel
 def drop_and_combine(
-    out: Any, stack: Any, start: int, keys: Any, density: Any, factor: Any, weight: Any, scale: float
+    out: F32, stack: F32Rows, start: int, keys: U32Rows, density: F32, factor: F32, weight: F32, scale: float
 ) -> None:
     """`drop_all` and `weighted_sum`, as the kernel of a `Loop`."""
     drop_all(stack, start, keys, density, factor)
@@ -61,14 +59,14 @@ def drop_and_combine(
 
 
 @kernel
-def add(out: Any, base: Any) -> None:
+def add(out: F32, base: F32) -> None:
     """Add the base to `out`, in place; both (n,) float32."""
     for i in range(base.size):
         out[i] += base[i]
 
 
 @kernel
-def order(stack: Any) -> None:
+def order(stack: F32Rows) -> None:
     """Sort the models at every entry, in place, ascending.
 
     Neighbours are exchanged, odd and even in turn: a network, so vector code.
@@ -87,7 +85,7 @@ def order(stack: Any) -> None:
 
 
 @kernel
-def middle(out: Any, stack: Any) -> None:
+def middle(out: F32, stack: F32Rows) -> None:
     """The middle of ordered models at every entry, or the mean of the middle two.
 
     Args:

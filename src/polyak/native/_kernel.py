@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -105,7 +106,7 @@ class Kernel(Source):
                 f"kernel {self.identity} was not built for ({spelled(key)}), and there is no compiler. "
                 'Install it: pip install "polyak[compile]"'
             )
-        copies = [np.require(arg, requirements="CA") if isinstance(arg, np.ndarray) else arg for arg in args]
+        copies = [np.require(arg, requirements=["C", "A"]) if isinstance(arg, np.ndarray) else arg for arg in args]
         result = call([id(copy) + HEADER_NBYTES if isinstance(copy, np.ndarray) else copy for copy in copies])
         for arg, copy in zip(args, copies, strict=True):
             if copy is not arg and arg.flags.writeable:
@@ -137,9 +138,23 @@ def has_compiler() -> bool:
     return find_spec("numba") is not None
 
 
+@cache
 def is_available(fn: Callable[..., Any]) -> bool:
-    """Whether this installation can run a function: any that is no kernel, or whose code or compiler is there."""
-    return not isinstance(fn, Kernel) or fn.is_available
+    """Whether this installation can run a function: its kernels are in the library, or there is a compiler.
+
+    Warns if it cannot. Looked at are the function, if it is a kernel, and the kernels of its module that it names.
+    """
+    names = fn.__code__.co_names if isinstance(fn, FunctionType) else ()
+    kernels = [fn] if isinstance(fn, Kernel) else [fn.__globals__.get(name) for name in names]
+    missing = [k.identity for k in kernels if isinstance(k, Kernel) and not k.is_available]
+    if missing:
+        warnings.warn(
+            f"{', '.join(missing)}: not compiled, since Numba is not installed; definitions run in their place, "
+            'more slowly. Remedy: pip install "polyak[compile]"',
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return not missing
 
 
 @contextmanager

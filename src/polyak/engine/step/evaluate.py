@@ -14,6 +14,7 @@ from ...kernels.weighted_sums import add
 from ...methods import Law, Loop, Method, Role, Stat, _apply
 from ...methods._passes import Array, Sum, call, moved, parameters
 from ...methods._tally import Tally
+from ...native import is_available
 from ...planning import Step
 from .device import Device, back
 from .inputs import Loaded, Sources, Tap, Tile, Workspace, tile_length
@@ -67,12 +68,20 @@ class Prepared:
     def loop(self) -> Loop | None:
         """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
         make = self.method.loop
-        return None if make is None else call(make, self.answers | self.flat | self._chances)
+        loop = None if make is None else call(make, self.answers | self.flat | self._chances)
+        return loop if loop is not None and is_available(loop.kernel) else None
+
+    @property
+    def twin(self) -> Callable[..., None] | None:
+        """The method's fused form, if the kernels that it names can run here."""
+        twin = self.method.twin
+        return twin if twin is not None and is_available(twin) else None
 
     def tally(self, request: Sum) -> Tally | None:
         """The kernel of a sum, if it has one, with what it needs of the settings and of earlier first passes."""
         known = self.answers | self.flat | self._chances | {"models": len(self.models)}
-        return None if request.looped is None else call(request.looped, known)
+        tally = None if request.looped is None else call(request.looped, known)
+        return tally if tally is not None and is_available(tally.kernel) else None
 
     @property
     def _chances(self) -> dict[str, Stream | None]:
@@ -159,8 +168,8 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded
         loop.kernel(out, loaded.deltas if loaded.tensors is None else loaded.tensors, start, *loop.args)
         return _whole_again(prepared, out, flat.base)
     supply = inputs(prepared, loaded, start, stop)
-    if method.twin is not None:
-        call(method.twin, {**supply, **prepared.flat, "out": out})
+    if (twin := prepared.twin) is not None:
+        call(twin, {**supply, **prepared.flat, "out": out})
         return _whole_again(prepared, out, flat.base)
     if Role.CHANCE in method.inputs.values():
         supply |= _drawn(prepared, start, stop)

@@ -1,7 +1,7 @@
-"""Between stored dtypes and float32 tiles.
+"""Conversion between stored dtypes and float32 tiles.
 
-`decode` widens exactly (float64 is rounded), `encode` rounds once, to nearest, ties to even. Both say whether
-every number was finite, because a NaN found at the load names the guilty model, and at the store is too late.
+`decode` widens exactly (float64 is rounded), `encode` rounds once, to nearest, ties to even. Both report whether
+all entries were finite: found while loading, a NaN can be traced to the model that has it; while storing, it cannot.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def decode(stored: Bytes, dtype: DType, out: Tile) -> bool:
 
     Args:
         stored: The elements as bytes.
-        dtype: What they are.
-        out: As many float32 as there are elements.
+        dtype: Their dtype.
+        out: float32, one per element.
     """
     return decode_rows(stored[None], dtype, 0, out[None], relative=False) < 0
 
 
 def decode_rows(stored: Bytes, dtype: DType, offset: int, out: Tile, *, relative: bool) -> int:
-    """Widen a range of each row to float32, all rows in one call.
+    """Widen the same range of every row to float32.
 
     Args:
         stored: (rows, bytes), C-contiguous.
-        dtype: What the elements are.
-        offset: First element of every row to widen.
+        dtype: Dtype of the elements.
+        offset: Index of the first element in each row.
         out: (rows, n) float32, C-contiguous.
         relative: Subtract the last row from the others.
 
@@ -51,12 +51,12 @@ def decode_rows(stored: Bytes, dtype: DType, offset: int, out: Tile, *, relative
 
 
 def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
-    """Round float32 to a stored dtype; False if a number is not finite there (float16 ends at 65504, F8_E4M3 at 448).
+    """Round float32 to a stored dtype; False if an entry overflows there (float16 ends at 65504, F8_E4M3 at 448).
 
     Args:
-        tile: The numbers.
-        dtype: What to store.
-        out: As many elements of it, as bytes.
+        tile: float32 entries.
+        dtype: Dtype to store.
+        out: As many elements as bytes.
     """
     view, convert, extra = _encoders()[dtype.name]
     return bool(convert(tile, out.view(view), *extra))
@@ -119,7 +119,7 @@ _EIGHT_BITS = {
 
 
 # Numba widens integer arithmetic to 64 bits, which halves the width of the vector code: hence the many uint32().
-# The largest exponent seen, rather than a flag an entry, is what the compiler turns into vector code.
+# Finiteness is checked once per row, by the largest exponent: a maximum vectorises, an early exit does not.
 
 
 @inlined
@@ -167,7 +167,7 @@ def _from_f16(stored: U16Rows, offset: int, out: F32Rows, relative: bool) -> int
             sign = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
             rest = np.uint32(half & np.uint32(0x7FFF))
             top = max(top, rest)
-            # Exponent and mantissa moved to their float32 places; 2**112 repairs the bias, for subnormals too.
+            # Exponent and mantissa moved to their float32 positions; 2**112 corrects the bias, for subnormals too.
             magnitude = _float(np.uint32(rest << np.uint32(13))) * np.float32(2.0**112)
             wide_row[i] = _float(_bits(magnitude) | sign)
         if top >= np.uint32(0x7C00):
@@ -223,7 +223,7 @@ def _from_f64(stored: F64Rows, offset: int, out: F32Rows, relative: bool) -> int
 
 @kernel
 def _cast(numbers: F32, out: F32 | F64) -> Any:
-    """float32 as it is, or as float64."""
+    """To float32 or float64, which both hold float32 exactly."""
     top = np.uint32(0)
     for i in range(numbers.size):
         single = np.float32(numbers[i])

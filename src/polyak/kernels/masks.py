@@ -1,4 +1,4 @@
-"""Masks of a tile: which entries of a merged delta belong to which model."""
+"""Per-model masks of a tile: which entries of a merged delta each model keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 1024
 
 @inlined
 def _pack(marks: Any, packed: Any) -> None:
-    """Put marks (n,), 0 or 1, into the bits of (ceil(n / 8),) bytes, the lowest first."""
+    """Pack marks (n,), 0 or 1, into the bits of (ceil(n / 8),) bytes, lowest bit first."""
     for j in range(packed.size):
         byte = np.uint8(0)
         for bit in range(8):
@@ -23,16 +23,17 @@ def _pack(marks: Any, packed: Any) -> None:
 
 @kernel
 def pack_agreeing(packed: U8Rows, stack: F32Rows) -> None:
-    """Mark where each model has the sign of the sum, or the negative one where the sum is zero.
+    """Mark where each model has the sign of the sum of the models; a zero sum counts as negative.
 
     Args:
-        packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
+        packed: (k, ceil(n / 8)) uint8, written: one bit per entry.
         stack: (k, n) float32.
     """
     zero, marks = np.float32(0), scratch(_BLOCK, np.uint8)
     total = scratch(_BLOCK, np.float32)
     for begin in range(0, stack.shape[1], _BLOCK):
         size = min(_BLOCK, stack.shape[1] - begin)
+        # Two sweeps over a block in cache: the sum of the models, then one mask per model.
         total[:] = zero
         marks[size:] = 0
         for model in range(stack.shape[0]):
@@ -48,10 +49,10 @@ def pack_agreeing(packed: U8Rows, stack: F32Rows) -> None:
 
 @kernel
 def pack_needed(packed: U8Rows, stack: F32Rows, merged: F32, weight: F32, tall_lambda: F32) -> None:
-    """Mark where each model needs the multi-task delta.
+    """Mark where |w d| > lambda |D - w d|, for each model's delta d and the multi-task delta D (TALL-masks).
 
     Args:
-        packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
+        packed: (k, ceil(n / 8)) uint8, written: one bit per entry.
         stack: (k, n) float32.
         merged: (n,) float32: the multi-task delta.
         weight: (k,) float32.
@@ -79,8 +80,8 @@ def consensus(out: F32, stack: F32Rows, weight: F32, tall_lambda: F32, agreement
         stack: (k, n) float32.
         weight: (k,) float32.
         tall_lambda: (k,) float32.
-        agreement: How many models must need an entry.
-        scale: A number.
+        agreement: Number of models that must need an entry.
+        scale: Multiplies the result.
     """
     needed, factor = scratch(_BLOCK, np.int32), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):

@@ -1,4 +1,4 @@
-"""Elect a sign for each entry and merge the models that have it."""
+"""Sign election (TIES): elect a sign per entry and merge the models that agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FUNCTIONS = {"mean": MEAN, "sum": SUM, "max": MAX}
 
 @kernel
 def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: float, scale: float) -> None:
-    """The elected sign is that of the vote; entries of that sign are averaged, summed, or the largest taken.
+    """Elect the sign of the weighted vote; average or sum the entries that agree, or take the largest.
 
     Args:
         out: (n,) float32, written.
@@ -25,12 +25,13 @@ def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: 
         vote: (k,) float32, weight in the election: the same or of the same sign.
         function: MEAN, SUM or MAX.
         tie: The sign where the sum is zero: 1, -1, or 0 for none.
-        scale: What the result is multiplied by.
+        scale: Multiplies the result.
     """
     sign, share = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero, one = np.float32(0), np.float32(1)
     tie_sign, factor = np.float32(tie), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
+        # Two sweeps over a block in cache: the vote per entry, then the entries that agree with its sign.
         part = out[begin : begin + _BLOCK]
         part[:] = zero
         for model in range(stack.shape[0]):
@@ -55,12 +56,12 @@ def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: 
 
 @kernel
 def unify(out: F32, stack: F32Rows, scale: float) -> None:
-    """`elect` of the largest, by the plain sum, the negative ones where it is zero.
+    """`elect` the largest by an unweighted vote; ties are negative (EMR).
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        scale: What the result is multiplied by.
+        scale: Multiplies the result.
     """
     sign = scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
@@ -69,7 +70,7 @@ def unify(out: F32, stack: F32Rows, scale: float) -> None:
 
 @kernel
 def unify_part(part: Any, stack: Any, begin: int, sign: Any, factor: Any) -> None:
-    """`unify` for some entries from `begin` on; `sign` is overwritten."""
+    """`unify` for the entries from `begin` on; `sign` is overwritten."""
     zero, one = np.float32(0), np.float32(1)
     part[:] = zero
     for model in range(stack.shape[0]):
@@ -103,7 +104,7 @@ def trim_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`trim_from`, if anything is trimmed, models times `factor` (k,), if asked, and `elect`: a kernel of a `Loop`."""
+    """`trim_from` if `trims`, times `factor` (k,) if `rescales`, then `elect`: the kernel of a `Loop`."""
     if trims:
         trim_from(stack, start, value, last, row)
     if rescales:
@@ -132,12 +133,12 @@ def sign_votes(stack: F32Rows, weight: F32) -> float:
 
 @kernel
 def own_part(out: F32, stack: F32Rows, scale: float) -> None:
-    """Write the first model's entries that have the sign of the sum over the models; zero elsewhere.
+    """Write the entries of the first model that have the sign of the sum over the models; zero elsewhere.
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        scale: Multiplies them.
+        scale: Multiplies the result.
     """
     factor, zero = np.float32(scale), np.float32(0)
     for i in range(out.size):

@@ -1,4 +1,4 @@
-"""Sums over stored numbers, which are widened some at a time; and the kernels of such sums."""
+"""Sums over stored entries, decoded a chunk at a time, and the kernels that add them up."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from .philox import TOGETHER, uniform
 from .sign_election import unify_part
 from .variance import keep_varying, variances_of_part
 
-WIDTH = 1024  # entries of a row that are widened together; a multiple of LANES
+WIDTH = 1024  # entries per decoded chunk; a multiple of LANES
 OfStored = Callable[[Any, Any, int, Any, Any, int, bool, tuple[Any, ...]], int]
 
 
 @cache
 def sums(step: Any, stored: DType) -> OfStored | None:
-    """What reads stored numbers and sums up by a kernel, block by block; None if that must go by tiles.
+    """Return a function that decodes stored rows and sums by a kernel, per block; None if tiles must.
 
-    It takes, and returns the first row that holds NaN or infinity, or FINITE:
+    It returns the first row that holds NaN or infinity, or FINITE. Its arguments:
         stored: (rows, bytes), C-contiguous: the models, and the base last if there is one.
         out: (blocks, terms) float64, written.
-        block: Entries of a block.
-        room: float32 numbers, WIDTH a row.
+        block: Entries per block.
+        room: float32 buffer, WIDTH entries per row.
         lanes: (terms, LANES) float64, overwritten.
         start: Index in the tensor of the first entry.
         relative: Whether the base is subtracted.
@@ -97,14 +97,14 @@ def _sums(
 
 @kernel
 def add_up(lanes: F64Rows, out: F64) -> None:
-    """Write the sum of each row of lanes, which are overwritten: (terms, LANES) and (terms,) float64."""
+    """Write the sums (terms,) of lanes (terms, LANES), which are overwritten."""
     for term in range(out.size):
         out[term] = total(lanes[term])
 
 
 @kernel
 def sizes_when_dropped(lanes: F64Rows, stack: F32Rows, start: int, keys: U32Rows, density: F32) -> None:
-    """The magnitudes of each model, then of what chance leaves of it, as the kernel of a `Tally`.
+    """L1 norms of each model, then of what random dropping leaves of it: the kernel of a `Tally`.
 
     Args:
         lanes: (2 k, LANES) float64, added to.
@@ -131,7 +131,7 @@ def sizes_when_dropped(lanes: F64Rows, stack: F32Rows, start: int, keys: U32Rows
 
 @kernel
 def sizes_when_unified(lanes: F64Rows, stack: F32Rows, start: int, scale: float) -> None:
-    """The magnitudes of each model, then of the elected delta where the model has its sign; (2 k, LANES) lanes."""
+    """L1 norms of each model, then of the unified delta where the model has its sign; (2 k, LANES) lanes."""
     k, zero = stack.shape[0], np.float32(0)
     merged, sign = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
     for begin in range(0, stack.shape[1], WIDTH):
@@ -151,7 +151,7 @@ def sizes_when_unified(lanes: F64Rows, stack: F32Rows, start: int, scale: float)
 
 @kernel
 def count_varying(lanes: F64Rows, stack: F32Rows, start: int) -> None:
-    """At how many entries the variance is not zero; (1, LANES) lanes."""
+    """Number of entries whose variance is not zero; (1, LANES) lanes."""
     mean, variance = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
     for begin in range(0, stack.shape[1], WIDTH):
         part, found = variance[: min(WIDTH, stack.shape[1] - begin)], lanes[0]
@@ -164,7 +164,7 @@ def count_varying(lanes: F64Rows, stack: F32Rows, start: int) -> None:
 
 @kernel
 def squares_of_varying(lanes: F64Rows, stack: F32Rows, start: int, selects: bool, value: np.float32, last: int) -> None:
-    """The squares of each model's entries that `keep_varying` keeps, and how many entries there are; k + 1 lanes."""
+    """Squared norms of the entries that `keep_varying` keeps, per model, and the number of entries; k + 1 lanes."""
     if selects:
         keep_varying(stack, start, value, last)
     for model in range(stack.shape[0]):

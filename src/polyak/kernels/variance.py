@@ -1,4 +1,4 @@
-"""How much the models vary at an entry, and the merge of those entries in which they vary most."""
+"""Variance of the models per entry, and the merge of the entries with the largest (SCE)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLOCK = 1024
 
 @kernel
 def variances(out: F32, stack: F32Rows) -> None:
-    """Write the variance of the models at every entry, as NumPy computes it.
+    """Write the variance of the models per entry, with NumPy's rounding: mean first, then squares.
 
     Args:
         out: (n,) float32, written.
@@ -27,7 +27,7 @@ def variances(out: F32, stack: F32Rows) -> None:
 
 @kernel
 def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
-    """`variances` for some entries from `begin` on; `mean` is overwritten."""
+    """`variances` for the entries from `begin` on; `mean` is overwritten."""
     k, size = np.float32(stack.shape[0]), part.size
     first = stack[0, begin : begin + size]
     for i in range(size):
@@ -49,13 +49,13 @@ def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
 
 @kernel
 def keep_varying(stack: F32Rows, start: int, value: np.float32, last: int) -> None:
-    """Zero the entries in which the models vary less than a cut says, or not at all.
+    """Zero the entries whose variance is below a threshold, or zero.
 
     Args:
         stack: (k, n) float32, changed.
         start: Index in the tensor of the first entry.
-        value: float32, the smallest variance that survives.
-        last: Index in the tensor of the last of its equals that survives.
+        value: float32, the threshold.
+        last: Index in the tensor of the last entry equal to the threshold that is kept.
     """
     mean, variance = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero = np.float32(0)
@@ -85,7 +85,7 @@ def select_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`keep_varying`, if anything is selected, and `elect`, as the kernel of a `Loop`."""
+    """`keep_varying`, if `selects`, then `elect`: the kernel of a `Loop`."""
     if selects:
         keep_varying(stack, start, value, last)
     elect(out, stack, weight, ballot, MEAN, tie, scale)

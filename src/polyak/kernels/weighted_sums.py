@@ -1,7 +1,7 @@
-"""Sums over the models of a tile.
+"""Weighted sums and order statistics over the models of a tile.
 
-Rows are taken as views before the inner loops: an index that the compiler cannot prove positive costs the
-vector code, tenfold.
+Rows are taken as views before the inner loops: an index that the compiler cannot prove non-negative prevents
+vectorisation, which costs a factor of ten.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from ..native import F32, F32Rows, U32Rows, kernel
 from .sparsify import drop_all
 
-_BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
+_BLOCK = 1024  # entries of `out` that stay in the first-level cache while the models are added
 
 
 @kernel
@@ -22,7 +22,7 @@ def weighted_sum(out: F32, stack: F32Rows, weight: F32, scale: float | np.float3
         out: (n,) float32.
         stack: (k, n) float32.
         weight: (k,) float32.
-        scale: A number.
+        scale: Multiplies the sum.
     """
     factor = np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
@@ -30,7 +30,7 @@ def weighted_sum(out: F32, stack: F32Rows, weight: F32, scale: float | np.float3
         row, w = stack[0, begin : begin + _BLOCK], weight[0]
         for i in range(part.size):
             part[i] = w * row[i]
-        for model in range(1, stack.shape[0] - 1, 2):  # two at a time: the sum so far is read and written half as often
+        for model in range(1, stack.shape[0] - 1, 2):  # two at a time halve the traffic of `out`
             row, w = stack[model, begin : begin + _BLOCK], weight[model]
             other, v = stack[model + 1, begin : begin + _BLOCK], weight[model + 1]
             for i in range(part.size):
@@ -45,7 +45,7 @@ def weighted_sum(out: F32, stack: F32Rows, weight: F32, scale: float | np.float3
 
 @kernel
 def combine(out: F32, stack: F32Rows, start: int, weight: F32, scale: float) -> None:
-    """`weighted_sum` as the kernel of a `Loop`."""
+    """`weighted_sum`: the kernel of a `Loop`."""
     weighted_sum(out, stack, weight, scale)
 
 
@@ -53,7 +53,7 @@ def combine(out: F32, stack: F32Rows, start: int, weight: F32, scale: float) -> 
 def drop_and_combine(
     out: F32, stack: F32Rows, start: int, keys: U32Rows, density: F32, factor: F32, weight: F32, scale: float
 ) -> None:
-    """`drop_all` and `weighted_sum`, as the kernel of a `Loop`."""
+    """`drop_all`, then `weighted_sum`: the kernel of a `Loop`."""
     drop_all(stack, start, keys, density, factor)
     weighted_sum(out, stack, weight, scale)
 
@@ -67,9 +67,9 @@ def add(out: F32, base: F32) -> None:
 
 @kernel
 def order(stack: F32Rows) -> None:
-    """Sort the models at every entry, in place, ascending.
+    """Sort the models per entry, in place, ascending.
 
-    Neighbours are exchanged, odd and even in turn: a network, so vector code.
+    An odd-even transposition network: compare-exchanges of whole rows, which vectorise.
 
     Args:
         stack: (k, n) float32, changed.
@@ -86,7 +86,7 @@ def order(stack: F32Rows) -> None:
 
 @kernel
 def middle(out: F32, stack: F32Rows) -> None:
-    """The middle of ordered models at every entry, or the mean of the middle two.
+    """Median of sorted models per entry: the middle one, or the mean of the middle two.
 
     Args:
         out: (n,) float32, written.

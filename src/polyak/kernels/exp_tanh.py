@@ -1,6 +1,6 @@
 """Exponential and hyperbolic tangent in float32 that vectorise: calls of the C library cost ten times as much.
 
-x = n ln 2 + r with |r| <= ln(2) / 2; e^r - 1 by its Taylor series to the seventh power, with a relative error below 6e-9.
+x = n ln 2 + r with |r| <= ln(2) / 2; e^r - 1 by its Taylor series to the 7th power, with a relative error below 6e-9.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def _decide(
     indices: Any,
     numbers: Any,
 ) -> Any:
-    """Mark the entries to keep; list those that the bins leave undecided, with their random numbers; return their count."""
+    """Mark the entries to keep; list those the bins leave undecided, with their random numbers; return their count."""
     bins, units = scratch(TOGETHER, np.uint32), scratch(TOGETHER, np.float32)
     open_, last, left = scratch(TOGETHER, np.uint8), np.uint32(surely.size - 1), np.uint64(0)
     eights = open_.view(np.uint64)

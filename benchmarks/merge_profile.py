@@ -101,7 +101,7 @@ def _watch(timers: Timers) -> None:
     from polyak import api
     from polyak.checkpoint._file import RangeFile
     from polyak.engine.into_folder import _Merge
-    from polyak.engine.output.shards import Files
+    from polyak.engine.output.shards import ShardWriter
     from polyak.engine.schedule.threads import Scheduler
     from polyak.native._kernel import Kernel
     from polyak.storage.digest import Leaves
@@ -109,15 +109,15 @@ def _watch(timers: Timers) -> None:
 
     timers.time(api, "load_recipe", "start: recipe and plan")
     timers.time(api, "plan", "start: recipe and plan")
-    timers.time(Files, "__init__", "start: laying out the output")
+    timers.time(ShardWriter, "__init__", "start: laying out the output")
     timers.time(Scheduler, "_work", "workers: Python between the parts")
     timers.time(Scheduler, "_next", "workers: waiting for work")
     timers.time(RangeFile, "read_into", "workers: read")
     timers.time(Leaves, "update", "workers: digest")
     timers.time(Kernel, "__call__", "workers: kernels")
-    timers.time(Files, "_write", "workers: write")
+    timers.time(ShardWriter, "_write", "workers: write")
     timers.time(os, "fdatasync", "sync, beside the merge")
-    timers.time(Files, "close", "end: last sync")
+    timers.time(ShardWriter, "close", "end: last sync")
     timers.time(_Merge, "_write_sidecars", "end: provenance and card")
     timers.time(Draft, "publish", "end: publication")
 

@@ -8,15 +8,14 @@ import time
 
 from polyak import api
 from polyak.cli import main
-from polyak.engine.output import shards as files
-from polyak.engine.step import chunks as spans
+from polyak.engine import tuning
 from polyak.engine.step import merge as merging
 
 
 def slow_down(seconds: float) -> None:
     """Small pieces, each journalled at once and taking a while."""
-    spans.PIECE = 1024
-    files.SYNC_NBYTES = 1
+    tuning.CHUNK = 1024
+    tuning.SYNC_NBYTES = 1
     for name in ("_one", "_together"):
         setattr(merging.Merger, name, slowed(getattr(merging.Merger, name), seconds))
 

@@ -154,7 +154,9 @@ def test_a_merge_that_fails_leaves_the_old_model_whole(recipe, family, monkeypat
     run(polyak.plan(recipe), family / "out")
     before = tree_digest(family / "out")
     (family / "linear.yaml").write_text(recipe_text("linear"))
-    monkeypatch.setattr(files.Files, "_write", lambda *a: (_ for _ in ()).throw(errors.OutputError("the disk is full")))
+    monkeypatch.setattr(
+        files.ShardWriter, "_write", lambda *a: (_ for _ in ()).throw(errors.OutputError("the disk is full"))
+    )
     with pytest.raises(errors.OutputError, match="full"):
         run(polyak.plan(family / "linear.yaml"), family / "out", force=True)
     assert tree_digest(family / "out") == before

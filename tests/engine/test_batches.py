@@ -14,6 +14,7 @@ from polyak.engine import run
 from polyak.engine.output.shards import as_json
 from polyak.engine.step import merge as merging
 from polyak.engine.step import small_tensors as batches
+from polyak.engine.step.prepared import prepared_steps
 from polyak.errors import NotFinite
 
 from .conftest import random_family, recipe_text, tree_digest, write_model
@@ -58,8 +59,8 @@ def test_a_number_that_is_not_finite_names_its_tensor_among_many(tmp_path):
 def test_a_batch_fits_a_tile(tmp_path):
     write_family(tmp_path)
     (tmp_path / "recipe.yaml").write_text(recipe_text("linear"))
-    prepared = merging.prepare(polyak.plan(tmp_path / "recipe.yaml"), 1)
-    found = list(batches.batches([batches.Span(p, 0, p.step.out.numel) for p in prepared], 20))
+    prepared = prepared_steps(polyak.plan(tmp_path / "recipe.yaml"))
+    found = list(batches.batches([batches.Chunk(p, 0, p.step.out.numel) for p in prepared], 20))
     assert [span.prepared for batch in found for span in batch] == prepared
     assert max(len(batch) for batch in found) > 1
     assert all(len(batch) == 1 or sum(span.stop for span in batch) <= 20 for batch in found)

@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 
 from polyak import checkpoint, planning
-from polyak.engine import run_in_memory
-from polyak.engine.first_passes import base as passes
-from polyak.engine.in_memory import Shortcuts, merge_into
-from polyak.engine.session.input_cache import Resident
-from polyak.engine.session.pass_cache import Remembered
-from polyak.engine.session.sorted_deltas import Ranks
-from polyak.engine.step import chunks as spans
-from polyak.engine.step.merge import Sink
+from polyak.engine import Session, Sink, run_in_memory, tuning
+from polyak.engine.first_passes import gram as passes
+from polyak.engine.session.input_cache import InputCache
 from polyak.errors import NotFinite
 from polyak.recipe import Model, Recipe, Source
 
@@ -34,9 +29,6 @@ class Places(Sink):
         self.memory[step.out.name][start : start + len(values)] = values
         self.written.add(step.out.name)
 
-    def done(self, span, out, reads):
-        pass
-
     def place(self, step):
         return self.memory[step.out.name]
 
@@ -52,7 +44,7 @@ def plan(opened, method, settings, dtype=None):
     return planning.plan(Recipe(method, models, Source(path="base"), settings=settings, dtype=dtype), opened)
 
 
-def shortcuts(sink, budget=2**40):
+def session_into(sink, budget=2**40):
     left = [budget]
 
     def take(nbytes):
@@ -61,16 +53,16 @@ def shortcuts(sink, budget=2**40):
         left[0] -= nbytes
         return True
 
-    resident = Resident(lambda one: lambda name, out: one.read_into(name, 0, one.specs[name].numel, out), take)
-    return Shortcuts(resident, Ranks(resident, 2), sink.place)
+    inputs = InputCache(lambda one: lambda name, out: one.read_into(name, 0, one.specs[name].numel, out), take)
+    return Session(sink, inputs=inputs, workers=2)
 
 
 def check(opened, plans, budget=2**40):
     """Each plan after the others by every shortcut, and by itself; the sink."""
-    sink, remembered = Places(), Remembered()
-    short = shortcuts(sink, budget)
+    sink = Places()
+    session = session_into(sink, budget)
     for one in plans:
-        merge_into(sink, one, remembered, workers=2, shortcuts=short)
+        session.merge(one)
         for name, tensor in run_in_memory(one).items():
             found = sink.memory[name].reshape(SHAPES[name])
             np.testing.assert_array_equal(found.view(np.uint32), tensor.astype(np.float32).view(np.uint32), name)
@@ -126,17 +118,16 @@ def test_where_equals_are_told_apart_or_the_dtype_changes_there_is_no_sweep(monk
 
 
 def test_thresholds_come_from_sorted_deltas_from_the_second_candidate_on(monkeypatch):
-    from polyak.engine.schedule.threads import stages as groups
+    from polyak.engine.schedule import stages as groups
 
     swept = []
-    answering = groups.answering
-    monkeypatch.setattr(groups, "answering", lambda *arguments: swept.append(1) or answering(*arguments))
+    start_pass = groups.start_pass
+    monkeypatch.setattr(groups, "start_pass", lambda *arguments: swept.append(1) or start_pass(*arguments))
     opened = given(np.float32)
     counts = []
-    sink, remembered = Places(), Remembered()
-    short = shortcuts(sink)
+    session = session_into(Places())
     for density in (0.2, 0.4, 0.6, 0.8):
-        merge_into(sink, plan(opened, "ties", {"density": density}), remembered, shortcuts=short)
+        session.merge(plan(opened, "ties", {"density": density}))
         counts.append(len(swept))
     assert counts == [4, 4, 4, 4]
 
@@ -168,7 +159,7 @@ def test_numbers_that_are_not_finite_are_refused_whether_a_threshold_would_drop_
     for method in ("linear", "ties"):
         sink = Places()
         with pytest.raises(NotFinite, match=r"'layers.0.w' of b .* holds nan at \[1500\]"):
-            merge_into(sink, plan(broken, method, {}), Remembered(), shortcuts=shortcuts(sink))
+            session_into(sink).merge(plan(broken, method, {}))
 
 
 @pytest.mark.parametrize(("out", "scale"), [("float32", 1e38), ("bfloat16", 1e38)])
@@ -178,7 +169,7 @@ def test_results_that_the_dtype_cannot_hold_are_refused(out, scale):
         sink = Places()
         asked = plan(opened, method, {"scale": scale, "weight": 100.0}, out)
         with pytest.raises(NotFinite, match=f"the merge of .* by '{method}' holds numbers that"):
-            merge_into(sink, asked, Remembered(), shortcuts=shortcuts(sink))
+            session_into(sink).merge(asked)
 
 
 @pytest.fixture
@@ -191,8 +182,8 @@ def small_pieces(monkeypatch):
         return lambda rows, *more: windows.append(rows.flags.c_contiguous) or run(rows, *more)
 
     monkeypatch.setattr(passes, "products", noted)
-    monkeypatch.setattr(spans, "PIECE", 512)
-    monkeypatch.setattr(passes, "BLOCK", 128)
+    monkeypatch.setattr(tuning, "CHUNK", 512)
+    monkeypatch.setattr(tuning, "BLOCK", 128)
     return windows
 
 
@@ -208,7 +199,7 @@ def test_pieces_of_what_is_in_memory_are_passed_over_and_merged_where_they_lie(
     for out in ("float32", "bfloat16"):
         small_pieces.clear()
         sink, asked = Places(), plan(opened, method, settings, out)
-        merge_into(sink, asked, Remembered(), shortcuts=shortcuts(sink))
+        session_into(sink).merge(asked)
         assert sink.written == set()
         assert method == "ties" or small_pieces.count(False) > 10  # a piece of rows is not contiguous
         for name, tensor in run_in_memory(asked).items():

@@ -155,12 +155,12 @@ def test_an_interrupted_merge_goes_on_and_does_damaged_pieces_again(
 @pytest.fixture
 def small_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces and leaves so small that a tensor's masks have several."""
+    from polyak.engine import tuning
     from polyak.engine.output import completed as ledger
-    from polyak.engine.step import chunks as spans
     from polyak.inspection import verification as verify
     from polyak.storage import digest
 
-    monkeypatch.setattr(spans, "PIECE", 4096)
+    monkeypatch.setattr(tuning, "CHUNK", 4096)
     for one in (digest, ledger, verify):
         monkeypatch.setattr(one, "LEAF_NBYTES", 4096)
 
@@ -184,19 +184,19 @@ def test_masks_of_several_pieces_are_those_of_one(long: Path, workers: int, monk
 
 
 def test_a_piece_whose_masks_are_not_in_the_journal_is_done_again(long: Path, monkeypatch: pytest.MonkeyPatch):
-    from polyak.engine.step.masks import Packer
+    from polyak.engine.step.masks import MaskPacker
 
     plan, out = polyak.plan(long), long.parent / "out"
-    digests, calls = Packer.digests, []
+    digests, calls = MaskPacker.digests, []
 
-    def fail_at_the_third(packer: Packer):
+    def fail_at_the_third(packer: MaskPacker):
         calls.append(packer)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return digests(packer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Packer, "digests", fail_at_the_third)
+        patch.setattr(MaskPacker, "digests", fail_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             run(plan, out, workers=1)
     report = run(plan, out, workers=1, resume=True)

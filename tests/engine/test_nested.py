@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import polyak
-from polyak.engine.nested import Kept
+from polyak.engine import tuning
+from polyak.engine.nested import TensorCache
 from polyak.engine.step import evaluate as tiles
-from polyak.engine.step import inputs as sources
 
 from .conftest import random_family, write_model
 
@@ -40,7 +40,7 @@ def test_a_nested_merge_of_whole_matrices_is_computed_once_a_pass(
     inner = {"base": base, "models": [str(tmp_path / "m0"), str(tmp_path / "m1")], "method": "iso_c"}
     inner |= {"dtype": "float32"}
     polyak.merge(inner, tmp_path / "inner")
-    monkeypatch.setattr(sources, "WINDOW_NBYTES", 8192)
+    monkeypatch.setattr(tuning, "READ_NBYTES", 8192)
     whole, merged = tiles._whole, []
     monkeypatch.setattr(tiles, "_whole", lambda prepared, loaded: (merged.append(1), whole(prepared, loaded))[1])
     for out, source in {"nested": {"recipe": inner}, "written": {"path": str(tmp_path / "inner")}}.items():
@@ -53,7 +53,7 @@ def test_a_nested_merge_of_whole_matrices_is_computed_once_a_pass(
 
 
 def test_what_is_kept_of_a_nested_merge_is_bounded_and_computed_once_whoever_asks():
-    kept, computed = Kept(2), []
+    kept, computed = TensorCache(2), []
 
     def get(name):
         return kept.get(name, lambda: (computed.append(name), sleep(0.02), np.zeros(3, np.float32))[2])
@@ -68,7 +68,7 @@ def test_what_is_kept_of_a_nested_merge_is_bounded_and_computed_once_whoever_ask
 
 
 def test_a_failed_computation_is_not_kept():
-    kept = Kept(2)
+    kept = TensorCache(2)
     with pytest.raises(ZeroDivisionError):
         kept.get("a", lambda: np.zeros(1 // 0, np.float32))
     assert kept.get("a", lambda: np.ones(1, np.float32)) == 1

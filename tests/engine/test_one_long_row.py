@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import polyak
-from polyak.engine.first_passes import base as passes
+from polyak.engine import tuning
+from polyak.engine.first_passes import dispatch
 from polyak.engine.step.inputs import Sources
 
 WORKS = [
@@ -24,12 +25,11 @@ def test_one_long_row_is_merged_like_a_short_one(method, settings, shape, monkey
     base, *models = ({"w": rng.integers(-9, 9, shape).astype(np.float32)} for _ in range(3))  # many are equal
     wanted = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
     held: list[type] = []
-    monkeypatch.setattr(passes, "LONG", 100)
-    monkeypatch.setattr(passes, "answering", _noting(passes.answering, held))
-    monkeypatch.setattr("polyak.engine.schedule.stages.answering", passes.answering)
+    monkeypatch.setattr(tuning, "LONG_ROW", 100)
+    monkeypatch.setattr("polyak.engine.schedule.stages.start_pass", _noting(dispatch.start_pass, held))
     found = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
-    assert {one.__name__ for one in held} <= {"TopOverall", "GramOverall"}
+    assert {one.__name__ for one in held} <= {"TopkOfTensors", "GramOfTensors"}
     assert held
 
 
@@ -40,11 +40,11 @@ def test_divergences_of_long_rows_are_found_part_by_part_to_the_last_bit(shape, 
     model = {"w": base["w"] + rng.normal(0, 0.1, shape).astype(np.float32)}
     wanted = polyak.merge_state_dicts([model], method="arcee_fusion", base=base)["w"]
     held: list[int] = []
-    monkeypatch.setattr(passes, "LONG", 100_000)
+    monkeypatch.setattr(tuning, "LONG_ROW", 100_000)
     monkeypatch.setattr(Sources, "load", _measuring(Sources.load, held))
     found = polyak.merge_state_dicts([model], method="arcee_fusion", base=base)["w"]
     assert found.tobytes() == wanted.tobytes() != base["w"].tobytes()
-    assert max(held) <= passes.BLOCK
+    assert max(held) <= tuning.BLOCK
 
 
 def _measuring(load, held):

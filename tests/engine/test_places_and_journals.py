@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 import polyak
 from polyak import errors
-from polyak.engine import run
-from polyak.engine.step import chunks as spans
+from polyak.engine import run, tuning
 from polyak.inspection.verification import verify
 
 from .conftest import random_family, recipe_text, tree_digest, write_model
@@ -136,7 +135,7 @@ def killed(tmp_path_factory) -> tuple[Path, Path, dict[str, str]]:
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces as small as those of the slow merge."""
-    monkeypatch.setattr(spans, "PIECE", 1024)
+    monkeypatch.setattr(tuning, "CHUNK", 1024)
 
 
 def test_one_flipped_bit_of_an_input_or_the_result_is_noticed_afterwards(recipe, family):

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from polyak import checkpoint, planning
-from polyak.engine import run_in_memory
-from polyak.engine.in_memory import merge_into
-from polyak.engine.session.pass_cache import Remembered
-from polyak.engine.step.merge import Sink
+from polyak.engine import Session, Sink, run_in_memory
 from polyak.recipe import Model, Recipe, Rule, Source
 
 SHAPES = {"embed.weight": (40, 16), "layers.0.w": (24, 16), "layers.1.w": (24, 16), "layers.1.b": (24,)}
@@ -24,9 +21,6 @@ class Arrays(Sink):
     def write(self, step, start, data):
         flat = self.arrays[step.out.name].reshape(-1)
         flat[start : start + len(data) // 4] = data.view(np.float32)
-
-    def done(self, span, out, reads):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +37,10 @@ def plan(given, method, settings, rules=()):
 
 def both(given, plans):
     """Each plan after the others, and by itself; which tensors were merged."""
-    sink, remembered, merged = Arrays(), Remembered(), []
+    sink, merged = Arrays(), []
+    session = Session(sink)
     for one in plans:
-        merged.append([step.out.name for step in merge_into(sink, one, remembered)])
+        merged.append([step.out.name for step in session.merge(one)])
         for name, tensor in run_in_memory(one).items():
             np.testing.assert_array_equal(sink.arrays[name], tensor, strict=True)
     return merged
@@ -90,28 +85,28 @@ def test_a_threshold_over_the_model_that_moves_changes_every_tensor(given):
 
 
 def test_thresholds_are_not_looked_for_again_when_weights_change(given, monkeypatch):
-    from polyak.engine.schedule.threads import stages as groups
+    from polyak.engine.schedule import stages as groups
 
     asked = []
-    answering = groups.answering
-    monkeypatch.setattr(groups, "answering", lambda *arguments: asked.append(1) or answering(*arguments))
-    sink, remembered = Arrays(), Remembered()
+    start_pass = groups.start_pass
+    monkeypatch.setattr(groups, "start_pass", lambda *arguments: asked.append(1) or start_pass(*arguments))
+    session = Session(Arrays())
     counts = []
     for settings in ({"density": 0.2}, {"density": 0.2, "weight": 0.5}, {"density": 0.3}, {"density": 0.2}):
-        merge_into(sink, plan(given, "ties", settings), remembered)
+        session.merge(plan(given, "ties", settings))
         counts.append(len(asked))
     assert counts == [4, 4, 8, 8]
 
 
 def test_a_merge_that_fails_is_done_again_in_full(given):
-    sink, remembered = Arrays(), Remembered()
-    good = plan(given, "task_arithmetic", {})
-    merge_into(sink, good, remembered)
+    sink = Arrays()
+    session, good = Session(sink), plan(given, "task_arithmetic", {})
+    session.merge(good)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(sink, "write", _refuse)
+        session.merge(plan(given, "task_arithmetic", {"scale": 0.5}))
+    assert len(session.merge(good)) == len(SHAPES)
 
-    class Broken(Arrays):
-        def write(self, step, start, data):
-            raise OSError("no")
 
-    with pytest.raises(OSError):
-        merge_into(Broken(), plan(given, "task_arithmetic", {"scale": 0.5}), remembered)
-    assert len(merge_into(sink, good, remembered)) == len(SHAPES)
+def _refuse(step, start, data):
+    raise OSError("no")

@@ -8,8 +8,7 @@ import pytest
 
 import polyak
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import run, run_in_memory
-from polyak.engine.step import chunks as spans
+from polyak.engine import run, run_in_memory, tuning
 from polyak.inspection.verification import verify
 from polyak.methods import load_all, resolve
 from polyak.planning import plan as plan_recipe
@@ -31,7 +30,7 @@ def planned(method: str, family, **settings):
 def test_rows_that_lie_in_two_pieces_are_merged_as_in_one(rescale, monkeypatch):
     family = random_family(shapes=SHAPES, dtype=np.float32)
     whole = run_in_memory(planned("della", family, rescale=rescale))
-    monkeypatch.setattr(spans, "PIECE", 1024)
+    monkeypatch.setattr(tuning, "CHUNK", 1024)
     for workers, tile in ((1, 64), (3, 1000)):
         cut = run_in_memory(planned("della", family, rescale=rescale), workers=workers, tile=tile)
         for name, tensor in whole.items():

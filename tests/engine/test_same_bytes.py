@@ -11,10 +11,7 @@ import pytest
 import polyak
 from polyak import methods
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import run, run_in_memory
-from polyak.engine.first_passes import threshold as boundary
-from polyak.engine.first_passes import topk as top
-from polyak.engine.step import chunks as spans
+from polyak.engine import run, run_in_memory, tuning
 from polyak.planning import plan as plan_recipe
 from polyak.recipe import Model, Recipe, Source
 
@@ -74,21 +71,21 @@ def assert_same(a, b):
         assert a[name].tobytes() == b[name].tobytes(), name
 
 
+SMALL_SIZES = {
+    "CHUNK": 1024,
+    "BLOCK": 256,
+    "COLLECTED": 1024,
+    "SAMPLE_RUN": 16,
+    "GROUP": 512,
+    "FUSED_READ_NBYTES": 1000,
+}
+
+
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces, blocks and samples so small that little tensors are cut like big ones."""
-    from polyak.engine.first_passes import base as passes
-    from polyak.engine.schedule.threads import stages as groups
-    from polyak.engine.step import fused as streaming
-
-    monkeypatch.setattr(spans, "PIECE", 1024)
-    monkeypatch.setattr(passes, "BLOCK", 256)
-    for module in (top, boundary):
-        monkeypatch.setattr(module, "BLOCK", 256)
-        monkeypatch.setattr(module, "SMALL", 1024)
-    monkeypatch.setattr(top, "RUN", 16)
-    monkeypatch.setattr(groups, "GROUP_ENTRIES", 512)
-    monkeypatch.setattr(streaming, "WINDOW_NBYTES", 1000)
+    for name, value in SMALL_SIZES.items():
+        monkeypatch.setattr(tuning, name, value)
 
 
 @pytest.mark.parametrize(

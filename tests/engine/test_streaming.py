@@ -10,8 +10,8 @@ import polyak
 from polyak import methods
 from polyak.checkpoint import DTYPES
 from polyak.checkpoint import open as open_checkpoint
-from polyak.engine import run, run_in_memory
-from polyak.engine.first_passes import base as passes
+from polyak.engine import run, run_in_memory, tuning
+from polyak.engine.first_passes import gram as passes
 from polyak.engine.step import fused as streaming
 from polyak.engine.step import merge as merging
 from polyak.errors import NotFinite
@@ -40,11 +40,11 @@ def taken(monkeypatch):
 
     def noted(span, *more):
         names.append(span.prepared.step.out.name)
-        return streaming.streamed(span, *more)
+        return streaming.merge_fused(span, *more)
 
-    monkeypatch.setattr(merging, "streamed", noted)
+    monkeypatch.setattr(merging, "merge_fused", noted)
     monkeypatch.setattr(merging, "batches", lambda spans, tile: ([span] for span in spans))
-    monkeypatch.setattr(streaming, "WINDOW_NBYTES", 20_000)
+    monkeypatch.setattr(tuning, "FUSED_READ_NBYTES", 20_000)
     return names
 
 
@@ -100,9 +100,11 @@ def test_inner_products_of_stored_numbers_are_those_of_tiles(method, stored, mon
     shape = {"layers.0.w": (301, 1013)}
     family = random_family(models=2, dtype=DTYPES[stored].numpy, shapes=shape)
     plan, found = planned(methods.resolve(method), family), list[object]()
-    answers = passes.GramOverall.answers_for
+    answers = passes.GramOfTensors.answers_for
     monkeypatch.setattr(
-        passes.GramOverall, "answers_for", lambda *a: [found.append(one.value.tobytes()) or one for one in answers(*a)]
+        passes.GramOfTensors,
+        "answers_for",
+        lambda *a: [found.append(one.value.tobytes()) or one for one in answers(*a)],
     )
     run_in_memory(plan)
     monkeypatch.setattr(passes, "products", lambda dtype: None)

@@ -13,10 +13,7 @@ from polyak import errors, recipe
 from polyak.checkpoint import TensorSpec
 from polyak.checkpoint._api import F16, F32
 from polyak.checkpoint.safetensors import layout
-from polyak.engine import run
-from polyak.engine.step import chunks as spans
-from polyak.engine.step import inputs as sources
-from polyak.engine.step import statistic_inputs as statistics
+from polyak.engine import run, tuning
 from polyak.inspection.verification import verify
 from polyak.planning import compatibility as fit
 from polyak.planning.statistics import model_digest
@@ -86,9 +83,9 @@ def test_a_merge_from_files_is_the_merge_in_memory(place):
 
 def test_small_windows_change_no_byte(place, monkeypatch):
     whole = wanted()
-    monkeypatch.setattr(statistics, "WINDOW_NBYTES", 40)
-    monkeypatch.setattr(sources, "TILE", 5)
-    monkeypatch.setattr(spans, "PIECE", 7)
+    monkeypatch.setattr(tuning, "READ_NBYTES", 40)
+    monkeypatch.setattr(tuning, "TILE", 5)
+    monkeypatch.setattr(tuning, "CHUNK", 7)
     for name, tensor in wanted().items():
         assert np.array_equal(tensor, whole[name])
 

@@ -105,16 +105,16 @@ def test_the_config_of_a_model_of_transformers_follows_its_dtype(place):
 
 
 def test_a_killed_merge_of_pipelines_goes_on(place, monkeypatch):
-    from polyak.engine.output.shards import Files
+    from polyak.engine.output.shards import ShardWriter
 
     run(polyak.plan(loads(WHOLE)), "whole")
-    closing = Files.close
+    closing = ShardWriter.close
 
-    def fail(self: Files) -> None:
+    def fail(self: ShardWriter) -> None:
         closing(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Files, "close", fail)
+    monkeypatch.setattr(ShardWriter, "close", fail)
     with pytest.raises(KeyboardInterrupt):
         run(polyak.plan(loads(WHOLE)), "out", shard_nbytes=24)
     monkeypatch.undo()

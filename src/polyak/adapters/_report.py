@@ -10,9 +10,10 @@ from typing import Any
 
 from .. import recipe as recipes
 from .._version import __version__
-from ..engine.output.provenance import FILE, of_model
+from ..engine import PROVENANCE
 from ..planning import Plan
 from ..recipe import Recipe
+from ..storage import model_digest
 from ._opened import Adapter
 
 
@@ -100,7 +101,7 @@ def provenance(
         "models": {
             name: {
                 "path": str(adapters[name].folder),
-                "digest": of_model(tensors, algorithm),
+                "digest": model_digest(tensors, algorithm),
                 "tensors": dict(sorted(tensors.items())),
             }
             for name, tensors in inputs.items()
@@ -119,7 +120,7 @@ def card(recipe: Recipe, adapters: Mapping[str, Adapter], report: Report) -> dic
     lines += [f"{len(adapters)} LoRA adapters merged with polyak {__version__} by {recipe.method}.", ""]
     lines += ["| adapter | read from |", "|---|---|", *(f"| {n} | `{a.folder}` |" for n, a in adapters.items()), ""]
     lines += [f"{len(report.modules)} modules of rank {low} to {high}; {report.share_lost:.3g} of the energy is lost."]
-    lines += [f"`{FILE}` says what each module lost and holds the digests; `polyak verify` checks them.", ""]
+    lines += [f"`{PROVENANCE}` says what each module lost and holds the digests; `polyak verify` checks them.", ""]
     lines += ["## Recipe", "", "```yaml", text.rstrip(), "```", ""]
     return {"README.md": "\n".join(lines), "recipe.yaml": text}
 
@@ -144,4 +145,4 @@ def extraction_card(plan: Plan, report: Report, outputs: Mapping[str, str], algo
         "modules": report.as_data()["modules"],
         "left_out": dict(report.left_out or {}),
     }
-    return {"README.md": "\n".join(lines), FILE: stated}
+    return {"README.md": "\n".join(lines), PROVENANCE: stated}

@@ -15,12 +15,12 @@ import numpy as np
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
 from ..checkpoint import open as opened
 from ..checkpoint.lora import read_floats
-from ..engine.into_folder import Progress, Silent, refuse_inputs
-from ..engine.output.provenance import of_model
+from ..engine import Progress, Silent, refuse_inputs
 from ..errors import InputChanged, Mismatch, NotFinite, SettingError
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned
 from ..recipe import Model, Recipe, Source
+from ..storage import model_digest
 from ._configuration import configuration
 from ._report import ModuleReport, Report, extraction_card
 from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
@@ -144,7 +144,7 @@ class _Extraction:
             modules = tuple(self._reports[s.out.name] for s in self._steps if s.out.name in self._reports)
             left_out = {s.out.name: self._left_out[s.out.name] for s in self._steps if s.out.name in self._left_out}
             seconds = time.perf_counter() - began
-            report = Report(out, modules, spool.nbytes, seconds, of_model(outputs, DIGEST), left_out)
+            report = Report(out, modules, spool.nbytes, seconds, model_digest(outputs, DIGEST), left_out)
             texts = extraction_card(self._plan, report, outputs, DIGEST)
             write_texts(draft, {CONFIG: self._configuration(), **texts})
         return report

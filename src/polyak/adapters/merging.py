@@ -8,25 +8,21 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
-from ..engine.into_folder import Progress, Silent, refuse_inputs
-from ..engine.output.provenance import FILE, of_model
-from ..engine.schedule.stages import grouped
-from ..engine.schedule.threads import Scheduler
-from ..engine.step.chunks import Span
-from ..engine.step.merge import Merger, Sink, prepare
+from ..engine import PROVENANCE, Progress, Silent, refuse_inputs, stream
 from ..errors import InputChanged, Mismatch, RecipeError, SettingError
 from ..inspection.verification import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
 from ..planning import plan as planned
 from ..recipe import Factorisation, Recipe
-from ..storage.digest import ALGORITHMS
+from ..storage import ALGORITHMS, model_digest
 from ._configuration import merged_configuration
 from ._fit import fitted
 from ._memory import workers_within
@@ -155,10 +151,10 @@ class _Merge:
             outputs = spool.finish(DIGEST)
             inputs = {name: self._digests(adapter) for name, adapter in self._adapters.items()}
             reports = tuple(self._reports[step.out.name] for step in self._steps if step.out.name in self._reports)
-            report = Report(out, reports, spool.nbytes, time.perf_counter() - began, of_model(outputs, DIGEST))
+            report = Report(out, reports, spool.nbytes, time.perf_counter() - began, model_digest(outputs, DIGEST))
             stated = provenance(self._recipe, inputs, outputs, DIGEST, self._adapters, report)
             write_texts(
-                draft, {CONFIG: self._configuration(), FILE: stated, **card(self._recipe, self._adapters, report)}
+                draft, {CONFIG: self._configuration(), PROVENANCE: stated, **card(self._recipe, self._adapters, report)}
             )
         return report
 
@@ -167,9 +163,8 @@ class _Merge:
         weighted = [s for s in self._steps if s.out.name in self._weighted]
         each(lambda step: self._weigh(step, spool), weighted, self._workers)
         dense = replace(self._plan, steps=tuple(s for s in self._steps if s.out.name not in self._weighted))
-        merger = Merger(_Matrices(lambda step, matrix: self._factorise(step, matrix, spool)), DIGEST)
-        groups = grouped(prepare(dense, self._workers), merger, lambda span: True)
-        Scheduler(groups, self._workers, self._progress.advance).run()
+        take = partial(self._factorise, spool=spool)
+        stream(dense, take, workers=self._workers, advance=self._progress.advance)
 
     def _weigh(self, step: Step, spool: Spool) -> None:
         found = self._weighted[step.out.name]
@@ -251,30 +246,6 @@ def each(work: Any, items: Sequence[Any], workers: int) -> None:
             future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-class _Matrices(Sink):
-    """A sink that hands each merged tensor on once it is whole."""
-
-    def __init__(self, finish: Any) -> None:
-        self._finish = finish
-        self._parts: dict[str, tuple[Any, list[int]]] = {}
-
-    def write(self, step: Step, start: int, data: Any) -> None:
-        values = self._of(step)[0]
-        values[start : start + len(data) // 4] = np.asarray(data).view(np.float32)
-
-    def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
-        step = span.prepared.step
-        values, counts = self._of(step)
-        counts.append(span.stop - span.start)
-        if sum(counts) == step.out.numel and self._parts.pop(step.out.name, None) is not None:
-            self._finish(step, values.reshape(step.out.shape))
-
-    def _of(self, step: Step) -> tuple[Any, list[int]]:
-        # Both the look-up and the insertion are one step of the interpreter: no lock is needed.
-        found = self._parts.get(step.out.name)
-        return found or self._parts.setdefault(step.out.name, (np.empty(step.out.numel, np.float32), []))
 
 
 def _average(step: Step, weights: Sequence[float]) -> Any:

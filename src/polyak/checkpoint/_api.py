@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -185,6 +186,16 @@ class Checkpoint(ABC):
 
     def close(self) -> None:  # noqa: B027  most checkpoints hold nothing that needs closing
         """Give files back.  Reading afterwards is an error."""
+
+    def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Self:
+        """The same view over exchanged checkpoints; the object itself where `swap` exchanges none of them."""
+        beneath = {name: value for name, value in vars(self).items() if isinstance(value, Checkpoint)}
+        exchanged = {name: new for name, value in beneath.items() if (new := swap(value)) is not value}
+        if not exchanged:
+            return self
+        view = copy(self)
+        vars(view).update(exchanged)
+        return view
 
     @final
     def spec(self, name: str) -> TensorSpec:

@@ -16,17 +16,20 @@ from ..errors import BudgetError, InputChanged, OutputError, SettingError, sugge
 from ..native import saying_when_compiling
 from ..planning import Plan, Step
 from ..planning.cost import peak_nbytes, workers_within
-from ..storage.digest import ALGORITHMS
+from ..storage import ALGORITHMS, model_digest
 from ..storage.staging import Draft, followed, writing
-from .output.completed import Ledger
-from .output.provenance import FILE, card, of_model, provenance
-from .output.shards import Files, as_json, files_of, indices_of, write_text
+from .nested import opened
+from .output.completed import CompletedChunks
+from .output.provenance import PROVENANCE, card, provenance
+from .output.shards import ShardWriter, as_json, indices_of, shards_of, write_text
 from .schedule.stages import grouped
 from .schedule.threads import Scheduler
-from .step.chunks import Span
+from .step.chunks import Chunk
 from .step.device import Device, device_of
 from .step.masks import file_metadata
-from .step.merge import Merger, prepare
+from .step.merge import Merger
+from .step.prepared import prepared_steps
+from .step.sink import Sink
 
 SHARD_NBYTES = 5_000_000_000
 
@@ -149,16 +152,16 @@ def refuse_inputs(plan: Plan, out: Path) -> None:
         raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another place.")
 
 
-class _Merge:
+class _Merge(Sink):
     def __init__(
         self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress, device: Device | None
     ) -> None:
         self._plan, self._algorithm, self._progress, self._device = plan, algorithm, progress, device
         self._draft = Draft(out)
-        self._layout = files_of(plan.steps, shard_nbytes, plan.sidecars)
+        self._layout = shards_of(plan.steps, shard_nbytes, plan.sidecars)
         self._shard_nbytes = shard_nbytes
-        self._ledger = Ledger(plan, algorithm)
-        self._files: Files | None = None
+        self._completed = CompletedChunks(plan, algorithm)
+        self._files: ShardWriter | None = None
         self._resumed = 0
 
     def run(self, workers: int, tile: int | None, resume: bool, force: bool, began: float) -> Report:
@@ -166,7 +169,7 @@ class _Merge:
         key += f"/{self._device.said}" if self._device else ""
         entries = self._draft.open(key, resume=resume, force=force)
         try:
-            self._files = Files(self._draft, self._layout, partial(file_metadata, self._plan))
+            self._files = ShardWriter(self._draft, self._layout, partial(file_metadata, self._plan))
             self._take_back(entries)
             with saying_when_compiling(self._progress.say):
                 self._compute(workers, tile)
@@ -189,13 +192,14 @@ class _Merge:
         )
 
     def _compute(self, workers: int, tile: int | None) -> None:
-        groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._ledger.is_missing)
+        groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._completed.is_missing)
         self._progress.start(sum(group.nbytes for group in groups))
         Scheduler(groups, workers, self._progress.advance).run()
 
     def _in_order(self, workers: int) -> list[Any]:
         """Tensors that must be equal come first: if they are not, it is known at once."""
-        return sorted(prepare(self._plan, workers, self._device), key=lambda p: p.step.kind != "same")
+        plan = opened(self._plan, workers, self._device)
+        return sorted(prepared_steps(plan, self._device), key=lambda one: one.step.kind != "same")
 
     def write(self, step: Step, start: int, data: Any) -> None:
         assert self._files is not None
@@ -205,15 +209,15 @@ class _Merge:
         assert self._files is not None
         self._files.write_whole(steps, data)
 
-    def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
+    def done(self, chunk: Chunk, out: bytes, reads: Sequence[bytes]) -> None:
         assert self._files is not None
-        entry = self._ledger.enter(span, out, reads)
-        self._files.note(entry, (span.stop - span.start) * span.prepared.step.out.dtype.itemsize)
+        entry = self._completed.enter(chunk, out, reads)
+        self._files.note(entry, (chunk.stop - chunk.start) * chunk.prepared.step.out.dtype.itemsize)
 
     def _take_back(self, entries: Sequence[Mapping[str, Any]]) -> None:
         assert self._files is not None
-        self._ledger.take_back(entries, self._files)
-        self._resumed = len(self._ledger)
+        self._completed.take_back(entries, self._files)
+        self._resumed = len(self._completed)
         if self._resumed:
             self._progress.say(f"resuming: {self._resumed} pieces were done and are intact")
 
@@ -228,7 +232,7 @@ class _Merge:
     def _write_sidecars(self) -> str:
         """Everything beside the tensors; returns the result's digest."""
         model, side = self._draft.model, self._plan.sidecars
-        outputs, inputs = self._ledger.digests()
+        outputs, inputs = self._completed.digests()
         used = sorted({s.method.name for s in self._plan.steps if s.method})
         with writing(self._draft.out):
             if side.config is not None:
@@ -242,8 +246,10 @@ class _Merge:
                 write_text(model / name, as_json(index))
             write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))
             write_text(model / "README.md", card(self._plan, used))
-            write_text(model / FILE, as_json(provenance(self._plan, self._algorithm, outputs, inputs, self._device)))
-        return of_model(outputs, self._algorithm)
+            write_text(
+                model / PROVENANCE, as_json(provenance(self._plan, self._algorithm, outputs, inputs, self._device))
+            )
+        return model_digest(outputs, self._algorithm)
 
     def _abandon(self) -> None:
         """Leave what is done for a resumption; if nothing is, leave nothing."""
@@ -252,7 +258,7 @@ class _Merge:
                 self._files.close()
             except BaseException:  # the first error is the one to report
                 pass
-        if self._ledger:
+        if self._completed:
             self._draft.close()
         else:
             self._draft.discard()

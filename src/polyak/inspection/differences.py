@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..engine.step.inputs import Workspace
+from ..engine import Buffers
 from ..errors import Mismatch
 from ..kernels.convert import decode
 from ..kernels.gram import inner_products
@@ -68,7 +68,7 @@ def diff(a: Checkpoint, b: Checkpoint) -> Diff:
     same = [name for name in both if a.specs[name].shape == b.specs[name].shape]
     if not same:
         raise Mismatch(f"{a.label} and {b.label} have no tensor in common.")
-    space = Workspace()
+    space = Buffers()
     tensors = tuple(_compare(a, b, name, space) for name in same)
     return Diff(
         tensors,
@@ -79,7 +79,7 @@ def diff(a: Checkpoint, b: Checkpoint) -> Diff:
     )
 
 
-def _compare(a: Checkpoint, b: Checkpoint, name: str, space: Workspace) -> TensorDiff:
+def _compare(a: Checkpoint, b: Checkpoint, name: str, space: Buffers) -> TensorDiff:
     numel = a.specs[name].numel
     sums, largest, differing = np.zeros(4), 0.0, 0
     for start in range(0, numel, BLOCK):
@@ -96,7 +96,7 @@ def _compare(a: Checkpoint, b: Checkpoint, name: str, space: Workspace) -> Tenso
     return _summary(name, sums, largest, differing / numel if numel else 0.0)
 
 
-def _load(checkpoint: Checkpoint, name: str, start: int, stop: int, out: Any, space: Workspace) -> None:
+def _load(checkpoint: Checkpoint, name: str, start: int, stop: int, out: Any, space: Buffers) -> None:
     dtype = checkpoint.specs[name].dtype
     raw = space.bytes("raw", (stop - start) * dtype.itemsize)
     checkpoint.read_into(name, start, stop, raw)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.step.inputs import Workspace, load
+from ..engine import Buffers, load
 from ..errors import NotFinite
 from ..kernels.gram import inner_products
 from ..methods import Role
@@ -30,7 +30,7 @@ def probe(plan: Plan) -> list[str]:
     """
     merged = [step for step in plan.steps if step.kind == "merge"]
     steps = sorted(merged, key=lambda s: -s.out.numel)[:TENSORS]
-    space, problems = Workspace(), list[str]()
+    space, problems = Buffers(), list[str]()
     totals: dict[tuple[str, str], Any] = {}
     for step in steps:
         try:
@@ -43,7 +43,7 @@ def probe(plan: Plan) -> list[str]:
     return [_say(pair, cosine) for pair, products in totals.items() if (cosine := _cosine(products)) < UNRELATED]
 
 
-def _products(step: Step, space: Workspace) -> Iterator[tuple[tuple[str, str], Any]]:
+def _products(step: Step, space: Buffers) -> Iterator[tuple[tuple[str, str], Any]]:
     """<a, a>, <a, b>, <b, b> of a sample for every two sources."""
     start = max((step.out.numel - SAMPLE) // 2, 0)
     loaded = load(step, start, min(start + SAMPLE, step.out.numel), space, frozenset({Role.TENSORS, Role.BASE}))

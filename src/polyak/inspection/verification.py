@@ -15,13 +15,11 @@ from ..checkpoint import Checkpoint
 from ..checkpoint.folder import read_json
 from ..checkpoint.lora import open_factors
 from ..checkpoint.safetensors import SafetensorsFile
-from ..engine.output.provenance import FILE
-from ..engine.step.device import device_of
-from ..engine.step.merge import attach
+from ..engine import PROVENANCE, Readers, device_of
 from ..errors import CheckpointError, PolyakError
 from ..linalg.blas import one_thread
 from ..planning import open_source
-from ..storage.digest import ALGORITHMS, LEAF_NBYTES, Leaves, root
+from ..storage import ALGORITHMS, LEAF_NBYTES, Leaves, root
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,16 @@ def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    if not (folder / FILE).exists():
-        raise CheckpointError(f"{folder} has no {FILE}: it was not merged by polyak, or its provenance was removed.")
-    stated = read_json(folder / FILE)
+    if not (folder / PROVENANCE).exists():
+        raise CheckpointError(
+            f"{folder} has no {PROVENANCE}: it was not merged by polyak, or its provenance was removed."
+        )
+    stated = read_json(folder / PROVENANCE)
     match stated:
         case {"digest": str(algorithm), "result": {"tensors": dict()}, "models": dict()} if algorithm in ALGORITHMS:
             return stated
         case _:
-            raise CheckpointError(f"{folder / FILE} is damaged: expected digest, models and result.tensors.")
+            raise CheckpointError(f"{folder / PROVENANCE} is damaged: expected digest, models and result.tensors.")
 
 
 def _device(stated: dict[str, Any]) -> str:
@@ -136,6 +136,4 @@ def _reread(source: object, device: str) -> Checkpoint:
     """A model that has adapters on it, is a nested merge, or is looked at in another way."""
     given = {"name": "model", **cast("dict[str, Any]", source)} if isinstance(source, dict) else source
     recipe = recipes.read({"models": [given], "method": "linear"}, Path("/"))
-    model = open_source(recipe.models[0].source, recipe.folder)
-    attach(model, 1, device_of(device))
-    return model
+    return Readers(1, device_of(device))(open_source(recipe.models[0].source, recipe.folder))

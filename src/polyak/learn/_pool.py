@@ -14,9 +14,7 @@ import numpy as np
 
 from .. import planning
 from ..checkpoint import Checkpoint
-from ..engine.step.inputs import Loaded, Sources, Workspace, tile_length
-from ..engine.step.merge import prepare
-from ..methods import Role
+from ..engine import Buffers, Loaded, deltas, opened
 from ..planning import BASE, Step
 from ..recipe import Model, Recipe
 from ._api import Numbers, check_recipe
@@ -37,13 +35,12 @@ class Pool:
     def __init__(self, recipe: Recipe) -> None:
         check_recipe(recipe)
         self.recipe = weighted(recipe, [1.0] * len(recipe.models))
-        plan = planning.plan(self.recipe)
-        prepare(plan, 1)  # nested merges are computed as they are read
+        plan = opened(planning.plan(self.recipe), workers=1)  # nested merges are computed as they are read
         self.names = tuple(model.name for model in recipe.models)
         self.steps: Mapping[str, Step] = {s.out.name: s for s in plan.steps if s.kind == "merge"}
         self.reference: Checkpoint = plan.models[BASE if recipe.base else self.names[0]]
         self.notes = plan.notes
-        self._space = Workspace()
+        self._buffers = Buffers()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,7 +56,7 @@ class Pool:
 
         narrow = np.ascontiguousarray(weights, np.float32)
         for start, loaded in self._tiles(name):
-            out = self._space.floats("merged", _stack(loaded).shape[1])
+            out = self._buffers.floats("merged", _stack(loaded).shape[1])
             weighted_sum(out, _stack(loaded), narrow, 1.0)
             if loaded.base is not None:
                 add(out, loaded.base)
@@ -91,11 +88,7 @@ class Pool:
         return total
 
     def _tiles(self, name: str) -> Iterator[tuple[int, Loaded]]:
-        step = self.steps[name]
-        size, length = step.out.numel, tile_length(step)
-        sources = Sources(step, size, self._space, frozenset({Role.DELTAS}), tile=length)
-        for start in range(0, size, length):
-            yield start, sources.load(start, min(start + length, size))
+        return deltas(self.steps[name], self._buffers)
 
 
 def weighted(recipe: Recipe, weights: list[float] | None) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -203,9 +203,9 @@ class Plan:
 
 
 class NestedMerge(Checkpoint):
-    """The result of another plan, to be computed while it is read.
+    """The result of another plan: its header, before the merge.
 
-    The engine attaches what computes it: plans know nothing of engines.
+    The engine puts a checkpoint that can be read in its place: plans know nothing of engines.
     """
 
     def __init__(self, plan: Plan, label: str) -> None:
@@ -213,16 +213,9 @@ class NestedMerge(Checkpoint):
         self.folder = next((m.folder for m in plan.models.values() if m.folder), None)
         self.specs = {s.out.name: _as_delivered(s) for s in plan.steps if s.file is None}
         self.stamps = tuple(stamp for model in plan.inputs.values() for stamp in model.stamps)
-        self._reader: Callable[[str, int, int, Bytes], None] | None = None
-
-    def attach(self, reader: Callable[[str, int, int, Bytes], None]) -> None:
-        """Give it what computes elements [start, stop) of a tensor."""
-        self._reader = reader
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        if self._reader is None:
-            raise PolyakError(f"{self.label} is a planned merge; only a running merge can read it.")
-        self._reader(name, start, stop, out)
+        raise PolyakError(f"{self.label} is a planned merge; only a running merge can read it.")
 
 
 def _as_delivered(step: Step) -> TensorSpec:

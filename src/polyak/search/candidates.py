@@ -11,15 +11,9 @@ import numpy as np
 from .. import planning
 from ..checkpoint import Checkpoint, TensorSpec
 from ..checkpoint.memory import MemoryCheckpoint
-from ..engine.in_memory import Shortcuts, merge_into
-from ..engine.session.pass_cache import Remembered
-from ..engine.session.sorted_deltas import Ranks
-from ..engine.step.chunks import Span
-from ..engine.step.masks import without_masks
-from ..engine.step.merge import Sink
+from ..engine import OpenModels, Session, Sink, without_masks
 from ..planning import Plan, Step
-from ..recipe import Recipe, Scalar, filled
-from .inputs import Inputs
+from ..recipe import Recipe, Scalar, filled, sought
 
 if TYPE_CHECKING:
     from ..tasks import LiveModel
@@ -49,9 +43,6 @@ class _Places(Sink):
         for places in (self._arrays, self._views):
             if (place := places.get(step.out.name)) is not None:
                 place[start : start + len(values)] = values
-
-    def done(self, span: Span, out: bytes, reads: Sequence[bytes]) -> None:
-        pass
 
     def place(self, step: Step) -> Any:
         """Where a tensor may be merged to, as float32; None if it must be written."""
@@ -94,11 +85,10 @@ class Candidates:
     """
 
     def __init__(self, recipe: Recipe, *, memory: int, workers: int) -> None:
-        self._recipe, self._workers = recipe, workers
-        self._inputs = Inputs(recipe, memory, workers)
-        self._remembered, self._places = Remembered(), _Places()
-        resident = self._inputs.resident
-        self._shortcuts = Shortcuts(resident, Ranks(resident, workers), self._places.place)
+        self._recipe, self._places = recipe, _Places()
+        self._nested_change = any(".recipe." in f".{one.place}" for one in sought(recipe))
+        self._models = OpenModels(memory, workers, nested_change=self._nested_change)
+        self._session = Session(self._places, inputs=self._models.tensors, workers=workers)
         self._lives: list[LiveModel] = []
         self._copied: list[tuple[LiveModel, frozenset[str]]] = []
         self._planned: Plan | None = None
@@ -110,9 +100,9 @@ class Candidates:
             PolyakError: the recipe cannot be merged with these values.
         """
         recipe = filled(self._recipe, values)
-        found = planning.with_numbers(self._planned, recipe) if self._planned and self._inputs.stay else None
+        found = planning.with_numbers(self._planned, recipe) if self._planned and not self._nested_change else None
         if found is None:
-            found = without_masks(planning.plan(recipe, opening=self._inputs, tensors_only=self._planned is not None))
+            found = without_masks(planning.plan(recipe, opening=self._models, tensors_only=self._planned is not None))
         self._planned = found
         return found
 
@@ -124,7 +114,7 @@ class Candidates:
         """
         plan = self.plan(values)
         self._places.prepare(plan.steps)
-        changed = merge_into(self._places, plan, self._remembered, workers=self._workers, shortcuts=self._shortcuts)
+        changed = self._session.merge(plan)
         new = {step.out.name for step in changed if step.file is None}
         for live, names in self._copied:
             live.load({name: array for name, array in self.tensors().items() if name in new & names}, partial=True)

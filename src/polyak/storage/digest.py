@@ -6,7 +6,7 @@ the digest does not depend on slabs, shards or workers, and pieces of a tensor c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import xxhash
@@ -83,3 +83,11 @@ class Unhashed:
     def digests(self) -> bytes:
         """Nothing."""
         return b""
+
+
+def model_digest(tensors: Mapping[str, str], algorithm: str) -> str:
+    """The digest of a model from those of its tensors; the order of its file does not matter."""
+    top = new_hash(algorithm)
+    for name, digest in sorted(tensors.items()):
+        top.update(f"{name}\0{digest}\n".encode())
+    return top.digest().hex()

@@ -119,10 +119,10 @@ class ExampleTask(Task):
 
 def digest_of_model(checkpoint: Checkpoint) -> str:
     """Digest of the contents of all tensors, as provenance has it."""
-    from ..engine.output.provenance import of_model
     from ..inspection.verification import digest_of
+    from ..storage import model_digest
 
-    return of_model({name: digest_of(checkpoint, name, "xxh3-128") for name in checkpoint.specs}, "xxh3-128")
+    return model_digest({name: digest_of(checkpoint, name, "xxh3-128") for name in checkpoint.specs}, "xxh3-128")
 
 
 def logits_of(result: Any) -> Tensor:

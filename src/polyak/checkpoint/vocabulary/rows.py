@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.source)
 
+    def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Rows:
+        """The same rows of exchanged checkpoints; the object itself where `swap` exchanges none."""
+        tables = [(swap(checkpoint), name) for checkpoint, name in self.tables]
+        same = all(new is old for (new, _), (old, _) in zip(tables, self.tables, strict=True))
+        return self if same else replace(self, tables=tables)
+
     def dtype(self, own: DType) -> DType:
         """What rows are delivered in: as stored if all are rows of one dtype, else float32."""
         taken = {self.tables[i][0].spec(self.tables[i][1]).dtype for i in np.unique(self.source) if i >= 0}
@@ -74,6 +81,15 @@ class Aligned(Checkpoint):
         first, last = start // width, -(-stop // width)
         found = self._gathered(name, first, last).reshape(-1)[start - first * width : stop - first * width]
         out.view(spec.dtype.numpy)[:] = found
+
+    def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Self:
+        view = super().over(swap)
+        tables = {name: rows.over(swap) for name, rows in self._tables.items()}
+        if all(tables[name] is rows for name, rows in self._tables.items()):
+            return view
+        view = copy(self) if view is self else view
+        view._tables = tables
+        return view
 
     def close(self) -> None:
         self._inner.close()

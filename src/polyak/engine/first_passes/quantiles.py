@@ -13,28 +13,29 @@ from typing import Any
 import numpy as np
 
 from ...methods._passes import Array, Order, Top
-from ..step.chunks import Span
-from ..step.evaluate import Prepared
-from ..step.inputs import Workspace
-from .base import Answering
-from .threshold import SMALL, Search
-from .topk import TopOverall
+from .. import tuning
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk
+from ..step.prepared import PreparedStep
+from .base import RunningPass
+from .threshold import ThresholdSearch
+from .topk import TopkOfTensors
 
 
-class OrderOverall(Answering):
+class QuantilesOfTensors(RunningPass):
     """Order statistics of each model over a tensor, or over the whole model."""
 
-    def __init__(self, request: Order, members: Sequence[Prepared]) -> None:
+    def __init__(self, request: Order, members: Sequence[PreparedStep]) -> None:
         super().__init__(members)
         self._request = request
         self._search = _Part(request, 1, members)
         self._found: Any = None
 
-    def sweep(self) -> list[Span]:
+    def sweep(self) -> list[Chunk]:
         return self._search.sweep()
 
-    def visit(self, span: Span, space: Workspace) -> Any:
-        return self._search.visit(span, space)
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        return self._search.visit(chunk, buffers)
 
     def absorb(self, visits: Sequence[Any]) -> bool:
         if not self._search.absorb(visits):
@@ -48,14 +49,14 @@ class OrderOverall(Answering):
         self._search = _Part(self._request, -1, self.members, done=self._found > 0)
         return False
 
-    def answers_for(self, prepared: Prepared) -> Sequence[Any]:
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Any]:
         return [self._found.reshape(-1, len(prepared.step.reads))]
 
 
-class _Part(TopOverall):
+class _Part(TopkOfTensors):
     """The search in the positive parts of the numbers, or in their negative parts."""
 
-    def __init__(self, request: Order, sign: int, members: Sequence[Prepared], done: Any = None) -> None:
+    def __init__(self, request: Order, sign: int, members: Sequence[PreparedStep], done: Any = None) -> None:
         models = len(members[0].step.reads)
 
         def count(entries: int) -> list[int]:
@@ -69,9 +70,9 @@ class _Part(TopOverall):
             for search, settled in zip(self._searches, done, strict=True):
                 search.state = "done" if settled else search.state
 
-    def _begin(self, count: int, ties: str) -> Search:
+    def _begin(self, count: int, ties: str) -> ThresholdSearch:
         """Unlike for the largest entries, the boundary of all of them is wanted too."""
-        return Search(count, "collect" if self._total < SMALL else "sample", ties)
+        return ThresholdSearch(count, "collect" if self._total < tuning.COLLECTED else "sample", ties)
 
     @property
     def values(self) -> Any:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from ...methods._passes import Top, call
-from ..step.chunks import Span
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk
 from ..step.evaluate import definition_supply, sources_for, twin_supply
-from ..step.inputs import Workspace
 
 
-class Competing:
-    """What competes in a span: the deltas, or what a request makes of them."""
+class RankedValues:
+    """What competes in a chunk: the deltas, or what a request makes of them."""
 
-    def __init__(self, span: Span, request: Top, space: Workspace) -> None:
-        self._of, self._fused, self._prepared = request.of, request.fused, span.prepared
-        self._sources = sources_for(span.prepared, span.stop, space, request.fused or request.of)
+    def __init__(self, chunk: Chunk, request: Top, buffers: Buffers) -> None:
+        self._of, self._fused, self._prepared = request.of, request.fused, chunk.prepared
+        self._sources = sources_for(chunk.prepared, chunk.stop, buffers, request.fused or request.of)
 
     @property
     def shift(self) -> int | None:
@@ -26,7 +26,7 @@ class Competing:
         return self._sources.shift if self._of is None else None
 
     def stored(self, start: int) -> Iterator[tuple[int, Any]]:
-        return self._sources.windows(start)
+        return self._sources.stored_tiles(start)
 
     def values(self, start: int, stop: int) -> Any:
         loaded = self._sources.load(start, stop)

@@ -12,39 +12,40 @@ from ...kernels.sums import LANES, WIDTH, add_up, sums
 from ...methods import Role
 from ...methods._passes import Rows, Sum, call, in_rows
 from ...methods._tally import Tally
-from ..step.chunks import Span, pieces, tiles
-from ..step.evaluate import Prepared, definition_supply, sources_for, twin_supply
-from ..step.fused import WINDOW_NBYTES
-from ..step.inputs import Sources, Workspace
-from . import base as passes
-from .base import BLOCK, Answering, block_of, row_length
+from .. import tuning
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk, chunks_of, tiles
+from ..step.evaluate import definition_supply, sources_for, twin_supply
+from ..step.inputs import Sources
+from ..step.prepared import PreparedStep
+from .base import RunningPass, block_of, row_length
 
 
-class SumOverall(Answering):
+class SumOfTensors(RunningPass):
     """Sums of terms, in float64."""
 
-    def __init__(self, request: Sum, members: Sequence[Prepared]) -> None:
+    def __init__(self, request: Sum, members: Sequence[PreparedStep]) -> None:
         super().__init__(members)
         self._request = request
         self._total: Any = 0.0
 
-    def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, block_of(member.step.unit))]
+    def sweep(self) -> list[Chunk]:
+        return [chunk for member in self.members for chunk in chunks_of(member, block_of(member.step.unit))]
 
-    def visit(self, span: Span, space: Workspace) -> Any:
-        share = 1 / max(span.prepared.step.out.numel, 1) if self._request.of_means else 1.0
-        return [share * sums for sums in self._each(span, space)]
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        share = 1 / max(chunk.prepared.step.out.numel, 1) if self._request.of_means else 1.0
+        return [share * sums for sums in self._each(chunk, buffers)]
 
-    def _each(self, span: Span, space: Workspace) -> Iterator[Any]:
+    def _each(self, chunk: Chunk, buffers: Buffers) -> Iterator[Any]:
         """The sums of one block after the other."""
-        prepared, request = span.prepared, self._request
+        prepared, request = chunk.prepared, self._request
         if (tally := prepared.tally(request)) is not None:
-            return tallied(span, tally, space)
-        sources = sources_for(prepared, span.stop, space, request.fused or request.term)
-        blocks = tiles(span, block_of(prepared.step.unit))
+            return tallied(chunk, tally, buffers)
+        sources = sources_for(prepared, chunk.stop, buffers, request.fused or request.term)
+        blocks = tiles(chunk, block_of(prepared.step.unit))
         return (self._sums(prepared, start, stop, sources) for start, stop in blocks)
 
-    def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
+    def _sums(self, prepared: PreparedStep, start: int, stop: int, sources: Sources) -> Any:
         fused, loaded = self._request.fused, sources.load(start, stop).shaped(prepared.shape)
         if fused is not None:
             return np.asarray(call(fused, twin_supply(prepared, loaded, start, stop)), np.float64)
@@ -57,24 +58,24 @@ class SumOverall(Answering):
                 self._total = self._total + block
         return True
 
-    def answers_for(self, prepared: Prepared) -> Sequence[Any]:
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Any]:
         return [self._total]
 
 
-class SumByRow(SumOverall):
+class SumByRow(SumOfTensors):
     """Sums of terms over each row."""
 
-    def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, block_of(row_length(member)))]
+    def sweep(self) -> list[Chunk]:
+        return [chunk for member in self.members for chunk in chunks_of(member, block_of(row_length(member)))]
 
-    def visit(self, span: Span, space: Workspace) -> Any:
-        length = block_of(row_length(span.prepared))
-        if self._request.of_parts is not None and length > passes.LONG:
-            return [self._sums_of_parts(span.prepared, start, stop, space) for start, stop in tiles(span, length)]
-        sources = sources_for(span.prepared, span.stop, space, self._request.fused or self._request.term)
-        return [self._sums(span.prepared, start, stop, sources) for start, stop in tiles(span, length)]
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        length = block_of(row_length(chunk.prepared))
+        if self._request.of_parts is not None and length > tuning.LONG_ROW:
+            return [self._sums_of_parts(chunk.prepared, start, stop, buffers) for start, stop in tiles(chunk, length)]
+        sources = sources_for(chunk.prepared, chunk.stop, buffers, self._request.fused or self._request.term)
+        return [self._sums(chunk.prepared, start, stop, sources) for start, stop in tiles(chunk, length)]
 
-    def _sums(self, prepared: Prepared, start: int, stop: int, sources: Sources) -> Any:
+    def _sums(self, prepared: PreparedStep, start: int, stop: int, sources: Sources) -> Any:
         fused, loaded = self._request.fused, sources.load(start, stop)
         if fused is not None:
             supply = twin_supply(prepared, loaded, start, stop)
@@ -83,10 +84,10 @@ class SumByRow(SumOverall):
         terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
         return np.sum(terms, axis=2, dtype=np.float64)
 
-    def _sums_of_parts(self, prepared: Prepared, start: int, stop: int, space: Workspace) -> Any:
+    def _sums_of_parts(self, prepared: PreparedStep, start: int, stop: int, buffers: Buffers) -> Any:
         def parts() -> Iterator[tuple[Any, Any]]:
-            sources = sources_for(prepared, stop, space, self._request.term)
-            for begin, end in tiles(Span(prepared, start, stop), BLOCK):
+            sources = sources_for(prepared, stop, buffers, self._request.term)
+            for begin, end in tiles(Chunk(prepared, start, stop), tuning.BLOCK):
                 loaded = sources.load(begin, end)
                 yield loaded.tensors, loaded.base
 
@@ -97,29 +98,31 @@ class SumByRow(SumOverall):
         self._total = np.concatenate([rows for blocks in visits for rows in blocks], axis=1)
         return True
 
-    def answers_for(self, prepared: Prepared) -> Sequence[Rows]:
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Rows]:
         return [Rows(self._total, row_length(prepared))]
 
 
-def tallied(span: Span, tally: Tally, space: Workspace) -> Iterator[Any]:
+def tallied(chunk: Chunk, tally: Tally, buffers: Buffers) -> Iterator[Any]:
     """The sums of one block after the other, from the stored numbers if they are all of one dtype."""
-    step, lanes = span.prepared.step, np.zeros((tally.terms, LANES))
+    step, lanes = chunk.prepared.step, np.zeros((tally.terms, LANES))
     dtypes = {read.spec.dtype for read in step.own_reads}
     run = sums(tally.kernel, dtypes.pop()) if len(dtypes) == 1 else None
     want = frozenset({Role.DELTAS})
     if run is None:
-        sources = Sources(step, span.stop, space, want)
-        for start, stop in tiles(span, BLOCK):
+        sources = Sources(step, chunk.stop, buffers, want)
+        for start, stop in tiles(chunk, tuning.BLOCK):
             lanes[:] = 0.0
             tally.kernel(lanes, sources.load(start, stop).deltas, start, *tally.args)
             add_up(lanes, out := np.empty(tally.terms))
             yield out
         return
-    sources = Sources(step, span.stop, space, want, tile=BLOCK, window=2 * WINDOW_NBYTES)  # nothing is hashed
-    for start, rows in sources.windows(span.start):
-        found = np.empty((-(-rows.shape[1] // BLOCK), tally.terms))
-        room = space.floats("room", len(rows) * WIDTH)
-        bad = run(rows, found, BLOCK, room, lanes, start, step.base is not None, tally.args)
+    sources = Sources(
+        step, chunk.stop, buffers, want, tile=tuning.BLOCK, window=2 * tuning.FUSED_READ_NBYTES
+    )  # nothing is hashed
+    for start, rows in sources.stored_tiles(chunk.start):
+        found = np.empty((-(-rows.shape[1] // tuning.BLOCK), tally.terms))
+        room = buffers.floats("room", len(rows) * WIDTH)
+        bad = run(rows, found, tuning.BLOCK, room, lanes, start, step.base is not None, tally.args)
         if bad != FINITE:
             sources.refuse(bad)
         yield from found

@@ -26,13 +26,8 @@ from ...kernels.topk import (
     put_into_bins,
 )
 from ...methods._passes import EVERY_TIE
-from .base import BLOCK
+from .. import tuning
 
-SMALL = 256 * 1024  # entries that are collected whole, without a sample; the most that a piece may collect
-HELD = 4 * 2**20  # entries of one model that may be collected in all
-BINS = 4096
-REPEATED = 4  # times that a value in a sample's bracket occurs on average, and bins beat collecting
-ERRORS = 3.5  # standard errors in a bracket; a miss, one in two thousand, costs a sweep, not the answer
 INFINITY = 0x7F800000
 
 Patterns = NDArray[np.uint32]
@@ -40,7 +35,7 @@ State = Literal["sample", "collect", "bins", "ties", "place", "done"]
 
 
 @dataclass
-class Search:
+class ThresholdSearch:
     """The boundary of one model.
 
     Attributes:
@@ -74,24 +69,24 @@ class Search:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def settled_by(self, visits: list[Visit]) -> None:
-        """Take in what the visits of a sweep saw, in the order of the spans."""
+        """Take in what the visits of a sweep saw, in the order of the chunks."""
         _DECIDE[self.state](self, visits)
 
     @property
     def shift(self) -> int:
-        """How far patterns are shifted so that the bracket falls into BINS bins."""
-        return max((self.high - self.low).bit_length() - (BINS.bit_length() - 1), 0)
+        """How far patterns are shifted so that the bracket falls into `tuning.BINS` bins."""
+        return max((self.high - self.low).bit_length() - (tuning.BINS.bit_length() - 1), 0)
 
     def bracket(self, low: int, high: int) -> None:
         self.low, self.high, self.held, self.state = low, high, 0, "collect"
 
     def use_bins(self) -> None:
         self.state = "bins"
-        self.bins = np.zeros(BINS, np.int64)
-        self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (BINS, 1))
+        self.bins = np.zeros(tuning.BINS, np.int64)
+        self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (tuning.BINS, 1))
 
     def add_bins(self, bins: Any, ends: Any) -> None:
-        """Take in a span's bins, in any order: they are whole numbers."""
+        """Take in a chunk's bins, in any order: they are whole numbers."""
         with self.lock:
             self.bins += bins
             np.minimum(self.ends[:, 0], ends[:, 0], out=self.ends[:, 0])
@@ -105,15 +100,15 @@ class Search:
 
 
 class Visit:
-    """What one span tells about the boundary of one model."""
+    """What one chunk tells about the boundary of one model."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: ThresholdSearch) -> None:
         self._search = search
         self._tally = np.zeros(2, np.int64)
         # One pattern needs no collecting: its equals are only counted.
-        collects = search.state == "collect" and search.low < search.high and search.held <= HELD
-        self.inside = np.empty(SMALL if collects else 0, np.uint32)
-        self._bins = np.zeros(BINS if search.state == "bins" else 0, np.int64)
+        collects = search.state == "collect" and search.low < search.high and search.held <= tuning.COLLECTED_TOTAL
+        self.inside = np.empty(tuning.COLLECTED if collects else 0, np.uint32)
+        self._bins = np.zeros(tuning.BINS if search.state == "bins" else 0, np.int64)
         self._ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (len(self._bins), 1))
         self.blocks: list[tuple[int, int, int]] = []  # (first, stop, how many equals) of blocks that have some
         self.last = -1
@@ -130,7 +125,7 @@ class Visit:
     def is_complete(self) -> bool:
         return self.used < max(len(self.inside), 1)
 
-    def look(self, row: Any, index: int) -> None:
+    def observe(self, row: Any, index: int) -> None:
         search = self._search
         match search.state:
             case "collect":
@@ -154,9 +149,9 @@ class Visit:
         elif self._search.state == "bins":
             put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._tally)
         elif self._search.state == "ties":
-            for at in range(0, bits.size, BLOCK):
-                block = bits[at : at + BLOCK]
-                if found := count_equal_deltas(block, base[at : at + BLOCK], wide, self._pattern):
+            for at in range(0, bits.size, tuning.BLOCK):
+                block = bits[at : at + tuning.BLOCK]
+                if found := count_equal_deltas(block, base[at : at + tuning.BLOCK], wide, self._pattern):
                     self.blocks.append((index + at, index + at + block.size, found))
 
     def hand_over(self) -> None:
@@ -180,21 +175,21 @@ class Visit:
         return np.float32(self._search.value).view(np.uint32)
 
 
-def bracket_by_sample(search: Search, runs: list[Patterns], total: int) -> None:
+def bracket_by_sample(search: ThresholdSearch, runs: list[Patterns], total: int) -> None:
     """Bracket the boundary by some standard errors of the share above it, as the runs differ."""
     share = search.count / total
     sample = np.sort(np.concatenate(runs))
     middle = sample[int((1 - share) * (len(sample) - 1))]
     above = [np.count_nonzero(run > middle) / len(run) for run in runs]
-    margin = ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
+    margin = tuning.STANDARD_ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
     low, high = (1 - share - margin) * len(sample), (1 - share + margin) * len(sample)
     search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else INFINITY)
     inside = sample[max(int(low), 0) : int(high) + 1]
-    if len(inside) > REPEATED * (1 + np.count_nonzero(np.diff(inside))) and search.low < search.high:
+    if len(inside) > tuning.REPEATS * (1 + np.count_nonzero(np.diff(inside))) and search.low < search.high:
         search.use_bins()
 
 
-def _from_count(search: Search, visits: list[Visit]) -> None:
+def _from_count(search: ThresholdSearch, visits: list[Visit]) -> None:
     above, inside = sum(v.above for v in visits), sum(v.used for v in visits)
     if search.count <= above:
         search.bracket(search.high + 1, INFINITY)
@@ -213,7 +208,7 @@ def _from_count(search: Search, visits: list[Visit]) -> None:
         search.settle(int(pattern), above + int(np.sum(found > pattern)), int(np.sum(found == pattern)))
 
 
-def _from_bins(search: Search, above: int) -> None:
+def _from_bins(search: ThresholdSearch, above: int) -> None:
     reached = above + np.cumsum(search.bins[::-1])[::-1]  # entries in each bin and above it
     chosen = int(np.flatnonzero(reached >= search.count)[-1])
     smallest, largest = (int(end) for end in search.ends[chosen])
@@ -224,7 +219,7 @@ def _from_bins(search: Search, above: int) -> None:
         search.bracket(smallest, largest)
 
 
-def _from_ties(search: Search, visits: list[Visit]) -> None:
+def _from_ties(search: ThresholdSearch, visits: list[Visit]) -> None:
     for visit in visits:
         for first, stop, found in visit.blocks:
             if search.equals <= found:
@@ -233,17 +228,17 @@ def _from_ties(search: Search, visits: list[Visit]) -> None:
             search.equals -= found
 
 
-def _from_place(search: Search, visits: list[Visit]) -> None:
+def _from_place(search: ThresholdSearch, visits: list[Visit]) -> None:
     for visit in visits:
         if visit.last >= 0:
             search.last, search.state = visit.last, "done"
 
 
-def _from_nothing(search: Search, visits: list[Visit]) -> None:
+def _from_nothing(search: ThresholdSearch, visits: list[Visit]) -> None:
     pass
 
 
-_DECIDE: dict[State, Callable[[Search, list[Visit]], None]] = {
+_DECIDE: dict[State, Callable[[ThresholdSearch, list[Visit]], None]] = {
     "collect": _from_count,
     "bins": _from_count,
     "ties": _from_ties,

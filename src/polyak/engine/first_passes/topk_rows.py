@@ -9,14 +9,15 @@ import numpy as np
 
 from ...kernels.topk_rows import LANES, cut_rows
 from ...methods._passes import EVERY_TIE, Cut, Top
-from ..step.chunks import Span, pieces, tiles
-from ..step.evaluate import Prepared
-from ..step.inputs import Workspace
-from .base import BLOCK, Answering, row_length
-from .ranked import Competing
+from .. import tuning
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk, chunks_of, tiles
+from ..step.prepared import PreparedStep
+from .base import RunningPass, row_length
+from .ranked import RankedValues
 
 
-class TopsByRow(Answering):
+class TopkByRow(RunningPass):
     """The largest entries of each row of a tensor, for requests that let the same numbers compete.
 
     Args:
@@ -24,27 +25,27 @@ class TopsByRow(Answering):
         members: One step.
     """
 
-    def __init__(self, requests: Sequence[Top], members: Sequence[Prepared]) -> None:
+    def __init__(self, requests: Sequence[Top], members: Sequence[PreparedStep]) -> None:
         super().__init__(members)
         self._requests, self._length = requests, row_length(members[0])
         self._counts = [request.counts(self._length, members[0].answers) for request in requests]
         self._parts: list[tuple[Any, Any]] = []
 
-    def sweep(self) -> list[Span]:
-        return [span for member in self.members for span in pieces(member, self._length)]
+    def sweep(self) -> list[Chunk]:
+        return [chunk for member in self.members for chunk in chunks_of(member, self._length)]
 
-    def visit(self, span: Span, space: Workspace) -> Any:
-        step = max(BLOCK // self._length, 1) * self._length
-        competing = Competing(span, self._requests[0], space)
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
+        step = max(tuning.BLOCK // self._length, 1) * self._length
+        ranked = RankedValues(chunk, self._requests[0], buffers)
         rows = RowCutter(self._counts, self._length)
-        cuts = [rows.cut(competing.values(start, stop), start) for start, stop in tiles(span, step)]
+        cuts = [rows.cut(ranked.values(start, stop), start) for start, stop in tiles(chunk, step)]
         return [np.concatenate(parts, axis=2) for parts in zip(*cuts, strict=True)] if cuts else None
 
     def absorb(self, visits: Sequence[Any]) -> bool:
         self._parts = [visit for visit in visits if visit is not None]
         return True
 
-    def answers_for(self, prepared: Prepared) -> Sequence[Cut]:
+    def answers_for(self, prepared: PreparedStep) -> Sequence[Cut]:
         value, last = (np.concatenate(parts, axis=2) for parts in zip(*self._parts, strict=True))
         for which, request in enumerate(self._requests):
             if request.ties == "all":

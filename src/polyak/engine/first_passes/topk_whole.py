@@ -13,43 +13,44 @@ from typing import Any
 import numpy as np
 
 from ...methods._passes import Top, call
-from ..step.chunks import Span
-from ..step.evaluate import Prepared, whole_supply
-from ..step.inputs import Workspace
-from .base import BLOCK
-from .threshold import Search, Visit
-from .topk import TopOverall
+from .. import tuning
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk
+from ..step.evaluate import whole_supply
+from ..step.prepared import PreparedStep
+from .threshold import ThresholdSearch, Visit
+from .topk import TopkOfTensors
 
 
-class TopOfWhole(TopOverall):
+class TopkOfDerived(TopkOfTensors):
     """The largest entries of each model, of requests that keep all equals of a boundary."""
 
-    def __init__(self, requests: Sequence[Top], members: Sequence[Prepared]) -> None:
+    def __init__(self, requests: Sequence[Top], members: Sequence[PreparedStep]) -> None:
         assert all(request.ties == "all" for request in requests)  # the first of some equals would be of one tensor
         super().__init__(requests, members)
         self._requests = requests
         self._entries: dict[int, int] = {}
         self._is_counted = False
 
-    def _begin(self, count: int, ties: str) -> Search:
-        search = Search(count, "bins", ties)
+    def _begin(self, count: int, ties: str) -> ThresholdSearch:
+        search = ThresholdSearch(count, "bins", ties)
         search.use_bins()
         return search
 
-    def sweep(self) -> list[Span]:
+    def sweep(self) -> list[Chunk]:
         if all(search.state == "done" for search in self._searches):
             return []
-        return [Span(member, 0, member.step.out.numel) for member in self.members]
+        return [Chunk(member, 0, member.step.out.numel) for member in self.members]
 
-    def visit(self, span: Span, space: Workspace) -> Any:
+    def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
         assert self._request.of is not None
-        found = call(self._request.of, whole_supply(span.prepared, space))
+        found = call(self._request.of, whole_supply(chunk.prepared, buffers))
         stack = np.ascontiguousarray(found, np.float32).reshape(len(found), -1)
-        self._entries[id(span.prepared)] = stack.shape[1]
+        self._entries[id(chunk.prepared)] = stack.shape[1]
         visits = [Visit(search) for search in self._searches]
-        for begin in range(0, stack.shape[1], BLOCK):
+        for begin in range(0, stack.shape[1], tuning.BLOCK):
             for visit, row in zip(visits, cycle(stack), strict=False):
-                visit.look(row[begin : begin + BLOCK], begin)
+                visit.observe(row[begin : begin + tuning.BLOCK], begin)
         for visit in visits:
             visit.hand_over()
         return visits

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...planning import Plan, Step
-from ...storage.digest import LEAF_NBYTES, Leaves, root
-from ..step.chunks import Span, piece_length
+from ...storage import LEAF_NBYTES, Leaves, root
+from ..step.chunks import Chunk, chunk_length
 from ..step.masks import steps_of
-from .shards import Files
+from .shards import ShardWriter
 
 
-class Ledger:
+class CompletedChunks:
     """The pieces of a plan that are done; from any thread.
 
     Args of the constructor:
@@ -30,18 +30,18 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._leaves)
 
-    def is_missing(self, span: Span) -> bool:
-        """Whether a span, or what is written beside it, is yet to be done."""
-        return any((self._index(step), number) not in self._leaves for step, number in steps_of(span))
+    def is_missing(self, chunk: Chunk) -> bool:
+        """Whether a chunk, or what is written beside it, is yet to be done."""
+        return any((self._index(step), number) not in self._leaves for step, number in steps_of(chunk))
 
-    def enter(self, span: Span, out: bytes, reads: Sequence[bytes]) -> Mapping[str, Any]:
+    def enter(self, chunk: Chunk, out: bytes, reads: Sequence[bytes]) -> Mapping[str, Any]:
         """Enter a piece with the digests of its leaves, written and read; what the journal is to say of it."""
-        index = self._index(span.prepared.step)
+        index = self._index(chunk.prepared.step)
         with self._lock:
-            self._leaves[index, span.number] = (out, list(reads))
-        return {"step": index, "piece": span.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
+            self._leaves[index, chunk.number] = (out, list(reads))
+        return {"step": index, "piece": chunk.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
 
-    def take_back(self, entries: Sequence[Mapping[str, Any]], files: Files) -> None:
+    def take_back(self, entries: Sequence[Mapping[str, Any]], files: ShardWriter) -> None:
         """Trust a journalled piece only if its bytes are still what the journal says."""
         for entry in entries:
             if "step" not in entry:
@@ -54,9 +54,9 @@ class Ledger:
     def _index(self, step: Step) -> int:
         return self._number[step.file, step.out.name]
 
-    def _digest_of_piece(self, step: Step, piece: int, files: Files) -> bytes:
+    def _digest_of_piece(self, step: Step, piece: int, files: ShardWriter) -> bytes:
         leaves = Leaves(self._algorithm)
-        length, entry_nbytes = piece_length(step), step.out.dtype.itemsize
+        length, entry_nbytes = chunk_length(step), step.out.dtype.itemsize
         start, stop = piece * length, min((piece + 1) * length, step.out.numel)
         for begin in range(start, stop, LEAF_NBYTES // entry_nbytes):
             end = min(begin + LEAF_NBYTES // entry_nbytes, stop)

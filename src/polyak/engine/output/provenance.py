@@ -10,10 +10,10 @@ from ..._version import __version__
 from ...checkpoint import Checkpoint
 from ...planning import BASE, Plan
 from ...recipe.writing import plain_source
-from ...storage.digest import new_hash
+from ...storage import model_digest
 from ..step.device import Device
 
-FILE = "polyak.json"
+PROVENANCE = "polyak.json"
 
 
 def provenance(
@@ -38,7 +38,7 @@ def provenance(
         "recipe": recipes.dump(plan.recipe),
         "recipe_digest": recipes.digest(plan.recipe),
         "models": _read(plan, plan.models, inputs, algorithm),
-        "result": {"digest": of_model(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
+        "result": {"digest": model_digest(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
     }
     if device is not None:
         found["device"] = {"name": device.name, "said": device.said}
@@ -52,7 +52,7 @@ def _read(
         name: {
             "path": one.label,
             **_source(plan, name),
-            "digest": of_model(inputs.get(name, {}), algorithm),
+            "digest": model_digest(inputs.get(name, {}), algorithm),
             "tensors": dict(sorted(inputs.get(name, {}).items())),
         }
         for name, one in checkpoints.items()
@@ -66,14 +66,6 @@ def _source(plan: Plan, name: str) -> dict[str, Any]:
     if source is None or not (source.recipe or source.lora or source.key or source.strip_prefix):
         return {}
     return {"source": plain_source(source, plan.recipe)}
-
-
-def of_model(tensors: Mapping[str, str], algorithm: str) -> str:
-    """The digest of a model from those of its tensors; the order of its file does not matter."""
-    top = new_hash(algorithm)
-    for name, digest in sorted(tensors.items()):
-        top.update(f"{name}\0{digest}\n".encode())
-    return top.digest().hex()
 
 
 def card(plan: Plan, methods: Sequence[str]) -> str:
@@ -94,7 +86,7 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
             "|---|---|",
             *rows,
             "",
-            f"`{FILE}` holds the digests of every tensor read and written; `polyak verify` checks them.",
+            f"`{PROVENANCE}` holds the digests of every tensor read and written; `polyak verify` checks them.",
             "",
             *_of_masks(plan),
             "## Recipe",

@@ -14,12 +14,12 @@ from typing import Any
 from ...checkpoint.safetensors import layout
 from ...planning import Sidecars, Step
 from ...storage.staging import Draft, writing
+from .. import tuning
 
-SYNC_NBYTES = 64 * 2**20  # written bytes that are sent to the disk together, while the merge goes on
 _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 
 
-def files_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
+def shards_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
     """Which steps go to which file: a model in shards of at most `shard_nbytes`, heads in files of their own."""
     models: dict[str, list[Step]] = {} if sidecars.stems else {sidecars.stem: []}
     own: dict[str, list[Step]] = {}
@@ -73,7 +73,7 @@ class _Place:
     offset: int
 
 
-class Files:
+class ShardWriter:
     """The open files of a draft.
 
     Args:
@@ -143,7 +143,7 @@ class Files:
         with self._lock:
             self._pending.append(entry)
             self._nbytes += nbytes
-            if self._nbytes >= SYNC_NBYTES:
+            if self._nbytes >= tuning.SYNC_NBYTES:
                 self._lock.notify()
             if self._failure is not None:
                 raise self._failure
@@ -152,7 +152,7 @@ class Files:
         try:
             while True:
                 with self._lock:
-                    self._lock.wait_for(lambda: self._closing or self._nbytes >= SYNC_NBYTES, timeout=2.0)
+                    self._lock.wait_for(lambda: self._closing or self._nbytes >= tuning.SYNC_NBYTES, timeout=2.0)
                     entries, self._pending, self._nbytes = self._pending, [], 0
                     closing = self._closing
                 self._sync(entries)
@@ -186,7 +186,7 @@ class Files:
 
 
 def _reserve(fd: int, size: int) -> None:
-    """Take the space before the work, so that a full disk is known at once."""
+    """Take the buffers before the work, so that a full disk is known at once."""
     if os.fstat(fd).st_size == size:
         return
     try:

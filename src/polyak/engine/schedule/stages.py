@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...methods._passes import Order, Request, Sum, Top, call, parameters
-from ..first_passes.base import Answering, answering, can_share
-from ..step.chunks import Span, bundles, pieces
-from ..step.evaluate import Prepared
-from ..step.inputs import Workspace
+from .. import tuning
+from ..first_passes.base import RunningPass
+from ..first_passes.dispatch import can_share, start_pass
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk, bundles, chunks_of
+from ..step.prepared import PreparedStep
 
-Task = Callable[[Workspace], None]
-Finish = Callable[[Sequence[Span], Workspace], None]  # merges spans and hands the results on
-SMALL_GROUP = 256  # steps; what keeps a group of tiny tensors worth a worker's while
+Task = Callable[[Buffers], None]
+Finish = Callable[[Sequence[Chunk], Buffers], None]  # merges chunks and hands the results on
 
 
 class Group:
@@ -22,10 +23,10 @@ class Group:
     A stage is a list of tasks that may run in any order; `next_stage` is called when all of one are done.
     """
 
-    def __init__(self, members: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> None:
+    def __init__(self, members: Sequence[PreparedStep], finish: Finish | None, wanted: Callable[[Chunk], bool]) -> None:
         self._members, self._finish, self._wanted = members, finish, wanted
         self._waves = _waves(members[0]) if members[0].step.method else []
-        self._current: list[tuple[list[str], Answering, list[Prepared]]] = []
+        self._current: list[tuple[list[str], RunningPass, list[PreparedStep]]] = []
         self._visits: list[list[Any]] = []
         self._merged = False
 
@@ -51,13 +52,13 @@ class Group:
         self._merged = True
         return [self._merge_task(bundle) for bundle in bundles(self._wanted_spans())] if self._finish else []
 
-    def _wanted_spans(self) -> list[Span]:
-        return [span for member in self._members for span in pieces(member) if self._wanted(span)]
+    def _wanted_spans(self) -> list[Chunk]:
+        return [chunk for member in self._members for chunk in chunks_of(member) if self._wanted(chunk)]
 
-    def _merge_task(self, spans: list[Span]) -> Task:
-        def task(space: Workspace) -> None:
+    def _merge_task(self, chunks: list[Chunk]) -> Task:
+        def task(buffers: Buffers) -> None:
             assert self._finish is not None
-            self._finish(spans, space)
+            self._finish(chunks, buffers)
 
         return task
 
@@ -68,10 +69,10 @@ class Group:
         for names in _sharing(self._members[0], self._waves.pop(0)):
             for members in self._by_scope(names[0]):
                 requests = [_needed(members[0], name) for name in names]
-                self._current.append((names, answering(requests, members), members))
+                self._current.append((names, start_pass(requests, members), members))
         return True
 
-    def _by_scope(self, name: str) -> Iterator[list[Prepared]]:
+    def _by_scope(self, name: str) -> Iterator[list[PreparedStep]]:
         request = request_of(self._members[0], name)
         if getattr(request, "scope", "tensor") == "model":
             yield list(self._members)
@@ -82,12 +83,12 @@ class Group:
         tasks: list[Task] = []
         self._visits = []
         for _, current, _ in self._current:
-            spans = current.sweep()
-            visits: list[Any] = [None] * len(spans)
+            chunks = current.sweep()
+            visits: list[Any] = [None] * len(chunks)
             self._visits.append(visits)
-            numbered = {id(span): i for i, span in enumerate(spans)}
-            for bundle in bundles(spans):
-                tasks.append(_visit_task(current, bundle, [numbered[id(span)] for span in bundle], visits))
+            numbered = {id(chunk): i for i, chunk in enumerate(chunks)}
+            for bundle in bundles(chunks):
+                tasks.append(_visit_task(current, bundle, [numbered[id(chunk)] for chunk in bundle], visits))
         return _joined(tasks)
 
     def _absorb(self) -> None:
@@ -98,7 +99,7 @@ class Group:
         self._visits = []
         self._settle([entry for entry, visits in swept if entry[1].absorb(visits)])
 
-    def _settle(self, known: list[tuple[list[str], Answering, list[Prepared]]]) -> None:
+    def _settle(self, known: list[tuple[list[str], RunningPass, list[PreparedStep]]]) -> None:
         for entry in known:
             names, found, members = entry
             for member in members:
@@ -106,41 +107,41 @@ class Group:
             self._current.remove(entry)
 
 
-def _visit_task(current: Answering, spans: list[Span], numbers: list[int], visits: list[Any]) -> Task:
-    def task(space: Workspace) -> None:
-        for number, span in zip(numbers, spans, strict=True):
-            visits[number] = current.visit(span, space)
+def _visit_task(current: RunningPass, chunks: list[Chunk], numbers: list[int], visits: list[Any]) -> Task:
+    def task(buffers: Buffers) -> None:
+        for number, chunk in zip(numbers, chunks, strict=True):
+            visits[number] = current.visit(chunk, buffers)
 
     return task
 
 
 def _joined(tasks: list[Task]) -> list[Task]:
     """Many tasks of tiny tensors become few."""
-    if len(tasks) <= SMALL_GROUP:
+    if len(tasks) <= tuning.GROUP_STEPS:
         return tasks
 
     def run(part: list[Task]) -> Task:
-        def task(space: Workspace) -> None:
+        def task(buffers: Buffers) -> None:
             for one in part:
-                one(space)
+                one(buffers)
 
         return task
 
-    return [run(tasks[i : i + SMALL_GROUP]) for i in range(0, len(tasks), SMALL_GROUP)]
+    return [run(tasks[i : i + tuning.GROUP_STEPS]) for i in range(0, len(tasks), tuning.GROUP_STEPS)]
 
 
-def request_of(prepared: Prepared, name: str) -> Request | None:
+def request_of(prepared: PreparedStep, name: str) -> Request | None:
     """What a first pass asks for under the step's settings; None if they make it unnecessary."""
     return call(prepared.method.passes[name].ask, prepared.step.settings)
 
 
-def _needed(prepared: Prepared, name: str) -> Request:
+def _needed(prepared: PreparedStep, name: str) -> Request:
     request = request_of(prepared, name)
     assert request is not None  # passes that are not needed are in no wave
     return request
 
 
-def _sharing(prepared: Prepared, names: Sequence[str]) -> list[list[str]]:
+def _sharing(prepared: PreparedStep, names: Sequence[str]) -> list[list[str]]:
     """Put passes together that can share their sweeps."""
     shared: list[list[str]] = []
     for name in names:
@@ -153,7 +154,7 @@ def _sharing(prepared: Prepared, names: Sequence[str]) -> list[list[str]]:
     return shared
 
 
-def _waves(prepared: Prepared) -> list[list[str]]:
+def _waves(prepared: PreparedStep) -> list[list[str]]:
     """First passes in the order in which they can be answered; those of one wave do not need each other.
 
     Passes that the settings make unnecessary are answered with None at once.
@@ -184,14 +185,14 @@ def _named_by(request: Request) -> tuple[str, ...]:
             return ()
 
 
-def skipped_passes(prepared: Prepared) -> dict[str, None]:
+def unneeded_passes(prepared: PreparedStep) -> dict[str, None]:
     """The passes that these settings make unnecessary: the method is given None for them."""
     if prepared.step.method is None:
         return {}
     return {name: None for name in prepared.method.passes if request_of(prepared, name) is None}
 
 
-def spans_models(prepared: Prepared) -> bool:
+def has_model_scope(prepared: PreparedStep) -> bool:
     """Whether any first pass that is yet to be answered runs over the whole model."""
     if prepared.step.method is None:
         return False
@@ -199,31 +200,28 @@ def spans_models(prepared: Prepared) -> bool:
     return any(getattr(request, "scope", None) == "model" for request in requests)
 
 
-def grouped(prepared: Sequence[Prepared], finish: Finish | None, wanted: Callable[[Span], bool]) -> list[Group]:
+def grouped(prepared: Sequence[PreparedStep], finish: Finish | None, wanted: Callable[[Chunk], bool]) -> list[Group]:
     """Group steps: those whose passes run over the whole model by what they ask, small ones together."""
     for member in prepared:
-        member.answers.update(skipped_passes(member))
-    whole: dict[str, list[Prepared]] = {}
-    groups: list[list[Prepared]] = []
+        member.answers.update(unneeded_passes(member))
+    whole: dict[str, list[PreparedStep]] = {}
+    groups: list[list[PreparedStep]] = []
     room = 0
     for member in prepared:
-        if spans_models(member):
-            whole.setdefault(asking(member), []).append(member)
+        if has_model_scope(member):
+            whole.setdefault(ranking_key(member), []).append(member)
             continue
         size, key = member.step.out.numel, _key(member)
-        if groups and size <= room and len(groups[-1]) < SMALL_GROUP and _key(groups[-1][0]) == key:
+        if groups and size <= room and len(groups[-1]) < tuning.GROUP_STEPS and _key(groups[-1][0]) == key:
             groups[-1].append(member)
             room -= size
         else:
             groups.append([member])
-            room = GROUP_ENTRIES - size
+            room = tuning.GROUP - size
     return [Group(members, finish, wanted) for members in (*whole.values(), *groups)]
 
 
-GROUP_ENTRIES = 2**20
-
-
-def asking(member: Prepared) -> str:
+def ranking_key(member: PreparedStep) -> str:
     """Steps whose passes run over the model together: those that ask the same, whatever their other settings.
 
     A `scale` that changes over the depth does not cut a model into layers that are ranked apart.
@@ -233,6 +231,6 @@ def asking(member: Prepared) -> str:
     return f"{member.method.name} {member.models} {asked}"
 
 
-def _key(member: Prepared) -> object:
+def _key(member: PreparedStep) -> object:
     """Steps of one group share their waves, so they must share the method and which passes it needs."""
     return (member.step.kind, member.step.method and member.step.method.name, tuple(member.answers))

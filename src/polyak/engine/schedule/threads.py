@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from ...linalg.blas import one_thread
-from ..step.inputs import Workspace
+from ..step.buffers import Buffers
 from .stages import Group, Task
 
 
@@ -33,7 +33,7 @@ class Scheduler:
         groups: What to run, in order.
         workers: Threads.
         advance: Told how many bytes each task has read.
-        space: Makes the buffers of a thread.
+        buffers: Makes the buffers of a thread.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Scheduler:
         groups: Iterable[Group],
         workers: int,
         advance: Callable[[int], None] = lambda nbytes: None,
-        space: Callable[[], Workspace] = Workspace,
+        buffers: Callable[[], Buffers] = Buffers,
     ) -> None:
-        self._advance, self._space = advance, space
+        self._advance, self._buffers = advance, buffers
         self._waiting = deque(groups)
         self._open: list[_Open] = []
         self._workers = workers
@@ -87,13 +87,13 @@ class Scheduler:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        space = self._space()
+        buffers = self._buffers()
         try:
             while (job := self._next()) is not None:
                 entry, task = job
                 if task is not None:
-                    task(space)
-                    self._advance(space.taken())
+                    task(buffers)
+                    self._advance(buffers.taken())
                 self._finished(entry)
         except BaseException as error:
             self._stop(error)

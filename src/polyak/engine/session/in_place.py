@@ -9,64 +9,64 @@ from ...kernels.convert import decode
 from ...kernels.fused_pipeline import FINITE, Through
 from ...planning import Step
 from ..schedule.stages import Finish
-from ..step.chunks import Span, tiles
-from ..step.fused import merge_from, streams, sweeps
-from ..step.inputs import Workspace
-from .input_cache import Resident
+from ..step.buffers import Buffers
+from ..step.chunks import Chunk, tiles
+from ..step.fused import fused_pipeline, merge_from, one_sweep
+from .input_cache import InputCache
 
 Place = Callable[[Step], Any]  # the float32 that a tensor's values go to, flat; None where they cannot
 _ROUNDED = 64 * 1024  # entries that are merged and rounded while they are in the cache
 
 
-class Direct:
-    """Merges spans into their places; those that cannot be are left to another.
+class InPlaceMerger:
+    """Merges chunks into their places; those that cannot be are left to another.
 
     Args of the constructor:
         place: Where tensors go.
         inputs: The inputs in memory.
-        otherwise: What merges the other spans.
+        otherwise: What merges the other chunks.
     """
 
-    def __init__(self, place: Place, inputs: Resident, otherwise: Finish) -> None:
+    def __init__(self, place: Place, inputs: InputCache, otherwise: Finish) -> None:
         self._place, self._inputs, self._otherwise = place, inputs, otherwise
 
-    def __call__(self, spans: Sequence[Span], space: Workspace) -> None:
-        if others := [span for span in spans if not self._merge(span, space)]:
-            self._otherwise(others, space)
+    def __call__(self, chunks: Sequence[Chunk], buffers: Buffers) -> None:
+        if others := [chunk for chunk in chunks if not self._merge(chunk, buffers)]:
+            self._otherwise(others, buffers)
 
-    def _merge(self, span: Span, space: Workspace) -> bool:
+    def _merge(self, chunk: Chunk, buffers: Buffers) -> bool:
         """Whether that was possible; numbers that are not finite are left to the other, who says where they are."""
-        prepared, step = span.prepared, span.prepared.step
+        prepared, step = chunk.prepared, chunk.prepared.step
         place = None if step.method is None or prepared.loop is None else self._place(step)
         rows = None if place is None else self._inputs.rows(step)
         if rows is None:
             return False
-        if self._sweep(span, rows, place):
+        if self._sweep(chunk, rows, place):
             return True
-        if (run := streams(prepared)) is None:
+        if (run := fused_pipeline(prepared)) is None:
             return False
         into = _straight if step.out.dtype.name == "F32" else _rounded
-        return into(span, run, rows, place, space)
+        return into(chunk, run, rows, place, buffers)
 
-    def _sweep(self, span: Span, rows: Any, place: Any) -> bool:
+    def _sweep(self, chunk: Chunk, rows: Any, place: Any) -> bool:
         """Whether it was merged in one sweep: where a result is not finite, another says so."""
-        if (run := sweeps(span.prepared)) is None:
+        if (run := one_sweep(chunk.prepared)) is None:
             return False
-        finite = self._inputs.are_finite(rows, span.prepared.step.reads[0].spec.dtype)
-        return finite and run(rows, place[span.start : span.stop], span.start)
+        finite = self._inputs.are_finite(rows, chunk.prepared.step.reads[0].spec.dtype)
+        return finite and run(rows, place[chunk.start : chunk.stop], chunk.start)
 
 
-def _straight(span: Span, run: Through, rows: Any, place: Any, space: Workspace) -> bool:
-    data = place[span.start : span.stop].view("u1")
-    return merge_from(span.prepared, run, rows, span.start, span.start, data, space) == FINITE
+def _straight(chunk: Chunk, run: Through, rows: Any, place: Any, buffers: Buffers) -> bool:
+    data = place[chunk.start : chunk.stop].view("u1")
+    return merge_from(chunk.prepared, run, rows, chunk.start, chunk.start, data, buffers) == FINITE
 
 
-def _rounded(span: Span, run: Through, rows: Any, place: Any, space: Workspace) -> bool:
+def _rounded(chunk: Chunk, run: Through, rows: Any, place: Any, buffers: Buffers) -> bool:
     """By way of what is stored, so that the place holds what a file would."""
-    dtype = span.prepared.step.out.dtype
-    for start, stop in tiles(span, _ROUNDED):
-        data = space.bytes("encoded", dtype.itemsize * (stop - start))
-        if merge_from(span.prepared, run, rows, start, start, data, space) != FINITE:
+    dtype = chunk.prepared.step.out.dtype
+    for start, stop in tiles(chunk, _ROUNDED):
+        data = buffers.bytes("encoded", dtype.itemsize * (stop - start))
+        if merge_from(chunk.prepared, run, rows, start, start, data, buffers) != FINITE:
             return False
         decode(data, dtype, place[start:stop])
     return True

@@ -26,7 +26,7 @@ class _Block:
     rows: Bytes | None = None
 
 
-class Resident:
+class InputCache:
     """Rows of bytes by step, within a budget.
 
     Args of the constructor:

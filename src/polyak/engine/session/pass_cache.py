@@ -14,16 +14,15 @@ from typing import Any, NamedTuple, TypeAlias
 import xxhash
 
 from ...methods._passes import parameters
-from ..schedule.stages import asking, request_of
-from ..step.evaluate import Prepared
-
-MOST = 4  # answers that are kept of each pass of each tensor: settings that are searched among a few words come back
+from .. import tuning
+from ..schedule.stages import ranking_key, request_of
+from ..step.prepared import PreparedStep
 
 Place: TypeAlias = tuple[int, str | None, str]
 Key: TypeAlias = tuple[Any, ...]
 
 
-class Remembered:
+class PassCache:
     """Answers of first passes, and what each merged tensor was made with."""
 
     def __init__(self) -> None:
@@ -31,14 +30,14 @@ class Remembered:
         self._made: dict[Place, Key] = {}
         self._keys: dict[int, dict[str, Key]] = {}
 
-    def changed(self, prepared: Sequence[Prepared]) -> dict[int, Prepared]:
+    def changed(self, prepared: Sequence[PreparedStep]) -> dict[int, PreparedStep]:
         """Those steps that must be merged again, by their `id`; all are given the answers that are known.
 
         Steps that need not be merged are among the members of passes over the whole model all the same.
         """
         ranked = _Ranked(prepared)
         self._keys = {id(one): _keys(one, ranked) for one in prepared}
-        found: dict[int, Prepared] = {}
+        found: dict[int, PreparedStep] = {}
         for one in prepared:
             place, keys = _place(one), self._keys[id(one)]
             for name, key in keys.items():
@@ -49,12 +48,12 @@ class Remembered:
                 found[id(one)] = one
         return found
 
-    def forget(self, prepared: Mapping[int, Prepared]) -> None:
+    def forget(self, prepared: Mapping[int, PreparedStep]) -> None:
         """These tensors are about to change."""
         for one in prepared.values():
             self._made.pop(_place(one), None)
 
-    def keep(self, prepared: Mapping[int, Prepared]) -> None:
+    def keep(self, prepared: Mapping[int, PreparedStep]) -> None:
         """These steps have been merged; they are those that `changed` has returned last."""
         for number, one in prepared.items():
             place, keys = _place(one), self._keys[number]
@@ -64,15 +63,15 @@ class Remembered:
                     known = self._answers.setdefault((place, name), {})
                     known.pop(key, None)
                     known[key] = one.answers[name]
-                    if len(known) > MOST:
+                    if len(known) > tuning.CACHED_ANSWERS:
                         known.pop(next(iter(known)))
 
 
-def _place(one: Prepared) -> Place:
+def _place(one: PreparedStep) -> Place:
     return one.step.part, one.step.file, one.step.out.name
 
 
-def _recipe_of(one: Prepared, keys: Mapping[str, Key]) -> Key:
+def _recipe_of(one: PreparedStep, keys: Mapping[str, Key]) -> Key:
     """All that a merged tensor depends on, where models and seed stay the same."""
     step = one.step
     if step.method is None:
@@ -80,7 +79,7 @@ def _recipe_of(one: Prepared, keys: Mapping[str, Key]) -> Key:
     return (step.method.name, *_sources(one), *sorted(step.settings.items()), *keys.items())
 
 
-def _sources(one: Prepared) -> Key:
+def _sources(one: PreparedStep) -> Key:
     """The models, and the checkpoints themselves: a nested merge with other numbers is another one."""
     return (*one.models, *(read.checkpoint for read in one.step.every_read))
 
@@ -88,31 +87,31 @@ def _sources(one: Prepared) -> Key:
 class _Ranked:
     """The steps whose passes over the whole model rank them together."""
 
-    def __init__(self, prepared: Iterable[Prepared]) -> None:
-        self._members: dict[str, list[Prepared]] = {}
+    def __init__(self, prepared: Iterable[PreparedStep]) -> None:
+        self._members: dict[str, list[PreparedStep]] = {}
         self._digests: dict[tuple[str, str], str] = {}
         self._asked: dict[tuple[str, int], list[_Asked]] = {}
         for one in prepared:
             if one.step.method is not None and one.step.method.passes:
-                self._members.setdefault(asking(one), []).append(one)
+                self._members.setdefault(ranking_key(one), []).append(one)
 
-    def asked_of(self, one: Prepared) -> list[_Asked]:
+    def asked_of(self, one: PreparedStep) -> list[_Asked]:
         """See `_asked_of`; most tensors of a plan share their settings, one object."""
         key = one.method.name, id(one.step.settings)
         if key not in self._asked:
             self._asked[key] = _asked_of(one)
         return self._asked[key]
 
-    def digest(self, one: Prepared, name: str) -> str:
+    def digest(self, one: PreparedStep, name: str) -> str:
         """Of what a pass over the whole model depends on, for all that it ranks with this step."""
-        key = asking(one), name
+        key = ranking_key(one), name
         if key not in self._digests:
             each = [(_place(member), _depends(member, name)) for member in self._members[key[0]]]
             self._digests[key] = xxhash.xxh3_128_hexdigest(repr(each).encode())
         return self._digests[key]
 
 
-def _keys(one: Prepared, ranked: _Ranked) -> dict[str, Key]:
+def _keys(one: PreparedStep, ranked: _Ranked) -> dict[str, Key]:
     """What the answer of each pass depends on; passes that are not needed have none."""
     if one.step.method is None or not one.method.passes:
         return {}
@@ -123,7 +122,7 @@ def _keys(one: Prepared, ranked: _Ranked) -> dict[str, Key]:
     return found
 
 
-def _depends(one: Prepared, name: str) -> Key:
+def _depends(one: PreparedStep, name: str) -> Key:
     """The settings on which the answer of a pass depends, with their values."""
     settings = one.step.settings
     named = {key for each in _passes_behind(one, name) for fn in _functions(one, each) for key in parameters(fn)}
@@ -138,7 +137,7 @@ class _Asked(NamedTuple):
     whole: bool
 
 
-def _asked_of(one: Prepared) -> list[_Asked]:
+def _asked_of(one: PreparedStep) -> list[_Asked]:
     """The passes that are needed, what their answers depend on, and whether that goes over the whole model."""
     found: list[_Asked] = []
     for name in one.method.passes:
@@ -148,7 +147,7 @@ def _asked_of(one: Prepared) -> list[_Asked]:
     return found
 
 
-def _passes_behind(one: Prepared, name: str) -> list[str]:
+def _passes_behind(one: PreparedStep, name: str) -> list[str]:
     """A pass and the earlier ones that it needs, directly or not."""
     found = [name]
     for each in found:
@@ -157,7 +156,7 @@ def _passes_behind(one: Prepared, name: str) -> list[str]:
     return found
 
 
-def _functions(one: Prepared, name: str) -> list[Callable[..., Any]]:
+def _functions(one: PreparedStep, name: str) -> list[Callable[..., Any]]:
     """What is called to answer a pass: the method's `ask`, and whatever functions the request holds."""
     request = request_of(one, name)
     held = [getattr(request, field.name) for field in fields(request)] if request is not None else []

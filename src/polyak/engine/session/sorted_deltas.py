@@ -14,12 +14,11 @@ import numpy as np
 from ...kernels.convert import decode_rows
 from ...methods._passes import EVERY_TIE, Cut, Top
 from ...planning import Step
-from ..schedule.stages import asking, request_of
-from ..step.evaluate import Prepared
-from .input_cache import Key, Resident, key_of
-
-INFINITY = 0x7F800000
-REPEATED = 4  # times that a value occurs on average, and values are counted
+from .. import tuning
+from ..first_passes.threshold import INFINITY
+from ..schedule.stages import ranking_key, request_of
+from ..step.prepared import PreparedStep
+from .input_cache import InputCache, Key, key_of
 
 
 class _Sorted:
@@ -31,7 +30,7 @@ class _Sorted:
     def __init__(self, patterns: Any) -> None:
         patterns.sort()
         last = np.flatnonzero(np.append(patterns[1:] != patterns[:-1], True))
-        repeats = REPEATED * len(last) < len(patterns)
+        repeats = tuning.REPEATS * len(last) < len(patterns)
         self._values, self._ends = (patterns[last], last + 1) if repeats else (patterns, None)
         self.nbytes = self._values.nbytes + (0 if self._ends is None else self._ends.nbytes)
 
@@ -45,7 +44,7 @@ class _Sorted:
         return at if self._ends is None else int(self._ends[at - 1]) if at else 0
 
 
-class Ranks:
+class SortedDeltas:
     """Sorted deltas by step, within the budget of what is kept.
 
     A tensor is sorted when it is asked for the second time: many searches move no threshold at all.
@@ -55,12 +54,12 @@ class Ranks:
         workers: Threads that sort.
     """
 
-    def __init__(self, inputs: Resident, workers: int) -> None:
+    def __init__(self, inputs: InputCache, workers: int) -> None:
         self._inputs, self._workers = inputs, workers
         self._asked: set[Key] = set()
         self._tables: dict[Key, list[_Sorted] | None] = {}
 
-    def answer(self, prepared: Iterable[Prepared]) -> None:
+    def answer(self, prepared: Iterable[PreparedStep]) -> None:
         """Give steps the answers of those first passes that rank their deltas, as far as they can be told."""
         for name, request, members in _ranking(prepared):
             if not self._sort(members):
@@ -71,7 +70,7 @@ class Ranks:
             for member in members:
                 member.answers[name] = Cut(*ends, max(member.step.out.numel, 1))
 
-    def _sort(self, members: Sequence[Prepared]) -> bool:
+    def _sort(self, members: Sequence[PreparedStep]) -> bool:
         """Whether all members are sorted."""
         if any(self._inputs.rows(member.step) is None for member in members):
             return False
@@ -102,21 +101,23 @@ class Ranks:
         return found
 
 
-def _ranking(prepared: Iterable[Prepared]) -> list[tuple[str, Top, list[Prepared]]]:
+def _ranking(prepared: Iterable[PreparedStep]) -> list[tuple[str, Top, list[PreparedStep]]]:
     """First passes that are yet to be answered and rank deltas over tensors or the model, with what they rank."""
-    found: dict[tuple[str, ...], tuple[str, Top, list[Prepared]]] = {}
+    found: dict[tuple[str, ...], tuple[str, Top, list[PreparedStep]]] = {}
     for one in prepared:
         for name in one.method.passes if one.step.method else ():
             request = request_of(one, name) if name not in one.answers else None
             if not isinstance(request, Top) or request.of or request.needs or request.scope == "row":
                 continue
-            own = asking(one) if request.scope == "model" else f"{one.step.part} {one.step.out.name}"
+            own = ranking_key(one) if request.scope == "model" else f"{one.step.part} {one.step.out.name}"
             found.setdefault((name, request.scope, own), (name, request, []))[2].append(one)
     return list(found.values())
 
 
-def _boundaries(request: Top, members: Sequence[Prepared], tables: Sequence[list[_Sorted]]) -> tuple[Any, Any] | None:
-    """What `TopOverall` finds for each model; None where equals must be told apart by their place."""
+def _boundaries(
+    request: Top, members: Sequence[PreparedStep], tables: Sequence[list[_Sorted]]
+) -> tuple[Any, Any] | None:
+    """What `TopkOfTensors` finds for each model; None where equals must be told apart by their place."""
     total = sum(member.step.out.numel for member in members)
     values, lasts = list[float](), list[int]()
     for model, count in enumerate(request.counts(total, members[0].answers)):

@@ -3,101 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, cast
 
-import numpy as np
-
-from ...kernels.philox import Stream, stream
 from ...kernels.weighted_sums import add
-from ...methods import Law, Loop, Method, Role, Stat, _apply
-from ...methods._passes import Array, Sum, call, moved, parameters
-from ...methods._tally import Tally
-from ...native import is_available
-from ...planning import Step
-from .device import Device, back
-from .inputs import Loaded, Sources, Tap, Tile, Workspace, tile_length
+from ...methods import Method, Role, Stat, _apply
+from ...methods._passes import Array, call, parameters
+from .buffers import Buffers, Tile
+from .device import back
+from .inputs import Loaded, Sources, Tap, tile_length
+from .prepared import PreparedStep
 
-
-@dataclass
-class Prepared:
-    """A step with what its tiles share: settings as arrays, and the answers of its first passes."""
-
-    step: Step
-    seed: int
-    device: Device | None = None  # where it is merged if that takes the whole tensor; None is the CPU, by NumPy
-    answers: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def __post_init__(self) -> None:
-        method = self.step.method
-        per_model = [n for n, s in method.settings.items() if s.per_model] if method else []
-        self.flat: dict[str, Any] = {
-            name: np.array(value, np.float32) if name in per_model else value
-            for name, value in self.step.settings.items()
-        }
-        ones = (1,) * len(self.shape)
-        self.columns = {name: v.reshape(-1, *ones) if name in per_model else v for name, v in self.flat.items()}
-        self.models = tuple(read.model for read in self.step.reads)
-        self.stream = stream(self.seed, self.models, self.step.out.name) if method and method.is_random else None
-
-    @property
-    def method(self) -> Method:
-        assert self.step.method is not None
-        return self.step.method
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The form of a tile: flat, or rows of the tensor for methods that merge rows apart."""
-        laws = self.step.method.laws if self.step.method else {Law.ELEMENTWISE}
-        rows = Law.ROWS in laws and Law.ELEMENTWISE not in laws and len(self.step.out.shape) > 1
-        return (-1, *self.step.out.shape[1:]) if rows else (-1,)
-
-    def answers_for(self, start: int, stop: int) -> dict[str, Any]:
-        """The first passes' answers as entries [start, stop) see them."""
-        return {name: moved(answer, start, stop) for name, answer in self.answers.items()}
-
-    @property
-    def answers_of_the_model(self) -> dict[str, Any]:
-        """Those of first passes that no tensor can answer by itself."""
-        requests = {name: call(kind.ask, self.step.settings) for name, kind in self.method.passes.items()}
-        scopes = {name: getattr(request, "scope", "tensor") for name, request in requests.items()}
-        return {name: answer for name, answer in self.answers.items() if scopes[name] == "model"}
-
-    @cached_property
-    def loop(self) -> Loop | None:
-        """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
-        make = self.method.loop
-        loop = None if make is None else call(make, self.answers | self.flat | self._chances)
-        return loop if loop is not None and is_available(loop.kernel) else None
-
-    @property
-    def twin(self) -> Callable[..., None] | None:
-        """The method's fused form, if the kernels that it names can run here."""
-        twin = self.method.twin
-        return twin if twin is not None and is_available(twin) else None
-
-    def tally(self, request: Sum) -> Tally | None:
-        """The kernel of a sum, if it has one, with what it needs of the settings and of earlier first passes."""
-        known = self.answers | self.flat | self._chances | {"models": len(self.models)}
-        tally = None if request.looped is None else call(request.looped, known)
-        return tally if tally is not None and is_available(tally.kernel) else None
-
-    @property
-    def _chances(self) -> dict[str, Stream | None]:
-        """The random numbers of the whole tensor, as the method calls them."""
-        return {name: self.chance(0) for name, role in self.method.inputs.items() if role is Role.CHANCE}
-
-    def chance(self, start: int) -> Stream | None:
-        return Stream(self.stream.keys, start) if self.stream else None
-
-
-Look = Callable[[Loaded, int, int], None]  # shown what is loaded, and from which entry to which
+TileObserver = Callable[[Loaded, int, int], None]  # shown what is loaded, and from which entry to which
 _STACKS = frozenset({Role.TENSORS, Role.DELTAS, Role.BASE})
 
 
 @cache
-def wanted(method: Method, function: Callable[..., Any] | None = None) -> frozenset[Role]:
+def stacks_wanted(method: Method, function: Callable[..., Any] | None = None) -> frozenset[Role]:
     """The spaces in which a method, or a function of its first passes, wants its inputs."""
     if function is None:
         return frozenset(role for role in method.inputs.values() if isinstance(role, Role)) & _STACKS
@@ -106,13 +28,13 @@ def wanted(method: Method, function: Callable[..., Any] | None = None) -> frozen
     return frozenset(role for role in named if isinstance(role, Role)) & _STACKS
 
 
-def sources_for(prepared: Prepared, stop: int, space: Workspace, function: Callable[..., Any] | None) -> Sources:
+def sources_for(prepared: PreparedStep, stop: int, buffers: Buffers, function: Callable[..., Any] | None) -> Sources:
     """The sources that a function of a first pass wants; of statistics alone, if it names nothing else."""
     method, names = prepared.method, parameters(function) if function else ()
     statistics = tuple(name for name in prepared.step.statistics if name in names)
     alone = bool(statistics) and not {"tensors", "deltas", "base"}.intersection(names) and not _roles(method, names)
-    want = frozenset[Role]() if alone else wanted(method, function)
-    return Sources(prepared.step, stop, space, want, None, statistics)
+    want = frozenset[Role]() if alone else stacks_wanted(method, function)
+    return Sources(prepared.step, stop, buffers, want, None, statistics)
 
 
 def _roles(method: Method, names: tuple[str, ...]) -> bool:
@@ -120,13 +42,13 @@ def _roles(method: Method, names: tuple[str, ...]) -> bool:
 
 
 def merged_tiles(
-    prepared: Prepared,
+    prepared: PreparedStep,
     start: int,
     stop: int,
-    space: Workspace,
+    buffers: Buffers,
     tap: Tap | None = None,
     tile: int | None = None,
-    look: Look | None = None,
+    observe: TileObserver | None = None,
 ) -> Iterator[tuple[int, Tile]]:
     """The merged entries [start, stop) in float32, a tile at a time: where one begins, and its numbers.
 
@@ -137,29 +59,29 @@ def merged_tiles(
         prepared: The step.
         start: First entry.
         stop: One past the last entry.
-        space: Buffers; a tile lives in them until the next one.
+        buffers: Buffers; a tile lives in them until the next one.
         tap: Sees the bytes read of [start, stop).
         tile: The most entries of a tile, about (default: what the cache holds).
-        look: Shown what is loaded, and for which entries, before the method may overwrite it.
+        observe: Shown what is loaded, and for which entries, before the method may overwrite it.
     """
     step, length = prepared.step, tile_length(prepared.step, tile)
-    length = -(-length // 8) * 8 if look else length  # what looks makes bits, and bits fill whole bytes
+    length = -(-length // 8) * 8 if observe else length  # what looks makes bits, and bits fill whole bytes
     first, last = start // step.unit * step.unit, min(-(-stop // step.unit) * step.unit, step.out.numel)
-    want = wanted(prepared.method)
-    sources = Sources(step, last, space, want, tap, tuple(step.statistics), (start, stop), length)
+    want = stacks_wanted(prepared.method)
+    sources = Sources(step, last, buffers, want, tap, tuple(step.statistics), (start, stop), length)
     for begin in range(first, last, length):
         end = min(begin + length, last)
         loaded = sources.load(begin, end)
-        if look is not None:
-            look(loaded, begin, end)
-        merged = evaluate(prepared, begin, end, space, loaded)
+        if observe is not None:
+            observe(loaded, begin, end)
+        merged = evaluate(prepared, begin, end, buffers, loaded)
         yield max(begin, start), merged[max(start - begin, 0) : min(stop, end) - begin]
 
 
-def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded: Loaded) -> Tile:
-    """The merged entries [start, stop): (n,). They live in `space` until the next call."""
+def evaluate(prepared: PreparedStep, start: int, stop: int, buffers: Buffers, loaded: Loaded) -> Tile:
+    """The merged entries [start, stop): (n,). They live in `buffers` until the next call."""
     method, flat = prepared.method, loaded
-    out = space.floats("out", stop - start)
+    out = buffers.floats("out", stop - start)
     if prepared.step.is_whole:
         out[:] = _whole(prepared, loaded).reshape(-1)
         return out
@@ -179,13 +101,13 @@ def evaluate(prepared: Prepared, start: int, stop: int, space: Workspace, loaded
     return out
 
 
-def _whole_again(prepared: Prepared, out: Tile, base: Tile | None) -> Tile:
+def _whole_again(prepared: PreparedStep, out: Tile, base: Tile | None) -> Tile:
     if prepared.method.returns is Role.DELTA and base is not None:
         add(out, base)
     return out
 
 
-def _whole(prepared: Prepared, loaded: Loaded) -> Any:
+def _whole(prepared: PreparedStep, loaded: Loaded) -> Any:
     """Merge a whole tensor by a definition that is not elementwise."""
     if (device := prepared.device) is None:
         return _defined(prepared, loaded, lambda array: array)
@@ -193,7 +115,7 @@ def _whole(prepared: Prepared, loaded: Loaded) -> Any:
         return back(_defined(prepared, loaded, device.put))
 
 
-def _defined(prepared: Prepared, loaded: Loaded, put: Callable[[Any], Any]) -> Any:
+def _defined(prepared: PreparedStep, loaded: Loaded, put: Callable[[Any], Any]) -> Any:
     """The definition's result, where `put` brings its arrays."""
     step, method, shape = prepared.step, prepared.method, prepared.step.out.shape or (1,)
     chance = put(prepared.stream.numbers(step.out.numel).reshape(-1, *shape)) if prepared.stream else None
@@ -216,7 +138,7 @@ def _defined(prepared: Prepared, loaded: Loaded, put: Callable[[Any], Any]) -> A
     return _apply.evaluate_given(method, stack, arrays, step.settings)
 
 
-def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
+def inputs(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """The method's positional arguments by name, for the entries [start, stop)."""
     supply = prepared.answers_for(start, stop)
     for name, role in prepared.method.inputs.items():
@@ -238,7 +160,7 @@ def inputs(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[st
     return supply
 
 
-def _drawn(prepared: Prepared, start: int, stop: int) -> dict[str, Any]:
+def _drawn(prepared: PreparedStep, start: int, stop: int) -> dict[str, Any]:
     """Random numbers as an array, for definitions: twins draw their own from the stream."""
     chance = prepared.chance(start)
     assert chance is not None
@@ -246,20 +168,20 @@ def _drawn(prepared: Prepared, start: int, stop: int) -> dict[str, Any]:
     return {name: chance.numbers(stop - start).reshape(len(prepared.models), *prepared.shape) for name in names}
 
 
-def twin_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
+def twin_supply(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """Everything that a fused function of a first pass may name, in the forms of twins."""
     known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
     return known | inputs(prepared, loaded, start, stop) | prepared.flat
 
 
-def whole_supply(prepared: Prepared, space: Workspace) -> dict[str, Any]:
+def whole_supply(prepared: PreparedStep, buffers: Buffers) -> dict[str, Any]:
     """`definition_supply` for a whole tensor, in its own shape."""
     step = prepared.step
-    loaded = Sources(step, step.out.numel, space, wanted(prepared.method)).load(0, step.out.numel)
+    loaded = Sources(step, step.out.numel, buffers, stacks_wanted(prepared.method)).load(0, step.out.numel)
     return definition_supply(prepared, loaded.shaped(step.out.shape), 0, step.out.numel)
 
 
-def definition_supply(prepared: Prepared, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
+def definition_supply(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """Everything that a function of a first pass may name, as arrays of definitions."""
     supply = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
     supply |= inputs(prepared, loaded, start, stop) | prepared.columns

@@ -10,15 +10,17 @@ from ...kernels.fused_pipeline import FINITE, Through, room_for, through
 from ...kernels.one_sweep import Sweep, sweep
 from ...methods import Role
 from ...planning import Step
-from .chunks import Span
-from .evaluate import Prepared, wanted
-from .inputs import Sources, Tap, Workspace
+from .. import tuning
+from .buffers import Buffers
+from .chunks import Chunk
+from .evaluate import stacks_wanted
+from .inputs import Sources, Tap
+from .prepared import PreparedStep
 
-WINDOW_NBYTES = 3 * 2**19  # of all sources together: about what the second-level cache holds, hashed and merged there
 _MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
 
 
-def streams(prepared: Prepared) -> Through | None:
+def fused_pipeline(prepared: PreparedStep) -> Through | None:
     """What merges a step's stored numbers, if they can be merged without tiles."""
     step, loop = prepared.step, prepared.loop
     if loop is None or step.masks or step.statistics:
@@ -27,36 +29,38 @@ def streams(prepared: Prepared) -> Through | None:
     return through(loop.kernel, stored.pop(), step.out.dtype) if len(stored) == 1 else None
 
 
-def streamed(span: Span, run: Through, space: Workspace, tap: Tap) -> Iterator[tuple[int, Any]]:
-    """The merged entries of a span as they are stored: where a part begins, and its bytes.
+def merge_fused(chunk: Chunk, run: Through, buffers: Buffers, tap: Tap) -> Iterator[tuple[int, Any]]:
+    """The merged entries of a chunk as they are stored: where a part begins, and its bytes.
 
     Raises:
         NotFinite: a source or the result holds NaN or infinity.
     """
-    prepared, step = span.prepared, span.prepared.step
-    sources = Sources(step, span.stop, space, wanted(prepared.method), tap, tile=_MULTIPLE, window=WINDOW_NBYTES)
+    prepared, step = chunk.prepared, chunk.prepared.step
+    sources = Sources(
+        step, chunk.stop, buffers, stacks_wanted(prepared.method), tap, tile=_MULTIPLE, window=tuning.FUSED_READ_NBYTES
+    )
     size = step.out.dtype.itemsize
-    for begin, rows in sources.windows(span.start):
-        data = space.bytes("encoded", size * rows.shape[1])
-        merge_rows(prepared, run, rows, begin, data, space, sources)
+    for begin, rows in sources.stored_tiles(chunk.start):
+        data = buffers.bytes("encoded", size * rows.shape[1])
+        merge_rows(prepared, run, rows, begin, data, buffers, sources)
         yield begin, data
 
 
 def merge_rows(
-    prepared: Prepared, run: Through, rows: Any, start: int, data: Any, space: Workspace, sources: Sources
+    prepared: PreparedStep, run: Through, rows: Any, start: int, data: Any, buffers: Buffers, sources: Sources
 ) -> None:
     """Merge stored numbers (rows, n), the base last, into bytes.
 
     Raises:
         NotFinite: a source or the result holds NaN or infinity.
     """
-    found = merge_from(prepared, run, rows, 0, start, data, space)
+    found = merge_from(prepared, run, rows, 0, start, data, buffers)
     if found != FINITE:
         sources.refuse(found)
 
 
 def merge_from(
-    prepared: Prepared, run: Through, rows: Any, offset: int, start: int, data: Any, space: Workspace
+    prepared: PreparedStep, run: Through, rows: Any, offset: int, start: int, data: Any, buffers: Buffers
 ) -> int:
     """Merge stored numbers (rows, .), the base last, from an offset on; the first row that is not finite, or FINITE.
 
@@ -65,14 +69,14 @@ def merge_from(
     """
     step, loop = prepared.step, prepared.loop
     assert loop is not None
-    room = space.floats("room", room_for(len(rows)))
+    room = buffers.floats("room", room_for(len(rows)))
     found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), loop.args)
     if found < 0 and found != FINITE:
         raise NotFinite(not_storable(step, prepared.method.name))
     return found
 
 
-def sweeps(prepared: Prepared) -> Sweep | None:
+def one_sweep(prepared: PreparedStep) -> Sweep | None:
     """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
     step, loop = prepared.step, prepared.loop
     if loop is None or step.masks or step.statistics:
@@ -82,7 +86,7 @@ def sweeps(prepared: Prepared) -> Sweep | None:
     return sweep(loop.kernel, loop.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)
 
 
-def _spaces(prepared: Prepared) -> tuple[bool, bool]:
+def _spaces(prepared: PreparedStep) -> tuple[bool, bool]:
     """Whether the base is subtracted from the models, and whether it is added to the result."""
     based = prepared.step.base is not None
     relative = based and Role.DELTAS in prepared.method.inputs.values()

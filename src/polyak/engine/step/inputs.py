@@ -6,7 +6,6 @@ tiles are small, because their numbers should stay in cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -19,17 +18,13 @@ from ...errors import NotFinite
 from ...kernels.convert import decode_rows
 from ...methods import Role
 from ...planning import Read, Step
+from .. import tuning
+from .buffers import Buffers, Tile
 from .statistic_inputs import measured
 
-Tile = NDArray[np.float32]
 Tap = Callable[[int, Bytes], None]  # called with the number of a read and the bytes it delivered
 
-TILE = 128 * 1024  # the most entries of a tile
-TILE_NBYTES = (
-    2_700_000  # the tiles of all models and the result; beyond the second-level cache calls cost less than misses
-)
 _SHIFTS = {"BF16": 16, "F32": 0}
-WINDOW_NBYTES = 4 * 2**20  # the windows of all sources, together
 
 
 def tile_length(step: Step, entries: int | None = None) -> int:
@@ -37,38 +32,8 @@ def tile_length(step: Step, entries: int | None = None) -> int:
 
     It is a multiple of what must be merged together. `entries` are taken instead of the cache's, if given.
     """
-    most = entries or max(8 * 1024, min(TILE, TILE_NBYTES // (4 * (len(step.reads) + 2)) & ~1023))
+    most = entries or max(8 * 1024, min(tuning.TILE, tuning.TILE_NBYTES // (4 * (len(step.reads) + 2)) & ~1023))
     return max(most // step.unit, 1) * step.unit
-
-
-class Workspace:
-    """The buffers of one worker, grown to the largest that it has needed.
-
-    Attributes:
-        nbytes_read: Bytes that were read through it since they were last asked for.
-        rows: The stored bytes of all of a step's sources, (sources, nbytes), where they are in memory already.
-    """
-
-    def __init__(self, rows: Callable[[Step], Bytes | None] = lambda step: None) -> None:
-        self._buffers: dict[str, Bytes] = {}
-        self.nbytes_read = 0
-        self.rows = rows
-
-    def taken(self) -> int:
-        """Bytes read since the last call."""
-        nbytes, self.nbytes_read = self.nbytes_read, 0
-        return nbytes
-
-    def bytes(self, name: str, nbytes: int) -> Bytes:
-        """A buffer; its contents last until the same name is asked for again."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < nbytes:
-            buffer = self._buffers[name] = np.empty(nbytes, np.uint8)
-        return buffer[:nbytes]
-
-    def floats(self, name: str, *shape: int) -> Tile:
-        """A C-contiguous float32 array: kernels are compiled for that layout alone."""
-        return self.bytes(name, 4 * math.prod(shape)).view(np.float32).reshape(shape)
 
 
 @dataclass
@@ -98,12 +63,12 @@ class Loaded:
 
 
 class Sources:
-    """The sources of a step for a span of its entries, to be loaded from front to back.
+    """The sources of a step for a chunk of its entries, to be loaded from front to back.
 
     Args:
         step: Whose sources.
-        stop: Where the span ends.
-        space: Buffers; what is loaded lives in them until the next load.
+        stop: Where the chunk ends.
+        buffers: Buffers; what is loaded lives in them until the next load.
         want: Which of tensors, deltas and base are needed.
         tap: Sees the bytes as they come, once each, to hash them.
         statistics: Which statistics are needed too, by parameter.
@@ -116,25 +81,26 @@ class Sources:
         self,
         step: Step,
         stop: int,
-        space: Workspace,
+        buffers: Buffers,
         want: frozenset[Role],
         tap: Tap | None = None,
         statistics: Collection[str] = (),
         tapped: tuple[int, int] | None = None,
-        tile: int = TILE,
-        window: int = WINDOW_NBYTES,
+        tile: int | None = None,
+        window: int | None = None,
     ) -> None:
         self._reads, self._has_base = step.own_reads, step.base is not None
-        self._measured = {key: rows for key, rows in measured(step, stop, space, tap).items() if key in statistics}
+        self._measured = {key: rows for key, rows in measured(step, stop, buffers, tap).items() if key in statistics}
         self._is_needed = bool(want) or not statistics
-        self._stop, self._space, self._tap, self._tapped = stop, space, tap, tapped or (0, stop)
+        self._stop, self._buffers, self._tap, self._tapped = stop, buffers, tap, tapped or (0, stop)
         self._without_base = Role.DELTAS in want and not self._has_base
         self._relative = Role.DELTAS in want and self._has_base
         self._keeps_tensors = self._relative and Role.TENSORS in want
         self._dtypes = {read.spec.dtype for read in self._reads}
         self._itemsize = max(dtype.itemsize for dtype in self._dtypes)
         # Tiles must not cross the end of a window, or what they share would be read, and hashed, again.
-        self._window = max(window // (self._itemsize * len(self._reads)) // tile, 1) * tile
+        tile = tile or tuning.TILE
+        self._window = max((window or tuning.READ_NBYTES) // (self._itemsize * len(self._reads)) // tile, 1) * tile
         self._raw: Bytes = np.empty((0, 0), np.uint8)
         self._begin = self._end = 0
         if tap is None:
@@ -142,7 +108,7 @@ class Sources:
 
     def _take_kept(self, step: Step) -> None:
         """What is in memory already is a window over all entries."""
-        if (rows := self._space.rows(step)) is not None:
+        if (rows := self._buffers.rows(step)) is not None:
             self._raw, self._begin, self._end = rows, 0, step.out.numel
 
     def load(self, start: int, stop: int) -> Loaded:
@@ -158,7 +124,7 @@ class Sources:
     def _load(self, start: int, stop: int) -> Loaded:
         if not self._begin <= start <= stop <= self._end:
             self._fill(start, max(stop, min(start + self._window, self._stop)))
-        rows = self._space.floats("rows", len(self._reads), stop - start)
+        rows = self._buffers.floats("rows", len(self._reads), stop - start)
         relative = self._relative and not self._keeps_tensors
         self._widen(start, rows, relative=relative)
         if not self._has_base:
@@ -166,7 +132,7 @@ class Sources:
         stack, base = rows[:-1], rows[-1]
         if not self._keeps_tensors:
             return Loaded(None, stack, base) if relative else Loaded(stack, None, base)
-        deltas = self._space.floats("deltas", *stack.shape)
+        deltas = self._buffers.floats("deltas", *stack.shape)
         np.subtract(stack, base, out=deltas)
         return Loaded(stack, deltas, base)
 
@@ -175,7 +141,7 @@ class Sources:
         """By how many bits the stored numbers are shifted to be float32, if that is all it takes for every source."""
         return _SHIFTS.get(next(iter(self._dtypes)).name) if len(self._dtypes) == 1 else None
 
-    def windows(self, start: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    def stored_tiles(self, start: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """The stored numbers of every source from `start` on: where a window begins, and (sources, n) integers."""
         if self._begin <= start and self._stop <= self._end:
             yield start, self._raw.view(f"u{self._itemsize}")[:, start - self._begin : self._stop - self._begin]
@@ -194,14 +160,14 @@ class Sources:
         for i, read in enumerate(self._reads):
             row = self._raw[i, : (stop - start) * read.spec.dtype.itemsize]
             read.checkpoint.read_into(read.spec.name, start, stop, row)
-            self._space.nbytes_read += row.size
+            self._buffers.nbytes_read += row.size
             if self._tap is not None:
                 first, last = max(start, self._tapped[0]) - start, min(stop, self._tapped[1]) - start
                 self._tap(i, row[first * read.spec.dtype.itemsize : max(last, first) * read.spec.dtype.itemsize])
 
     def _window_of(self, start: int, stop: int) -> None:
         width = (stop - start) * self._itemsize
-        self._raw = self._space.bytes("window", width * len(self._reads)).reshape(len(self._reads), width)
+        self._raw = self._buffers.bytes("window", width * len(self._reads)).reshape(len(self._reads), width)
         self._begin, self._end = start, stop
 
     def _widen(self, start: int, rows: Tile, *, relative: bool) -> None:
@@ -226,9 +192,9 @@ class Sources:
         raise NotFinite(_what_is_not_finite(read, start, raw))
 
 
-def load(step: Step, start: int, stop: int, space: Workspace, want: frozenset[Role]) -> Loaded:
+def load(step: Step, start: int, stop: int, buffers: Buffers, want: frozenset[Role]) -> Loaded:
     """Read entries [start, stop) of every source of a step, once."""
-    return Sources(step, stop, space, want).load(start, stop)
+    return Sources(step, stop, buffers, want).load(start, stop)
 
 
 def _what_is_not_finite(read: Read, start: int, raw: Bytes) -> str:

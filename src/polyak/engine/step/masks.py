@@ -13,10 +13,11 @@ from ...checkpoint.masked import FOLDER, KIND
 from ...methods import Masks
 from ...methods._passes import call
 from ...planning import BASE, Plan, Step
-from ...storage.digest import Leaves
-from .chunks import Span
-from .evaluate import Prepared, definition_supply, twin_supply
+from ...storage import Leaves
+from .chunks import Chunk
+from .evaluate import definition_supply, twin_supply
 from .inputs import Loaded
+from .prepared import PreparedStep
 
 
 def file_metadata(plan: Plan, file: str) -> dict[str, str]:
@@ -37,24 +38,24 @@ def _bare(step: Step) -> Step:
     return replace(step, masks=(), settings={**step.settings, "masks": False}) if step.masks else step
 
 
-class Packer:
-    """Packs the masks of a span as its tiles go by.
+class MaskPacker:
+    """Packs the masks of a chunk as its tiles go by.
 
     Args:
-        span: Of a step that has masks.
+        chunk: Of a step that has masks.
         algorithm: How digests are made.
     """
 
-    def __init__(self, span: Span, algorithm: str) -> None:
-        self._span, self._masks = span, [mask for mask, _ in span.prepared.step.masks]
-        self._scales = [scale for _, scale in span.prepared.step.masks]
+    def __init__(self, chunk: Chunk, algorithm: str) -> None:
+        self._span, self._masks = chunk, [mask for mask, _ in chunk.prepared.step.masks]
+        self._scales = [scale for _, scale in chunk.prepared.step.masks]
         self._leaves = [Leaves(algorithm) for _ in self._masks]
         self._algorithm = algorithm
         self._packed: list[Any] = []
-        self._begin = span.start
+        self._begin = chunk.start
         self._factors: Any = np.ones(len(self._masks), np.float32)
 
-    def look(self, loaded: Loaded, start: int, stop: int) -> None:
+    def observe(self, loaded: Loaded, start: int, stop: int) -> None:
         """Find and pack the masks of entries [start, stop); `start` is a multiple of eight."""
         method, prepared = self._span.prepared.method, self._span.prepared
         if method.packs is not None:
@@ -80,24 +81,24 @@ class Packer:
             yield mask, begin, row
 
     def scales(self) -> Iterator[tuple[Step, Any]]:
-        """The scales, which are written with the first span: the step, and its bytes."""
+        """The scales, which are written with the first chunk: the step, and its bytes."""
         if self._span.number == 0:
             for step, factor in zip(self._scales, self._factors, strict=True):
                 yield step, factor.reshape(1).view(np.uint8)
 
-    def digests(self) -> Iterator[tuple[Span, bytes]]:
-        """Each step beside the span's own, as a span, with the digests of its leaves."""
+    def digests(self) -> Iterator[tuple[Chunk, bytes]]:
+        """Each step beside the chunk's own, as a chunk, with the digests of its leaves."""
         start, stop, number = self._span.start // 8, -(-self._span.stop // 8), self._span.number
         for mask, leaves in zip(self._masks, self._leaves, strict=True):
-            yield Span(Prepared(mask, 0), start, stop, number), leaves.digests()
+            yield Chunk(PreparedStep(mask, 0), start, stop, number), leaves.digests()
         for scale, data in self.scales():
             leaves = Leaves(self._algorithm)
             leaves.update(data)
-            yield Span(Prepared(scale, 0), 0, 1), leaves.digests()
+            yield Chunk(PreparedStep(scale, 0), 0, 1), leaves.digests()
 
 
-def steps_of(span: Span) -> list[tuple[Step, int]]:
-    """Every step that merging a span writes to, with the number of its piece."""
-    own = [(span.prepared.step, span.number)]
-    masks = [(mask, span.number) for mask, _ in span.prepared.step.masks]
-    return own + masks + ([(scale, 0) for _, scale in span.prepared.step.masks] if span.number == 0 else [])
+def steps_of(chunk: Chunk) -> list[tuple[Step, int]]:
+    """Every step that merging a chunk writes to, with the number of its piece."""
+    own = [(chunk.prepared.step, chunk.number)]
+    masks = [(mask, chunk.number) for mask, _ in chunk.prepared.step.masks]
+    return own + masks + ([(scale, 0) for _, scale in chunk.prepared.step.masks] if chunk.number == 0 else [])

@@ -12,35 +12,36 @@ from typing import Any, NoReturn
 from ...errors import NotFinite
 from ...methods import Role
 from ...planning import Step
-from ...storage.digest import of_small
-from .chunks import Span
-from .evaluate import wanted
-from .inputs import Loaded, Sources, Workspace, tile_length
+from ...storage import of_small
+from .buffers import Buffers
+from .chunks import Chunk
+from .evaluate import stacks_wanted
+from .inputs import Loaded, Sources, tile_length
 
 
-def batches(spans: Iterable[Span], tile: int | None) -> Iterator[list[Span]]:
-    """Put consecutive spans together that are whole tensors, merged alike, and fit a tile; others stay alone."""
-    batch: list[Span] = []
+def batches(chunks: Iterable[Chunk], tile: int | None) -> Iterator[list[Chunk]]:
+    """Put consecutive chunks together that are whole tensors, merged alike, and fit a tile; others stay alone."""
+    batch: list[Chunk] = []
     room = 0
-    for span in spans:
-        size = span.stop - span.start
-        if batch and size <= room and _alike(batch[0], span):
-            batch.append(span)
+    for chunk in chunks:
+        size = chunk.stop - chunk.start
+        if batch and size <= room and _alike(batch[0], chunk):
+            batch.append(chunk)
             room -= size
             continue
         if batch:
             yield batch
-        batch = [span]
-        step = span.prepared.step
-        room = (tile or tile_length(step)) - size if _is_plain(span) else 0
+        batch = [chunk]
+        step = chunk.prepared.step
+        room = (tile or tile_length(step)) - size if _is_plain(chunk) else 0
     if batch:
         yield batch
 
 
-def _is_plain(span: Span) -> bool:
+def _is_plain(chunk: Chunk) -> bool:
     """Whether nothing of the merge depends on which tensor an entry lies in, or where."""
-    prepared, step = span.prepared, span.prepared.step
-    whole = span.start == 0 and span.stop == step.out.numel > 0
+    prepared, step = chunk.prepared, chunk.prepared.step
+    whole = chunk.start == 0 and chunk.stop == step.out.numel > 0
     if not whole or step.kind != "merge" or step.unit > 1 or prepared.stream is not None:
         return False
     if step.masks or step.statistics or Role.NAME in prepared.method.inputs.values():
@@ -52,26 +53,26 @@ def _is_uniform(reads: Sequence[Any]) -> bool:
     return all(read.spec.dtype is reads[0].spec.dtype for read in reads)
 
 
-def _alike(first: Span, span: Span) -> bool:
-    a, b = first.prepared.step, span.prepared.step
+def _alike(first: Chunk, chunk: Chunk) -> bool:
+    a, b = first.prepared.step, chunk.prepared.step
     same = a.method is b.method and a.out.dtype is b.out.dtype and (a.base is None) == (b.base is None)
     if not same or a.settings != b.settings or [r.model for r in a.reads] != [r.model for r in b.reads]:
         return False
-    return a.reads[0].spec.dtype is b.reads[0].spec.dtype and _is_plain(span)
+    return a.reads[0].spec.dtype is b.reads[0].spec.dtype and _is_plain(chunk)
 
 
-class Together(Sources):
+class SmallTensorSources(Sources):
     """The sources of several whole tensors, as one.
 
     Attributes:
         begins: Where each tensor begins among the entries of all, and where the last one ends.
     """
 
-    def __init__(self, spans: Sequence[Span], space: Workspace) -> None:
-        self._every = [span.prepared.step.every_read for span in spans]
-        self.begins = [0, *accumulate(span.stop for span in spans)]
-        first = spans[0].prepared
-        super().__init__(first.step, self.begins[-1], space, wanted(first.method))
+    def __init__(self, chunks: Sequence[Chunk], buffers: Buffers) -> None:
+        self._every = [chunk.prepared.step.every_read for chunk in chunks]
+        self.begins = [0, *accumulate(chunk.stop for chunk in chunks)]
+        first = chunks[0].prepared
+        super().__init__(first.step, self.begins[-1], buffers, stacks_wanted(first.method))
 
     def all(self) -> Loaded:
         """Everything, as numbers."""
@@ -79,7 +80,7 @@ class Together(Sources):
 
     def rows(self) -> Any:
         """Everything as it is stored: (sources, n)."""
-        return next(self.windows(0))[1]
+        return next(self.stored_tiles(0))[1]
 
     def digests(self, algorithm: str | None) -> list[list[bytes]]:
         """For each tensor, the leaves' digests of what was read, source by source."""
@@ -98,7 +99,7 @@ class Together(Sources):
             for reads, begin, end in zip(self._every, self.begins, self.begins[1:], strict=False):
                 read = reads[i]
                 read.checkpoint.read_into(read.spec.name, 0, end - begin, row[begin * size : end * size])
-        self._space.nbytes_read += self._raw.size
+        self._buffers.nbytes_read += self._raw.size
 
     def _refuse(self, number: int, start: int, offset: int, n: int) -> NoReturn:
         raise NotFinite("one of several tensors is not finite.")  # who merges them one by one will say which

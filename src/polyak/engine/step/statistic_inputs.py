@@ -12,20 +12,20 @@ from ...checkpoint._api import Bytes
 from ...errors import CheckpointError, NotFinite
 from ...methods import Stat
 from ...planning import Read, Step
+from .. import tuning
+from .buffers import Buffers, Tile
 
 if TYPE_CHECKING:
-    from .inputs import Tap, Tile, Workspace
-
-WINDOW_NBYTES = 4 * 2**20  # the windows of all models, together
+    from .inputs import Tap
 
 
-def measured(step: Step, stop: int, space: Workspace, tap: Tap | None) -> dict[str, Rows]:
+def measured(step: Step, stop: int, buffers: Buffers, tap: Tap | None) -> dict[str, Rows]:
     """The statistics of a step up to entry `stop`, by the method's parameter; they are read when they are loaded."""
     found: dict[str, Rows] = {}
     first = len(step.own_reads)
     for key, reads in step.statistics.items():
         assert step.method is not None
-        found[key] = Rows(key, step.method.statistics[key], reads, stop, space, tap, first)
+        found[key] = Rows(key, step.method.statistics[key], reads, stop, buffers, tap, first)
         first += len(reads)
     return found
 
@@ -38,17 +38,17 @@ class Rows:
         stat: What it declares.
         reads: One a model.
         stop: Where the entries end that will be asked for.
-        space: Buffers; what is loaded lives in them until the next load.
+        buffers: Buffers; what is loaded lives in them until the next load.
         tap: Sees the bytes as they come, once each, to hash them.
         first: The number of the first of `reads` among all that the step reads.
     """
 
     def __init__(
-        self, key: str, stat: Stat, reads: Sequence[Read], stop: int, space: Workspace, tap: Tap | None, first: int
+        self, key: str, stat: Stat, reads: Sequence[Read], stop: int, buffers: Buffers, tap: Tap | None, first: int
     ) -> None:
         self._key, self._stat, self._reads = key, stat, reads
-        self._stop, self._space, self._tap, self._first = stop, space, tap, first
-        self._window = max(WINDOW_NBYTES // (4 * len(reads)), 1)
+        self._stop, self._buffers, self._tap, self._first = stop, buffers, tap, first
+        self._window = max(tuning.READ_NBYTES // (4 * len(reads)), 1)
         self._rows: Tile = np.empty((0, 0), np.float32)
         self._begin = self._end = 0
 
@@ -64,17 +64,17 @@ class Rows:
             return self._rows.reshape(-1, *self._reads[0].spec.shape)
         if not self._begin <= start <= stop <= self._end:
             self._fill(start, max(stop, min(start + self._window, self._stop)))
-        out = self._space.floats(f"tile of {self._key}", len(self._reads), stop - start)
+        out = self._buffers.floats(f"tile of {self._key}", len(self._reads), stop - start)
         out[:] = self._rows[:, start - self._begin : stop - self._begin]
         return out
 
     def _fill(self, start: int, stop: int) -> None:
-        raw = self._space.bytes(f"window of {self._key}", 4 * (stop - start) * len(self._reads))
+        raw = self._buffers.bytes(f"window of {self._key}", 4 * (stop - start) * len(self._reads))
         raw = raw.reshape(len(self._reads), -1)
         self._begin, self._end = start, stop
         for i, read in enumerate(self._reads):
             read.checkpoint.read_into(read.spec.name, start, stop, raw[i])
-            self._space.nbytes_read += raw[i].size
+            self._buffers.nbytes_read += raw[i].size
             if self._tap is not None:
                 self._tap(self._first + i, raw[i])
             self._check(read, raw[i], start)

@@ -53,13 +53,14 @@ def build(levels: list[str], out: Path, jobs: int, only: str = "") -> list[Path]
         sys.exit(f"unknown level {', '.join(sorted(unknown))}. Known: {', '.join(back.TARGETS)}.")
     folder = out / digest(only)
     folder.mkdir(parents=True, exist_ok=True)
+    groups = 1 if only else GROUPS
     os.environ |= front.ENVIRONMENT  # for the processes, before they import Numba
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        _each([pool.submit(front.translate, folder, group, GROUPS, only) for group in range(GROUPS)])
+        _each([pool.submit(front.translate, folder, group, groups, only) for group in range(groups)])
         missing = [level for level in levels if not back.library_of(folder, level).exists()]
-        _each([pool.submit(back.compile_group, folder, group, level) for level in missing for group in range(GROUPS)])
+        _each([pool.submit(back.compile_group, folder, group, level) for level in missing for group in range(groups)])
     for level in missing:
-        back.link(folder, level, GROUPS)
+        back.link(folder, level, groups)
     return [back.library_of(folder, level) for level in levels]
 
 

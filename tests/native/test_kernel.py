@@ -109,6 +109,59 @@ def test_the_second_process_loads_what_the_first_compiled_without_numba(tmp_path
     assert run(tmp_path, source) == f"{changed} False"
 
 
+def test_another_kernels_file_is_not_taken_for_this_one(tmp_path: Path):
+    assert run(tmp_path).endswith("True")
+    (kept,) = (tmp_path / "cache").iterdir()
+    changed = LOOPS.replace("ADDEND = 3", "ADDEND = 5")
+    assert run(tmp_path, changed).endswith("True")
+    (other,) = set((tmp_path / "cache").iterdir()) - {kept}
+    other.write_bytes(kept.read_bytes())  # whole, but of the kernel that adds 3
+    assert run(tmp_path, changed) == f"{[5.0, 6.0, 7.0, 8.0, 9.0, 10.0]} True"
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_cache_that_others_may_write_to_is_ignored_with_a_remedy(loops, tmp_path: Path, what: str):
+    loops.grown(np.zeros(3, np.float32))
+    (kept,) = (tmp_path / "cache").iterdir()
+    (kept if what == "file" else kept.parent).chmod(0o777)
+    _store.folder.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"cache.*writable by others. (Remedy: chmod go-w|Delete it)"):
+        if what == "file":
+            assert _store.read(kept) is None
+        else:
+            assert kept.parent != _store.folder(tmp_path)
+
+
+def test_a_cache_of_another_user_is_ignored(loops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loops.grown(np.zeros(3, np.float32))
+    status = os.stat_result((0o100600, 0, 0, 1, os.geteuid() + 1, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(_store.os, "fstat", lambda _: status)
+    (kept,) = (tmp_path / "cache").iterdir()
+    with pytest.warns(RuntimeWarning, match="belongs to another user"):
+        assert _store.read(kept) is None
+
+
+FORBID = """
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE: memory that was written never becomes executable
+    sys.exit("unsupported")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_MDWE is Linux's")
+def test_where_executable_memory_is_forbidden_the_remedy_is_told(tmp_path: Path):
+    run(tmp_path)  # compiled by Numba, which needs such memory itself
+    (tmp_path / "loops.py").write_text(FORBID + LOOPS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, str(tmp_path / "loops.py")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "unsupported" in ended.stderr:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert ended.returncode == 1
+    assert "forbids processes to make executable memory" in ended.stderr
+    assert "Install a wheel" in ended.stderr
+
+
 def test_without_a_place_for_the_cache_kernels_are_compiled_each_time(loops, tmp_path: Path):
     (tmp_path / "cache").write_text("a file where a folder should be")
     row = np.zeros(3, np.float32)

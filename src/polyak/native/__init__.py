@@ -6,6 +6,8 @@ from ._kernel import has_compiler as has_compiler
 from ._kernel import is_available as is_available
 from ._kernel import kernel as kernel
 from ._kernel import saying_when_compiling as saying_when_compiling
+from ._library import level as level
+from ._library import supported_levels as supported_levels
 from ._library import symbol_of as symbol_of
 from ._signature import F32 as F32
 from ._signature import F64 as F64

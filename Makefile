@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text wheel suite-adapters suite-text parity parity-fusionbench fuzz bench bench-spectral clean
+.PHONY: help setup test lint fix demo demo-text wheel suite-adapters suite-text parity parity-fusionbench replay fuzz bench bench-spectral clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ $(VENV)-fusionbench/.ready:
 
 bench-spectral: $(VENV)-fusionbench/.ready ## measure spectral methods against FusionBench and LAPACK
 	$(VENV)-fusionbench/bin/python benchmarks/spectral_speed.py
+
+replay: $(VENV)/.dev ## compare the bytes of a fixed set of merges with those of another commit: make replay BASE=main
+	$(BIN)/python tests/replay/compare.py "$(BASE)"
 
 fuzz: $(VENV)/.dev ## feed damaged headers to the parsers for a minute
 	$(BIN)/python tests/fuzz_header.py 60

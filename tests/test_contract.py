@@ -39,7 +39,7 @@ def test_a_method_says_where_it_is_from_what_each_argument_is_and_has_a_twin_if_
     assert method.source
     for name in (*method.inputs, *method.settings):
         assert f"{name}: " in (method.fn.__doc__ or ""), f"the docstring does not explain {name!r}"
-    assert method.twin or method.loop or Law.ELEMENTWISE not in method.laws  # those get whole tensors, and no twin
+    assert method.kernel_form or Law.ELEMENTWISE not in method.laws  # those get whole tensors, and no twin
 
 
 def test_registering_a_name_twice_is_refused():

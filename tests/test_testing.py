@@ -12,7 +12,6 @@ from array_api_compat import array_namespace
 from polyak import testing
 from polyak.errors import DeclarationError
 from polyak.methods import (
-    Chance,
     Coefficient,
     Delta,
     Deltas,
@@ -23,6 +22,7 @@ from polyak.methods import (
     Merged,
     Method,
     Tensors,
+    Uniform,
     load_all,
     method,
     registry,
@@ -54,7 +54,7 @@ def caught(found: Method) -> Iterator[str]:
 def failures(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> list[str]:
     found = method("under_test", source="this file", **claims)(fn)
     if twin is not None:
-        found.fused(twin)
+        found.kernel(twin)
     del registry["under_test"]
     return list(caught(found))
 
@@ -183,7 +183,7 @@ def _draws_from_the_beginning(out: Any, deltas: Any, chance: Any) -> None:
 
 
 @broken("check_twin_equals_definition", _draws_from_the_beginning)
-def drops(deltas: Deltas, chance: Chance) -> Delta:
+def drops(deltas: Deltas, chance: Uniform) -> Delta:
     """Drop half; the twin draws the first numbers for every tile."""
     xp = array_namespace(deltas)
     return xp.sum(xp.where(chance < 0.5, deltas, xp.zeros_like(deltas)), axis=0)
@@ -220,7 +220,7 @@ def _magnitudes(deltas: Any) -> Any:
 
 
 def _total() -> Sum:
-    return Sum(_magnitudes, fused=lambda deltas: deltas.sum(axis=1, dtype=np.float64))
+    return Sum(_magnitudes, kernel=lambda deltas: deltas.sum(axis=1, dtype=np.float64))
 
 
 def _mean(out: Any, deltas: Any, norms: Any) -> None:
@@ -306,7 +306,7 @@ def test_masks_that_cannot_be_cut_or_are_packed_wrongly_are_caught(
     found = method("under_test", source="this file", laws={Law.ELEMENTWISE})(adds)
     found.masking(masks)
     if packs is not None:
-        found.packing(packs)
+        found.pack_masks(packs)
     del registry["under_test"]
     assert list(caught(found)) == ([] if right else ["check_masks_can_be_cut_and_packed"])
 

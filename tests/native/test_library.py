@@ -13,7 +13,6 @@ import pytest
 from polyak.engine.step.prepared import PreparedStep
 from polyak.errors import KernelUnavailable
 from polyak.kernels.weighted_sums import add, middle, weighted_sum
-from polyak.methods import Loop
 from polyak.native import Kernel, _kernel, _library, is_available, kernel
 
 BUILDING = Path(__file__).parents[2]
@@ -110,11 +109,11 @@ def _foreign(out, stack, start):
     out[:] = stack[0]
 
 
-def _twin(out, stack):
+def _form(out, stack):
     _foreign(out, stack, 0)
 
 
-@pytest.mark.parametrize("fn", [_foreign, _twin])
+@pytest.mark.parametrize("fn", [_foreign, _form])
 def test_a_kernel_of_another_package_needs_the_compiler_and_says_so(installed: None, fn):
     with pytest.warns(RuntimeWarning, match=r"_foreign: not compiled.*definitions run.*polyak\[compile\]"):
         assert not is_available(fn)
@@ -122,10 +121,7 @@ def test_a_kernel_of_another_package_needs_the_compiler_and_says_so(installed: N
     assert isinstance(add, Kernel)
 
 
-def test_without_a_compiler_a_loop_of_a_foreign_kernel_gives_way_to_the_definition(installed: None):
-    prepared = SimpleNamespace(
-        method=SimpleNamespace(loop=lambda: Loop(_foreign, ()), twin=_twin), answers={}, flat={}, _chances={}
-    )
+def test_without_a_compiler_a_foreign_kernel_gives_way_to_the_definition(installed: None):
+    prepared = SimpleNamespace(method=SimpleNamespace(kernel_form=_form))
     with pytest.warns(RuntimeWarning, match="definitions run"):
-        assert PreparedStep.loop.func(prepared) is None
-        assert PreparedStep.twin.fget(prepared) is None
+        assert PreparedStep.kernel_form.func(prepared) is None

@@ -47,7 +47,7 @@ def as_data(method: Method) -> dict[str, Any]:
         "random": method.is_random,
         "laws": sorted(law.name.lower() for law in method.laws),
         "first_passes": list(method.passes),
-        "fused": method.twin is not None,
+        "fused": method.kernel_form is not None,
         "settings": {s.name: setting_data(s) for s in method.settings.values()},
     }
 

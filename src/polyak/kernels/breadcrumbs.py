@@ -73,7 +73,7 @@ def between_and_add(
     weight: F32,
     scale: float,
 ) -> None:
-    """`keep_between`, then `weighted_sum`: the kernel of a `Loop`."""
+    """`keep_between`, then `weighted_sum`: the kernel of a `KernelCall`."""
     keep_between(stack, start, value, last, high_value, high_last, row, factor)
     weighted_sum(out, stack, weight, scale)
 
@@ -94,6 +94,6 @@ def between_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`keep_between`, then `elect`: the kernel of a `Loop`."""
+    """`keep_between`, then `elect`: the kernel of a `KernelCall`."""
     keep_between(stack, start, value, last, high_value, high_last, row, factor)
     elect(out, stack, weight, weight, function, tie, scale)

@@ -104,7 +104,7 @@ def trim_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`trim_from` if `trims`, times `factor` (k,) if `rescales`, then `elect`: the kernel of a `Loop`."""
+    """`trim_from` if `trims`, times `factor` (k,) if `rescales`, then `elect`: the kernel of a `KernelCall`."""
     if trims:
         trim_from(stack, start, value, last, row)
     if rescales:

@@ -104,7 +104,7 @@ def add_up(lanes: F64Rows, out: F64) -> None:
 
 @kernel
 def sizes_when_dropped(lanes: F64Rows, stack: F32Rows, start: int, keys: U32Rows, density: F32) -> None:
-    """L1 norms of each model, then of what random dropping leaves of it: the kernel of a `Tally`.
+    """L1 norms of each model, then of what random dropping leaves of it: the kernel of a `SumCall`.
 
     Args:
         lanes: (2 k, LANES) float64, added to.

@@ -85,7 +85,7 @@ def select_and_elect(
     tie: float,
     scale: float,
 ) -> None:
-    """`keep_varying`, if `selects`, then `elect`: the kernel of a `Loop`."""
+    """`keep_varying`, if `selects`, then `elect`: the kernel of a `KernelCall`."""
     if selects:
         keep_varying(stack, start, value, last)
     elect(out, stack, weight, ballot, MEAN, tie, scale)

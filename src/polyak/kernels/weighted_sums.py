@@ -45,7 +45,7 @@ def weighted_sum(out: F32, stack: F32Rows, weight: F32, scale: float | np.float3
 
 @kernel
 def combine(out: F32, stack: F32Rows, start: int, weight: F32, scale: float) -> None:
-    """`weighted_sum`: the kernel of a `Loop`."""
+    """`weighted_sum`: the kernel of a `KernelCall`."""
     weighted_sum(out, stack, weight, scale)
 
 
@@ -53,7 +53,7 @@ def combine(out: F32, stack: F32Rows, start: int, weight: F32, scale: float) -> 
 def drop_and_combine(
     out: F32, stack: F32Rows, start: int, keys: U32Rows, density: F32, factor: F32, weight: F32, scale: float
 ) -> None:
-    """`drop_all`, then `weighted_sum`: the kernel of a `Loop`."""
+    """`drop_all`, then `weighted_sum`: the kernel of a `KernelCall`."""
     drop_all(stack, start, keys, density, factor)
     weighted_sum(out, stack, weight, scale)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._declare import method as method
 from ._masks import Masks as Masks
-from ._method import Loop as Loop
+from ._method import KernelCall as KernelCall
 from ._method import Method as Method
 from ._passes import Array as Array
 from ._passes import Cut as Cut
@@ -20,7 +20,6 @@ from ._registry import resolve as resolve
 from ._setting import Setting as Setting
 from ._signature import REQUIRED as REQUIRED
 from ._signature import Base as Base
-from ._signature import Chance as Chance
 from ._signature import Coefficient as Coefficient
 from ._signature import Delta as Delta
 from ._signature import Deltas as Deltas
@@ -34,4 +33,5 @@ from ._signature import Pattern as Pattern
 from ._signature import PerModel as PerModel
 from ._signature import Role as Role
 from ._signature import Tensors as Tensors
+from ._signature import Uniform as Uniform
 from ._stat import Stat as Stat

@@ -62,7 +62,7 @@ def evaluate(
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
     from ._signature import Role
 
-    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.CHANCE: chance}
+    arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.UNIFORM: chance}
     if base is not None or method.optional_base:
         arrays[Role.DELTAS] = stack if base is None else stack - base
     return evaluate_given(method, stack, arrays, bound, statistics, answers)

@@ -37,7 +37,7 @@ def _counts(entries: int, density: float, gamma: float) -> tuple[int, int]:
 
 def ask_norms(rescale: Rescale) -> Sum | None:
     """Ask for the L1 norms of all deltas, then of what is left of them, where the rescaling is by them."""
-    return Sum(_before_and_after, fused=_norms_of_tile) if rescale == "l1" else None
+    return Sum(_before_and_after, kernel=_norms_of_tile) if rescale == "l1" else None
 
 
 def _before_and_after(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:

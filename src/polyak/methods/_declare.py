@@ -64,7 +64,7 @@ class method:  # noqa: N801
                 inputs[p.name] = _read_input(mark, hints[p.name])
             else:
                 raise DeclarationError(
-                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Chance, FirstPass or Stat."
+                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Uniform, FirstPass or Stat."
                 )
         self._check_statistics(inputs)
         returns = _mark(hints.get("return"))

@@ -47,7 +47,7 @@ def _keep(deltas: Array, density: Array, epsilon: Array) -> Array:
 
 def norms_when_thinned(rescale: Rescale) -> Sum | None:
     """Ask for the L1 norms of all deltas, then of all thinned deltas, where the rescaling is by them."""
-    return Sum(_norms_when_thinned, fused=_norms_of_tile) if rescale == "l1" else None
+    return Sum(_norms_when_thinned, kernel=_norms_of_tile) if rescale == "l1" else None
 
 
 def _norms_when_thinned(deltas: Array, chance: Array, density: Array, epsilon: Array) -> Array:

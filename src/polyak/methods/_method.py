@@ -17,13 +17,13 @@ from ._signature import REQUIRED, FirstPass, Law, Role
 from ._stat import Stat
 
 # From the tensor's name, its shape and settings to another method's name and settings.
-Choice: TypeAlias = Callable[..., "tuple[str, Mapping[str, Any]] | None"]
+Delegate: TypeAlias = Callable[..., "tuple[str, Mapping[str, Any]] | None"]
 Workspace: TypeAlias = Callable[[int, tuple[int, ...]], int]
 
 
 @dataclass(frozen=True)
-class Loop:
-    """A twin that is one call of a kernel: the engine may run it where the numbers are in the first-level cache.
+class KernelCall:
+    """A merge that is one call of a compiled kernel: the engine may make it where the numbers are in the L1 cache.
 
     Attributes:
         kernel: Called with `out` (n,) float32, the stack (k, n) float32, which it may overwrite, the index in the
@@ -35,7 +35,7 @@ class Loop:
     args: tuple[Any, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Method:
     """A merge method: its function, and what the function's signature says.
 
@@ -50,6 +50,11 @@ class Method:
         settings: Its keyword-only parameters by name.
         optional_base: Whether deltas are taken from zero where there is no base.
         workspace: For definitions on whole tensors: the bytes that they hold beside inputs and result, if known.
+        kernel_form: The compiled form of the definition, if there is one; registered by `kernel`.
+        masks: What cuts each model's own delta from the merged one, if the method can; registered by `masking`.
+        mask_kernel: The compiled form of `masks`, if there is one; registered by `pack_masks`.
+        conditions: What settings must satisfy together; registered by `requires`.
+        delegate: Which tensors another method merges; registered by `delegates_to`.
     """
 
     name: str
@@ -60,14 +65,13 @@ class Method:
     inputs: Mapping[str, Role | FirstPass | Stat]
     returns: Role
     settings: Mapping[str, Setting]
-    _maskings: list[Callable[..., Masks]] = field(default_factory=list[Callable[..., "Masks"]])
     optional_base: bool = False
     workspace: Workspace | None = None
-    _packings: list[Callable[..., Any]] = field(default_factory=list[Callable[..., Any]])
-    _twins: list[Callable[..., None]] = field(default_factory=list[Callable[..., None]])
-    _loops: list[Callable[..., Loop]] = field(default_factory=list[Callable[..., Loop]])
-    _conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
-    _choices: list[Choice] = field(default_factory=list[Choice])
+    kernel_form: Callable[..., Any] | None = None
+    masks: Callable[..., Masks] | None = None
+    mask_kernel: Callable[..., Any] | None = None
+    conditions: list[Callable[..., str | None]] = field(default_factory=list[Callable[..., "str | None"]])
+    delegate: Delegate | None = None
 
     @property
     def needs_base(self) -> bool:
@@ -80,7 +84,7 @@ class Method:
 
     @property
     def is_random(self) -> bool:
-        return Role.CHANCE in self._roles
+        return Role.UNIFORM in self._roles
 
     @cached_property
     def _roles(self) -> set[Role]:
@@ -99,57 +103,49 @@ class Method:
         """The first line of the docstring."""
         return (inspect.getdoc(self.fn) or "").partition("\n")[0]
 
-    @property
-    def twin(self) -> Callable[..., None] | None:
-        """The fused form, if there is one."""
-        return self._twins[0] if self._twins else None
+    def kernel(self, form: Callable[..., Any]) -> Callable[..., Any]:
+        """Register a compiled form of the definition, for the CPU.
 
-    def fused(self, twin: Callable[..., None]) -> Callable[..., None]:
-        """Register a fused form of the definition, for the CPU.
+        It takes what it needs of the definition's parameters, under the same names, in one of two forms:
 
-        It takes `out` (n,), then the definition's parameters under the same names as NumPy arrays: stacks
-        are (k, n) float32 and may be overwritten, numbers for each model are (k,) float32, `Chance` is a
-        `polyak.kernels.philox.Stream`, and it writes the result into `out`.
-
-        Raises:
-            DeclarationError: its parameters are not `out` and then the definition's.
-        """
-        if (found := parameters(twin)) != (wanted := ("out", *self.inputs, *self.settings)):
-            raise DeclarationError(
-                f"the twin of {self.name!r} must take {', '.join(wanted)}; it takes {', '.join(found)}."
-            )
-        self._twins.append(twin)
-        return twin
-
-    @property
-    def loop(self) -> Callable[..., Loop] | None:
-        """What makes the twin's loop, if the twin is one."""
-        return self._loops[0] if self._loops else None
-
-    def looped(self, loop: Callable[..., Loop]) -> Callable[..., Loop]:
-        """Register a twin that is a `Loop`, as a function of settings, answers of first passes and `Chance`, by name.
-
-        Settings are as for `fused`, answers and random numbers those of the whole tensor. The kernel gets the stack
-        that the method asks for.
+        - A function with a parameter `out` (n,) is called for every tile and writes the merged tile there. Stacks are
+          (k, n) float32 NumPy arrays that may be overwritten, settings per model (k,) float32, and `Uniform` is a
+          `polyak.kernels.philox.Stream`.
+        - A function without `out` is called once per tensor with settings, answers of first passes and `Uniform`, and
+          returns a `KernelCall`. The engine then decodes, merges and encodes in one compiled loop, which is faster; the
+          method must be elementwise and ask for one stack.
 
         Raises:
-            DeclarationError: the method is not elementwise, asks for other arrays too, or has no such parameter.
+            DeclarationError: the function names something that the method does not have, or cannot be of its form.
         """
-        drawn = {name for name, role in self.inputs.items() if role is Role.CHANCE}
-        stacks = [role for name, role in self.inputs.items() if not isinstance(role, FirstPass) and name not in drawn]
-        if Law.ELEMENTWISE not in self.laws or stacks not in ([Role.TENSORS], [Role.DELTAS]):
-            raise DeclarationError(f"{self.name!r} cannot be a loop: it must be elementwise and ask for one stack.")
-        if strange := set(parameters(loop)) - set(self.passes) - set(self.settings) - drawn:
+        named = set(parameters(form))
+        known = {*self.inputs, *self.settings, "out"} if "out" in named else self._known_per_tensor
+        if unknown := sorted(named - known):
             raise DeclarationError(
-                f"the loop of {self.name!r} names {sorted(strange)}, which the method does not have."
+                f"the kernel of {self.name!r} takes {', '.join(unknown)}; it may take {', '.join(sorted(known))}."
             )
-        self._loops.append(loop)
-        return loop
+        if "out" not in named and not self._takes_one_stack:
+            raise DeclarationError(
+                f"the kernel of {self.name!r} has no parameter `out`, so the method must be elementwise and ask for "
+                "one stack. Give the kernel `out` and the stacks that it merges."
+            )
+        self.kernel_form = form
+        return form
 
     @property
-    def masks(self) -> Callable[..., Masks] | None:
-        """What turns the merged delta back into each model's, if the method can: see `masking`."""
-        return self._maskings[0] if self._maskings else None
+    def is_fusable(self) -> bool:
+        """Whether the kernel is a `KernelCall`, which the engine may fuse with decoding and encoding."""
+        return self.kernel_form is not None and "out" not in parameters(self.kernel_form)
+
+    @property
+    def _known_per_tensor(self) -> set[str]:
+        drawn = {name for name, role in self.inputs.items() if role is Role.UNIFORM}
+        return {*self.passes, *self.settings, *drawn}
+
+    @property
+    def _takes_one_stack(self) -> bool:
+        stacks = [role for role in self.inputs.values() if not isinstance(role, FirstPass) and role is not Role.UNIFORM]
+        return Law.ELEMENTWISE in self.laws and stacks in ([Role.TENSORS], [Role.DELTAS])
 
     def masking(self, masks: Callable[..., Masks]) -> Callable[..., Masks]:
         """Register how each model's own delta is cut from the merged one, as a function of the definition's arguments.
@@ -161,47 +157,41 @@ class Method:
         """
         if "masks" not in self.settings or self.settings["masks"].kind is not bool:
             raise DeclarationError(f"{self.name!r} has masks, so it needs a setting `masks: bool`.")
-        self._maskings.append(masks)
+        self.masks = masks
         return masks
 
-    @property
-    def packs(self) -> Callable[..., Any] | None:
-        """The fused form of `masks`, if there is one."""
-        return self._packings[0] if self._packings else None
+    def pack_masks(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """Register a compiled form of `masks`, for the CPU; it takes what it names of what a kernel may take.
 
-    def packing(self, packs: Callable[..., Any]) -> Callable[..., Any]:
-        """Register a fused form of `masks`, for the CPU: it takes what it names of what a twin may take.
-
-        It writes the masks into `packed` (k, ceil(n / 8)), a bit an entry with the lowest bit first, leaves the other
-        arrays as they are, and returns the scales (k,).
+        It writes the masks into `packed` (k, ceil(n / 8)), one bit per entry with the lowest bit first, leaves the
+        other arrays as they are, and returns the scales (k,).
         """
-        self._packings.append(packs)
-        return packs
+        self.mask_kernel = kernel
+        return kernel
 
     def requires(self, condition: Callable[..., str | None]) -> Callable[..., str | None]:
         """Register a condition on the settings, as a function of some of them that says what is wrong, or None."""
-        self._conditions.append(condition)
+        self.conditions.append(condition)
         return condition
 
-    def leaves(self, choice: Choice) -> Choice:
-        """Register which tensors another method merges: a function of some of `name`, `shape`, the
-        number of models `k`, and the settings.
+    def delegates_to(self, delegate: Delegate) -> Delegate:
+        """Register which tensors another method merges, as a function of settings, `name`, `shape` and `k` (models).
 
-        It returns the other method's name and settings, or None. Plans carry out the choice, so that these tensors
-        are merged as the other method can: in tiles, say.
+        It returns the other method's name and settings, or None. Plans carry the choice out, so that these tensors are
+        merged as the other method can be: in tiles, say.
         """
-        self._choices.append(choice)
-        return choice
+        self.delegate = delegate
+        return delegate
 
     def for_tensor(
         self, name: str, shape: tuple[int, ...], bound: dict[str, Any], k: int
     ) -> tuple[Method, dict[str, Any]]:
-        """Who merges a tensor, this method or the one that it leaves it to; and that one's bound settings."""
-        for choice in self._choices:
-            if (left := call(choice, {**bound, "name": name, "shape": shape, "k": k})) is not None:
-                other = resolve(left[0])
-                return other, other.bind(left[1], k)
-        return self, bound
+        """The method that merges a tensor, this one or its delegate, and that one's bound settings."""
+        chosen = self.delegate and call(self.delegate, {**bound, "name": name, "shape": shape, "k": k})
+        if chosen is None:
+            return self, bound
+        other = resolve(chosen[0])
+        return other, other.bind(chosen[1], k)
 
     def bind(self, given: Mapping[str, Any], k: int) -> dict[str, Any]:
         """Fill in defaults and check every value; settings with a value for each model become tuples of k.
@@ -216,7 +206,7 @@ class Method:
             name: self._bind_one(setting, given.get(name, setting.default), k)
             for name, setting in self.settings.items()
         }
-        for condition in self._conditions:
+        for condition in self.conditions:
             if problem := call(condition, bound):
                 raise SettingError(f"method {self.name!r}: {problem}")
         return bound

@@ -2,7 +2,7 @@
 
 A method declares a pass by a function of its settings that returns a request: `Top`, `Gram`, `Sum` or `Order`.
 This module says what each request means, plainly, for arrays of any kind; the engine answers the same
-requests by streaming (`polyak.engine.passes`), and the contract tests hold the two together.
+requests by streaming (`polyak.engine.first_passes`), and the contract tests hold the two together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from ..linalg.arrays import Array
-from ._tally import Tally
 
 Scope: TypeAlias = Literal["row", "tensor", "model"]
 Parts: TypeAlias = Callable[[], Iterator[tuple[Array, Array]]]  # one sweep over models (k, n) and base (n,)
@@ -37,7 +36,7 @@ class Top:
         ties: Among equal magnitudes at the boundary: keep the `first` (lowest index, exactly `count`
             survive) or `all` (at least `count` survive).
         of: What competes: a function of named inputs and settings that returns a stack (default: the deltas).
-        fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
+        kernel: The compiled form of `of`, for the CPU: a function of some of the names that a method's kernel may take,
             that returns a stack (k, n) of float32.
     """
 
@@ -45,7 +44,7 @@ class Top:
     scope: Scope = "tensor"
     ties: Literal["first", "all"] = "first"
     of: Callable[..., Array] | None = None
-    fused: Callable[..., Array] | None = None
+    kernel: Callable[..., Array] | None = None
 
     def counts(self, entries: int, known: Mapping[str, Any]) -> Sequence[int]:
         """How many to keep, for each model, given the answers of earlier passes."""
@@ -79,21 +78,24 @@ class Sum:
         term: A function of named inputs and settings that returns terms stacked (m, *shape).
         scope: Over which entries. Over rows (last dimension) the answer is `Rows`, and `term` sees whole rows:
             (k, rows, entries).
-        fused: The same for the CPU, if `term` is too slow: a function of some of the names that a twin may
-            take, in the twin's forms, that returns the sums over a tile, (m,). Over rows it sees stacks as (k, rows,
-            entries) and returns (m, rows).
+        kernel: The compiled form, for the CPU, if `term` is too slow. A function that names a stack is called for
+            every tile with what a method's kernel may take, and returns the sums over the tile, (m,); over rows it sees
+            stacks as (k, rows, entries) and returns (m, rows). A function that names none, not over rows, is called
+            once per tensor, also with `models`, their number, and returns a `SumCall`.
         of_parts: The same for one row that is too long to be held: given what sweeps over it, part by part; (m,).
-        looped: In place of `fused`, not over rows: a function of what a loop may name, and of `models`, a number,
-            that returns a `Tally`.
         of_means: Sum the means over each tensor's entries instead: small tensors count as much as large ones.
     """
 
     term: Callable[..., Array]
     scope: Scope = "tensor"
-    fused: Callable[..., Any] | None = None
-    looped: Callable[..., Tally] | None = None
+    kernel: Callable[..., Any] | None = None
     of_parts: Callable[[Parts], Any] | None = None
     of_means: bool = False
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether the kernel is a `SumCall`: it names no stack."""
+        return self.kernel is not None and not {"tensors", "deltas", "base"}.intersection(parameters(self.kernel))
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,14 @@ class Order:
         of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape) (default: the
             magnitudes of the deltas).
         scope: Over what the entries are sorted.
-        fused: The same as `of` for the CPU: a function of some of the names that a twin may take, in the twin's forms,
+        kernel: The compiled form of `of`, for the CPU: a function of some of the names that a method's kernel may take,
             that returns a stack (k, n) of float32.
     """
 
     index: Callable[[int], Sequence[int]]
     of: Callable[..., Array] | None = None
     scope: Literal["tensor", "model"] = "tensor"
-    fused: Callable[..., Array] | None = None
+    kernel: Callable[..., Array] | None = None
 
 
 Request: TypeAlias = Top | Gram | Sum | Order

@@ -21,7 +21,7 @@ class Role(enum.Enum):
     DELTAS = "the models' tensors minus the base's, stacked: (k, *shape)"
     BASE = "the base's tensor: (*shape)"
     NAME = "the tensor's name: text"
-    CHANCE = "a number in [0, 1) for each model and entry, the same whatever the slabs: (k, *shape)"
+    UNIFORM = "a number in [0, 1) for each model and entry, the same whatever the slabs: (k, *shape)"
     MERGED = "the merged tensor: (*shape)"
     DELTA = "what to add to the base: (*shape)"
 
@@ -69,7 +69,7 @@ Tensors: TypeAlias = Annotated[Array, Role.TENSORS]
 Deltas: TypeAlias = Annotated[Array, Role.DELTAS]
 Base: TypeAlias = Annotated[Array, Role.BASE]
 Name: TypeAlias = Annotated[str, Role.NAME]
-Chance: TypeAlias = Annotated[Array, Role.CHANCE]
+Uniform: TypeAlias = Annotated[Array, Role.UNIFORM]
 Merged: TypeAlias = Annotated[Array, Role.MERGED]
 Delta: TypeAlias = Annotated[Array, Role.DELTA]
 Coefficient: TypeAlias = Annotated[Array, PerModel(1.0)]

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from ._passes import Array, Cut, Sum, Top
-from ._tally import Tally
+from ._sum_call import SumCall
 
 TopK: TypeAlias = Literal["official", "exact"]
 Granularity: TypeAlias = Literal["tensor", "model"]
@@ -59,17 +59,17 @@ def where(mask: Array, stack: Array) -> Array:
 
 def norms_when_dropped(rescale: Rescale) -> Sum | None:
     """Ask for the L1 norms of all deltas, then of all dropped deltas, where the rescaling is by them."""
-    return Sum(_norms_when_dropped, looped=_norms_tallied) if rescale == "l1" else None
+    return Sum(_norms_when_dropped, kernel=_norms_kernel) if rescale == "l1" else None
 
 
 def _norms_when_dropped(deltas: Array, chance: Array, density: Array) -> Array:
     return before_and_after(deltas, dropped(deltas, chance, density))
 
 
-def _norms_tallied(chance: Any, density: Any) -> Tally:
+def _norms_kernel(chance: Any, density: Any) -> SumCall:
     from ..kernels.sums import sizes_when_dropped
 
-    return Tally(sizes_when_dropped, 2 * len(density), (chance.keys, density))
+    return SumCall(sizes_when_dropped, 2 * len(density), (chance.keys, density))
 
 
 def before_and_after(deltas: Array, sparse: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ._method import Loop
+from ._method import KernelCall
 from ._passes import Array
 
 
@@ -35,10 +35,10 @@ def sum_with(coefficients: Array, stack: Array) -> Array:
     return xp.sum(xp.reshape(xp.astype(coefficients, stack.dtype), column) * stack, axis=0)
 
 
-def sum_in_loop(coefficients: Any) -> Loop:
+def sum_in_loop(coefficients: Any) -> KernelCall:
     """`sum_with` as a twin."""
     import numpy as np
 
     from ..kernels.weighted_sums import combine
 
-    return Loop(combine, (coefficients.astype(np.float32), 1.0))
+    return KernelCall(combine, (coefficients.astype(np.float32), 1.0))

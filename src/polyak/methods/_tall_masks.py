@@ -22,7 +22,7 @@ def majority_of_ties(of: Of, granularity: Granularity, zero_sum: ZeroSum) -> Sum
     """Ask for the sum of all elected signs, if TIES breaks ties by it."""
     if of == "sum" or zero_sum != "majority":
         return None
-    return Sum(_votes, scope=granularity, fused=_votes_of_tile)
+    return Sum(_votes, scope=granularity, kernel=_votes_of_tile)
 
 
 def _votes(deltas: Array, kept: Cut | None, weight: Array) -> Array:

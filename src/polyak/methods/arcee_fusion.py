@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Delta, Deltas, FirstPass, Law, Loop, method
+from . import Array, Delta, Deltas, FirstPass, KernelCall, Law, method
 from ._passes import Cut, Parts, Rows, Sum, Top
 
 _SMOOTHING = 1e-8  # added to every probability
@@ -15,7 +15,7 @@ _FENCE = 1.5  # interquartile ranges above the median: Tukey's fence
 
 
 def _divergence() -> Sum:
-    return Sum(_terms_of_divergence, scope="row", fused=_divergence_of_rows, of_parts=_divergence_of_parts)
+    return Sum(_terms_of_divergence, scope="row", kernel=_divergence_of_rows, of_parts=_divergence_of_parts)
 
 
 def _terms_of_divergence(tensors: Array, base: Array) -> Array:
@@ -36,7 +36,7 @@ def _quartiles() -> Top:
     def count(entries: int) -> list[int]:
         return [entries - int(share * (entries - 1)) for share in (0.25, 0.5, 0.75)]
 
-    return Top(count, ties="all", of=_importance, fused=_importance_of_tile)
+    return Top(count, ties="all", of=_importance, kernel=_importance_of_tile)
 
 
 @method(
@@ -128,11 +128,11 @@ def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:
     return deltas
 
 
-@arcee_fusion.looped
-def _loop(divergence: Rows, quartiles: Cut) -> Loop:
+@arcee_fusion.kernel
+def _kernel(divergence: Rows, quartiles: Cut) -> KernelCall:
     import numpy as np
 
     from ..kernels.changed_entries import keep_beyond
 
     sizes = _sizes(divergence).astype(np.float32)
-    return Loop(keep_beyond, (sizes, divergence.row, float(_fence(quartiles, sizes))))
+    return KernelCall(keep_beyond, (sizes, divergence.row, float(_fence(quartiles, sizes))))

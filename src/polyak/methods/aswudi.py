@@ -110,4 +110,4 @@ def _is_certain(values: Array) -> bool:
     return abs(effective - round(effective)) > _NEAR * effective
 
 
-aswudi.leaves(vectors_left)
+aswudi.delegates_to(vectors_left)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, KernelCall, Law, PerModel, method
 from ._breadcrumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds
 from ._passes import Cut
 from ._sparsify import norm_kept
@@ -71,8 +71,10 @@ def breadcrumbs(
 breadcrumbs.requires(has_a_sum)
 
 
-@breadcrumbs.looped
-def _loop(outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any, normalize: bool, scale: float) -> Loop:
+@breadcrumbs.kernel
+def _kernel(
+    outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any, normalize: bool, scale: float
+) -> KernelCall:
     import numpy as np
 
     from ..kernels.breadcrumbs import between_and_add
@@ -80,4 +82,4 @@ def _loop(outliers: Cut | None, kept: Cut | None, norms: Any, weight: Any, norma
     rescaled = weight if norms is None else weight * norm_kept(norms, weight)
     factor = float(scale / weight.sum()) if normalize else float(scale)
     cuts = bounds(len(weight), kept, outliers)
-    return Loop(between_and_add, (*cuts, np.ones_like(weight), rescaled, factor))
+    return KernelCall(between_and_add, (*cuts, np.ones_like(weight), rescaled, factor))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, KernelCall, Law, PerModel, method
 from ._breadcrumbs import Rescale, Scope, ask_kept, ask_norms, ask_outliers, between, bounds, cut_tile
 from ._passes import Cut, Sum
 from ._sign_election import Function, ZeroSum, elect, sign_of_majority, votes
@@ -12,7 +12,7 @@ from ._sparsify import norm_kept
 
 
 def _majority(zero_sum: ZeroSum) -> Sum | None:
-    return Sum(_votes, fused=_votes_of_tile) if zero_sum == "majority" else None
+    return Sum(_votes, kernel=_votes_of_tile) if zero_sum == "majority" else None
 
 
 def _votes(deltas: Array, outliers: Cut | None, kept: Cut | None, norms: Array | None, weight: Array) -> Array:
@@ -90,8 +90,8 @@ def _votes_of_tile(deltas: Any, outliers: Cut | None, kept: Cut | None, norms: A
     return [sign_votes(deltas, weight)]
 
 
-@breadcrumbs_ties.looped
-def _loop(
+@breadcrumbs_ties.kernel
+def _kernel(
     outliers: Cut | None,
     kept: Cut | None,
     norms: Any,
@@ -100,7 +100,7 @@ def _loop(
     function: Function,
     zero_sum: ZeroSum,
     scale: float,
-) -> Loop:
+) -> KernelCall:
     import numpy as np
 
     from ..kernels.breadcrumbs import between_and_elect
@@ -109,4 +109,4 @@ def _loop(
     factor = np.ones_like(weight) if norms is None else norm_kept(norms, weight)
     tie = float(sign_of_majority(majority, zero_sum))
     cuts = bounds(len(weight), kept, outliers)
-    return Loop(between_and_elect, (*cuts, factor, weight, FUNCTIONS[function], tie, float(scale)))
+    return KernelCall(between_and_elect, (*cuts, factor, weight, FUNCTIONS[function], tie, float(scale)))

@@ -63,4 +63,4 @@ def cart(
     return merged(deltas, weight, name, qkv, merge, single=True)
 
 
-cart.leaves(vectors_left_unscaled)
+cart.delegates_to(vectors_left_unscaled)

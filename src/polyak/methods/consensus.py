@@ -81,19 +81,16 @@ def _can_agree(weight: tuple[float, ...], agreement: int) -> str | None:
     return f"`agreement: {agreement}` of {len(weight)} models can never be reached; nothing would be merged."
 
 
-@consensus.fused
-def _fused(
+@consensus.kernel
+def _kernel(
     out: Any,
     deltas: Any,
     kept: Cut | None,
     majority: Any,
-    *,
     weight: Any,
     tall_lambda: Any,
     agreement: int,
     of: Of,
-    density: Any,
-    granularity: Granularity,
     zero_sum: ZeroSum,
     scale: float,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, KernelCall, Law, PerModel, Uniform, method
 from ._sparsify import Rescale, dropped, norms_when_dropped, rescaling
 from ._weights import has_a_sum
 
@@ -18,7 +18,7 @@ from ._weights import has_a_sum
 )
 def dare_linear(
     deltas: Deltas,
-    chance: Chance,
+    chance: Uniform,
     norms: Annotated[Array | None, FirstPass(norms_when_dropped)],
     *,
     weight: Coefficient,
@@ -56,9 +56,13 @@ def dare_linear(
 dare_linear.requires(has_a_sum)
 
 
-@dare_linear.looped
-def _loop(chance: Any, norms: Any, weight: Any, density: Any, rescale: Rescale, normalize: bool, scale: float) -> Loop:
+@dare_linear.kernel
+def _kernel(
+    chance: Any, norms: Any, weight: Any, density: Any, rescale: Rescale, normalize: bool, scale: float
+) -> KernelCall:
     from ..kernels.weighted_sums import drop_and_combine
 
     factor = scale / weight.sum() if normalize else scale
-    return Loop(drop_and_combine, (chance.keys, density, rescaling(rescale, density, norms), weight, float(factor)))
+    return KernelCall(
+        drop_and_combine, (chance.keys, density, rescaling(rescale, density, norms), weight, float(factor))
+    )

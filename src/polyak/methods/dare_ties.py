@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, Uniform, method
 from ._passes import Cut, Sum, Top
 from ._sign_election import Function, ZeroSum, elect, sign_of_majority, votes
 from ._sparsify import Granularity, Rescale, TopK, dropped, norms_when_dropped, rescaling, survivors, trimmed
@@ -15,7 +15,7 @@ def _survivors(trim: tuple[float, ...], topk: TopK, granularity: Granularity) ->
 
 
 def _majority(granularity: Granularity, zero_sum: ZeroSum) -> Sum | None:
-    return Sum(_votes, scope=granularity, fused=_votes_of_tile) if zero_sum == "majority" else None
+    return Sum(_votes, scope=granularity, kernel=_votes_of_tile) if zero_sum == "majority" else None
 
 
 def _votes(
@@ -31,7 +31,7 @@ def _votes(
 )
 def dare_ties(
     deltas: Deltas,
-    chance: Chance,
+    chance: Uniform,
     norms: Annotated[Array | None, FirstPass(norms_when_dropped)],
     kept: Annotated[Cut | None, FirstPass(_survivors)],
     majority: Annotated[Array | None, FirstPass(_majority)],
@@ -109,21 +109,17 @@ def _sparsify_tile(deltas: Any, chance: Any, norms: Any, kept: Cut | None, densi
         deltas *= factor[:, None]
 
 
-@dare_ties.fused
-def _fused(
+@dare_ties.kernel
+def _kernel(
     out: Any,
     deltas: Any,
     chance: Any,
     norms: Any,
     kept: Cut | None,
     majority: Any,
-    *,
     weight: Any,
     density: Any,
-    trim: Any,
     rescale: Rescale,
-    topk: TopK,
-    granularity: Granularity,
     function: Function,
     zero_sum: ZeroSum,
     scale: float,

@@ -102,4 +102,4 @@ def _blocks(parts: list[Components]) -> Array:
     return xp.astype(owner[:, None] == owner[None, :], owner.dtype)
 
 
-dc_merge.leaves(vectors_left)
+dc_merge.delegates_to(vectors_left)

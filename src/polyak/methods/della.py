@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, Uniform, method
 from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
 from ._sign_election import Function, elect
 from ._sparsify import Rescale
@@ -18,7 +18,7 @@ from ._sparsify import Rescale
 )
 def della(
     deltas: Deltas,
-    chance: Chance,
+    chance: Uniform,
     norms: Annotated[Array | None, FirstPass(norms_when_thinned)],
     *,
     weight: Coefficient,
@@ -65,13 +65,12 @@ def della(
 della.requires(windows_fit)
 
 
-@della.fused
-def _fused(
+@della.kernel
+def _kernel(
     out: Any,
     deltas: Any,
     chance: Any,
     norms: Any,
-    *,
     weight: Any,
     density: Any,
     epsilon: Any,

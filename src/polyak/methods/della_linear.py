@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Chance, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, PerModel, Uniform, method
 from ._magprune import norms_when_thinned, thin_tile, thinned, windows_fit
 from ._sparsify import Rescale
 from ._weights import has_a_sum
@@ -20,7 +20,7 @@ from ._weights import has_a_sum
 )
 def della_linear(
     deltas: Deltas,
-    chance: Chance,
+    chance: Uniform,
     norms: Annotated[Array | None, FirstPass(norms_when_thinned)],
     *,
     weight: Coefficient,
@@ -58,13 +58,12 @@ della_linear.requires(has_a_sum)
 della_linear.requires(windows_fit)
 
 
-@della_linear.fused
-def _fused(
+@della_linear.kernel
+def _kernel(
     out: Any,
     deltas: Any,
     chance: Any,
     norms: Any,
-    *,
     weight: Any,
     density: Any,
     epsilon: Any,

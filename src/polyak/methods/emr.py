@@ -11,7 +11,7 @@ from ._masks import Masks
 from ._passes import Sum
 from ._sign_election import elect
 from ._sparsify import norm_kept, where
-from ._tally import Tally
+from ._sum_call import SumCall
 
 Rescale: TypeAlias = Literal["paper", "official"]
 
@@ -19,7 +19,7 @@ Rescale: TypeAlias = Literal["paper", "official"]
 def _sizes(masks: bool, rescale: Rescale) -> Sum | None:
     if not masks:
         return None
-    return Sum(_before_and_after, scope="model", looped=_sizes_tallied, of_means=rescale == "official")
+    return Sum(_before_and_after, scope="model", kernel=_sizes_kernel, of_means=rescale == "official")
 
 
 def _before_and_after(deltas: Array, scale: float) -> Array:
@@ -84,7 +84,7 @@ def _rescalers(sizes: Array) -> Array:
     return norm_kept(sizes, xp.ones(sizes.shape[0] // 2, dtype=sizes.dtype))
 
 
-@emr.packing
+@emr.pack_masks
 def _pack(packed: Any, deltas: Any, sizes: Any) -> Any:
     from ..kernels.masks import pack_agreeing
 
@@ -92,14 +92,14 @@ def _pack(packed: Any, deltas: Any, sizes: Any) -> Any:
     return _rescalers(sizes)
 
 
-def _sizes_tallied(scale: float, models: int) -> Tally:
+def _sizes_kernel(scale: float, models: int) -> SumCall:
     from ..kernels.sums import sizes_when_unified
 
-    return Tally(sizes_when_unified, 2 * models, (scale,))
+    return SumCall(sizes_when_unified, 2 * models, (scale,))
 
 
-@emr.fused
-def _fused(out: Any, deltas: Any, sizes: Any, *, masks: bool, rescale: Rescale, scale: float) -> None:
+@emr.kernel
+def _kernel(out: Any, deltas: Any, scale: float) -> None:
     from ..kernels.sign_election import unify
 
     unify(out, deltas, scale)

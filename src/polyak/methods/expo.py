@@ -29,8 +29,8 @@ def expo(deltas: Deltas, *, alpha: Annotated[float, In(0, math.inf)] = 0.3) -> D
     return (1 + alpha) * deltas[0]
 
 
-@expo.fused
-def _fused(out: Any, deltas: Any, *, alpha: float) -> None:
+@expo.kernel
+def _kernel(out: Any, deltas: Any, alpha: float) -> None:
     import numpy as np
 
     np.multiply(deltas[0], np.float32(1 + alpha), out=out)

@@ -100,18 +100,8 @@ def _floored(fisher: Array, floor: float, floored: Floored) -> Array:
 fisher.requires(is_some)
 
 
-@fisher.fused
-def _fused(
-    out: Any,
-    tensors: Any,
-    fisher: Any,
-    squares: Any,
-    *,
-    weight: Any,
-    floor: float,
-    floored: Floored,
-    normalize: bool,
-) -> None:
+@fisher.kernel
+def _kernel(out: Any, tensors: Any, fisher: Any, squares: Any, weight: Any, floor: float, floored: Floored) -> None:
     import numpy as np
 
     from ..kernels.fisher import by_share

@@ -53,4 +53,4 @@ def iso_c(
     return scale * merged(deltas, weight, name, qkv, lambda tasks: isotropic(tasks.total()), single=True)
 
 
-iso_c.leaves(vectors_left)
+iso_c.delegates_to(vectors_left)

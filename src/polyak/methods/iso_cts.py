@@ -70,4 +70,4 @@ def _joined(tasks: Tasks, own: int, shared: int) -> Array:
     return joined_orthogonally([*parts, sum_of_all], equally=True)
 
 
-iso_cts.leaves(vectors_left)
+iso_cts.delegates_to(vectors_left)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, FirstPass, In, Law, Loop, Merged, PerModel, Tensors, method
+from . import Array, FirstPass, In, KernelCall, Law, Merged, PerModel, Tensors, method
 from ._passes import Gram, Products
 from ._spherical import lengths_of, reciprocal, shares_of, sum_in_loop, sum_with
 from ._weights import cancel
@@ -105,6 +105,6 @@ def _normalised(coefficients: Array, units: Array) -> Array | None:
     return None if length < _CANCELS else coefficients / length
 
 
-@karcher.looped
-def _loop(products: Products, weight: Any, max_iter: int, tol: float) -> Loop:
+@karcher.kernel
+def _kernel(products: Products, weight: Any, max_iter: int, tol: float) -> KernelCall:
     return sum_in_loop(_coefficients(products.value[:, :, 0], weight, max_iter, tol))

@@ -114,4 +114,4 @@ def _keeps_all_equals(granularity: Granularity, topk: TopK) -> str | None:
     return None
 
 
-knots.leaves(vectors_left)
+knots.delegates_to(vectors_left)

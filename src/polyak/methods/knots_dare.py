@@ -6,7 +6,7 @@ from typing import Annotated
 
 from array_api_compat import array_namespace
 
-from . import Array, Chance, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
+from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, Uniform, method
 from ._knots import aligned, restored, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
@@ -20,7 +20,7 @@ from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 def knots_dare(
     deltas: Deltas,
     name: Name,
-    chance: Chance,
+    chance: Uniform,
     *,
     weight: Coefficient,
     density: Annotated[float, In(0, 1, above=True)] = 0.2,
@@ -61,4 +61,4 @@ def knots_dare(
     return scale * merged(deltas, weight, name, qkv, merge, chance)
 
 
-knots_dare.leaves(vectors_left)
+knots_dare.delegates_to(vectors_left)

@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from . import Coefficient, Law, Loop, Merged, Tensors, method
+from . import Coefficient, KernelCall, Law, Merged, Tensors, method
 from ._weights import has_a_sum
 
 
@@ -39,8 +39,8 @@ def linear(tensors: Tensors, *, weight: Coefficient, normalize: bool = True) -> 
 linear.requires(has_a_sum)
 
 
-@linear.looped
-def _loop(weight: Any, normalize: bool) -> Loop:
+@linear.kernel
+def _kernel(weight: Any, normalize: bool) -> KernelCall:
     from ..kernels.weighted_sums import combine
 
-    return Loop(combine, (weight, float(1 / weight.sum()) if normalize else 1.0))
+    return KernelCall(combine, (weight, float(1 / weight.sum()) if normalize else 1.0))

@@ -11,7 +11,7 @@ from ._passes import Sum
 
 
 def _norms(alpha: float) -> Sum | None:
-    return None if alpha else Sum(_both, scope="model", fused=_both_of_tile)
+    return None if alpha else Sum(_both, scope="model", kernel=_both_of_tile)
 
 
 def _both(deltas: Array) -> Array:
@@ -65,8 +65,8 @@ def _both_of_tile(deltas: Any) -> Any:
     return np.stack([np.abs(deltas[1:].sum(axis=0)), np.abs(deltas[0])]).sum(axis=1, dtype=np.float64)
 
 
-@lines.fused
-def _fused(out: Any, deltas: Any, norms: Any, *, alpha: float, beta: float) -> None:
+@lines.kernel
+def _kernel(out: Any, deltas: Any, norms: Any, alpha: float, beta: float) -> None:
     import numpy as np
 
     np.multiply(deltas[0], np.float32(_alpha(norms, len(deltas) - 1, alpha) + beta), out=out)

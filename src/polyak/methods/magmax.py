@@ -34,8 +34,8 @@ def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
     return scale * xp.where(highest >= -lowest, highest, lowest)
 
 
-@magmax.fused
-def _fused(out: Any, deltas: Any, *, scale: float) -> None:
+@magmax.kernel
+def _kernel(out: Any, deltas: Any, scale: float) -> None:
     from ..kernels.changed_entries import largest_of
 
     largest_of(out, deltas, scale)

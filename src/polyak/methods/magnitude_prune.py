@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, KernelCall, Law, PerModel, method
 from ._breadcrumbs import bounds
 from ._passes import Cut, Top
 from ._sparsify import Granularity, TopK, survivors, trimmed
@@ -60,11 +60,11 @@ def magnitude_prune(
 magnitude_prune.requires(has_a_sum)
 
 
-@magnitude_prune.looped
-def _loop(kept: Cut | None, weight: Any, normalize: bool, scale: float) -> Loop:
+@magnitude_prune.kernel
+def _kernel(kept: Cut | None, weight: Any, normalize: bool, scale: float) -> KernelCall:
     import numpy as np
 
     from ..kernels.breadcrumbs import between_and_add
 
     factor = float(scale / weight.sum()) if normalize else float(scale)
-    return Loop(between_and_add, (*bounds(len(weight), kept), np.ones_like(weight), weight, factor))
+    return KernelCall(between_and_add, (*bounds(len(weight), kept), np.ones_like(weight), weight, factor))

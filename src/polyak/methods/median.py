@@ -31,8 +31,8 @@ def median(tensors: Tensors) -> Merged:
     return ordered[(k - 1) // 2] / 2 + ordered[k // 2] / 2
 
 
-@median.fused
-def _fused(out: Any, tensors: Any) -> None:
+@median.kernel
+def _kernel(out: Any, tensors: Any) -> None:
     from ..kernels.weighted_sums import middle, order
 
     order(tensors)

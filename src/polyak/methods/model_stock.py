@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from . import Array, Delta, Deltas, FirstPass, Law, Loop, method
+from . import Array, Delta, Deltas, FirstPass, KernelCall, Law, method
 from ._passes import Gram, Products
 
 Scope: TypeAlias = Literal["tensor", "row"]
@@ -75,8 +75,8 @@ def _mean_cosine(products: Array, xp: Any) -> Array:
     return xp.mean(pairs, axis=0)
 
 
-@model_stock.looped
-def _loop(products: Products, clamp: bool) -> Loop:
+@model_stock.kernel
+def _kernel(products: Products, clamp: bool) -> KernelCall:
     import numpy as np
 
     from ..kernels.gram import mean_by_row
@@ -85,4 +85,4 @@ def _loop(products: Products, clamp: bool) -> Loop:
     value, ratio = products.value, np.empty(products.value.shape[2])
     for at in range(0, ratio.size, _TOGETHER):
         ratio[at : at + _TOGETHER] = _ratio(value[:, :, at : at + _TOGETHER], clamp, np)
-    return Loop(mean_by_row, (ratio, products.row))
+    return KernelCall(mean_by_row, (ratio, products.row))

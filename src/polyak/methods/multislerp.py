@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, KernelCall, Law, method
 from ._passes import Gram, Products
 from ._spherical import lengths_of, shares_of, sum_in_loop, sum_with
 from ._weights import has_a_sum
@@ -70,6 +70,6 @@ def _coefficients(products: Array, weight: Array, normalize: bool, eps: float) -
     return xp.where(cancels, shares, stretch * directions)
 
 
-@multislerp.looped
-def _loop(products: Products, weight: Any, normalize: bool, eps: float) -> Loop:
+@multislerp.kernel
+def _kernel(products: Products, weight: Any, normalize: bool, eps: float) -> KernelCall:
     return sum_in_loop(_coefficients(products.value[:, :, 0], weight, normalize, eps))

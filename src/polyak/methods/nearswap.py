@@ -32,8 +32,8 @@ def nearswap(deltas: Deltas, *, t: Annotated[float, In(0, math.inf)] = 1e-4) -> 
     return xp.clip(deltas[0, ...], -t, t)
 
 
-@nearswap.fused
-def _fused(out: Any, deltas: Any, *, t: float) -> None:
+@nearswap.kernel
+def _kernel(out: Any, deltas: Any, t: float) -> None:
     import numpy as np
 
     np.clip(deltas[0], np.float32(-t), np.float32(t), out=out)

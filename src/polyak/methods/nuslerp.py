@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from . import Array, Coefficient, Delta, Deltas, FirstPass, Law, Loop, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, KernelCall, Law, method
 from ._passes import Gram, Products
 from ._spherical import lengths_of, reciprocal, shares_of
 from ._weights import cancel
@@ -74,13 +74,13 @@ def _coefficients(products: Array, weight: Array) -> Array:
     return xp.where(straight[None, :], line, arc)
 
 
-@nuslerp.looped
-def _loop(products: Products, weight: Any) -> Loop:
+@nuslerp.kernel
+def _kernel(products: Products, weight: Any) -> KernelCall:
     import numpy as np
 
     from ..kernels.gram import sum_by_column, sum_by_row
 
     coefficients = _coefficients(products.value, weight)
     if products.columns:
-        return Loop(sum_by_column, (coefficients.astype(np.float32),))
-    return Loop(sum_by_row, (coefficients, products.row))
+        return KernelCall(sum_by_column, (coefficients.astype(np.float32),))
+    return KernelCall(sum_by_row, (coefficients, products.row))

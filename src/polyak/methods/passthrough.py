@@ -28,8 +28,8 @@ def passthrough(tensors: Tensors, *, scale: float = 1.0) -> Merged:
     return scale * tensors[0]
 
 
-@passthrough.fused
-def _fused(out: Any, tensors: Any, *, scale: float) -> None:
+@passthrough.kernel
+def _kernel(out: Any, tensors: Any, scale: float) -> None:
     import numpy as np
 
     np.multiply(tensors[0], np.float32(scale), out=out)

@@ -29,7 +29,7 @@ def _ends(ratio: float, granularity: Granularity) -> Order:
     def index(entries: int) -> list[int]:
         return [min(int(entries * (1 - ratio)), entries - 1), entries - 1]
 
-    return Order(index, _scores_of, granularity, fused=_scores_of_tile)
+    return Order(index, _scores_of, granularity, kernel=_scores_of_tile)
 
 
 def _scores_of(deltas: Array, bounds: Array, variant: Variant) -> Array:
@@ -130,20 +130,8 @@ def _between(numbers: Array, low: Array, high: Array) -> Array:
     return xp.minimum(xp.maximum(numbers, low), high)
 
 
-@pcb.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    bounds: Any,
-    ends: Any,
-    *,
-    weight: Any,
-    ratio: float,
-    variant: Variant,
-    clip: float,
-    granularity: Granularity,
-    scale: float,
-) -> None:
+@pcb.kernel
+def _kernel(out: Any, deltas: Any, bounds: Any, ends: Any, weight: Any, variant: Variant, scale: float) -> None:
     from ..kernels.pcb import balanced
 
     score = _scores_of_tile(deltas, bounds, variant)

@@ -38,8 +38,8 @@ def ram(deltas: Deltas, *, epsilon: Annotated[float, In(0, math.inf)] = 1e-5) ->
     return total / xp.where(count == 0, xp.ones_like(count), count)
 
 
-@ram.fused
-def _fused(out: Any, deltas: Any, *, epsilon: float) -> None:
+@ram.kernel
+def _kernel(out: Any, deltas: Any, epsilon: float) -> None:
     import numpy as np
 
     merged_where_active(out, deltas, epsilon, np.ones(len(deltas)))

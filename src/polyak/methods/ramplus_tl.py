@@ -13,7 +13,7 @@ from ._passes import Sum
 
 
 def _changes() -> Sum:
-    return Sum(_shared_and_alone, fused=_shared_and_alone_of_tile)
+    return Sum(_shared_and_alone, kernel=_shared_and_alone_of_tile)
 
 
 def _shared_and_alone(deltas: Array, epsilon: float) -> Array:
@@ -82,6 +82,6 @@ def _shared_and_alone_of_tile(deltas: Any, epsilon: float) -> Any:
     return counts
 
 
-@ramplus_tl.fused
-def _fused(out: Any, deltas: Any, changes: Any, *, r: float, alpha: float, epsilon: float) -> None:
+@ramplus_tl.kernel
+def _kernel(out: Any, deltas: Any, changes: Any, r: float, alpha: float, epsilon: float) -> None:
     merged_where_active(out, deltas, epsilon, _factor(changes, r, alpha))

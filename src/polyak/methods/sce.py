@@ -7,18 +7,18 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from . import Array, Delta, Deltas, FirstPass, In, Law, Loop, method
+from . import Array, Delta, Deltas, FirstPass, In, KernelCall, Law, method
 from ._passes import Cut, Sum, Top
 from ._sign_election import elect
 from ._sparsify import where
-from ._tally import Tally
+from ._sum_call import SumCall
 
 Tiny: TypeAlias = Literal["weigh", "alike"]
 _TINY = 1e-6  # sum of mean squares below which `alike` ignores them
 
 
 def _varying(select_topk: float) -> Sum | None:
-    return Sum(_varies, looped=_varying_tallied) if 0 < select_topk < 1 else None
+    return Sum(_varies, kernel=_varying_kernel) if 0 < select_topk < 1 else None
 
 
 def _varies(deltas: Array) -> Array:
@@ -31,11 +31,11 @@ def _selected(select_topk: float) -> Top | None:
     def count(entries: int, varying: Array) -> list[int]:
         return [int(select_topk * int(varying[0]))]
 
-    return Top(count, of=_variance, fused=_variance_of_tile) if 0 < select_topk < 1 else None
+    return Top(count, of=_variance, kernel=_variance_of_tile) if 0 < select_topk < 1 else None
 
 
 def _squares() -> Sum:
-    return Sum(_selected_squares, looped=_squares_tallied)
+    return Sum(_selected_squares, kernel=_squares_kernel)
 
 
 def _selected_squares(deltas: Array, selected: Cut | None, select_topk: float) -> Array:
@@ -120,10 +120,10 @@ def _selection(selected: Cut | None, select_topk: float) -> tuple[bool, Any, int
     return True, np.float32(selected.value[0, 0]), int(selected.last[0, 0])
 
 
-def _varying_tallied() -> Tally:
+def _varying_kernel() -> SumCall:
     from ..kernels.sums import count_varying
 
-    return Tally(count_varying, 1)
+    return SumCall(count_varying, 1)
 
 
 def _variance_of_tile(deltas: Any) -> Any:
@@ -136,14 +136,16 @@ def _variance_of_tile(deltas: Any) -> Any:
     return out[None]
 
 
-def _squares_tallied(selected: Cut | None, select_topk: float, models: int) -> Tally:
+def _squares_kernel(selected: Cut | None, select_topk: float, models: int) -> SumCall:
     from ..kernels.sums import squares_of_varying
 
-    return Tally(squares_of_varying, models + 1, _selection(selected, select_topk))
+    return SumCall(squares_of_varying, models + 1, _selection(selected, select_topk))
 
 
-@sce.looped
-def _loop(selected: Cut | None, squares: Any, select_topk: float, zero_sum: str, tiny: Tiny, scale: float) -> Loop:
+@sce.kernel
+def _kernel(
+    selected: Cut | None, squares: Any, select_topk: float, zero_sum: str, tiny: Tiny, scale: float
+) -> KernelCall:
     import numpy as np
 
     from ..kernels.variance import select_and_elect
@@ -151,4 +153,4 @@ def _loop(selected: Cut | None, squares: Any, select_topk: float, zero_sum: str,
     weight = _weights(squares, tiny).astype(np.float32)
     ballot = np.ones(len(weight), np.float32)
     tie = float(zero_sum == "positive")
-    return Loop(select_and_elect, (*_selection(selected, select_topk), weight, ballot, tie, float(scale)))
+    return KernelCall(select_and_elect, (*_selection(selected, select_topk), weight, ballot, tie, float(scale)))

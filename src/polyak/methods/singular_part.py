@@ -58,7 +58,7 @@ def _is_a_choice(keep: str) -> str | None:
     return f"`keep` must be `all`, `none`, or ranges of numbers such as 0-3,7; got {keep!r}."
 
 
-@singular_part.leaves
+@singular_part.delegates_to
 def _vectors(name: str, shape: tuple[int, ...], exclude: str) -> tuple[str, Mapping[str, Any]] | None:
     return None if is_matrix(name, shape, exclude, "vector") else ("task_arithmetic", {"weight": [1.0]})
 

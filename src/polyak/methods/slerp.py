@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from . import FirstPass, Fraction, Law, Loop, Merged, Tensors, method
+from . import FirstPass, Fraction, KernelCall, Law, Merged, Tensors, method
 from ._passes import Gram, Products
 
 _PARALLEL = 0.9995  # cosine from which the sine is too small to divide by
@@ -53,10 +53,10 @@ def _coefficients(products: Products, t: float) -> tuple[float, float]:
     return math.sin((1 - t) * omega) / math.sin(omega), math.sin(t * omega) / math.sin(omega)
 
 
-@slerp.looped
-def _loop(products: Products, t: float) -> Loop:
+@slerp.kernel
+def _kernel(products: Products, t: float) -> KernelCall:
     import numpy as np
 
     from ..kernels.weighted_sums import combine
 
-    return Loop(combine, (np.array(_coefficients(products, t), np.float32), 1.0))
+    return KernelCall(combine, (np.array(_coefficients(products, t), np.float32), 1.0))

@@ -67,7 +67,7 @@ def _calibrated(tasks: Tasks, alpha: float) -> Array:
     return product(u, s * (len(tasks) - 1) / agreement, v)
 
 
-@svc.leaves
+@svc.delegates_to
 def _vectors(
     name: str, shape: tuple[int, ...], k: int, exclude: str, conv: Conv
 ) -> tuple[str, Mapping[str, Any]] | None:

@@ -68,4 +68,4 @@ def swudi(
     return scale * merged(deltas, weight, name, qkv, merge)
 
 
-swudi.leaves(vectors_left)
+swudi.delegates_to(vectors_left)

@@ -84,7 +84,7 @@ def _masks(
     return Masks(needed(deltas, merged, weight, tall_lambda), xp.ones(deltas.shape[0], dtype=deltas.dtype))
 
 
-@tall_masks.packing
+@tall_masks.pack_masks
 def _pack(
     packed: Any, deltas: Any, kept: Cut | None, majority: Any, weight: Any, tall_lambda: Any, of: Of, zero_sum: ZeroSum
 ) -> Any:
@@ -98,19 +98,6 @@ def _pack(
     return np.ones(len(deltas), np.float32)
 
 
-@tall_masks.fused
-def _fused(
-    out: Any,
-    deltas: Any,
-    kept: Cut | None,
-    majority: Any,
-    *,
-    weight: Any,
-    tall_lambda: Any,
-    masks: bool,
-    of: Of,
-    density: Any,
-    granularity: Granularity,
-    zero_sum: ZeroSum,
-) -> None:
+@tall_masks.kernel
+def _kernel(out: Any, deltas: Any, kept: Cut | None, majority: Any, weight: Any, of: Of, zero_sum: ZeroSum) -> None:
     multi_task_tile(out, deltas, kept, majority, weight, of, zero_sum)

@@ -6,7 +6,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from . import Coefficient, Delta, Deltas, Law, Loop, method
+from . import Coefficient, Delta, Deltas, KernelCall, Law, method
 from ._weights import has_a_sum
 
 
@@ -41,8 +41,8 @@ def task_arithmetic(deltas: Deltas, *, weight: Coefficient, scale: float = 1.0, 
 task_arithmetic.requires(has_a_sum)
 
 
-@task_arithmetic.looped
-def _loop(weight: Any, scale: float, normalize: bool) -> Loop:
+@task_arithmetic.kernel
+def _kernel(weight: Any, scale: float, normalize: bool) -> KernelCall:
     from ..kernels.weighted_sums import combine
 
-    return Loop(combine, (weight, float(scale / weight.sum()) if normalize else scale))
+    return KernelCall(combine, (weight, float(scale / weight.sum()) if normalize else scale))

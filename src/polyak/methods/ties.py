@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from . import Array, Coefficient, Delta, Deltas, FirstPass, In, Law, Loop, PerModel, method
+from . import Array, Coefficient, Delta, Deltas, FirstPass, In, KernelCall, Law, PerModel, method
 from ._passes import Cut, Sum, Top
 from ._sign_election import Function, ZeroSum, elect, sign_of_majority, votes
 from ._sparsify import Granularity, TopK, before_and_after, norm_kept, survivors, trimmed
@@ -17,7 +17,7 @@ def _survivors(density: tuple[float, ...], topk: TopK, granularity: Granularity)
 
 
 def _norms(rescale: Rescale) -> Sum | None:
-    return Sum(_before_and_after, fused=_norms_of_tile) if rescale == "l1" else None
+    return Sum(_before_and_after, kernel=_norms_of_tile) if rescale == "l1" else None
 
 
 def _before_and_after(deltas: Array, kept: Cut | None) -> Array:
@@ -25,7 +25,7 @@ def _before_and_after(deltas: Array, kept: Cut | None) -> Array:
 
 
 def _majority(granularity: Granularity, zero_sum: ZeroSum) -> Sum | None:
-    return Sum(_votes, scope=granularity, fused=_votes_of_tile) if zero_sum == "majority" else None
+    return Sum(_votes, scope=granularity, kernel=_votes_of_tile) if zero_sum == "majority" else None
 
 
 def _votes(deltas: Array, kept: Cut | None, norms: Array | None, weight: Array) -> Array:
@@ -117,10 +117,10 @@ def _trim_tile(deltas: Any, kept: Cut | None) -> None:
         trim(deltas, kept.value, kept.last, kept.row, kept.start)
 
 
-@ties.looped
-def _loop(
+@ties.kernel
+def _kernel(
     kept: Cut | None, norms: Any, majority: Any, weight: Any, function: Function, zero_sum: ZeroSum, scale: float
-) -> Loop:
+) -> KernelCall:
     import numpy as np
 
     from ..kernels.sign_election import FUNCTIONS, trim_and_elect
@@ -129,4 +129,4 @@ def _loop(
     factor = np.ones_like(weight) if norms is None else norm_kept(norms, weight)
     tie = float(sign_of_majority(majority, zero_sum))
     trimming = (kept is not None, cut.value, cut.last, cut.row, norms is not None, factor)
-    return Loop(trim_and_elect, (*trimming, weight, FUNCTIONS[function], tie, float(scale)))
+    return KernelCall(trim_and_elect, (*trimming, weight, FUNCTIONS[function], tie, float(scale)))

@@ -54,10 +54,8 @@ def ties_part(
     return scale * xp.where(agrees, left[0], xp.zeros_like(left[0]))
 
 
-@ties_part.fused
-def _fused(
-    out: Any, deltas: Any, kept: Cut | None, *, density: Any, topk: TopK, granularity: Granularity, scale: float
-) -> None:
+@ties_part.kernel
+def _kernel(out: Any, deltas: Any, kept: Cut | None, scale: float) -> None:
     from ..kernels.sign_election import own_part
     from ..kernels.sparsify import trim
 

@@ -39,8 +39,8 @@ def _cut(k: int, trim: float) -> int:
     return min(int(trim * k), (k - 1) // 2)
 
 
-@trimmed_mean.fused
-def _fused(out: Any, tensors: Any, *, trim: float) -> None:
+@trimmed_mean.kernel
+def _kernel(out: Any, tensors: Any, trim: float) -> None:
     import numpy as np
 
     from ..kernels.weighted_sums import order, weighted_sum

@@ -61,4 +61,4 @@ def tsv_m(
     return scale * merged(deltas, weight, name, qkv, merge, single=True)
 
 
-tsv_m.leaves(vectors_left)
+tsv_m.delegates_to(vectors_left)

@@ -28,8 +28,8 @@ def wise_ft(deltas: Deltas, *, alpha: Fraction = 0.5) -> Delta:
     return alpha * deltas[0]
 
 
-@wise_ft.fused
-def _fused(out: Any, deltas: Any, *, alpha: float) -> None:
+@wise_ft.kernel
+def _kernel(out: Any, deltas: Any, alpha: float) -> None:
     import numpy as np
 
     np.multiply(deltas[0], np.float32(alpha), out=out)

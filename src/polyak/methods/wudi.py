@@ -95,4 +95,4 @@ def _descended(found: Interference, iterations: int, learning_rate: float) -> Ar
     return merged
 
 
-wudi.leaves(vectors_left)
+wudi.delegates_to(vectors_left)

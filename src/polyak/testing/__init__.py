@@ -6,32 +6,70 @@ check_method(my_method)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from typing import Any
 
+from ..errors import SettingError, suggestion
 from ..methods import Method
-from . import _checks
+from . import _checks, _declaration, _twin_checks
 from ._asserts import assert_close as assert_close
 from ._asserts import assert_refused as assert_refused
 from ._asserts import assert_that as assert_that
+from ._check import Case as Case
+from ._check import Check as Check
+from ._check import check as check
 from ._laws import LAWS as LAWS
-from ._laws import Check as Check
 from ._problems import Problem as Problem
-from ._problems import choices as choices
 from ._problems import sample as sample
-from ._problems import uneven as uneven
+from ._settings import choices as choices
+from ._settings import uneven as uneven
 
 
 def checks_for(method: Method) -> Iterator[Check]:
     """The universal checks, then one for each law that `method` claims."""
-    yield from (check for name, check in vars(_checks).items() if name.startswith("check_"))
+    for module in (_declaration, _checks, _twin_checks):
+        yield from (found for found in vars(module).values() if isinstance(found, Check))
     yield from (check for law, check in LAWS.items() if law in method.laws)
 
 
-def check_method(method: Method) -> None:
+def check_method(method: Method, *, seed: int = 0, only: str | None = None, skip: Collection[str] = ()) -> None:
     """Run every check that applies.
 
+    Args:
+        method: The method.
+        seed: Of the random numbers; other seeds try other combinations of words, settings and inputs.
+        only: The name of a check to run alone (default: all run).
+        skip: Names of checks to leave out.
+
     Raises:
-        AssertionError: the first that fails, saying how.
+        AssertionError: the first check that fails: in which case, how, the remedy, and how to reproduce it.
+        SettingError: no check that applies is called so.
     """
-    for check in checks_for(method):
-        check(method)
+    checks = {check.name: check for check in checks_for(method)}
+    for name in (*skip, *([only] if only else [])):
+        if name not in checks:
+            raise SettingError(f"method {method.name!r} has no check {name!r}. {suggestion(name, checks)}")
+    for name, check in checks.items():
+        if name not in skip and only in (None, name):
+            check(method, seed)
+
+
+def parametrize_with_checks(
+    methods: Iterable[Method], *, seed: int = 0, skip: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make pytest run a test, a function of `check`, once for every check of every method.
+
+    @parametrize_with_checks([my_method])
+    def test_my_method(check):
+        check()
+    """
+    import pytest
+
+    cases = [
+        pytest.param(partial(check, method, seed), id=f"{method.name}-{check.name}")
+        for method in methods
+        for check in checks_for(method)
+        if check.name not in skip
+    ]
+    return pytest.mark.parametrize("check", cases)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import SettingError
 
-_CLOSE = 1e-6
+_CLOSE, _CLOSE_FOR_EACH = 1e-6, 1e-4
 
 
 def assert_that(fact: bool, otherwise: str) -> None:
@@ -19,10 +19,27 @@ def assert_that(fact: bool, otherwise: str) -> None:
 
 
 def assert_close(found: Any, wanted: Any, otherwise: str, size: float = 0.0) -> None:
-    """Every number within 1e-6 of the largest (of `wanted`, of `size`, or of 1e-30)."""
-    error = largest(np.asarray(found, np.float64) - np.asarray(wanted, np.float64))
-    limit = _CLOSE * max(largest(wanted), size, 1e-30)
-    assert_that(error <= limit, f"{otherwise}: off by {error:.3g}, allowed is {limit:.3g}")
+    """Every number within 1e-6 of the largest (of `wanted`, of `size`, or of 1e-30); NaN is close to nothing."""
+    _assert_within(found, wanted, _CLOSE * max(largest(wanted), size, 1e-30), otherwise)
+
+
+def assert_each_close(found: Any, wanted: Any, otherwise: str, sizes: Any) -> None:
+    """The same, where each number has a size of its own, and within 1e-4 of that."""
+    assert_close(found, wanted, otherwise, largest(sizes))
+    _assert_within(found, wanted, _CLOSE_FOR_EACH * np.maximum(sizes, 1e-30), otherwise)
+
+
+def _assert_within(found: Any, wanted: Any, limit: Any, otherwise: str) -> None:
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    errors = np.abs(found - wanted)
+    limits = np.broadcast_to(limit, errors.shape)
+    wrong = [tuple(int(i) for i in index) for index in np.argwhere(~(errors <= limits))]
+    if wrong:
+        worst = max(wrong, key=lambda index: float(np.nan_to_num(errors[index], nan=np.inf)))
+        raise AssertionError(
+            f"{otherwise}: entry {list(worst)} is {found[worst]:.7g}, not {wanted[worst]:.7g}, and may be off by "
+            f"{limits[worst]:.3g} ({len(wrong)} of {errors.size} entries are)"
+        )
 
 
 def assert_refused(attempt: Callable[[], object], *named: str) -> None:

@@ -20,7 +20,7 @@ from .topk_whole import TopkOfDerived
 def can_share(one: Request, other: Request) -> bool:
     """Whether two requests can be answered by one sweep."""
     match one, other:
-        case Top(scope=here, of=a, fused=c), Top(scope=there, of=b, fused=d):
+        case Top(scope=here, of=a, kernel=c), Top(scope=there, of=b, kernel=d):
             return here == there and a is b and c is d
         case _:
             return False

@@ -63,9 +63,9 @@ class _Part(TopkOfTensors):
             wanted = request.index(entries)
             return [entries - at if sign > 0 else at + 1 for at in wanted for _ in range(models)]
 
-        fused = None if request.fused is None else _part(request.fused, sign)
+        kernel = None if request.kernel is None else _part(request.kernel, sign)
         of = None if request.of is None else _part(request.of, sign)
-        super().__init__([Top(count, request.scope, "all", of, fused)], members)
+        super().__init__([Top(count, request.scope, "all", of, kernel)], members)
         if done is not None:
             for search, settled in zip(self._searches, done, strict=True):
                 search.state = "done" if settled else search.state

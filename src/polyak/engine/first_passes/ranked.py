@@ -10,15 +10,15 @@ import numpy as np
 from ...methods._passes import Top, call
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk
-from ..step.evaluate import definition_supply, sources_for, twin_supply
+from ..step.evaluate import definition_supply, kernel_supply, sources_for
 
 
 class RankedValues:
     """What competes in a chunk: the deltas, or what a request makes of them."""
 
     def __init__(self, chunk: Chunk, request: Top, buffers: Buffers) -> None:
-        self._of, self._fused, self._prepared = request.of, request.fused, chunk.prepared
-        self._sources = sources_for(chunk.prepared, chunk.stop, buffers, request.fused or request.of)
+        self._of, self._kernel, self._prepared = request.of, request.kernel, chunk.prepared
+        self._sources = sources_for(chunk.prepared, chunk.stop, buffers, request.kernel or request.of)
 
     @property
     def shift(self) -> int | None:
@@ -32,6 +32,6 @@ class RankedValues:
         loaded = self._sources.load(start, stop)
         if self._of is None:
             return loaded.deltas
-        if self._fused is not None:
-            return call(self._fused, twin_supply(self._prepared, loaded, start, stop))
+        if self._kernel is not None:
+            return call(self._kernel, kernel_supply(self._prepared, loaded, start, stop))
         return np.ascontiguousarray(call(self._of, definition_supply(self._prepared, loaded, start, stop)), np.float32)

@@ -11,11 +11,11 @@ from ...kernels.fused_pipeline import FINITE
 from ...kernels.sums import LANES, WIDTH, add_up, sums
 from ...methods import Role
 from ...methods._passes import Rows, Sum, call, in_rows
-from ...methods._tally import Tally
+from ...methods._sum_call import SumCall
 from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk, chunks_of, tiles
-from ..step.evaluate import definition_supply, sources_for, twin_supply
+from ..step.evaluate import definition_supply, kernel_supply, sources_for
 from ..step.inputs import Sources
 from ..step.prepared import PreparedStep
 from .base import RunningPass, block_of, row_length
@@ -39,16 +39,16 @@ class SumOfTensors(RunningPass):
     def _each(self, chunk: Chunk, buffers: Buffers) -> Iterator[Any]:
         """The sums of one block after the other."""
         prepared, request = chunk.prepared, self._request
-        if (tally := prepared.tally(request)) is not None:
-            return tallied(chunk, tally, buffers)
-        sources = sources_for(prepared, chunk.stop, buffers, request.fused or request.term)
+        if request.is_one_call:
+            return sums_by_kernel(chunk, prepared.sum_call(request), buffers)
+        sources = sources_for(prepared, chunk.stop, buffers, request.kernel or request.term)
         blocks = tiles(chunk, block_of(prepared.step.unit))
         return (self._sums(prepared, start, stop, sources) for start, stop in blocks)
 
     def _sums(self, prepared: PreparedStep, start: int, stop: int, sources: Sources) -> Any:
-        fused, loaded = self._request.fused, sources.load(start, stop).shaped(prepared.shape)
-        if fused is not None:
-            return np.asarray(call(fused, twin_supply(prepared, loaded, start, stop)), np.float64)
+        kernel, loaded = self._request.kernel, sources.load(start, stop).shaped(prepared.shape)
+        if kernel is not None:
+            return np.asarray(call(kernel, kernel_supply(prepared, loaded, start, stop)), np.float64)
         terms = call(self._request.term, definition_supply(prepared, loaded, start, stop))
         return np.sum(terms.reshape(len(terms), -1), axis=1, dtype=np.float64)
 
@@ -72,14 +72,14 @@ class SumByRow(SumOfTensors):
         length = block_of(row_length(chunk.prepared))
         if self._request.of_parts is not None and length > tuning.LONG_ROW:
             return [self._sums_of_parts(chunk.prepared, start, stop, buffers) for start, stop in tiles(chunk, length)]
-        sources = sources_for(chunk.prepared, chunk.stop, buffers, self._request.fused or self._request.term)
+        sources = sources_for(chunk.prepared, chunk.stop, buffers, self._request.kernel or self._request.term)
         return [self._sums(chunk.prepared, start, stop, sources) for start, stop in tiles(chunk, length)]
 
     def _sums(self, prepared: PreparedStep, start: int, stop: int, sources: Sources) -> Any:
-        fused, loaded = self._request.fused, sources.load(start, stop)
-        if fused is not None:
-            supply = twin_supply(prepared, loaded, start, stop)
-            return call(fused, supply | in_rows(supply, row_length(prepared)))
+        kernel, loaded = self._request.kernel, sources.load(start, stop)
+        if kernel is not None:
+            supply = kernel_supply(prepared, loaded, start, stop)
+            return call(kernel, supply | in_rows(supply, row_length(prepared)))
         supply = definition_supply(prepared, loaded, start, stop)
         terms = call(self._request.term, supply | in_rows(supply, row_length(prepared)))
         return np.sum(terms, axis=2, dtype=np.float64)
@@ -102,27 +102,27 @@ class SumByRow(SumOfTensors):
         return [Rows(self._total, row_length(prepared))]
 
 
-def tallied(chunk: Chunk, tally: Tally, buffers: Buffers) -> Iterator[Any]:
+def sums_by_kernel(chunk: Chunk, one: SumCall, buffers: Buffers) -> Iterator[Any]:
     """The sums of one block after the other, from the stored numbers if they are all of one dtype."""
-    step, lanes = chunk.prepared.step, np.zeros((tally.terms, LANES))
+    step, lanes = chunk.prepared.step, np.zeros((one.terms, LANES))
     dtypes = {read.spec.dtype for read in step.own_reads}
-    run = sums(tally.kernel, dtypes.pop()) if len(dtypes) == 1 else None
+    run = sums(one.kernel, dtypes.pop()) if len(dtypes) == 1 else None
     want = frozenset({Role.DELTAS})
     if run is None:
         sources = Sources(step, chunk.stop, buffers, want)
         for start, stop in tiles(chunk, tuning.BLOCK):
             lanes[:] = 0.0
-            tally.kernel(lanes, sources.load(start, stop).deltas, start, *tally.args)
-            add_up(lanes, out := np.empty(tally.terms))
+            one.kernel(lanes, sources.load(start, stop).deltas, start, *one.args)
+            add_up(lanes, out := np.empty(one.terms))
             yield out
         return
     sources = Sources(
         step, chunk.stop, buffers, want, tile=tuning.BLOCK, window=2 * tuning.FUSED_READ_NBYTES
     )  # nothing is hashed
     for start, rows in sources.stored_tiles(chunk.start):
-        found = np.empty((-(-rows.shape[1] // tuning.BLOCK), tally.terms))
+        found = np.empty((-(-rows.shape[1] // tuning.BLOCK), one.terms))
         room = buffers.floats("room", len(rows) * WIDTH)
-        bad = run(rows, found, tuning.BLOCK, room, lanes, start, step.base is not None, tally.args)
+        bad = run(rows, found, tuning.BLOCK, room, lanes, start, step.base is not None, one.args)
         if bad != FINITE:
             sources.refuse(bad)
         yield from found

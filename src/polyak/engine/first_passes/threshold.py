@@ -104,7 +104,7 @@ class Visit:
 
     def __init__(self, search: ThresholdSearch) -> None:
         self._search = search
-        self._tally = np.zeros(2, np.int64)
+        self._sum_call = np.zeros(2, np.int64)
         # One pattern needs no collecting: its equals are only counted.
         collects = search.state == "collect" and search.low < search.high and search.held <= tuning.COLLECTED_TOTAL
         self.inside = np.empty(tuning.COLLECTED if collects else 0, np.uint32)
@@ -115,11 +115,11 @@ class Visit:
 
     @property
     def above(self) -> int:
-        return int(self._tally[0])
+        return int(self._sum_call[0])
 
     @property
     def used(self) -> int:
-        return int(self._tally[1])
+        return int(self._sum_call[1])
 
     @property
     def is_complete(self) -> bool:
@@ -129,9 +129,9 @@ class Visit:
         search = self._search
         match search.state:
             case "collect":
-                count_and_collect(row, *self._ends_of_bracket, self.inside, self._tally)
+                count_and_collect(row, *self._ends_of_bracket, self.inside, self._sum_call)
             case "bins":
-                put_into_bins(row, *self._ends_of_bracket, *self._parts, self._tally)
+                put_into_bins(row, *self._ends_of_bracket, *self._parts, self._sum_call)
             case "ties":
                 if found := count_equal(row, self._pattern):
                     self.blocks.append((index, index + row.size, found))
@@ -145,9 +145,9 @@ class Visit:
         """Collect, put into bins, or count equals, from a model's and the base's stored numbers."""
         bracket = self._ends_of_bracket
         if self._search.state == "collect":
-            count_and_collect_deltas(bits, base, wide, *bracket, self.inside, self._tally)
+            count_and_collect_deltas(bits, base, wide, *bracket, self.inside, self._sum_call)
         elif self._search.state == "bins":
-            put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._tally)
+            put_deltas_into_bins(bits, base, wide, *bracket, *self._parts, self._sum_call)
         elif self._search.state == "ties":
             for at in range(0, bits.size, tuning.BLOCK):
                 block = bits[at : at + tuning.BLOCK]

@@ -37,7 +37,7 @@ class InPlaceMerger:
     def _merge(self, chunk: Chunk, buffers: Buffers) -> bool:
         """Whether that was possible; numbers that are not finite are left to the other, who says where they are."""
         prepared, step = chunk.prepared, chunk.prepared.step
-        place = None if step.method is None or prepared.loop is None else self._place(step)
+        place = None if step.method is None or prepared.kernel_call is None else self._place(step)
         rows = None if place is None else self._inputs.rows(step)
         if rows is None:
             return False

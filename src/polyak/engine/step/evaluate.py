@@ -1,4 +1,4 @@
-"""Evaluate a step for a range of its entries: call the method's twin or definition on loaded tiles."""
+"""Evaluate a step for a range of its entries: call the method's kernel or definition on loaded tiles."""
 
 from __future__ import annotations
 
@@ -80,31 +80,34 @@ def merged_tiles(
 
 def evaluate(prepared: PreparedStep, start: int, stop: int, buffers: Buffers, loaded: Loaded) -> Tile:
     """The merged entries [start, stop): (n,). They live in `buffers` until the next call."""
-    method, flat = prepared.method, loaded
     out = buffers.floats("out", stop - start)
     if prepared.step.is_whole:
         out[:] = _whole(prepared, loaded).reshape(-1)
-        return out
-    loaded = loaded.shaped(prepared.shape)
-    if (loop := prepared.loop) is not None:
-        loop.kernel(out, loaded.deltas if loaded.tensors is None else loaded.tensors, start, *loop.args)
-        return _whole_again(prepared, out, flat.base)
-    supply = inputs(prepared, loaded, start, stop)
-    if (twin := prepared.twin) is not None:
-        call(twin, {**supply, **prepared.flat, "out": out})
-        return _whole_again(prepared, out, flat.base)
-    if Role.CHANCE in method.inputs.values():
+    elif prepared.kernel_form is not None:
+        _by_kernel(prepared, start, stop, loaded, out)
+    else:
+        out[:] = _by_definition(prepared, start, stop, loaded).reshape(-1)
+    return out
+
+
+def _by_kernel(prepared: PreparedStep, start: int, stop: int, loaded: Loaded, out: Tile) -> None:
+    method, base, loaded = prepared.method, loaded.base, loaded.shaped(prepared.shape)
+    if (one := prepared.kernel_call) is not None:
+        one.kernel(out, loaded.deltas if loaded.tensors is None else loaded.tensors, start, *one.args)
+    else:
+        supply = positional(prepared, loaded, start, stop) | prepared.flat
+        call(cast("Callable[..., None]", prepared.kernel_form), {**supply, "out": out})
+    if method.returns is Role.DELTA and base is not None:
+        add(out, base)
+
+
+def _by_definition(prepared: PreparedStep, start: int, stop: int, loaded: Loaded) -> Any:
+    method, loaded = prepared.method, loaded.shaped(prepared.shape)
+    supply = positional(prepared, loaded, start, stop) | prepared.columns
+    if prepared.stream is not None:
         supply |= _drawn(prepared, start, stop)
     stack = loaded.tensors if loaded.tensors is not None else loaded.deltas
-    result = call(method.fn, {**supply, **prepared.columns})
-    out[:] = _apply.finish(method, result, loaded.base, cast("Array", stack)).reshape(-1)
-    return out
-
-
-def _whole_again(prepared: PreparedStep, out: Tile, base: Tile | None) -> Tile:
-    if prepared.method.returns is Role.DELTA and base is not None:
-        add(out, base)
-    return out
+    return _apply.finish(method, call(method.fn, supply), loaded.base, cast("Array", stack))
 
 
 def _whole(prepared: PreparedStep, loaded: Loaded) -> Any:
@@ -131,14 +134,14 @@ def _defined(prepared: PreparedStep, loaded: Loaded, put: Callable[[Any], Any]) 
         stack = put(tensors.reshape(-1, *shape))
         answers = prepared.answers_of_the_model
         return _apply.evaluate(method, stack, base, step.out.name, chance, step.settings, known, answers)
-    arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.CHANCE: chance}
+    arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.UNIFORM: chance}
     stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
     arrays |= {role: put(stack.reshape(-1, *shape)) for role, stack in stacks.items() if stack is not None}
     stack = arrays[Role.DELTAS if loaded.tensors is None else Role.TENSORS]
     return _apply.evaluate_given(method, stack, arrays, step.settings)
 
 
-def inputs(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
+def positional(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """The method's positional arguments by name, for the entries [start, stop)."""
     supply = prepared.answers_for(start, stop)
     for name, role in prepared.method.inputs.items():
@@ -151,8 +154,8 @@ def inputs(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dic
                 supply[name] = loaded.base
             case Role.NAME:
                 supply[name] = prepared.step.out.name
-            case Role.CHANCE:
-                supply[name] = prepared.chance(start)
+            case Role.UNIFORM:
+                supply[name] = prepared.uniform(start)
             case Stat():
                 supply[name] = loaded.statistics.get(name)
             case _:
@@ -161,17 +164,17 @@ def inputs(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dic
 
 
 def _drawn(prepared: PreparedStep, start: int, stop: int) -> dict[str, Any]:
-    """Random numbers as an array, for definitions: twins draw their own from the stream."""
-    chance = prepared.chance(start)
-    assert chance is not None
-    names = [name for name, role in prepared.method.inputs.items() if role is Role.CHANCE]
-    return {name: chance.numbers(stop - start).reshape(len(prepared.models), *prepared.shape) for name in names}
+    """Random numbers as an array, for definitions: kernels draw their own from the stream."""
+    stream = prepared.uniform(start)
+    assert stream is not None
+    names = [name for name, role in prepared.method.inputs.items() if role is Role.UNIFORM]
+    return {name: stream.numbers(stop - start).reshape(len(prepared.models), *prepared.shape) for name in names}
 
 
-def twin_supply(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
-    """Everything that a fused function of a first pass may name, in the forms of twins."""
+def kernel_supply(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
+    """Everything that the kernel of a first pass may name."""
     known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
-    return known | inputs(prepared, loaded, start, stop) | prepared.flat
+    return known | positional(prepared, loaded, start, stop) | prepared.flat
 
 
 def whole_supply(prepared: PreparedStep, buffers: Buffers) -> dict[str, Any]:
@@ -184,5 +187,5 @@ def whole_supply(prepared: PreparedStep, buffers: Buffers) -> dict[str, Any]:
 def definition_supply(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """Everything that a function of a first pass may name, as arrays of definitions."""
     supply = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
-    supply |= inputs(prepared, loaded, start, stop) | prepared.columns
+    supply |= positional(prepared, loaded, start, stop) | prepared.columns
     return supply | (_drawn(prepared, start, stop) if prepared.stream else {})

@@ -1,4 +1,4 @@
-"""Merge from window to window, where a method's twin is one loop: no tile of float32 leaves the first-level cache."""
+"""Merge from window to window, where a method's twin is one kernel: no tile of float32 leaves the first-level cache."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
 
 def fused_pipeline(prepared: PreparedStep) -> Through | None:
     """What merges a step's stored numbers, if they can be merged without tiles."""
-    step, loop = prepared.step, prepared.loop
-    if loop is None or step.masks or step.statistics:
+    step, kernel = prepared.step, prepared.kernel_call
+    if kernel is None or step.masks or step.statistics:
         return None
     stored = {read.spec.dtype for read in step.own_reads}
-    return through(loop.kernel, stored.pop(), step.out.dtype) if len(stored) == 1 else None
+    return through(kernel.kernel, stored.pop(), step.out.dtype) if len(stored) == 1 else None
 
 
 def merge_fused(chunk: Chunk, run: Through, buffers: Buffers, tap: Tap) -> Iterator[tuple[int, Any]]:
@@ -67,10 +67,10 @@ def merge_from(
     Raises:
         NotFinite: the result holds NaN or infinity.
     """
-    step, loop = prepared.step, prepared.loop
-    assert loop is not None
+    step, kernel = prepared.step, prepared.kernel_call
+    assert kernel is not None
     room = buffers.floats("room", room_for(len(rows)))
-    found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), loop.args)
+    found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), kernel.args)
     if found < 0 and found != FINITE:
         raise NotFinite(not_storable(step, prepared.method.name))
     return found
@@ -78,12 +78,12 @@ def merge_from(
 
 def one_sweep(prepared: PreparedStep) -> Sweep | None:
     """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
-    step, loop = prepared.step, prepared.loop
-    if loop is None or step.masks or step.statistics:
+    step, kernel = prepared.step, prepared.kernel_call
+    if kernel is None or step.masks or step.statistics:
         return None
     relative, adds = _spaces(prepared)
     stored = step.reads[0].spec.dtype
-    return sweep(loop.kernel, loop.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)
+    return sweep(kernel.kernel, kernel.args, stored, step.out.dtype, len(step.reads), relative=relative, adds=adds)
 
 
 def _spaces(prepared: PreparedStep) -> tuple[bool, bool]:

@@ -15,7 +15,7 @@ from ...methods._passes import call
 from ...planning import BASE, Plan, Step
 from ...storage import Leaves
 from .chunks import Chunk
-from .evaluate import definition_supply, twin_supply
+from .evaluate import definition_supply, kernel_supply
 from .inputs import Loaded
 from .prepared import PreparedStep
 
@@ -58,9 +58,9 @@ class MaskPacker:
     def observe(self, loaded: Loaded, start: int, stop: int) -> None:
         """Find and pack the masks of entries [start, stop); `start` is a multiple of eight."""
         method, prepared = self._span.prepared.method, self._span.prepared
-        if method.packs is not None:
+        if method.mask_kernel is not None:
             packed = np.empty((len(self._masks), -(-(stop - start) // 8)), np.uint8)
-            scale = call(method.packs, twin_supply(prepared, loaded, start, stop) | {"packed": packed})
+            scale = call(method.mask_kernel, kernel_supply(prepared, loaded, start, stop) | {"packed": packed})
         else:
             assert method.masks is not None
             found: Masks = call(method.masks, definition_supply(prepared, loaded, start, stop))

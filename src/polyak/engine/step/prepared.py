@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...kernels.philox import Stream, stream
-from ...methods import Law, Loop, Method, Role
+from ...methods import KernelCall, Law, Method, Role
 from ...methods._passes import Sum, call, moved
-from ...methods._tally import Tally
+from ...methods._sum_call import SumCall
 from ...native import is_available
 from ...planning import Plan, Step
 from .device import Device
@@ -68,28 +68,29 @@ class PreparedStep:
         return {name: answer for name, answer in self.answers.items() if scopes[name] == "model"}
 
     @cached_property
-    def loop(self) -> Loop | None:
-        """The method's loop, with what it needs of the settings and of the first passes, which are known by now."""
-        make = self.method.loop
-        loop = None if make is None else call(make, self.answers | self.flat | self._chances)
-        return loop if loop is not None and is_available(loop.kernel) else None
+    def kernel_form(self) -> Callable[..., Any] | None:
+        """The method's compiled form; None if there is none, or if this installation cannot run its kernels."""
+        form = self.method.kernel_form
+        return form if form is not None and is_available(form) else None
+
+    @cached_property
+    def kernel_call(self) -> KernelCall | None:
+        """The method's kernel with settings and answers of first passes bound, if it is one call."""
+        form = self.kernel_form
+        if form is None or not self.method.is_fusable:
+            return None
+        return call(form, self.answers | self.flat | self._random_numbers)
+
+    def sum_call(self, request: Sum) -> SumCall:
+        """The kernel of a sum with settings and answers of earlier first passes bound."""
+        assert request.kernel is not None
+        known = self.answers | self.flat | self._random_numbers | {"models": len(self.models)}
+        return call(request.kernel, known)
 
     @property
-    def twin(self) -> Callable[..., None] | None:
-        """The method's fused form, if the kernels that it names can run here."""
-        twin = self.method.twin
-        return twin if twin is not None and is_available(twin) else None
-
-    def tally(self, request: Sum) -> Tally | None:
-        """The kernel of a sum, if it has one, with what it needs of the settings and of earlier first passes."""
-        known = self.answers | self.flat | self._chances | {"models": len(self.models)}
-        tally = None if request.looped is None else call(request.looped, known)
-        return tally if tally is not None and is_available(tally.kernel) else None
-
-    @property
-    def _chances(self) -> dict[str, Stream | None]:
+    def _random_numbers(self) -> dict[str, Stream | None]:
         """The random numbers of the whole tensor, as the method calls them."""
-        return {name: self.chance(0) for name, role in self.method.inputs.items() if role is Role.CHANCE}
+        return {name: self.uniform(0) for name, role in self.method.inputs.items() if role is Role.UNIFORM}
 
-    def chance(self, start: int) -> Stream | None:
+    def uniform(self, start: int) -> Stream | None:
         return Stream(self.stream.keys, start) if self.stream else None

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Tally:
+class SumCall:
     """Sums over the entries of a tensor that are calls of one kernel.
 
     Attributes:

@@ -1,0 +1,162 @@
+"""A twin computes what the definition does, and so do the compiled forms of its first passes and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..methods import Method, Role
+from ..methods._passes import Order, Rows, Sum, Top, call, in_rows
+from ._asserts import assert_close, assert_each_close, assert_that, largest
+from ._cases import every_word, special
+from ._check import Case, check
+from ._pieces import Pieces
+from ._problems import sample
+from ._twins import (
+    by_definition,
+    by_twin,
+    has_packed_masks,
+    has_twin,
+    masks_by_twin,
+    ranked_by_twin,
+    sums_by_twin,
+)
+
+_LONG = (0, 1, 1030, 4101)  # of 3 rows of 1367 entries: more than a block of any kernel, none a multiple of a vector
+
+
+def _long(method: Method, seed: int) -> Iterator[Case]:
+    """Every combination of words and switches, on a tensor of several blocks."""
+    problem = sample(method, (3, 1367), seed)
+    yield from (replace(case, name="4101 entries", problem=problem) for case in every_word(method, seed))
+
+
+_ROUNDED = 10.0  # only the order of what is ranked matters, and a twin that ranks finds its own numbers again
+
+
+def _of_twins(method: Method, seed: int) -> Iterator[Case]:
+    """All cases, of tensors that have entries; none for a method without a twin."""
+    if not has_twin(method):
+        return
+    yield from (case for case in _with_and_without_statistics(method, seed) if case.problem.base.size)
+
+
+def _with_and_without_statistics(method: Method, seed: int) -> Iterator[Case]:
+    """All cases, and again without those statistics that tensors may lack."""
+    optional = {stat.name for stat in method.statistics.values() if stat.optional}
+    for cases in (_long, special):
+        for case in cases(method, seed):
+            yield case
+            if optional:
+                rest = {name: stack for name, stack in case.problem.statistics.items() if name not in optional}
+                problem = replace(case.problem, statistics=rest)
+                yield Case(f"{case.name}, without {' and '.join(sorted(optional))}", problem, case.settings)
+
+
+@check(
+    _of_twins,
+    remedy="mend the twin; the definition is the truth. Settings and random numbers reach a twin in other forms than the "
+    "definition: see `polyak.methods.Method.kernel`",
+)
+def check_twin_equals_definition(method: Method, case: Case) -> None:
+    """Tiles of odd sizes and starts, to 1e-6 of what is added up at each entry; so do compiled first passes."""
+    whole = Pieces(method, case.problem, case.settings)
+    _assert_first_passes_agree(whole)
+    for start, stop in whole.ranges(_cuts(whole.entries)):
+        merged = by_twin(method, whole.tile(start, stop), whole.twin_answers, start, stop - start)
+        slab = whole.slab(start, stop)
+        wanted = np.reshape(by_definition(method, slab), -1)
+        sizes = np.abs(wanted) + _sizes(method, slab) * _gain(whole)
+        assert_each_close(merged, wanted, f"the twin differs from the definition on entries {start} to {stop}", sizes)
+
+
+def _assert_first_passes_agree(whole: Pieces) -> None:
+    """Compiled sums over tiles come to the answer, and what is ranked in compiled form is what the definition ranks."""
+    for name, request in whole.requests.items():
+        if isinstance(request, Sum):
+            _assert_sums_agree(whole, name, request)
+        elif isinstance(request, Top | Order) and request.of is not None:
+            for start, stop in whole.ranges(_cuts(whole.entries)):
+                found = ranked_by_twin(request, whole.tile(start, stop))
+                if found is not None:
+                    wanted = call(request.of, whole.slab(start, stop))
+                    wrong = f"what the first pass {name!r} ranks differs in its compiled form"
+                    assert_close(found, wanted, wrong, _ROUNDED * largest(wanted))
+
+
+def _assert_sums_agree(whole: Pieces, name: str, request: Sum) -> None:
+    answer = whole.answers[name]
+    row = answer.row if isinstance(answer, Rows) else 1
+    tiles = [
+        sums_by_twin(whole.method, request, whole.tile(start, stop), whole.twin_answers, start, row)
+        for start, stop in whole.ranges(_cuts(whole.entries), row if row > 1 else None)
+    ]
+    if not tiles or tiles[0] is None:
+        return
+    wrong = f"the compiled sum {name!r} is not that of its terms"
+    size = _total_size_of_terms(whole, request, row)
+    if isinstance(answer, Rows):
+        assert_close(np.concatenate(tiles, axis=1), answer.value, wrong, size)
+    else:
+        assert_close(np.sum(tiles, axis=0) / (whole.entries if request.of_means else 1), answer, wrong, size)
+
+
+def _total_size_of_terms(whole: Pieces, request: Sum, row: int) -> float:
+    """The sum of the magnitudes of all terms: what is left of them may be rounding."""
+    known = {**whole.arguments, **(in_rows(whole.arguments, row) if request.scope == "row" else {})}
+    terms = np.abs(call(request.term, known)).sum(dtype=np.float64)
+    return float(terms) / (whole.entries if request.of_means else 1)
+
+
+def _with_masks(method: Method, seed: int) -> Iterator[Case]:
+    if method.masks is not None:
+        for cases in (_long, special):
+            yield from (c for c in cases(method, seed) if c.problem.base.size and _bound(method, c)["masks"])
+
+
+@check(
+    _with_masks,
+    remedy="masks must be elementwise once first passes are answered, and the function registered with `packing` must "
+    "give the bits of the one registered with `masking`",
+)
+def check_masks_can_be_cut_and_packed(method: Method, case: Case) -> None:
+    """Masks are elementwise once first passes are known, and their compiled form has the same bits."""
+    whole = Pieces(method, case.problem, case.settings)
+    entire = whole.masks(0, whole.entries)
+    assert_that(entire.keep.dtype == bool, f"masks are booleans; got {entire.keep.dtype}")
+    for start, stop in whole.ranges(_cuts(whole.entries)):
+        cut = whole.masks(start, stop)
+        same = np.array_equal(np.reshape(cut.keep, (whole.models, -1)), _flat(entire.keep)[:, start:stop])
+        assert_that(same and np.array_equal(cut.scale, entire.scale), "masks of slices are not slices of the masks")
+        if has_packed_masks(method):
+            bits, scale = masks_by_twin(method, whole.tile(start, stop), whole.models, stop - start)
+            same = np.array_equal(bits, np.packbits(_flat(cut.keep), axis=1, bitorder="little"))
+            assert_that(same, f"the packed masks of entries {start} to {stop} have other bits")
+            assert_close(scale, cut.scale, "the packed masks have other scales")
+
+
+def _flat(stack: Any) -> Any:
+    return np.reshape(stack, (stack.shape[0], -1))
+
+
+def _bound(method: Method, case: Case) -> dict[str, Any]:
+    return method.bind(case.settings, case.problem.k)
+
+
+def _cuts(entries: int) -> Sequence[int]:
+    return _LONG if entries == _LONG[-1] else (0, 1 + entries // 2, entries)
+
+
+def _sizes(method: Method, slab: Mapping[str, Any]) -> Any:
+    """The magnitudes that are added up at each entry: rounding is relative to these, not to what is left of them."""
+    stack = next((name for name, role in method.inputs.items() if role in (Role.TENSORS, Role.DELTAS)), "tensors")
+    return np.abs(_flat(slab[stack])).sum(axis=0)
+
+
+def _gain(whole: Pieces) -> float:
+    """What entries may be multiplied by before they cancel: numbers among the settings, and what divides."""
+    numbers = [number for value in whole.bound.values() for number in (value if isinstance(value, tuple) else (value,))]
+    return max([1.0, *(abs(number) for number in numbers if isinstance(number, float))])

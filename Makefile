@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text wheel suite-adapters suite-text parity parity-fusionbench replay fuzz bench bench-spectral clean
+.PHONY: help setup test lint fix demo demo-text wheel check-wheel suite-adapters suite-text parity parity-fusionbench replay fuzz bench bench-spectral clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -51,10 +51,16 @@ demo: $(VENV)/.demo ## create the environment and merge experts on handwritten d
 	$(BIN)/python -m examples.digits.demo
 
 # For another architecture: make wheel LEVELS=aarch64 (needs ziglang to link).
+# For a try: make check-wheel LEVELS=x86-64-v2 ONLY='convert|weighted_sums' METHODS=linear
 LEVELS ?= x86-64-v2,x86-64-v3,x86-64-v4
+ONLY ?=
+METHODS ?= linear,task_arithmetic,ties
 wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (ten minutes of CPU the first time)
-	$(BIN)/python -m building --levels $(LEVELS)
-	POLYAK_KERNEL_LEVELS=$(LEVELS) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+	$(BIN)/python -m building --levels $(LEVELS) --only '$(ONLY)'
+	POLYAK_KERNEL_LEVELS=$(LEVELS) POLYAK_KERNEL_ONLY='$(ONLY)' $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+
+check-wheel: wheel ## install the wheel where there is no Numba, and merge with it at every level
+	$(BIN)/python -m building.check dist/polyak-*.whl --methods $(METHODS)
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt

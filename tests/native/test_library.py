@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from building.check import ALLOWED, FUSED, fused_instructions, undefined
 from polyak.engine.step.prepared import PreparedStep
 from polyak.errors import KernelUnavailable
 from polyak.kernels.weighted_sums import add, middle, weighted_sum
@@ -49,6 +51,22 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch):
     forget()
     yield
     forget()
+
+
+def test_a_library_needs_the_c_library_for_memory_alone_and_fuses_nothing(folder: Path):
+    if not (shutil.which("nm") and shutil.which("objdump")):
+        pytest.skip("needs nm and objdump")
+    (library,) = folder.glob("*.so")
+    assert undefined(library) <= ALLOWED
+    assert fused_instructions(library) == []
+
+
+@pytest.mark.parametrize(
+    "instruction", ["vfmadd213ps %ymm0,%ymm1,%ymm2", "vfnmsub231ss", "fmla v0.4s, v1.4s", "fmadd s0"]
+)
+def test_fused_instructions_are_recognised(instruction: str):
+    assert FUSED.search(instruction)
+    assert not FUSED.search("vmulps %ymm0,%ymm1,%ymm2")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import xxhash
 from . import back, front
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("building/*.py", "src/polyak/native/*.py", "src/polyak/kernels/*.py", "src/polyak/checkpoint/low_rank.py")
+SOURCES = ("building/*.py", "src/polyak/native/*.py", "src/polyak/kernels/*.py", "src/polyak/checkpoint/_low_rank.py")
 GROUPS = 6  # modules that are compiled apart: enough for several CPUs, few enough to share what kernels have in common
 
 

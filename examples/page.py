@@ -9,13 +9,10 @@ from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from polyak.report.html import COLOURS, document
+from polyak import report as plots
 
 if TYPE_CHECKING:
     from .report import Results, Row
-
-LEFT, WIDTH, STEP = 150, 720, 26  # of the plot, in its own units
-RIGHT = WIDTH - 20
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,14 @@ def render(results: Results, page: Page) -> str:
     tasks = "".join(f"<li><b>{escape(name)}</b>: {escape(words)}</li>" for name, words in page.tasks.items())
     parts = [
         f"<h1>{escape(page.title)}</h1><p>{_prose(page.introduction)}</p><ul>{tasks}</ul>",
-        f"<figure class=wide>{_plot(results)}<figcaption>{escape(caption(results))}</figcaption></figure>",
-        f"<h2>Accuracy, in per cent</h2><div class=wide>{_table(results)}</div><p>{escape(_LEGEND)}</p>",
+        plots.figure("Accuracy relative to the experts", _plot(results), caption(results)),
+        f"<div class=wide>{_table(results)}</div><p>{escape(_LEGEND)}</p>",
         *(f"<h2><code>{escape(name)}</code></h2><pre>{escape(text)}</pre>" for name, text in page.outputs.items()),
         "<h2>Recipes</h2>",
         *(f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
           for name, text in page.recipes.items()),
     ]  # fmt: skip
-    return document(page.title, "".join(parts))
+    return plots.document(page.title, "".join(parts))
 
 
 _LEGEND = (
@@ -59,7 +56,7 @@ _LEGEND = (
 
 
 def caption(results: Results) -> str:
-    """What wins and what loses, from the numbers."""
+    """The best merge and the merges that lose to the base, from the numbers."""
     best = results.best
     below = [row.name for row in results.merges if results.normalised(row) <= results.normalised(results.base)]
     behind = [task for task in results.tasks if results.relative(best, task) < 1]
@@ -89,8 +86,10 @@ def _prose(text: str) -> str:
 
 
 def _table(results: Results) -> str:
-    heads = "".join(f"<th>{escape(head)}</th>" for head in ("", *results.tasks, "mean", "normalised", "settings"))
-    return f"<table><tr>{heads}</tr>{''.join(_row(results, row) for row in results.shown())}</table>"
+    names = ("model", *results.tasks, "mean", "normalised", "settings")
+    heads = "".join(f"<th scope=col>{escape(name)}</th>" for name in names)
+    rows = "".join(_row(results, row) for row in results.shown())
+    return f"<table><caption>Accuracy in per cent</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _row(results: Results, row: Row) -> str:
@@ -104,48 +103,15 @@ def _row(results: Results, row: Row) -> str:
 
 
 def _plot(results: Results) -> str:
-    rows = results.shown()
-    most = max(1.0, *(results.relative(row, task) for row in rows for task in results.tasks))
-    height = STEP * (len(rows) + 2)
-    parts = [_tick(share / 4, most, height) for share in range(int(4 * most) + 1)]
-    parts += [_line(results, row, i, most) for i, row in enumerate(rows)]
-    parts += [_key(task, i) for i, task in enumerate(results.tasks)]
-    named = "Accuracy on each task over that of its own expert"
-    return f"<svg viewBox='0 0 {WIDTH} {height}' role=img aria-label='{named}'>{''.join(parts)}</svg>"
+    rows = [
+        plots.Row(row.name, [_dot(results, row, task, i) for i, task in enumerate(results.tasks)],
+                  100 * results.normalised(row))
+        for row in results.shown()
+    ]  # fmt: skip
+    axis, colours = "accuracy, in % of the task's own expert", {task: i for i, task in enumerate(results.tasks)}
+    return plots.rows_plot(rows, axis, name="Accuracy on each task over that of its own expert", legend=colours)
 
 
-def _x(share: float, most: float) -> float:
-    return LEFT + (RIGHT - LEFT) * share / most
-
-
-def _tick(share: float, most: float, height: int) -> str:
-    x, bottom = _x(share, most), height - STEP
-    return (
-        f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{STEP}' y2='{bottom}'/>"
-        f"<text x='{x:.1f}' y='{bottom + 16}' text-anchor=middle>{100 * share:.0f} %</text>"
-    )
-
-
-def _line(results: Results, row: Row, i: int, most: float) -> str:
-    y = STEP * (i + 1.5)
-    mean = _x(results.normalised(row), most)
-    dots = "".join(_dot(results, row, task, j, y, most) for j, task in enumerate(results.tasks))
-    return (
-        f"<text x='{LEFT - 10}' y='{y + 4}' text-anchor=end>{escape(row.name)}</text>"
-        f"<rect x='{LEFT}' y='{y - 8}' width='{mean - LEFT:.1f}' height=16 style='fill: var(--fill)'>"
-        f"<title>normalised: {_percent(results.normalised(row))}</title></rect>{dots}"
-    )
-
-
-def _dot(results: Results, row: Row, task: str, j: int, y: float, most: float) -> str:
+def _dot(results: Results, row: Row, task: str, colour: int) -> plots.Dot:
     share = results.relative(row, task)
-    return (
-        f"<circle cx='{_x(share, most):.1f}' cy='{y}' r=4.5 fill='{COLOURS[j % len(COLOURS)]}'>"
-        f"<title>{escape(row.name)} on {escape(task)}: {_percent(share)} of its expert</title></circle>"
-    )
-
-
-def _key(task: str, i: int) -> str:
-    x = LEFT + i * (RIGHT - LEFT) / len(COLOURS)
-    dot = f"<circle cx='{x:.0f}' cy=14 r=4.5 fill='{COLOURS[i % len(COLOURS)]}'/>"
-    return f"{dot}<text x='{x + 9:.0f}' y=18>{escape(task)}</text>"
+    return plots.Dot(100 * share, colour=colour, words=f"{row.name} on {task}: {_percent(share)} of its expert")

@@ -1,4 +1,4 @@
-"""Turn many sets of neural-network weights into one better model."""
+"""Model merging: combine fine-tuned checkpoints and LoRA adapters into one model."""
 
 from __future__ import annotations
 
@@ -22,40 +22,24 @@ if TYPE_CHECKING:
     from .planning import Plan as Plan
     from .recipe import Recipe as Recipe
 
-# What lives where: names are imported when first used, because NumPy alone takes longer than `polyak --help` may.
+# Names are imported when first used, because NumPy alone takes longer than `polyak --help` may.
 _HOMES = {
+    "Checkpoint": ".checkpoint",
+    "Plan": ".planning",
+    "PolyakError": ".errors",
+    "Recipe": ".recipe",
+    "Report": ".engine",
     "load_recipe": ".api",
     "merge": ".api",
     "merge_state_dicts": ".api",
-    "plan": ".api",
-    "Checkpoint": ".checkpoint",
     "open": ".checkpoint",
+    "plan": ".api",
     "renamed": ".checkpoint",
     "subset": ".checkpoint",
     "with_lora": ".checkpoint",
     "with_masks": ".checkpoint",
-    "Report": ".engine",
-    "PolyakError": ".errors",
-    "Plan": ".planning",
-    "Recipe": ".recipe",
 }
-__all__ = [
-    "Checkpoint",
-    "Plan",
-    "PolyakError",
-    "Recipe",
-    "Report",
-    "__version__",
-    "load_recipe",
-    "merge",
-    "merge_state_dicts",
-    "open",
-    "plan",
-    "renamed",
-    "subset",
-    "with_lora",
-    "with_masks",
-]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
@@ -63,4 +47,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'polyak' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name], __name__), name)
+    value = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -46,7 +46,7 @@ def polyak(*words: object) -> str:
     if isinstance(done.exception, PolyakError):
         raise done.exception
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout if "--json" in words else done.output
 
 
 def test_a_trainers_run_has_its_metrics_since_the_checkpoint_before(tmp_path: Path):
@@ -143,7 +143,7 @@ def test_any_run_can_be_listed_in_a_table(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--last", 4), "there are 3 checkpoints"),
+        (("--last", 4), "there are only 3 checkpoints"),
         (("--after", 1.0), "fraction"),
         (("--by", "los"), "Did you mean 'loss'"),
         (("--by", "loss", "--form", "shfit"), "Did you mean 'shift'"),
@@ -162,7 +162,7 @@ def test_wrong_options_are_refused_by_name(tmp_path: Path, options: tuple[object
     ("table", "said"),
     [
         ("path,loss\na,1\n", "no column 'step'"),
-        ("path,step\nnowhere,1\n", "is not there"),
+        ("path,step\nnowhere,1\n", "does not exist"),
         ("path,step\na,one\n", "line 2: the step must be a number; got 'one'"),
         ("path,step\na,1\n./a,2\n", "listed twice"),
     ],

@@ -46,7 +46,7 @@ def test_strategies_stand_in_one_table_beside_the_oracle(tmp_path: Path):
         "last", "source-dev best", "average", "oracle",
     ]  # fmt: skip
     assert "checkpoint-20" in next(line for line in shown.splitlines() if line.startswith("oracle"))
-    assert "a bound, not a strategy" in shown
+    assert "an upper bound, not a strategy" in shown
 
 
 def test_scores_are_those_of_the_models_that_were_chosen_or_averaged(tmp_path: Path):
@@ -72,7 +72,7 @@ def test_strategies_are_compared_with_any_of_them(tmp_path: Path):
     moved = results["last"]["score"]["value"] - results["average"]["score"]["value"]
     assert results["last"]["difference"]["value"] == pytest.approx(moved)
     assert moved < 0
-    with pytest.raises(SettingError, match=r"no strategy .averages. to compare with\. Did you mean 'average'"):
+    with pytest.raises(SettingError, match=r"unknown strategy .averages. to compare with\. Did you mean 'average'"):
         polyak("select", run, "--task", HERE, "--against", "averages")
 
 
@@ -96,8 +96,8 @@ def test_without_a_form_every_form_that_fits_is_compared(tmp_path: Path):
         f"average by loss, {form} 0.7" for form in averaging.BY_METRIC
     }
     shown = polyak("select", run, "--task", HERE, "--by", "loss", "--penalty", 2)
-    assert "note: there is no average by loss, rank: the penalty" in shown
-    with pytest.raises(SettingError, match=r"the penalty of the weighting 'rank' lies between 0 and 1"):
+    assert "note: no average by loss, rank: the penalty" in shown
+    with pytest.raises(SettingError, match=r"the penalty of the weighting 'rank' must be in"):
         polyak("select", run, "--task", HERE, "--by", "loss", "--penalty", 2, "--form", "rank")
 
 
@@ -105,10 +105,10 @@ def test_without_a_form_every_form_that_fits_is_compared(tmp_path: Path):
     ("options", "said"),
     [
         (("--by", "losses"), r"no 'losses' was logged"),
-        (("--by", "loss", "--form", "ranks"), r"no weighting 'ranks'"),
+        (("--by", "loss", "--form", "ranks"), r"unknown weighting 'ranks'"),
         (("--dev", "eval_acc"), r"no 'eval_acc' was logged"),
-        (("--against", "lst"), r"no strategy 'lst' to compare with\. Did you mean 'last'"),
-        (("--after", "1.5"), r"the fraction of a run to leave out lies in \[0, 1\); got 1\.5"),
+        (("--against", "lst"), r"unknown strategy 'lst' to compare with\. Did you mean 'last'"),
+        (("--after", "1.5"), r"the fraction of a run to leave out must be in \[0, 1\); got 1\.5"),
         (("--dev", "eval_loss", "--floor", "2"), r"the floor is a share of the best score"),
     ],
 )
@@ -174,12 +174,14 @@ def test_adapters_without_their_base_say_how_to_give_it(tmp_path: Path):
     base = tmp_path / "base.safetensors"
     run = write_adapter_run(tmp_path / "run", base)
     base.unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoint-10 is an adapter whose base is '.*base.safetensors', which"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint-10 is an adapter whose base '.*base.safetensors' does not exist"
+    ):
         polyak("select", run, "--task", f"{__name__}:first_weights")
 
 
 def test_two_tasks_of_one_name_are_refused(tmp_path: Path):
-    with pytest.raises(TaskError, match="two tasks are called 'nearness'"):
+    with pytest.raises(TaskError, match="two tasks are named 'nearness'"):
         polyak("select", write_trainer_run(tmp_path / "run"), "--task", HERE, "--task", HERE)
 
 

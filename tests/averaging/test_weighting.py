@@ -75,10 +75,10 @@ def test_an_exponential_average_is_the_running_one():
     ("values", "form", "penalty", "said"),
     [
         ([1.0, float("nan")], "shift", 0.7, "finite"),
-        ([1.0, -2.0], "power", 0.7, "above zero"),
-        ([1.0, 0.0], "shift", 0.7, "above zero"),
+        ([1.0, -2.0], "power", 0.7, "must be positive"),
+        ([1.0, 0.0], "shift", 0.7, "must be positive"),
         ([1.0, 2.0], "shift", 1.5, "sum to"),
-        ([1.0, 2.0], "rank", 2, "between 0 and 1"),
+        ([1.0, 2.0], "rank", 2, r"must be in \[0, 1\]"),
         ([1.0, 2.0], "shfit", 1, "Did you mean 'shift'"),
     ],
 )

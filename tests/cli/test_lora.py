@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from polyak.cli import main
-
 from ..adapters.made import configuration, deltas, write_adapter
 from ..docs.models import write_all
-
-
-@pytest.fixture
-def polyak(capsys, monkeypatch):
-    """Runs a command in this process: starting Python for each takes longer than the work."""
-
-    def run(place, *arguments, code=0):
-        monkeypatch.chdir(place)
-        monkeypatch.setattr(sys, "argv", ["polyak", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-            sys.exit(0)
-        printed = capsys.readouterr()
-        assert (ended.value.code or 0) == code, printed.err
-        return printed.err if code else printed.out
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +21,8 @@ def place(tmp_path_factory):
 
 
 def test_merge_takes_adapters_or_a_recipe_and_options_win(place, polyak):
-    given = ["--adapter", "a", "--adapter", "b", "--weight", "1", "--weight", "-1", "--method", "task_arithmetic"]
-    report = json.loads(polyak(place, "lora", "merge", *given, "sum", "--json"))
+    given = ["a", "b", "sum", "--weight", "1", "--weight", "-1", "--method", "task-arithmetic"]
+    report = json.loads(polyak(place, "lora", "merge", *given, "--json"))
     assert report["share_lost"] == 0
     assert {m["rank"] for m in report["modules"].values()} == {4}
     assert set(deltas(place / "sum")) == set(report["modules"])
@@ -68,16 +48,16 @@ def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place, p
     ("arguments", "code", "word"),
     [
         (["merge", "out"], 2, "Give a RECIPE and OUT"),
-        (["merge", "--adapter", "a", "--weight", "1", "--weight", "2", "out"], 2, "1 adapters have 2 weights"),
+        (["merge", "a", "--weights", "1,2", "out"], 2, "1 models have 2 weights"),
         (["merge", "ties.yaml", "out", "--weight", "1"], 2, "stand in the recipe"),
         (["merge", "ties.yaml", "out", "--rank", "0"], 2, "rank"),
         (["merge", "ties.yaml", "out", "--energy", "1.5"], 3, "adapter.energy must be above 0"),
         (["merge", "ties.yaml", "out", "--absent", "maybe"], 3, "refuse, zero"),
-        (["merge", "--adapter", "a", "--method", "tis", "out"], 3, "Did you mean 'ties'"),
-        (["merge", "--adapter", "a", "--adapter", "a", "out"], 3, "both called 'a'"),
-        (["merge", "--adapter", "base", "out"], 4, "no adapter_config.json"),
-        (["merge", "--adapter", "a", "--adapter", "chat-adapter", "out"], 4, "is not in"),
-        (["merge", "--adapter", "a", "base"], 5, "--force"),
+        (["merge", "a", "--method", "tis", "out"], 3, "Did you mean 'ties'"),
+        (["merge", "a", "a", "out"], 3, "both called 'a'"),
+        (["merge", "base", "out"], 4, "no adapter_config.json"),
+        (["merge", "a", "chat-adapter", "out"], 4, "is not in"),
+        (["merge", "a", "base"], 5, "--force"),
         (["extract", "base", "maths", "out"], 3, "a rank, or an energy"),
         (["extract", "base", "more-words", "out", "--rank", "2"], 4, "vocabularies"),
         (["bake", "base", "a", "out"], 4, "adapter"),

@@ -11,11 +11,11 @@ import pytest
 
 import polyak
 from polyak.engine import run
-from polyak.engine.output.shards import as_json
 from polyak.engine.step import merge as merging
 from polyak.engine.step import small_tensors as batches
 from polyak.engine.step.prepared import prepared_steps
 from polyak.errors import NotFinite
+from polyak.storage import as_json
 
 from .conftest import random_family, recipe_text, tree_digest, write_model
 

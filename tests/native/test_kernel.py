@@ -240,3 +240,13 @@ def test_a_template_is_a_kernel_of_its_own_for_each_filling(loops: types.ModuleT
     np.testing.assert_array_equal(flat, [3, 4, 5, 6, 7, 8, 6])
     assert loops.changed_by_doubling(flat, 2, 0.25) == 12.25
     np.testing.assert_array_equal(flat, [6, 8, 10, 12, 14, 16, 6])
+
+
+def test_a_user_without_a_home_has_a_folder_for_kernels(monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError
+
+    for variable in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert _store.folder.__wrapped__(tmp_path) == tmp_path / "__pycache__" / "kernels"

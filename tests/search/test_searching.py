@@ -12,7 +12,7 @@ from polyak.errors import CannotResume, OutputBusy, OutputError, RecipeError, Se
 from polyak.search import Examples, search
 from polyak.search import candidates as merging
 from polyak.search.results import best_of, front_of
-from polyak.search.studies import locked
+from polyak.storage import Lock
 from polyak.tasks import evaluate
 
 from .conftest import NUMBERS, RECIPE
@@ -102,7 +102,7 @@ def test_fronts_leave_out_what_is_surpassed_and_the_best_is_in_between(asked):
 
 def test_experts_make_metrics_comparable(asked, task, place):
     tasks = [task(name="loss"), task(name="right", metric="accuracy")]
-    with pytest.raises(TaskError, match="cannot be averaged as they are"):
+    with pytest.raises(TaskError, match="metrics cannot be averaged"):
         search(asked(tasks=tasks), trials=1)
     experts = {one.name: evaluate(place / "a", one, split="validation").metric_value for one in tasks}
     found = search(asked(tasks=tasks, experts=experts), trials=3)
@@ -175,8 +175,10 @@ def test_files_that_are_no_studies_are_refused(asked, tmp_path, place):
 
 
 def test_two_searches_do_not_use_one_study_at_once(asked, tmp_path):
-    with locked(tmp_path / "study.db"), pytest.raises(OutputBusy, match="another search is using"):
+    lock = Lock(tmp_path / ".study.db.lock")
+    with pytest.raises(OutputBusy, match="another search is using"):
         search(asked(), trials=1)
+    lock.release()
 
 
 @pytest.mark.parametrize(
@@ -184,14 +186,14 @@ def test_two_searches_do_not_use_one_study_at_once(asked, tmp_path):
     [
         ({"text": NUMBERS.replace("{search: [0, 1]}", "1").replace("{search: [0.1, 1]}", "1")
           .replace("{search: [0.5, 2], log: true}", "1")}, RecipeError, "leaves nothing to search"),
-        ({"text": RECIPE, "sampler": "cma-es"}, RecipeError, "settings.topk is a choice"),
+        ({"text": RECIPE, "sampler": "cma-es"}, RecipeError, "settings.topk is categorical"),
         ({"sampler": "cmaes"}, SettingError, "Did you mean 'cma-es'"),
         ({"objective": "means"}, TaskError, "Did you mean 'mean'"),
-        ({"objective": "each", "pruning": True}, SettingError, "for one objective only"),
-        ({"examples": Examples(split="test")}, TaskError, "test examples are for its report"),
+        ({"objective": "each", "pruning": True}, SettingError, "a single objective"),
+        ({"examples": Examples(split="test")}, TaskError, "the test split is for its report"),
         ({"examples": Examples(split="calibration")}, TaskError, "no split 'calibration'"),
         ({"experts": {"tusk": 1.0}}, TaskError, "Did you mean 'task'"),
-        ({"experts": {"task": 0.0}}, TaskError, "nothing can be taken relative to"),
+        ({"experts": {"task": 0.0}}, TaskError, "cannot be divided by it"),
     ],
 )  # fmt: skip
 def test_wrong_searches_are_refused_before_anything_is_written(asked, tmp_path, changes, error, said):
@@ -208,10 +210,15 @@ def test_a_search_from_the_command_line_writes_its_recipe_and_report(polyak, pla
     assert best.models[0].source.path == "./a" and not recipe.sought(best)
     assert best.models[0].settings["weight"] == found["best"]["values"]["models.a.weight"]
     page = (place / "report.html").read_text()
-    assert page.count("<svg") == 1 and "Importance" in page and "http" not in page
+    assert (
+        page.count("<svg") == 1
+        and "<caption>Candidates</caption>" in page
+        and "Importance" in page
+        and "http" not in page
+    )
     again = json.loads(polyak(*command, "--trials", 12, "--json"))
     assert again["tried"][:11] == found["tried"]
-    assert "Choose another place" in polyak("search", "numbers.yaml", *command[2:], code=5)
+    assert "Choose another path" in polyak("search", "numbers.yaml", *command[2:], code=5)
     polyak("merge", "best.yaml", "merged")
     assert checkpoint.open(place / "merged").specs
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import recipe as recipes
 from .._version import __version__
+from ..display import human_size, table
 from ..engine import PROVENANCE
 from ..planning import Plan
 from ..recipe import Recipe
@@ -69,6 +70,22 @@ class Report:
         """The smallest and the largest rank."""
         ranks = [m.rank for m in self.modules]
         return min(ranks), max(ranks)
+
+    def __repr__(self) -> str:
+        return f"<adapters.Report: {self}>"
+
+    def __str__(self) -> str:
+        low, high = self.ranks
+        ranks = f"rank {low}" if low == high else f"ranks {low} to {high}"
+        return (
+            f"{self.out}: {len(self.modules)} modules of {ranks}, {human_size(self.nbytes_written)} written in "
+            f"{self.seconds:.1f} s; energy lost: {self.share_lost:.3g} (relative error {self.share_lost**0.5:.3g})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        rows = [[m.name, str(m.rank), f"{m.share_lost:.3g}"] for m in self.modules]
+        return table(["module", "rank", "share of energy lost"], rows, str(self))
 
     def as_data(self) -> dict[str, Any]:
         """The report for `--json`."""

@@ -11,12 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..checkpoint import DType, TensorSpec
-from ..checkpoint.safetensors import SafetensorsFile, layout
-from ..engine.output.shards import as_json, write_text
+from ..checkpoint import DType, SafetensorsFile, TensorSpec, layout
 from ..errors import NotFinite
-from ..inspection.verification import digest_of
-from ..storage.staging import Draft, writing
+from ..inspection import digest_of
+from ..storage import Draft, as_json, sync_file, write_text, writing
 from .low_rank import Factors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -78,8 +76,7 @@ class Spool:
             for spec, start in self._places.values():
                 file.seek(offsets[spec.name])
                 self._copy(start, spec.nbytes, file)
-            file.flush()
-            _sync(file)
+            sync_file(file)
         self.close()
         self._path.unlink()
         with SafetensorsFile(path) as written:
@@ -104,12 +101,6 @@ class Spool:
     @property
     def nbytes(self) -> int:
         return self._end
-
-
-def _sync(file: Any) -> None:
-    import os
-
-    os.fsync(file.fileno())
 
 
 def put_factors(

@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
+from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats
 from ..checkpoint import open as opened
-from ..checkpoint.lora import read_floats
 from ..engine import Progress, Silent, refuse_inputs
 from ..errors import InputChanged, Mismatch, NotFinite, SettingError
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned
 from ..recipe import Model, Recipe, Source
-from ..storage import model_digest
+from ..storage import cpu_count, model_digest
 from ._configuration import configuration
 from ._report import ModuleReport, Report, extraction_card
 from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
@@ -88,7 +87,7 @@ def extract(
     if dtype not in DTYPE_NAMES:
         raise SettingError(f"there is no dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
     work = _Extraction(str(base), str(tuned), limit, choice, progress or Silent())
-    return work.run(Path(os.path.abspath(out)), dtype, workers or len(os.sched_getaffinity(0)), force, began)
+    return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 
 
 def _limit(rank: int | None, energy: float | None) -> Limit:

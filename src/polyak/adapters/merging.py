@@ -17,12 +17,12 @@ import numpy as np
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
 from ..engine import PROVENANCE, Progress, Silent, refuse_inputs, stream
 from ..errors import InputChanged, Mismatch, RecipeError, SettingError
-from ..inspection.verification import digest_of
+from ..inspection import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
 from ..planning import plan as planned
 from ..recipe import Factorisation, Recipe
-from ..storage import ALGORITHMS, model_digest
+from ..storage import ALGORITHMS, cpu_count, model_digest
 from ._configuration import merged_configuration
 from ._fit import fitted
 from ._memory import workers_within
@@ -67,7 +67,7 @@ def merge(
     Source: Hu et al., 2021. LoRA. arXiv:2106.09685; Stoica et al., 2024. KnOTS. arXiv:2410.19735 (merging products)
     """
     began = time.perf_counter()
-    merge = _Merge(recipe, workers or len(os.sched_getaffinity(0)), memory, progress or Silent())
+    merge = _Merge(recipe, workers or cpu_count(), memory, progress or Silent())
     return merge.run(Path(os.path.abspath(out)), force, began)
 
 

@@ -1,4 +1,4 @@
-"""Averages over the checkpoints of a training run: which checkpoints, with which weights, as a recipe."""
+"""Averages over the checkpoints of a training run: selection and weights of checkpoints, as a recipe."""
 
 from .choosing import Choice as Choice
 from .choosing import chosen as chosen

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are averaged."""
+"""Selection of the checkpoints of a run that are averaged."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _HIGHER = ("acc", "f1", "bleu", "rouge", "precision", "recall", "score", "match"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which checkpoints of a run are averaged; the parts apply in this order.
+    """Filters that select checkpoints of a run for an average, applied in this order.
 
     Attributes:
-        after: Leave out what was saved before this fraction of the run's steps.
-        last: Keep only so many of the latest.
-        stride: Of the latest, count back by so many: 3 takes every third.
-        dev: A metric on development data: checkpoints whose score is far below the best are left out.
-        floor: How far: the least share of the best score (of what is lower-is-better, the best's share of it).
+        after: Leave out checkpoints saved before this fraction of the run's steps.
+        last: Keep only the last N checkpoints (default: all).
+        stride: Use every N-th checkpoint, counted back from the latest.
+        dev: A metric on development data; checkpoints whose score is far below the best are left out.
+        floor: Minimum share of the best score (for a lower-is-better metric, of the best score over the checkpoint's).
     """
 
     after: float = 0.0
@@ -34,21 +34,21 @@ class Choice:
 def chosen(
     run: Sequence[RunCheckpoint], choice: Choice, *, higher_is_better: bool | None = None
 ) -> tuple[list[RunCheckpoint], list[str]]:
-    """The checkpoints to average, and what was left out and why.
+    """The checkpoints to average, and a note for each one that was left out.
 
     Early, under-trained checkpoints hurt an average, hence `floor`.
 
     Raises:
-        SettingError: a setting is out of range, or nothing is left.
+        SettingError: a setting is out of range, or no checkpoint is left.
     """
     if not 0 <= choice.after < 1:
-        raise SettingError(f"the fraction of a run to leave out lies in [0, 1); got {choice.after!r}.")
+        raise SettingError(f"the fraction of a run to leave out must be in [0, 1); got {choice.after!r}.")
     if choice.stride < 1 or (choice.last is not None and choice.last < 1):
-        raise SettingError(f"last and stride are at least 1; got {choice.last!r} and {choice.stride!r}.")
+        raise SettingError(f"last and stride must be at least 1; got {choice.last!r} and {choice.stride!r}.")
     kept = [one for one in run if one.step >= choice.after * run[-1].step][:: -choice.stride]
     kept = kept[: choice.last][::-1]
     if choice.last is not None and len(kept) < choice.last:
-        raise SettingError(f"there are {len(kept)} checkpoints to choose from; last {choice.last} was asked for.")
+        raise SettingError(f"there are only {len(kept)} checkpoints to choose from; last is {choice.last}.")
     if choice.dev is None:
         return kept, []
     return _good(kept, choice.dev, choice.floor, higher_is_better)
@@ -58,7 +58,7 @@ def _good(
     kept: list[RunCheckpoint], dev: str, floor: float, higher_is_better: bool | None
 ) -> tuple[list[RunCheckpoint], list[str]]:
     if not 0 <= floor <= 1:
-        raise SettingError(f"the floor is a share of the best score, between 0 and 1; got {floor!r}.")
+        raise SettingError(f"the floor is a share of the best score and must be in [0, 1]; got {floor!r}.")
     higher = is_higher_better(dev, higher_is_better)
     scores = metric_of(kept, dev)
     best = max(scores) if higher else min(scores)
@@ -72,7 +72,7 @@ def _good(
 
 
 def metric_of(run: Sequence[RunCheckpoint], name: str) -> list[float]:
-    """A metric of each checkpoint; `step` is always there.
+    """A metric of each checkpoint; `step` always exists.
 
     Raises:
         SettingError: it was not logged for one of them.
@@ -88,14 +88,14 @@ def metric_of(run: Sequence[RunCheckpoint], name: str) -> list[float]:
     return [one.metrics[name] for one in run]
 
 
-def is_higher_better(name: str, said: bool | None) -> bool:
-    """Whether more of a metric is better, by its name unless it was said.
+def is_higher_better(name: str, given: bool | None) -> bool:
+    """Direction of a metric: as given, else by its name.
 
     Raises:
-        SettingError: the name does not say.
+        SettingError: the name is ambiguous.
     """
-    if said is not None:
-        return said
+    if given is not None:
+        return given
     parts = name.lower().replace("-", "_").split("_")
     if name == "step":
         return True
@@ -103,4 +103,6 @@ def is_higher_better(name: str, said: bool | None) -> bool:
         return False
     if any(part.startswith(_HIGHER) for part in parts):
         return True
-    raise SettingError(f"say whether more of {name!r} is better: --higher-is-better or --lower-is-better.")
+    raise SettingError(
+        f"it is unclear whether a higher {name!r} is better: give --higher-is-better or --lower-is-better."
+    )

@@ -1,4 +1,4 @@
-"""A run's checkpoints and averages of them as whole models, of which one at a time is in memory."""
+"""Checkpoints of a run and averages of them as whole models, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import Checkpoint
-from ..checkpoint.folder import read_json
-from ..checkpoint.lora import with_lora
+from ..checkpoint import Checkpoint, read_json, with_lora
 from ..errors import CheckpointError
 from ..recipe import Recipe
 from .recipes import ADAPTER, averaged
@@ -22,9 +20,9 @@ class Opener:
     """Opens checkpoints and averages of them, adapters on their base.
 
     Args of the constructor:
-        base: What a run's adapters belong to (default: what their configuration names, if that is here).
-        key: Where in a pickled checkpoint the state dict lies.
-        strip_prefix: What to remove from the beginning of tensor names.
+        base: Base of a run's adapters (default: the one named by their configuration, if it exists locally).
+        key: Key of the state dict in pickled checkpoints.
+        strip_prefix: Prefix to strip from tensor names.
     """
 
     def __init__(self, base: str | None = None, *, key: str | None = None, strip_prefix: str | None = None) -> None:
@@ -35,7 +33,7 @@ class Opener:
         """One checkpoint of a run.
 
         Raises:
-            CheckpointError: it cannot be read, or its base is not here.
+            CheckpointError: it cannot be read, or its base does not exist locally.
         """
         if (one.path / ADAPTER).is_file():
             with self._base_of(one.path) as base:
@@ -47,13 +45,13 @@ class Opener:
 
     @contextmanager
     def average(self, recipe: Recipe) -> Generator[Checkpoint]:
-        """An average as `averaged` gives it; what `polyak average` would write, but not kept.
+        """An average of `averaged`: the model that `polyak average` would write, without writing it.
 
         Raises:
-            CheckpointError, Mismatch: as for a merge; or the base of adapters is not here.
+            CheckpointError, Mismatch: as for a merge, or the base of adapters does not exist locally.
         """
         if recipe.adapter is None:
-            from ..checkpoint.memory import MemoryCheckpoint
+            from ..checkpoint import MemoryCheckpoint
             from ..engine import run_in_memory
             from ..planning import plan
 
@@ -71,5 +69,5 @@ class Opener:
         named = self._base or read_json(adapter / ADAPTER).get("base_model_name_or_path")
         if isinstance(named, str) and (self._base or Path(named).exists()):
             return checkpoints.open(named)
-        said = f"is {named!r}, which is not here" if named else "is not named"
-        raise CheckpointError(f"{adapter} is an adapter whose base {said}: give the base with --base.")
+        problem = f"{named!r} does not exist here" if named else "is not named"
+        raise CheckpointError(f"{adapter} is an adapter whose base {problem}. Give the base with --base.")

@@ -1,4 +1,4 @@
-"""From a run's checkpoints to the recipe of their average."""
+"""The recipe of an average of a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def averaged(
     key: str | None = None,
     strip_prefix: str | None = None,
 ) -> Recipe:
-    """The recipe of a run's average: `linear`, with the weights and how they came about as provenance.
+    """The recipe of a run's average: `linear`, with the weights, and their derivation as provenance.
 
     Adapters (folders with an adapter_config.json) are averaged as an adapter: their `product`s B A, exactly, or their
-    `factors` A and B each by itself, as most tools do, which is something else.
+    `factors` A and B separately, as most tools do, which gives another result.
 
     Args:
         run: The checkpoints to average, by step.
-        weighting: How they are weighted.
-        space: What of adapters is averaged.
-        rank: The most that a module of an averaged adapter has (default: no limit).
-        key: Where in a pickled checkpoint the state dict lies.
-        strip_prefix: What to remove from the beginning of tensor names.
+        weighting: The weights of the checkpoints.
+        space: Average the products of an adapter's factors, or the factors.
+        rank: Maximum rank of a module of an averaged adapter (default: no limit).
+        key: Key of the state dict in pickled checkpoints.
+        strip_prefix: Prefix to strip from tensor names.
 
     Raises:
         SettingError: the weighting does not fit the metrics.
@@ -46,8 +46,8 @@ def averaged(
     """
     adapters = [(one.path / ADAPTER).is_file() for one in run]
     if any(adapters) and not all(adapters):
-        whole = run[adapters.index(False)].name
-        raise Mismatch(f"{run[adapters.index(True)].name} is an adapter and {whole} is not; average one or the other.")
+        adapter, whole = run[adapters.index(True)].name, run[adapters.index(False)].name
+        raise Mismatch(f"{adapter} is an adapter and {whole} is not. Average adapters or whole models, not both.")
     weights = weights_of(run, weighting)
     models = tuple(
         Model(one.name, Source(str(one.path.resolve()), None, (), key, strip_prefix), _frozen({"weight": weight}))
@@ -56,7 +56,7 @@ def averaged(
     recipe = Recipe("linear", models, provenance=_frozen(_provenance(run, weighting)), folder=Path())
     if any(adapters):
         return replace(recipe, adapter=Factorisation(rank=rank, space=space))
-    return replace(recipe, buffers="last")  # counters: where the run got to
+    return replace(recipe, buffers="last")  # counters, as at the end of the run
 
 
 def weights_of(run: Sequence[RunCheckpoint], weighting: Weighting) -> list[float]:
@@ -71,13 +71,13 @@ def weights_of(run: Sequence[RunCheckpoint], weighting: Weighting) -> list[float
 
 
 def _provenance(run: Sequence[RunCheckpoint], weighting: Weighting) -> dict[str, Any]:
-    said: dict[str, Any] = {"learned_by": "average", "by": weighting.by, "steps": [one.step for one in run]}
+    provenance: dict[str, Any] = {"learned_by": "average", "by": weighting.by, "steps": [one.step for one in run]}
     if weighting.by == "ema":
-        return said | {"decay": weighting.decay}
+        return provenance | {"decay": weighting.decay}
     if weighting.by == "uniform":
-        return said
+        return provenance
     values = metric_of(run, weighting.by)
-    return said | {"form": weighting.form, "penalty": weighting.penalty, "metric": values}
+    return provenance | {"form": weighting.form, "penalty": weighting.penalty, "metric": values}
 
 
 def _frozen(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The checkpoints of a training run, and what was logged about them."""
+"""The checkpoints of a training run with their logged metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRAINER_STATE = "trainer_state.json"
 _TRAINER_FOLDER = re.compile(r"checkpoint-(\d+)")
 _LIGHTNING_FILE = re.compile(r"step=(\d+).*\.ckpt")
 _LIGHTNING_LOG = "metrics.csv"
-_OF_THE_LOG = ("epoch", "step", "grad_norm", "learning_rate", "total_flos")  # logged, but no metrics
+_OF_THE_LOG = ("epoch", "step", "grad_norm", "learning_rate", "total_flos")  # logged, but not metrics
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class RunCheckpoint:
 
     Attributes:
         name: Its folder's or file's name.
-        path: Where it is.
+        path: Its path.
         step: The training step after which it was saved.
-        metrics: What was logged, by name: the mean of what was logged since the checkpoint before, because one step's
-            training loss is noise.
+        metrics: Logged metrics by name, each averaged since the previous checkpoint, because the training loss of one
+            step is noisy.
     """
 
     name: str
@@ -39,30 +39,30 @@ class RunCheckpoint:
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-def read_run(place: str | Path, table: str | Path | None = None) -> list[RunCheckpoint]:
-    """Find a run's checkpoints and what was logged about them, by step.
+def read_run(folder: str | Path, table: str | Path | None = None) -> list[RunCheckpoint]:
+    """Find the checkpoints of a run and their logged metrics, sorted by step.
 
     A run is a folder that the Hugging Face Trainer wrote (`checkpoint-STEP` folders; the last one's
     `trainer_state.json` is the log) or that Lightning did (`*step=STEP*.ckpt` files, and the `metrics.csv` of its
-    CSVLogger beside or below them), or whatever a CSV table lists.
+    CSVLogger beside or below them), or the rows of a CSV table.
 
     Args:
-        place: The run's folder.
-        table: A CSV with the columns `path` (relative to `place`) and `step`, and one a metric: instead of the logs.
+        folder: The run's folder.
+        table: A CSV with the columns `path` (relative to `folder`) and `step`, and one per metric, instead of the logs.
 
     Raises:
         CheckpointError: there are no checkpoints, or a log cannot be read.
     """
-    place = Path(place)
+    folder = Path(folder)
     if table is not None:
-        found = _from_table(place, Path(table))
-    elif not place.is_dir():
-        raise CheckpointError(f"{place} is no folder; give the folder of a training run.")
+        found = _from_table(folder, Path(table))
+    elif not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the folder of a training run.")
     else:
-        found = _of_trainer(place) or _of_lightning(place)
+        found = _of_trainer(folder) or _of_lightning(folder)
     if not found:
         raise CheckpointError(
-            f"{place} holds no checkpoints: neither folders checkpoint-STEP (Hugging Face Trainer) nor files "
+            f"{folder} holds no checkpoints: neither folders checkpoint-STEP (Hugging Face Trainer) nor files "
             "*step=STEP*.ckpt (Lightning). List them in a CSV with the columns path, step and the metrics, and give "
             "it as --table."
         )
@@ -77,8 +77,8 @@ def _by_step(found: Iterable[RunCheckpoint]) -> list[RunCheckpoint]:
     return ordered
 
 
-def _of_trainer(place: Path) -> list[RunCheckpoint]:
-    folders = {int(m[1]): p for p in place.iterdir() if p.is_dir() and (m := _TRAINER_FOLDER.fullmatch(p.name))}
+def _of_trainer(folder: Path) -> list[RunCheckpoint]:
+    folders = {int(m[1]): p for p in folder.iterdir() if p.is_dir() and (m := _TRAINER_FOLDER.fullmatch(p.name))}
     if not folders:
         return []
     state = folders[max(folders)] / _TRAINER_STATE
@@ -97,23 +97,25 @@ def _trainer_log(state: Path) -> list[tuple[int, dict[str, float]]]:
         raise CheckpointError(f"{state} is not a log of the Hugging Face Trainer: {error!r}.") from None
 
 
-def _of_lightning(place: Path) -> list[RunCheckpoint]:
-    files = {p: int(m[1]) for p in sorted(place.rglob("*.ckpt")) if (m := _LIGHTNING_FILE.search(p.name))}
-    logs = sorted(place.rglob(_LIGHTNING_LOG))
+def _of_lightning(folder: Path) -> list[RunCheckpoint]:
+    files = {p: int(m[1]) for p in sorted(folder.rglob("*.ckpt")) if (m := _LIGHTNING_FILE.search(p.name))}
+    logs = sorted(folder.rglob(_LIGHTNING_LOG))
     if len(logs) > 1:
-        raise CheckpointError(f"{place} holds several logs, so several runs: give the folder of one, {logs[0].parent}.")
+        raise CheckpointError(
+            f"{folder} holds several logs, so several runs: give the folder of one, {logs[0].parent}."
+        )
     rows = [(int(float(row["step"])), _numbers(row)) for log in logs for row in _rows(log, ("step",))]
     steps = sorted(set(files.values()))
     metrics = dict(zip(steps, _since_the_last(steps, rows), strict=True))
     return [RunCheckpoint(path.stem, path, step, metrics[step]) for path, step in files.items()]
 
 
-def _from_table(place: Path, table: Path) -> list[RunCheckpoint]:
+def _from_table(folder: Path, table: Path) -> list[RunCheckpoint]:
     found: list[RunCheckpoint] = []
     for row in _rows(table, ("path", "step")):
-        path = place / row["path"]
+        path = folder / row["path"]
         if not path.exists():
-            raise CheckpointError(f"{table} lists {row['path']!r}, and {path} is not there.")
+            raise CheckpointError(f"{table} lists {row['path']!r}, but {path} does not exist.")
         metrics = {name: value for name, value in _numbers(row).items() if name != "path"}
         found.append(RunCheckpoint(path.name, path, int(float(row["step"])), metrics))
     return found

@@ -1,4 +1,4 @@
-"""Ways to get one model from a run, side by side: its last checkpoint, its best, averages, and the oracle."""
+"""Strategies that turn a run into one model: its last checkpoint, its best, averages, and the oracle."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Score: TypeAlias = "Callable[[Checkpoint, Scorer], Scores]"
 
 @dataclass(frozen=True)
 class Strategies:
-    """What strategies come to.
+    """Results of the strategies.
 
     Attributes:
         comparison: Each strategy on each task, compared with the first.
-        chosen: By task and strategy, which checkpoint it is or what was averaged.
+        chosen: By task and strategy, the selected checkpoint or the number of averaged ones.
         checkpoints: By task, the score of every checkpoint.
     """
 
@@ -39,55 +39,55 @@ class Strategies:
 
 
 def weightings(
-    run: Sequence[RunCheckpoint], asked: Weighting, *, every_form: bool = False
+    run: Sequence[RunCheckpoint], weighting: Weighting, *, every_form: bool = False
 ) -> tuple[dict[str, Weighting], list[str]]:
-    """The uniform weighting and another one, by what they are to be called; and why forms are left out.
+    """The uniform weighting and another one by their names, and notes on functions that do not fit.
 
     Args:
         run: The checkpoints to average.
-        asked: The other one.
-        every_form: If it is by a metric, take every form that fits its values.
+        weighting: The other one.
+        every_form: If it is by a metric, use every weighting function that fits its values.
 
     Raises:
         SettingError: it does not fit the checkpoints' metrics.
     """
     found, notes = {"average": Weighting()}, list[str]()
-    if asked.by == "uniform":
+    if weighting.by == "uniform":
         return found, notes
-    if asked.by == "ema":
-        return found | {f"average by ema, {asked.decay:g}": asked}, notes
-    metric_of(run, asked.by)
-    is_higher_better(asked.by, asked.higher_is_better)
-    for form in BY_METRIC if every_form else [asked.form]:
-        one = replace(asked, form=cast("Form", form))
+    if weighting.by == "ema":
+        return found | {f"average by ema, {weighting.decay:g}": weighting}, notes
+    metric_of(run, weighting.by)
+    is_higher_better(weighting.by, weighting.higher_is_better)
+    for form in BY_METRIC if every_form else [weighting.form]:
+        one = replace(weighting, form=cast("Form", form))
         try:
             weights_of(run, one)
         except SettingError as error:
             if not every_form:
                 raise
-            notes.append(f"there is no average by {asked.by}, {form}: {error}")
+            notes.append(f"no average by {weighting.by}, {form}: {error}")
         else:
-            found[f"average by {asked.by}, {form} {asked.penalty:g}"] = one
+            found[f"average by {weighting.by}, {form} {weighting.penalty:g}"] = one
     return found, notes
 
 
 def best_by(run: Sequence[RunCheckpoint], metric: str, *, higher_is_better: bool | None = None) -> RunCheckpoint:
-    """The checkpoint that is best by a logged metric; the earliest of equals.
+    """The checkpoint with the best logged metric; the earliest on ties.
 
     Raises:
-        SettingError: it was not logged for one of them, or its name does not say which way is better.
+        SettingError: it was not logged for one of them, or its direction is ambiguous.
     """
     return _best(run, metric_of(run, metric), is_higher_better(metric, higher_is_better))
 
 
 def best_on(run: Sequence[RunCheckpoint], source: Scorer, opener: Opener, score: Score) -> RunCheckpoint:
-    """The checkpoint that does best on development data of what the run was trained for; the earliest of equals.
+    """The checkpoint with the best score on development data of a task; the earliest on ties.
 
     Args:
         run: The checkpoints.
         source: The task.
         opener: Opens them.
-        score: Scores a model on the task, on the examples that may be chosen by.
+        score: Scores a model on the task, on the examples for selection.
     """
     values: list[float] = []
     for one in run:
@@ -107,23 +107,23 @@ def compare_strategies(
     against: str = LAST,
     bootstrap: Bootstrap | None = None,
 ) -> Strategies:
-    """Score every checkpoint of a run and averages of them, and compare strategies with one of them.
+    """Score every checkpoint of a run and averages of them, and compare the strategies with a reference.
 
-    The oracle is the checkpoint that is best on the very examples that are reported on: a bound for choosing one, and
-    no strategy to follow.  It may be another one for each task.
+    The oracle is the checkpoint with the best score on the reported examples themselves: an upper bound for selecting
+    one, not a strategy.  It may differ between tasks.
 
     Args:
         run: The checkpoints, by step.
-        averages: Averages of them, by what they are to be called.
-        tasks: What is wanted of the model.
+        averages: Averages of them, by name.
+        tasks: The tasks to report on.
         opener: Opens them.
         score: Scores a model on a task, such as `polyak.tasks.evaluate`.
-        best: The checkpoint that was chosen on development data, if one was.
-        against: The strategy that others are compared with.
-        bootstrap: How intervals are made.
+        best: The checkpoint selected on development data, if any.
+        against: The reference strategy.
+        bootstrap: Settings of the confidence intervals.
 
     Raises:
-        SettingError: there is no strategy `against`.
+        SettingError: unknown strategy `against`.
         TaskError: there is no task, two have one name, or as `score` raises it.
         CheckpointError: a checkpoint cannot be read.
 
@@ -147,9 +147,9 @@ def compare_strategies(
 def _check(tasks: Sequence[Scorer]) -> None:
     names = [task.name for task in tasks]
     if not names:
-        raise TaskError("strategies are compared on a task: name one.")
+        raise TaskError("strategies are compared on tasks: give at least one.")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
+        raise TaskError(f"two tasks are named {twice!r}. Give one of them another `name:`.")
 
 
 def _add(
@@ -161,7 +161,7 @@ def _add(
 
 def _in_order(names: list[str], first: str) -> list[str]:
     if first not in names:
-        raise SettingError(f"there is no strategy {first!r} to compare with. {suggestion(first, names)}")
+        raise SettingError(f"unknown strategy {first!r} to compare with. {suggestion(first, names)}")
     return [first, *(name for name in names if name != first)]
 
 

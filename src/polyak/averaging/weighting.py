@@ -1,4 +1,4 @@
-"""Weights of a run's checkpoints.  Each function returns numbers that sum to 1, in the order it was given."""
+"""Weights of a run's checkpoints: numbers that sum to 1, in the order of the checkpoints."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Literal
 from ..errors import SettingError, suggestion
 
 Form = Literal["shift", "power", "minmax", "softmax", "rank"]
-FLOOR = 0.05  # what `minmax` gives the worst checkpoint, of the best one's 1, so that none is lost
+FLOOR = 0.05  # weight of the worst checkpoint in `minmax` where the best has 1, so that none is dropped
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """How checkpoints are weighted.
+    """Weights of checkpoints.
 
     Attributes:
-        by: `uniform`, `ema` (exponentially less with age), or the name of a metric: `step`, `loss`, `eval_accuracy` ...
-        form: From metrics to weights; one of `BY_METRIC`.
-        penalty: How strongly the metric speaks; its meaning depends on the form.
-        decay: For `ema`: what a checkpoint's weight is multiplied by with each newer one.
-        higher_is_better: Whether more of the metric is better; None where its name says so.
+        by: `uniform`, `ema` (decaying exponentially with age), or a metric: `step`, `loss`, `eval_accuracy` ...
+        form: Weighting function of the metric; one of `BY_METRIC`.
+        penalty: Strength of the metric weighting; its meaning depends on the form.
+        decay: For `ema`: factor by which a checkpoint's weight decays per newer checkpoint.
+        higher_is_better: Direction of the metric; None to take it from the name.
     """
 
     by: str = "uniform"
@@ -37,29 +37,29 @@ class Weighting:
 def exponential(count: int, decay: float) -> list[float]:
     """Weights of an exponential moving average over `count` checkpoints, oldest first.
 
-    The average begins with the oldest checkpoint and moves by a share 1 - decay towards each newer one, so
+    The average starts at the oldest checkpoint and moves by 1 - decay towards each newer one, so
     w_i = (1 - decay) decay^(n - 1 - i), and w_0 = decay^(n - 1).
 
     Raises:
         SettingError: the decay is not in [0, 1).
     """
     if not 0 <= decay < 1:
-        raise SettingError(f"the decay of an exponential average lies in [0, 1); got {decay!r}.")
+        raise SettingError(f"the decay of an exponential average must be in [0, 1); got {decay!r}.")
     later = [(1 - decay) * decay ** (count - 1 - i) for i in range(1, count)]
     return [decay ** (count - 1), *later]
 
 
 def by_metric(values: Sequence[float], form: str, penalty: float, *, higher_is_better: bool) -> list[float]:
-    """Weights that grow with how good a checkpoint's metric is (metrics-weighted averaging, MWA).
+    """Weights that grow with the quality of a checkpoint's metric (metrics-weighted averaging, MWA).
 
-    The paper's formula could not be read by us: these are reconstructions of what is known of it, that one number,
-    the penalty, steers how much better checkpoints count, and that the paper's best values of it lie in 0.5 to 1.
+    The paper's formula was not available: these are reconstructions of what is known of it, that a single penalty
+    controls the preference for better checkpoints, and that its best values are between 0.5 and 1.
     With m = value where higher is better, 1 / value where lower is, and w = u / sum(u):
 
     - shift: u = m - penalty * min(m).  0 weights by m itself; 1 drops the worst checkpoint; a little above 1 gives
       it a small negative weight.
-    - power: u = m ** penalty.  0 is uniform; infinity is the best checkpoint.  Losses of one run differ little, so
-      this is nearly uniform for them.
+    - power: u = m ** penalty.  0 is uniform; infinity is the best checkpoint.  The losses of one run differ little, so
+      it is nearly uniform for them.
     - minmax: u = (x + 0.05) ** penalty, x = m scaled to [0, 1] linearly in the values.
     - softmax: u = exp(penalty * x), x = the values less their mean, over their standard deviation, signed.
     - rank: u = (1 - penalty) ** r, r = 0 for the best; equal values share the better rank.
@@ -67,19 +67,19 @@ def by_metric(values: Sequence[float], form: str, penalty: float, *, higher_is_b
     Equal values give equal weights.
 
     Args:
-        values: One a checkpoint.
+        values: One per checkpoint.
         form: One of `BY_METRIC`.
         penalty: As above.
-        higher_is_better: Whether more is better.
+        higher_is_better: Direction of the metric.
 
     Raises:
-        SettingError: the form is unknown, a value is not finite or not above zero where its inverse or power is
-            taken, or the weights would sum to nothing.
+        SettingError: unknown form, a value that is not finite or not positive where its inverse or power is taken, or
+            weights that sum to zero.
 
     Source: Yu and Choi, 2025. Metrics-weighted averaging of checkpoints. arXiv:2504.18580 (reconstructed)
     """
     if form not in BY_METRIC:
-        raise SettingError(f"there is no weighting {form!r}. {suggestion(form, BY_METRIC)}")
+        raise SettingError(f"unknown weighting {form!r}. {suggestion(form, BY_METRIC)}")
     if not all(map(math.isfinite, values)):
         raise SettingError(f"a metric must be a finite number for every checkpoint; got {list(values)}.")
     if len(set(values)) <= 1:
@@ -94,7 +94,7 @@ def by_metric(values: Sequence[float], form: str, penalty: float, *, higher_is_b
 def _merits(values: Sequence[float], higher: bool) -> list[float]:
     if min(values) <= 0:
         raise SettingError(
-            f"this weighting takes powers or inverses, so metrics must be above zero; one is {min(values):g}. "
+            f"this weighting uses powers or inverses, so metrics must be positive; one is {min(values):g}. "
             "Use minmax, softmax or rank."
         )
     return [value if higher else 1 / value for value in values]
@@ -124,7 +124,7 @@ def _softmax(values: Sequence[float], penalty: float, higher: bool) -> list[floa
 
 def _rank(values: Sequence[float], penalty: float, higher: bool) -> list[float]:
     if not 0 <= penalty <= 1:
-        raise SettingError(f"the penalty of the weighting 'rank' lies between 0 and 1; got {penalty:g}.")
+        raise SettingError(f"the penalty of the weighting 'rank' must be in [0, 1]; got {penalty:g}.")
     ordered = sorted(values, reverse=higher)
     return [(1 - penalty) ** ordered.index(value) for value in values]
 

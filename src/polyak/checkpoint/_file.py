@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError, InputChanged
+from ..storage import open_for_reading, read_into
 from ._api import Bytes
 
 
@@ -41,7 +42,7 @@ class RangeFile:
                     raise CheckpointError(f"{self._path} is closed. Open it again to read from it.")
                 if self._fd < 0:
                     try:
-                        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                        self._fd = open_for_reading(self._path)
                     except OSError as error:
                         raise InputChanged(f"{self._path} can no longer be opened: {error.strerror}.") from error
         return self._fd
@@ -63,7 +64,7 @@ def _read_exactly(fd: int, out: Bytes, offset: int, path: Path) -> None:
     view = memoryview(cast(Any, out))
     while view:
         try:
-            got = os.preadv(fd, [view], offset)
+            got = read_into(fd, view, offset)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read at byte {offset}: {error.strerror}.") from error
         if got == 0:

@@ -1,4 +1,4 @@
-"""The command line.  One file a command; whatever is heavy is imported when a command runs."""
+"""The command line.  One file per command; whatever is heavy is imported when a command runs."""
 
 from __future__ import annotations
 
@@ -14,32 +14,69 @@ from ..errors import PolyakError
 if TYPE_CHECKING:
     from ._app import app as app
 
-_PATIENCE = 50_000  # objects made before Python looks for cycles: imports make many and leave none
+_GC_THRESHOLD = 50_000  # objects made before Python looks for cycles: imports make many and leave none
+_USAGE, _INTERRUPTED = 2, 130
 
 
 def commands() -> list[str]:
     """The names of all commands."""
-    return [found.name for found in iter_modules(__path__) if not found.name.startswith("_")]
+    return [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one message and an exit code, never a traceback."""
-    gc.set_threshold(_PATIENCE)
+    """Run the command line: every error is one message (or one JSON object, under `--json`) and an exit code."""
+    gc.set_threshold(_GC_THRESHOLD)
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    application = _with(_needed(arguments))
+    import typer
+
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]  # click's, wherever this typer keeps it
     try:
-        _with(_asked(sys.argv[1:]))()
+        code = application(prog_name="polyak", standalone_mode=False) or 0
     except PolyakError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return _fail(type(error).__name__, str(error), error.exit_code, arguments)
+    except usage_error as error:
+        return _explain_usage(error, arguments)
+    except typer.Abort:
+        code = _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        sys.stdout = None
+        return 1
+    return code if code != _INTERRUPTED else _fail("Interrupted", "interrupted.", code, arguments)
 
 
-def _asked(arguments: Sequence[str]) -> Sequence[str]:
-    """The command that is called; all, if none is or there is none of that name: help and errors speak of all."""
+def _explain_usage(error: Any, arguments: Sequence[str]) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return _USAGE
+    if error.ctx is not None and "--json" not in arguments:
+        print(error.ctx.get_usage(), file=sys.stderr)
+    return _fail("UsageError", error.format_message(), _USAGE, arguments)
+
+
+def _fail(kind: str, message: str, exit_code: int, arguments: Sequence[str]) -> int:
+    """Print an error as text or, where the command was asked for JSON, as one object on a line of its own."""
+    if "--json" in arguments:
+        import json
+
+        error = {"event": "error", "kind": kind, "message": message, "exit_code": exit_code}
+        print(json.dumps(error), file=sys.stderr)
+    else:
+        print(message if exit_code == _INTERRUPTED else f"error: {message}", file=sys.stderr)
+    return exit_code
+
+
+def _needed(arguments: Sequence[str]) -> Sequence[str]:
+    """The command that is called; all of them if none is, since help and errors list them."""
     known = commands()
     return list(arguments[:1]) if arguments and arguments[0] in known else known
 
 
 def _with(names: Sequence[str]) -> Any:
-    """The application with some commands; each that it has is made ready whatever is called, which takes time."""
+    """The application with some commands; importing every one of them takes time."""
     for name in names:
         import_module(f"{__name__}.{name}")
     return import_module(f"{__name__}._app").app

@@ -2,20 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
+from typer.core import TyperGroup
+
+from .._version import __version__
+
+MERGE, INSPECT, ADAPTERS, DATA, RUNS = (
+    "Merge models",
+    "Inspect models, methods and recipes",
+    "LoRA adapters",
+    "Evaluate, search and learn from data",
+    "Checkpoints of a training run",
+)
+_UNCUT = 200  # characters of a command's summary, which is wrapped rather than cut
+_SUMMARY = "Merge fine-tuned models, LoRA adapters and checkpoints into one model."
+
+
+class Dashed(TyperGroup):
+    """A group whose commands may be written with dashes or underscores."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name.replace("_", "-"))
+
+
+class _Grouped(TyperGroup):
+    """A group whose help lists commands by what they are for, in plain text: formatting by rich takes 0.1 s."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands: list[tuple[str, Any]] = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        for title in (MERGE, ADAPTERS, DATA, RUNS, INSPECT):
+            rows = [(n, one.get_short_help_str(_UNCUT)) for n, one in commands if one.rich_help_panel == title]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
 
 app = typer.Typer(
     name="polyak",
-    help="Turn many sets of neural-network weights into one better model.",
+    cls=_Grouped,
+    help=_SUMMARY,
     epilog="Exit codes: 0 done; 2 usage; 3 recipe; 4 input; 5 output; 6 verification; 7 task; 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"polyak {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def polyak() -> None:
-    """Turn many sets of neural-network weights into one better model."""
+def polyak(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Merge fine-tuned models, LoRA adapters and checkpoints into one model."""

@@ -1,4 +1,4 @@
-"""What `evaluate` and `compare` have in common: models, tasks, and the bar."""
+"""Models, tasks and progress of the commands that evaluate."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ._progress import Bar
+from ._progress import reporter
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
+    from ..events import Reporter
     from ..tasks import Scorer
 
 
 def named(texts: Iterable[str], option: str) -> dict[str, str]:
-    """Models by name, from `NAME=PATH` or paths, whose names are those of their last part.
+    """Models by name, from `NAME=PATH`, or from paths, which are named by their last component.
 
     Raises:
-        typer.BadParameter: two have one name.
+        typer.BadParameter: two have the same name.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for text in texts:
         name, is_named, path = text.partition("=")
         if not is_named or Path(text).exists():
             name, path = Path(text).name.removesuffix(".yaml").removesuffix(".safetensors") or text, text
-        if name in found:
-            message = f"two models are called {name!r}. Name them: NAME={found[name]} NAME={path}."
+        if name in paths:
+            message = f"two models are named {name!r}. Name them: NAME={paths[name]} NAME={path}."
             raise typer.BadParameter(message, param_hint=option)
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths
 
 
 def open_model(path: str) -> Checkpoint:
-    """A checkpoint; or the merge of a recipe, computed in memory."""
+    """A checkpoint, or the merge of a recipe, computed in memory."""
     from .. import api, checkpoint
 
     if Path(path).suffix not in (".yaml", ".yml"):
         return checkpoint.open(path)
-    from ..checkpoint.memory import MemoryCheckpoint
+    from ..checkpoint import MemoryCheckpoint
     from ..engine import run_in_memory
 
     merged = run_in_memory(api.plan(path), workers=1)
@@ -48,7 +49,7 @@ def open_model(path: str) -> Checkpoint:
 
 
 def load_tasks(texts: Sequence[str], module: str) -> list[Scorer]:
-    """Tasks as the command line names them, described ones run by the modules that the function `module` makes."""
+    """Tasks as the command line names them; those of YAML files run modules built by the function `module`."""
     from ..tasks.loading import import_function, load_task
 
     factory = import_function(module) if module else None
@@ -56,26 +57,18 @@ def load_tasks(texts: Sequence[str], module: str) -> list[Scorer]:
 
 
 @contextmanager
-def watched(tasks: Iterable[Scorer], models: int, split: str, limit: int | None, *, quiet: bool) -> Generator[Bar]:
-    """A bar over the examples of all tasks and models."""
-    bar = Bar(quiet=quiet, doing="evaluating", unit="examples")
+def evaluating(
+    tasks: Iterable[Scorer], models: int, split: str, limit: int | None, *, quiet: bool, as_json: bool
+) -> Generator[Reporter]:
+    """Progress over the examples of all tasks and models."""
     counts = [task.count(split) or 0 for task in tasks if split in task.splits]
-    bar.start(models * sum(count if limit is None else min(count, limit) for count in counts))
-    for note in dict.fromkeys(f"{task.name}: {note}" for task in tasks for note in task.notes):
-        bar.say(f"note: {note}")
-    with bar:
-        yield bar
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns; the first is aligned to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    )
+    with reporter("evaluating", "examples", quiet=quiet, as_json=as_json) as progress:
+        for note in dict.fromkeys(f"{task.name}: {note}" for task in tasks for note in task.notes):
+            progress.say(f"note: {note}")
+        progress.start(models * sum(count if limit is None else min(count, limit) for count in counts))
+        yield progress
 
 
 def opened(models: Mapping[str, str]) -> dict[str, Checkpoint]:
-    """All models, opened."""
+    """Open models by name."""
     return {name: open_model(path) for name, path in models.items()}

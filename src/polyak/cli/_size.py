@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write and read them."""
+"""Sizes in bytes, as people write them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,8 @@ def parse_size(text: str, option: str) -> int:
     Raises:
         typer.BadParameter: it is none of these, or not above zero.
     """
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", text.upper())
-    nbytes = int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else 0
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?\s*", text.upper())
+    nbytes = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if nbytes <= 0:
-        raise typer.BadParameter(f"{text!r} is no size. Write it as 5GB, 400MB, 2GiB or in bytes.", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is not a size. Write 5GB, 400MB, 2GiB or in bytes.", param_hint=option)
     return nbytes
-
-
-def human(nbytes: float) -> str:
-    """A size with three figures."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} TB"

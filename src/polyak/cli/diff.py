@@ -8,52 +8,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._app import app
+from . import _options
+from ._app import INSPECT, app
 
 if TYPE_CHECKING:
-    from ..inspection.differences import Diff, TensorDiff
+    from ..inspection import Diff, TensorDiff
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def diff(
-    a: Annotated[Path, typer.Argument(help="The model to compare with.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="The model that changed.", show_default=False)],
-    top: Annotated[int, typer.Option(help="How many of the largest movers to list.", min=0)] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Every tensor and layer, as JSON.")] = False,
+    a: Annotated[Path, typer.Argument(help="The reference model.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="The changed model.", show_default=False)],
+    top: Annotated[int, typer.Option(help="Number of tensors to list, largest relative change first.", min=0)] = 10,
+    as_json: _options.AsJson = False,
 ) -> None:
-    """Compare two models: relative change and cosine by layer, and the tensors that moved most."""
+    """Compare two models: relative change and cosine per layer, and the tensors that changed most."""
     from .. import checkpoint
-    from ..inspection.differences import diff as compare
+    from ..inspection import diff as compare
 
     with checkpoint.open(a) as first, checkpoint.open(b) as second:
-        found = compare(first, second)
+        differences = compare(first, second)
     if as_json:
         from dataclasses import asdict
 
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(differences)))
     else:
-        _show(found, top)
+        _show(differences, top)
 
 
-def _show(found: Diff, top: int) -> None:
+def _show(differences: Diff, top: int) -> None:
+    from ..display import natural_key
+
     for title, names in [
-        ("only in the first", found.only_a),
-        ("only in the second", found.only_b),
-        ("other shape", found.reshaped),
+        ("only in the first", differences.only_a),
+        ("only in the second", differences.only_b),
+        ("other shape", differences.reshaped),
     ]:
         if names:
             print(f"{title}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
-    if all(t.differing == 0 for t in found.tensors):
-        print(f"the {len(found.tensors)} tensors that both have are equal")
+    if all(t.differing == 0 for t in differences.tensors):
+        print(f"the {len(differences.tensors)} tensors that both have are equal")
         return
     print("by layer")
-    _table(found.layers)
+    _table(sorted(differences.layers, key=lambda layer: natural_key(layer.name)))
     if top:
         print("largest movers")
-        _table(sorted(found.tensors, key=lambda t: -t.change)[:top])
+        _table(sorted(differences.tensors, key=lambda t: -t.change)[:top])
 
 
-def _table(rows: tuple[TensorDiff, ...] | list[TensorDiff]) -> None:
+def _table(rows: list[TensorDiff]) -> None:
     width = max(len(row.name) for row in rows)
     print(f"  {'':<{width}}  {'change':>10}  {'cosine':>10}  {'largest':>10}  differing")
     for row in rows:

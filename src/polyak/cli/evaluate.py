@@ -8,47 +8,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _options
-from ._app import app
+from ._app import DATA, app
 
 if TYPE_CHECKING:
     from ..tasks import Interval, Scores
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def evaluate(
     models: Annotated[list[str], typer.Argument(help="Models, or recipes to merge in memory.", show_default=False)],
     task: _options.Tasks,
-    split: Annotated[str, typer.Option(help="calibration, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to evaluate: calibration, validation or test.")] = "test",
     limit: _options.Limit = None, batch_size: _options.BatchSize = 32, device: _options.Device = "cpu",
     module: _options.Module = "", cache: _options.Cache = None, html: _options.Html = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Every example's score, as JSON.")] = False,
+    as_json: _options.AsJson = False,
     quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
     """Score models on tasks, with 95 % intervals over examples."""
     from ..tasks import evaluate as score
-    from ._evaluation import load_tasks, named, open_model, watched
+    from ._evaluation import evaluating, load_tasks, named, open_model
 
     paths, tasks = named(models, "MODELS"), load_tasks(task, module)
-    found: dict[str, list[tuple[Scores, Interval]]] = {}
-    with watched(tasks, len(paths), split, limit, quiet=quiet or as_json) as bar:
+    results: dict[str, list[tuple[Scores, Interval]]] = {}
+    with evaluating(tasks, len(paths), split, limit, quiet=quiet, as_json=as_json) as progress:
         for name, path in paths.items():
             with open_model(path) as model:
-                found[name] = [
+                results[name] = [
                     _with_interval(one, score(
                         model, one, split=split, limit=limit, batch_size=batch_size, device=device, cache=cache,
-                        progress=bar.advance,
+                        progress=progress.advance,
                     ))
                     for one in tasks
                 ]  # fmt: skip
     if html is not None:
-        from ..report.evaluation import evaluation_page
-        from ..tasks.cache import write_whole
+        from ..report import evaluation_page
+        from ..storage import write_whole
 
-        write_whole(html, evaluation_page(found))
+        write_whole(html, evaluation_page(results))
     if as_json:
-        print(json.dumps([_as_data(name, *one) for name, ones in found.items() for one in ones]))
+        print(json.dumps([_as_data(name, *one) for name, scored in results.items() for one in scored]))
     else:
-        _show(found)
+        _show(results)
 
 
 def _with_interval(task: Any, scores: Scores) -> tuple[Scores, Interval]:
@@ -75,12 +75,12 @@ def _as_data(name: str, scores: Scores, interval: Interval) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, list[tuple[Scores, Interval]]]) -> None:
-    from ._evaluation import table
+def _show(results: dict[str, list[tuple[Scores, Interval]]]) -> None:
+    from ..display import columns
 
     rows = [["model", "task", "metric", "score", "95 % interval", "examples"]]
-    for name, ones in found.items():
-        for scores, interval in ones:
+    for name, scored in results.items():
+        for scores, interval in scored:
             ends = "-" if interval.low is None else f"{interval.low:.4f} to {interval.high:.4f}"
             rows.append([name, scores.task, scores.metric, f"{interval.value:.4f}", ends, str(len(scores.values))])
-    print(table(rows))
+    print(columns(rows))

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._app import app
-from ._size import human
+from . import _options
+from ._app import INSPECT, app
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model's folder or file.", show_default=False)],
-    key: Annotated[str, typer.Option(help="Where in a pickled file the state dict lies.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    model: Annotated[Path, typer.Argument(help="Folder or file of a model.", show_default=False)],
+    key: _options.Key = "",
+    as_json: _options.AsJson = False,
 ) -> None:
     """Show tensors, dtypes, sizes, ties and metadata, reading headers only."""
     from .. import checkpoint
@@ -47,10 +47,12 @@ def _as_data(model: Checkpoint) -> dict[str, Any]:
 
 
 def _show(model: Checkpoint) -> None:
-    specs = list(model.specs.values())
+    from ..display import human_size, natural_key
+
+    specs = sorted(model.specs.values(), key=lambda spec: natural_key(spec.name))
     counts = Counter(spec.dtype.name for spec in specs)
     parameters, nbytes = sum(spec.numel for spec in specs), sum(spec.nbytes for spec in specs)
-    print(f"{model.label}: {len(specs)} tensors, {parameters:,} parameters, {human(nbytes)}")
+    print(f"{model.label}: {len(specs)} tensors, {parameters:,} parameters, {human_size(nbytes)}")
     print(f"dtypes: {', '.join(f'{n} x {name}' for name, n in counts.most_common())}")
     print(f"files: {', '.join(stamp.path.name for stamp in model.stamps) or 'none'}")
     for alias, name in model.ties.items():
@@ -59,4 +61,4 @@ def _show(model: Checkpoint) -> None:
         print(f"metadata: {name} = {text:.120}")
     width = max((len(spec.name) for spec in specs), default=0)
     for spec in specs:
-        print(f"  {spec.name:<{width}}  {spec.dtype.name:<8} {list(spec.shape)!s:<20} {human(spec.nbytes)}")
+        print(f"  {spec.name:<{width}}  {spec.dtype.name:<8} {list(spec.shape)!s:<20} {human_size(spec.nbytes)}")

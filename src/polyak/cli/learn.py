@@ -9,30 +9,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._app import app
+from . import _inline, _options
+from ._app import DATA, app
 
 if TYPE_CHECKING:
     from ..learn import Learned, Learner
     from ..recipe import Recipe
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def learn(
-    method: Annotated[str, typer.Argument(help="The learner; `list` says which there are.", show_default=False)],
-    recipe: Annotated[Path | None, typer.Argument(help="The models and their base.", show_default=False)] = None,
+    method: Annotated[str, typer.Argument(help="The learner; `list` lists them.", show_default=False)],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe with the models and their base.", show_default=False)
+    ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(help="A task: a YAML file, or module:function.", show_default=False)
+        list[str] | None, typer.Option(help="Task: a YAML file, or module:function.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the learned recipe here.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of the learner.")] = None,
-    device: Annotated[str, typer.Option(help="Where modules run, as torch names it.")] = "cpu",
-    module: Annotated[str, typer.Option(help="module:function that makes the torch module to run.")] = "",
-    seed: Annotated[int, typer.Option(help="Chooses and orders examples.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    device: _options.Device = "cpu",
+    module: _options.Module = "",
+    seed: Annotated[int, typer.Option(help="Seed for choosing and ordering examples.")] = 0,
+    force: _options.Force = False,
+    as_json: _options.AsJson = False,
+    quiet: _options.Quiet = False,
 ) -> None:
-    """Learn from data how to weigh the models of a recipe; the result is a recipe. `list` shows the learners."""
+    """Learn the weights of a recipe's models from data, and write a recipe with them; `list` lists the learners."""
     from .. import learn as learning
 
     if method == "list":
@@ -44,81 +47,67 @@ def learn(
     if recipe is None or out is None or not task:
         raise typer.BadParameter("Give RECIPE, one or more --task, and -o FILE for the learned recipe.")
     _check_out(out, recipe, force=force)
-    found, learned = _learned(method, recipe, task, settings, out, module, device, seed, quiet=quiet or as_json)
-    _write(out, learning.text_for(found, out))
-    _tell(found, learned, out, as_json=as_json, quiet=quiet)
+    shown = {"quiet": quiet, "as_json": as_json}
+    result, learned = _learned(method, recipe, task, settings, out, module, device, seed, **shown)
+    _write(out, learning.text_for(result, out))
+    _show(result, learned, out, **shown)
 
 
 def _learned(
     method: str, recipe: Path, task: Sequence[str], settings: Mapping[str, Any], out: Path, module: str, device: str,
-    seed: int, *, quiet: bool,
+    seed: int, *, quiet: bool, as_json: bool,
 ) -> tuple[Recipe, Learned]:  # fmt: skip
     from .. import learn as learning
     from .. import recipe as recipes
     from ._evaluation import load_tasks
-    from ._progress import Bar
+    from ._progress import reporter
 
     asked, tasks = recipes.load(recipe), load_tasks(task, module)
     lines: list[str] = []
-    with Bar(quiet=quiet, doing="learning", unit="steps") as bar:
-        bar.start(int(settings.get("steps", settings.get("iterations", 0))))
+    with reporter("learning", "steps", quiet=quiet, as_json=as_json) as progress:
+        progress.start(int(settings.get("steps", settings.get("iterations", 0))))
         for note in dict.fromkeys(f"{one.name}: {note}" for one in tasks for note in one.notes):
-            bar.say(f"note: {note}")
+            progress.say(f"note: {note}")
 
         def log(entry: Mapping[str, Any]) -> None:
             lines.append(json.dumps(entry))
-            bar.advance(1)
+            progress.advance(1)
 
-        found = learning.learn(method, asked, tasks, settings=settings, device=device, seed=seed, log=log)
-        for note in found[1].notes:
-            bar.say(f"note: {note}")
+        result = learning.learn(method, asked, tasks, settings=settings, device=device, seed=seed, log=log)
+        for note in result[1].notes:
+            progress.say(f"note: {note}")
     _write(_log_of(out), "".join(f"{line}\n" for line in lines))
-    return found
+    return result
 
 
 def _settings(learner: Learner, given: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in given:
-        name, is_pair, value = text.partition("=")
-        if not is_pair:
-            raise typer.BadParameter(f"{text!r} is no NAME=VALUE.", param_hint="--set")
-        found[name] = _value(value)
-    return learner.bind(found)
-
-
-def _value(text: str) -> Any:
-    from ..reading.yaml import resolve
-
-    try:
-        return resolve(text)
-    except ValueError:
-        return text
+    return learner.bind(_inline.settings_of(given))
 
 
 def _check_out(out: Path, recipe: Path, *, force: bool) -> None:
     from ..errors import OutputError, OutputExists
 
     if out.resolve() == recipe.resolve():
-        raise OutputError(f"{out} is the recipe to learn from; choose another place for what is learned.")
-    for place in (out, _log_of(out)):
-        if place.exists() and not force:
-            raise OutputExists(f"{place} is there already; choose another place, or use --force to replace it.")
+        raise OutputError(f"{out} is the recipe to learn from. Choose another file for the result.")
+    for path in (out, _log_of(out)):
+        if path.exists() and not force:
+            raise OutputExists(f"{path} exists. Choose another path, or replace it with --force.")
     if not out.absolute().parent.is_dir():
-        raise OutputError(f"{out.absolute().parent} is no folder, so nothing can be written there.")
+        raise OutputError(f"{out.absolute().parent} is not a folder. Make it, or choose another path.")
 
 
 def _log_of(out: Path) -> Path:
     return out.with_suffix(".log.jsonl")
 
 
-def _write(place: Path, text: str) -> None:
-    from ..tasks.cache import write_whole
+def _write(path: Path, text: str) -> None:
+    from ..storage import write_whole
 
-    write_whole(place, text)
+    write_whole(path, text)
 
 
 def _described(learner: Learner) -> str:
-    rows = [f"  {s.name}={_shown(s.default)}{_allowed(s)}" for s in learner.settings.values()]
+    rows = [f"  {s.name}={_text(s.default)}{_allowed(s)}" for s in learner.settings.values()]
     return "\n".join([f"{learner.name}: {learner.summary}", *rows, f"  {learner.source}"])
 
 
@@ -127,15 +116,15 @@ def _allowed(setting: Any) -> str:
     return f"  ({words})" if words else ""
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _tell(found: Recipe, learned: Learned, out: Path, *, as_json: bool, quiet: bool) -> None:
-    weights = {model.name: model.settings["weight"] for model in found.models}
+def _show(result: Recipe, learned: Learned, out: Path, *, as_json: bool, quiet: bool) -> None:
+    weights = {model.name: model.settings["weight"] for model in result.models}
     if as_json:
-        told = {"recipe": str(out), "log": str(_log_of(out)), "weights": weights, "provenance": dict(found.provenance)}
-        print(json.dumps(told))
+        data = {"recipe": str(out), "log": str(_log_of(out)), "weights": weights, "provenance": dict(result.provenance)}
+        print(json.dumps(data))
     elif not quiet:
         each = f", on average over {len(learned.names)} tensors" if learned.names else ""
         print(f"{out}: learned weights{each}")

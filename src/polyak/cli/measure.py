@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ._app import app
+from . import _options
+from ._app import DATA, Dashed, app
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -18,25 +19,26 @@ if TYPE_CHECKING:
     from ..tasks import LiveModel, Task
 
 measure = typer.Typer(
-    help="Measure statistics of a model on data, for methods that ask for them.", no_args_is_help=True
+    name="measure",
+    cls=Dashed,
+    help="Measure statistics of a model on data, for methods that need them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(measure, name="measure")
+app.add_typer(measure, rich_help_panel=DATA)
 
 _RECIPE = "recipe.yaml"
 
 Model = Annotated[str, typer.Argument(help="The model.", show_default=False)]
-TaskName = Annotated[str, typer.Option(help="A task: a YAML file, or module:function.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.", show_default=False)]
-Split = Annotated[str, typer.Option(help="calibration, validation or test.")]
-Examples = Annotated[int, typer.Option(help="At most so many examples.", min=1)]
-BatchSize = Annotated[int, typer.Option(help="Examples that go through the model together, at most.", min=1)]
-Seed = Annotated[int | None, typer.Option(help="Choose examples at random (default: the first ones).", min=0)]
-Device = Annotated[str, typer.Option(help="Where the model runs, as torch names it.")]
-Module = Annotated[str, typer.Option(help="module:function that makes the torch module to run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an unfinished measurement.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there, finished or not.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+TaskName = Annotated[str, typer.Option(help="Task: a YAML file, or module:function.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output file, .safetensors.", show_default=False)]
+Split = Annotated[str, typer.Option(help="Split to measure on: calibration, validation or test.")]
+Examples = Annotated[int, typer.Option(help="Use at most N examples.", min=1)]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed for choosing examples at random (default: the first ones).", min=0)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished measurement.")]
 
 
 @measure.command()
@@ -44,13 +46,14 @@ def fisher(
     model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
     estimator: Annotated[
         Literal["auto", "exact", "sampled", "empirical"],
-        typer.Option(help="auto is exact for regression and up to 10 classes, else sampled."),
+        typer.Option(help="auto: exact for regression and up to 10 classes, else sampled."),
     ] = "auto",
-    samples: Annotated[int, typer.Option(help="Draws an example, where labels are sampled.", min=1)] = 1,
-    batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
-    resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+    samples: Annotated[int, typer.Option(help="Samples per example, where labels are sampled.", min=1)] = 1,
+    batch_size: _options.BatchSize = 16, seed: Seed = None,
+    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
-    """Diagonal Fisher information: per example, squared, averaged."""
+    """Diagonal Fisher information: squared gradients per example, averaged."""
     from ..statistics.of_task import fisher_of
 
     data, live = _data(model, task, module, split, examples, batch_size, seed, device)
@@ -62,8 +65,9 @@ def fisher(
 @measure.command()
 def gram(
     model: Model, task: TaskName, out: Out, split: Split = "calibration", examples: Examples = 256,
-    batch_size: BatchSize = 16, seed: Seed = None, device: Device = "cpu", module: Module = "",
-    resume: Resume = False, force: Force = False, as_json: AsJson = False, quiet: Quiet = False,
+    batch_size: _options.BatchSize = 16, seed: Seed = None,
+    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
     """Gram matrices of the inputs of linear layers and convolutions, without padding."""
     from ..statistics.of_task import gram_of
@@ -74,36 +78,36 @@ def gram(
 
 @measure.command()
 def merged_gram(
-    recipe: Annotated[Path, typer.Argument(help="Models, merged by regmean_plus_plus.", show_default=False)],
+    recipe: Annotated[Path, typer.Argument(help="A recipe of the method regmean_plus_plus.", show_default=False)],
     task: Annotated[list[str], typer.Option(help="MODEL=TASK, for each model of the recipe.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files and a recipe with them.")],
-    blocks: Annotated[str, typer.Option(help="Module that holds the blocks (default: the largest list).")] = "",
-    split: Split = "calibration", examples: Examples = 256, batch_size: BatchSize = 16, seed: Seed = None,
-    device: Device = "cpu", module: Module = "", resume: Resume = False, force: Force = False,
-    as_json: AsJson = False, quiet: Quiet = False,
+    blocks: Annotated[str, typer.Option(help="Module that holds the blocks (default: the largest module list).")] = "",
+    split: Split = "calibration", examples: Examples = 256, batch_size: _options.BatchSize = 16, seed: Seed = None,
+    device: _options.Device = "cpu", module: _options.Module = "", resume: Resume = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
-    """Gram matrices behind merged blocks, for regmean_plus_plus; and the recipe that uses them."""
+    """Gram matrices of the inputs behind merged blocks, for regmean_plus_plus, and a recipe that uses them."""
     from .. import recipe as recipes
     from ..statistics.merged_gram import measure_through_merge
     from ..statistics.of_task import Data
-    from ._progress import Bar
+    from ._progress import reporter
 
     asked = recipes.load(recipe)
     _check_folder(out, [one.name for one in asked.models], force=force)
     data = {
         name: Data(found, split, examples, batch_size, seed, device) for name, found in _tasks_by(task, module).items()
     }
-    bar = Bar(quiet=quiet or as_json, doing="measuring", unit="blocks")
-    with _resumable(), bar:
-        found = measure_through_merge(
-            asked, data, blocks=blocks, kept=out / ".unfinished", resume=resume, force=force, start=bar.start,
-            advance=bar.advance,
+    with _resumable(), reporter("measuring", "blocks", quiet=quiet, as_json=as_json) as progress:
+        measurements = measure_through_merge(
+            asked, data, blocks=blocks, kept=out / ".unfinished", resume=resume, force=force, start=progress.start,
+            advance=progress.advance,
         )  # fmt: skip
-    for name, one in found.items():
+        for name, one in measurements.items():
+            for note in one.notes:
+                progress.say(f"note: {name}: {note}")
+    for name, one in measurements.items():
         one.save(out / f"{name}.safetensors", force=force)
-        for note in one.notes:
-            bar.say(f"note: {name}: {note}")
-        _tell(one, out / f"{name}.safetensors", as_json=as_json, quiet=quiet)
+        _show(one, out / f"{name}.safetensors", as_json=as_json, quiet=quiet)
     _write_recipe(asked, out)
 
 
@@ -126,7 +130,9 @@ def _tasks_by(texts: list[str], module: str) -> dict[str, Task]:
             raise typer.BadParameter(f"{text!r}: give MODEL=TASK, once for each model.", param_hint="--task")
         (one,) = load_tasks([place], module)
         if not isinstance(one, Task):
-            raise TaskError(f"task {one.name!r} scores models by itself; a statistic needs one that shows its outputs.")
+            raise TaskError(
+                f"task {one.name!r} only returns scores; a statistic needs a task that returns model outputs."
+            )
         found[name] = one
     return found
 
@@ -135,7 +141,7 @@ def _write_recipe(asked: Recipe, out: Path) -> None:
     from dataclasses import replace
 
     from ..learn import text_for
-    from ..tasks.cache import write_whole
+    from ..storage import write_whole
 
     models = tuple(
         replace(one, statistics={"merged_gram": str((out / f"{one.name}.safetensors").resolve())})
@@ -148,22 +154,22 @@ def _write_recipe(asked: Recipe, out: Path) -> None:
 def merge(
     parts: Annotated[list[Path], typer.Argument(help="Measurements of parts of the data.", show_default=False)],
     out: Out,
-    force: Force = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    force: _options.Force = False,
+    as_json: _options.AsJson = False,
+    quiet: _options.Quiet = False,
 ) -> None:
-    """One measurement from those of parts of the data, weighted by how much each observed."""
+    """Combine measurements of parts of the data, weighted by their numbers of examples."""
     from ..statistics import load, merged
 
     found = merged([load(part) for part in parts])
     found.save(out, force=force)
-    _tell(found, out, as_json=as_json, quiet=quiet)
+    _show(found, out, as_json=as_json, quiet=quiet)
 
 
 def _data(
     model: str, task: str, module: str, split: str, examples: int, batch_size: int, seed: int | None, device: str
 ) -> tuple[Data, LiveModel]:
-    """The examples, and the model brought to life."""
+    """The examples, and the model as a live module."""
     from .. import checkpoint
     from ..errors import TaskError
     from ..statistics.of_task import Data
@@ -173,7 +179,9 @@ def _data(
 
     found = load_tasks([task], module)[0]
     if not isinstance(found, Task):
-        raise TaskError(f"task {found.name!r} scores models by itself; a statistic needs one that shows its outputs.")
+        raise TaskError(
+            f"task {found.name!r} only returns scores; a statistic needs a task that returns model outputs."
+        )
     data = Data(found, split, examples, batch_size, seed, device)
     data.count()  # a split that is not there is known before the model is read
     live = found.live(checkpoint.open(model))
@@ -187,43 +195,44 @@ def _run(
 ) -> None:  # fmt: skip
     from ..statistics import measure_to
     from ..statistics.of_task import cost
-    from ._progress import Bar
+    from ._progress import reporter
 
-    bar = Bar(quiet=quiet or as_json, doing="measuring", unit="examples")
-    bar.say(f"{cost(statistic, data, live)}.")
-    bar.start(data.count())
-    done = [0]
+    with _resumable(), reporter("measuring", "examples", quiet=quiet, as_json=as_json) as progress:
+        progress.say(f"{cost(statistic, data, live)}.")
+        progress.start(data.count())
+        done = 0
 
-    def advance(examples: int) -> None:
-        bar.advance(examples - done[0])
-        done[0] = examples
+        def advance(examples: int) -> None:
+            nonlocal done
+            progress.advance(examples - done)
+            done = examples
 
-    with _resumable(), bar:
         found = measure_to(out, statistic, data.trees, data=data.digest, resume=resume, force=force, advance=advance)
-    for note in found.notes:
-        bar.say(f"note: {note}")
-    _tell(found, out, as_json=as_json, quiet=quiet)
+        for note in found.notes:
+            progress.say(f"note: {note}")
+    _show(found, out, as_json=as_json, quiet=quiet)
 
 
 @contextmanager
 def _resumable() -> Generator[None]:
-    """Say how to go on if it is interrupted."""
+    """Tell how to continue after an interruption."""
+    from ._errors import Interrupted
+
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("interrupted. Go on with the same command and --resume", err=True)
-        raise typer.Exit(130) from None
+        raise Interrupted("interrupted. Continue with the same command and --resume.") from None
 
 
-def _tell(found: Measurement, out: Path, *, as_json: bool, quiet: bool) -> None:
-    said: dict[str, Any] = {
+def _show(found: Measurement, out: Path, *, as_json: bool, quiet: bool) -> None:
+    data: dict[str, Any] = {
         "out": str(out), "kind": found.kind, "tensors": len(found.tensors), "examples": found.examples,
         "model": found.model, "data": found.data, **cast("dict[str, Any]", found.facts), "notes": list(found.notes),
     }  # fmt: skip
     if as_json:
         import json
 
-        print(json.dumps(said))
+        print(json.dumps(data))
     elif not quiet:
         how = ", ".join(f"{key} {value}" for key, value in found.facts.items())
         print(f"{out}: {found.kind} of {len(found.tensors)} tensors over {found.examples} examples ({how})")

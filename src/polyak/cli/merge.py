@@ -2,63 +2,80 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._app import app
+from . import _inline, _options
+from ._app import MERGE, app
 from ._size import parse_size
 
+if TYPE_CHECKING:
+    from ..engine import Report
+    from ..planning import Plan
 
-@app.command()
+_PLACES = "A recipe (a mergekit file too, or - for standard input) or the models to merge, then the output folder."
+_DEVICE = "Device for whole-matrix methods: cpu, cuda (by torch) or auto."
+
+
+@app.command(rich_help_panel=MERGE)
 def merge(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, or a mergekit YAML file.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="Folder for the merged model.", show_default=False)],
-    workers: Annotated[int, typer.Option(help="Threads; 0 is one a CPU.", min=0)] = 0,
-    memory: Annotated[str, typer.Option(help="Most memory to use, such as 400MB; fewer threads run if need be.")] = "",
-    shard_size: Annotated[str, typer.Option(help="Most bytes of tensors in a file.")] = "5GB",
-    seed: Annotated[int | None, typer.Option(help="Seed of random methods, instead of the recipe's.", min=0)] = None,
-    digest: Annotated[str, typer.Option(help="xxh3-128 or sha256.")] = "xxh3-128",
-    device: Annotated[
-        str, typer.Option(help="Where whole matrices are merged: cpu, cuda (by torch), or auto.")
-    ] = "cpu",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished merge of the same recipe.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the model that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    places: Annotated[list[str], typer.Argument(metavar="RECIPE|MODEL... [OUT]", help=_PLACES, show_default=False)],
+    out: _inline.Out = None,
+    method: _inline.Method = "",
+    base: Annotated[str, typer.Option("--base", "-b", help="Base model, for models without a recipe.")] = "",
+    weight: _inline.Weights = None,
+    given: _inline.Settings = None,
+    workers: _options.Workers = 0,
+    memory: _options.Memory = "",
+    shard_size: Annotated[str, typer.Option(help="Maximum shard size.")] = "5GB",
+    seed: Annotated[int | None, typer.Option(help="Seed of random methods, overriding the recipe's.", min=0)] = None,
+    digest: Annotated[str, typer.Option(help="Digest algorithm: xxh3-128 or sha256.")] = "xxh3-128",
+    device: Annotated[str, typer.Option(help=_DEVICE)] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished merge of the same recipe.")] = False,
+    force: _options.Force = False,
+    as_json: _options.AsJson = False,
+    quiet: _options.Quiet = False,
 ) -> None:
-    """Merge the models of a recipe into a folder."""
+    """Merge models into a folder: those of a recipe, or those given with a --method."""
     from dataclasses import replace
+    from functools import partial
 
     from .. import api
     from ..engine import run
-    from ._progress import Bar
-    from ._report import tell
 
-    asked = api.load_recipe(recipe)
-    planned = api.plan(asked if seed is None else replace(asked, seed=seed))
-    bar = Bar(quiet=quiet or as_json)
-    for note in planned.notes:
-        bar.say(f"note: {note}")
-    try:
-        with bar:
-            report = run(
-                planned,
-                out,
-                workers=workers or None,
-                memory=parse_size(memory, "--memory") if memory else None,
-                shard_nbytes=parse_size(shard_size, "--shard-size"),
-                digest=digest,
-                resume=resume,
-                force=force,
-                progress=bar,
-                device=device,
-            )
-    except KeyboardInterrupt:
-        print(f"interrupted. Go on with: polyak merge {recipe} {out} --resume", file=sys.stderr)
-        raise typer.Exit(130) from None
-    tell(report, as_json=as_json, quiet=quiet)
+    inline = _inline.Inline(method, base, weight or [], given or [])
+    recipe, folder = _inline.recipe_and_out(places, out, inline)
+    work = partial(
+        run,
+        workers=workers or None,
+        memory=parse_size(memory, "--memory") if memory else None,
+        shard_nbytes=parse_size(shard_size, "--shard-size"),
+        digest=digest,
+        resume=resume,
+        force=force,
+        device=device,
+    )
+    carry_out(api.plan(recipe if seed is None else replace(recipe, seed=seed)), folder, work, as_json, quiet)
+
+
+def carry_out(plan: Plan, out: Path, work: Callable[..., Report], as_json: bool, quiet: bool) -> None:
+    """Run a merge with progress, and print its report.
+
+    Raises:
+        Interrupted: by the user; the merge can be resumed.
+    """
+    from ._errors import Interrupted
+    from ._progress import reporter
+    from ._report import show
+
+    with reporter("merging", quiet=quiet, as_json=as_json) as progress:
+        for note in plan.notes:
+            progress.say(f"note: {note}")
+        try:
+            report = work(plan, out, progress=progress)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted. Continue with the same command and --resume.") from None
+    show(report, as_json=as_json, quiet=quiet)

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._app import app
+from . import _options
+from ._app import INSPECT, app
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def methods(
-    name: Annotated[str, typer.Argument(help="One method, in full.", show_default=False)] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    name: Annotated[str, typer.Argument(help="A method to describe in full.", show_default=False)] = "",
+    as_json: _options.AsJson = False,
 ) -> None:
-    """List the merge methods; or one method's formula, settings, laws and citation."""
+    """List the merge methods, or show the formula, settings, laws and source of one."""
     from .. import methods as catalogue
 
     catalogue.load_all()
@@ -35,7 +36,7 @@ def methods(
 
 
 def as_data(method: Method) -> dict[str, Any]:
-    """One method as JSON: what its signature declares."""
+    """A method as plain data, from its signature."""
     return {
         "name": method.name,
         "summary": method.summary,
@@ -53,7 +54,7 @@ def as_data(method: Method) -> dict[str, Any]:
 
 
 def setting_data(setting: Setting) -> dict[str, Any]:
-    """One setting as JSON."""
+    """A setting as plain data."""
     from ..methods import REQUIRED
 
     word = "regex" if setting.kind is str else None
@@ -71,7 +72,7 @@ def _show(method: Method) -> None:
     print(f"{method.name}\n\n{data['description']}\n")
     for name, setting in data["settings"].items():
         kind = " | ".join(setting["kind"]) if isinstance(setting["kind"], list) else setting["kind"]
-        extras = [e for e in ("one a model" if setting["per_model"] else "", setting["range"] or "") if e]
+        extras = [e for e in ("one per model" if setting["per_model"] else "", setting["range"] or "") if e]
         default = "required" if setting["required"] else f"default {setting['default']}"
         print(f"  {name}: {kind} ({', '.join([*extras, default])})")
     print(f"\nneeds a base: {'yes' if method.needs_base else 'no, but uses it' if method.uses_base else 'no'}")

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ._app import app
+from . import _inline, _options
+from ._app import MERGE, app
+
+_SOURCES = "A recipe (a mergekit file too, or - for standard input), or the models to merge."
 
 
-@app.command()
+@app.command(rich_help_panel=MERGE)
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, or a mergekit YAML file.", show_default=False)],
+    sources: Annotated[list[str], typer.Argument(metavar="RECIPE|MODEL...", help=_SOURCES, show_default=False)],
+    method: _inline.Method = "",
+    base: Annotated[str, typer.Option("--base", "-b", help="Base model, for models without a recipe.")] = "",
+    weight: _inline.Weights = None,
+    given: _inline.Settings = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Also sample tensors for NaN and for unrelated models.")
+        bool, typer.Option("--probe", help="Also sample tensors, to find NaN and unrelated models.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON, step by step.")] = False,
+    as_json: _options.AsJson = False,
 ) -> None:
-    """Say what a merge will do, what it costs and what is wrong, reading headers only."""
+    """Show what a merge will do and cost, and find its errors, reading headers only."""
     from .. import api
 
-    planned = api.plan(recipe)
+    planned = api.plan(_inline.recipe_of(sources, _inline.Inline(method, base, weight or [], given or [])))
     warnings = _probe(planned) if probe else []
     if as_json:
         import json
 
-        from ..planning.explain import as_data
+        from ..planning import as_data
 
         print(json.dumps(as_data(planned) | {"warnings": warnings}))
         return
@@ -38,7 +44,7 @@ def plan(
 
 
 def _probe(planned: object) -> list[str]:
-    from ..inspection.probing import probe
+    from ..inspection import probe
     from ..planning import Plan
 
     assert isinstance(planned, Plan)

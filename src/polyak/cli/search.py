@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,98 +9,118 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _options
-from ._app import app
+from ._app import DATA, app
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
-    from ..search import Found, Tried
+    from ..search import Found, Search, Tried
 
-_TASK = "A task: a YAML file, or module:function."
-_PRUNE = "Give up candidates that do badly on a quarter or a half of the examples."
-_STUDY = "The study, a SQLite file that searches go on from (default: OUT with .study.db)."
+_PRUNE = "Stop candidates early that score badly on a quarter or a half of the examples."
+_MEMORY = "Memory for cached models, such as 4GB (default: half of what is free)."
+_STUDY = "SQLite file of the study, from which a search continues (default: OUT with .study.db)."
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def search(
     recipe: Annotated[Path, typer.Argument(help="A recipe with `search:` in it.", show_default=False)],
     task: _options.Tasks,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe with what was found.", show_default=False)],
-    trials: Annotated[int, typer.Option(help="Candidates in all, with those of the study.", min=1)] = 100,
-    minutes: Annotated[float | None, typer.Option(help="Begin none after so many.", min=0, show_default=False)] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, cma-es, nsga-ii or random.")] = "tpe",
-    objective: Annotated[str, typer.Option(help="The mean of the tasks' metrics, or each.")] = "mean",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output recipe, with the best values.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Number of candidates, with those already in the study.", min=1)] = 100,
+    minutes: Annotated[float | None, typer.Option(help="Start no new candidate after N minutes.", min=0)] = None,
+    sampler: Annotated[str, typer.Option(help="Sampler: tpe, cma-es, nsga-ii or random.")] = "tpe",
+    objective: Annotated[str, typer.Option(help="Objective: mean of the tasks' metrics, or each.")] = "mean",
     expert: Annotated[
-        list[str] | None, typer.Option(help="TASK=MODEL: metrics are taken relative to it.", show_default=False)
+        list[str] | None, typer.Option(help="TASK=MODEL: divide the metric by that of this expert.", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(help="validation or calibration.")] = "validation",
+    split: Annotated[str, typer.Option(help="Split to score on: validation or calibration.")] = "validation",
     limit: _options.Limit = None,
     prune: Annotated[bool, typer.Option("--prune", help=_PRUNE)] = False,
     batch_size: _options.BatchSize = 32, device: _options.Device = "cpu", module: _options.Module = "",
-    seed: Annotated[int, typer.Option(help="Of the sampler.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.", min=0)] = 0,
     study: Annotated[Path | None, typer.Option(help=_STUDY, show_default=False)] = None,
-    jobs: Annotated[int, typer.Option(help="Processes; with more than one, runs differ.", min=1)] = 1,
-    workers: Annotated[int, typer.Option(help="Threads that merge; 0 is one a CPU.", min=0)] = 0,
-    memory: Annotated[str, typer.Option(help="Most of the models to keep in memory, such as 4GB.")] = "",
-    report: Annotated[bool, typer.Option("--report", help="Score the best on the test examples too.")] = False,
+    jobs: Annotated[int, typer.Option(help="Parallel processes; runs with more than one differ.", min=1)] = 1,
+    workers: _options.Workers = 0,
+    memory: Annotated[str, typer.Option(help=_MEMORY)] = "",
+    report: Annotated[bool, typer.Option("--report", help="Also score the best candidate on the test split.")] = False,
     html: _options.Html = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the recipe that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
-    quiet: _options.Quiet = False,
+    force: _options.Force = False, as_json: _options.AsJson = False, quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
-    """Search the numbers that a recipe leaves open, and write it with the best."""
+    """Search the hyperparameters that a recipe leaves open, and write the recipe with the best ones."""
     from .. import api
     from ..search import Examples, Search
-    from ..search import search as run
+    from ..storage import available_memory, cpu_count
     from ._evaluation import load_tasks, named
     from ._size import parse_size
 
     asked, examples = api.load_recipe(recipe), Examples(split, limit, batch_size, device)
-    kept = study or out.with_name(f"{out.stem}.study.db")
     _refuse_to_overwrite(out, asked, force=force)
     tasks = partial(load_tasks, task, module)
     experts = _experts(named(expert or [], "--expert"), tasks, examples)
-    wanted = Search(
-        asked, tasks, kept, sampler, objective, experts, examples, seed, prune,
-        parse_size(memory, "--memory") if memory else _half_of_what_is_free(), workers or _cpus(),
+    job = Search(
+        asked, tasks, study or out.with_name(f"{out.stem}.study.db"), sampler.replace("_", "-"), objective, experts,
+        examples, seed, prune, parse_size(memory, "--memory") if memory else available_memory() // 2,
+        workers or cpu_count(),
     )  # fmt: skip
-    try:
-        found = run(
-            wanted, trials=trials, minutes=minutes, jobs=jobs, progress=None if quiet or as_json else _Teller().tell
-        )
-    except KeyboardInterrupt:
-        print("interrupted. The study is kept: the same command goes on with it.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    _write(found, out)
+    result = _run(job, trials=trials, minutes=minutes, jobs=jobs, quiet=quiet, as_json=as_json)
+    _write(result, out)
     tested = _on_test(out, tasks, batch_size, device) if report else {}
     if html is not None:
-        _draw(html, found, tested)
-    _show(found, out, tested, as_json=as_json)
+        _write_page(html, result, tested)
+    _show(result, out, tested, as_json=as_json)
 
 
-def _draw(html: Path, found: Any, tested: Any) -> None:
-    from ..report.search import page
-    from ..tasks.cache import write_whole
+def _run(job: Search, *, trials: int, minutes: float | None, jobs: int, quiet: bool, as_json: bool) -> Found:
+    """Search with progress; candidates of an earlier part of the study count as done.
 
-    write_whole(html, page(found, tested))
+    Raises:
+        Interrupted: by the user; the study is kept.
+    """
+    from ..search import search as run
+    from ._errors import Interrupted
+    from ._progress import reporter
+
+    with reporter("searching", "candidates", quiet=quiet, as_json=as_json) as progress:
+        progress.start(trials)
+        done = 0
+
+        def tell(tried: Tried) -> None:
+            nonlocal done
+            progress.trial(tried.number, tried.state, tried.objectives, tried.baseline, tried.error)
+            progress.advance(max(0, tried.number + 1 - done))
+            done = max(done, tried.number + 1)
+
+        try:
+            return run(job, trials=trials, minutes=minutes, jobs=jobs, progress=tell)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted. The study is kept: the same command continues it.") from None
+
+
+def _write_page(html: Path, result: Found, tested: dict[str, float]) -> None:
+    from ..report import search_page
+    from ..storage import write_whole
+
+    write_whole(html, search_page(result, tested))
 
 
 def _refuse_to_overwrite(out: Path, asked: Recipe, *, force: bool) -> None:
-    """What is there may only be what an earlier part of this search has found."""
+    """An existing file may only be the result of an earlier part of this search."""
     from .. import recipe
     from ..errors import OutputExists, PolyakError
 
     if force or not out.exists():
         return
     try:
-        said = recipe.load(out).provenance
+        provenance = recipe.load(out).provenance
     except PolyakError:
-        said = {}
-    if said.get("learned_by") != "search" or said.get("recipe") != recipe.digest(asked):
-        raise OutputExists(f"{out} is there already, and not from this search. Choose another place, or use --force.")
+        provenance = {}
+    if provenance.get("learned_by") != "search" or provenance.get("recipe") != recipe.digest(asked):
+        raise OutputExists(
+            f"{out} exists, and is not from this search. Choose another path, or replace it with --force."
+        )
 
 
 def _experts(models: dict[str, str], tasks: Any, examples: Any) -> dict[str, float]:
-    """What each task's expert reaches on the examples of the search."""
+    """The score of each task's expert on the examples of the search."""
     from ..errors import TaskError, suggestion
     from ..tasks import evaluate
     from ._evaluation import open_model
@@ -109,53 +128,30 @@ def _experts(models: dict[str, str], tasks: Any, examples: Any) -> dict[str, flo
     if not models:
         return {}
     by_name = {task.name: task for task in tasks()}
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for name, path in models.items():
         if name not in by_name:
-            raise TaskError(f"there is an expert for {name!r}, which is no task here. {suggestion(name, by_name)}")
+            raise TaskError(
+                f"an expert is given for {name!r}, which is not a task of this search. {suggestion(name, by_name)}"
+            )
         with open_model(path) as model:
-            found[name] = evaluate(
+            scores[name] = evaluate(
                 model, by_name[name], split=examples.split, limit=examples.limit, batch_size=examples.batch_size,
                 device=examples.device,
             ).metric_value  # fmt: skip
-    return found
+    return scores
 
 
-def _cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
-
-
-def _half_of_what_is_free() -> int:
-    """Half of the memory that is available now, bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return 2**30
-    return free * 1024 // 2
-
-
-class _Teller:
-    """Says of each candidate what it reached, and which was the best before."""
-
-    def tell(self, one: Tried) -> None:
-        reached = ", ".join(f"{value:.4f}" for value in one.objectives) or one.error
-        name = f" ({one.baseline})" if one.baseline else ""
-        print(f"{one.number:>5}{name} {one.state} {reached}", file=sys.stderr, flush=True)
-
-
-def _write(found: Found, out: Path) -> None:
+def _write(result: Found, out: Path) -> None:
     from .. import recipe
-    from ..tasks.cache import write_whole
+    from ..storage import write_whole
 
-    here = found.recipe.folder.resolve() == out.parent.resolve()
-    write_whole(out, recipe.dump(found.recipe, None if here else out.parent))
+    is_beside = result.recipe.folder.resolve() == out.parent.resolve()
+    write_whole(out, recipe.dump(result.recipe, None if is_beside else out.parent))
 
 
 def _on_test(out: Path, tasks: Any, batch_size: int, device: str) -> dict[str, float]:
-    """What the recipe that was written reaches on the test examples, merged anew."""
+    """The score of the written recipe on the test examples, merged again."""
     from ..tasks import evaluate
     from ._evaluation import open_model
 
@@ -166,20 +162,20 @@ def _on_test(out: Path, tasks: Any, batch_size: int, device: str) -> dict[str, f
         }
 
 
-def _show(found: Found, out: Path, tested: dict[str, float], *, as_json: bool) -> None:
+def _show(result: Found, out: Path, tested: dict[str, float], *, as_json: bool) -> None:
     from ..search.results import as_data
 
     if as_json:
         import json
 
-        print(json.dumps({**as_data(found), "out": str(out), **({"test": tested} if tested else {})}))
+        print(json.dumps({**as_data(result), "out": str(out), **({"test": tested} if tested else {})}))
         return
-    reached = ", ".join(f"{n} {v:.4f}" for n, v in zip(found.objectives, found.best.objectives, strict=True))
-    print(f"{out}: candidate {found.best.number} of {len(found.tried)}, {reached}")
-    for one in found.tried:
-        if one.baseline and one.objectives:
-            print(f"  {one.baseline}: {', '.join(f'{value:.4f}' for value in one.objectives)}")
-    for place, value in found.best.values.items():
-        print(f"  {place}: {value:.4g}" if isinstance(value, float) else f"  {place}: {value}")
+    scores = ", ".join(f"{n} {v:.4f}" for n, v in zip(result.objectives, result.best.objectives, strict=True))
+    print(f"{out}: candidate {result.best.number} of {len(result.tried)}, {scores}")
+    for tried in result.tried:
+        if tried.baseline and tried.objectives:
+            print(f"  {tried.baseline}: {', '.join(f'{value:.4f}' for value in tried.objectives)}")
+    for name, value in result.best.values.items():
+        print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
     for name, value in tested.items():
         print(f"  {name} on test: {value:.4f}")

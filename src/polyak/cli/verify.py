@@ -8,28 +8,29 @@ from typing import Annotated
 
 import typer
 
-from ._app import app
+from . import _options
+from ._app import INSPECT, app
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def verify(
     model: Annotated[Path, typer.Argument(help="A model merged by polyak.", show_default=False)],
-    inputs: Annotated[bool, typer.Option("--inputs", help="Also read again what it was merged from.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Also check the models it was merged from.")] = False,
+    as_json: _options.AsJson = False,
 ) -> None:
-    """Recompute the digests in a merged model's provenance, and say what differs."""
+    """Recompute the digests in a merged model's provenance and list the tensors that differ."""
     from ..errors import VerificationFailed
-    from ..inspection.verification import verify as check
+    from ..inspection import verify as check
 
-    found = check(model, inputs=inputs)
+    result = check(model, inputs=inputs)
     if as_json:
         from dataclasses import asdict
 
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(result)))
     else:
-        print(f"{model}: {found.tensors} tensors read, {len(found.differing)} differ from the provenance")
-        for name, state in found.inputs.items():
+        print(f"{model}: {result.tensors} tensors read, {len(result.differing)} differ from the provenance")
+        for name, state in result.inputs.items():
             print(f"  input {name}: {state}")
-    changed = [f"input {name} is {state}" for name, state in found.inputs.items() if state.startswith("changed")]
-    if found.differing or changed:
-        raise VerificationFailed("\n  ".join([f"{model} is not what its provenance says:", *found.differing, *changed]))
+    changed = [f"input {name} is {state}" for name, state in result.inputs.items() if state.startswith("changed")]
+    if result.differing or changed:
+        raise VerificationFailed("\n  ".join([f"{model} differs from its provenance:", *result.differing, *changed]))

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import recipe as recipes
+from ..display import fields, human_size
 from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
 from ..native import saying_when_compiling
-from ..planning import Plan, Step
-from ..planning.cost import peak_nbytes, workers_within
-from ..storage import ALGORITHMS, model_digest
-from ..storage.staging import Draft, followed, writing
+from ..planning import Plan, Step, peak_nbytes, workers_within
+from ..storage import ALGORITHMS, Draft, as_json, cpu_count, followed, model_digest, write_text, writing
 from .nested import opened
 from .output.completed import CompletedChunks
 from .output.provenance import PROVENANCE, card, provenance
-from .output.shards import ShardWriter, as_json, indices_of, shards_of, write_text
+from .output.shards import ShardWriter, indices_of, shards_of
 from .schedule.stages import grouped
 from .schedule.threads import Scheduler
 from .step.chunks import Chunk
@@ -80,6 +79,24 @@ class Report:
     seconds: float
     digest: str
 
+    def __str__(self) -> str:
+        rate = human_size(self.nbytes_read / max(self.seconds, 1e-9))
+        return (
+            f"{self.out}: {self.tensors} tensors, {human_size(self.nbytes_written)} written in {self.seconds:.1f} s "
+            f"({human_size(self.nbytes_read)} of inputs, {rate}/s)"
+        )
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        values = {
+            "tensors": str(self.tensors),
+            "read": human_size(self.nbytes_read),
+            "written": human_size(self.nbytes_written),
+            "time": f"{self.seconds:.1f} s",
+            "digest": self.digest,
+        }
+        return fields(str(self.out), values)
+
 
 def run(
     plan: Plan,
@@ -131,7 +148,7 @@ def run(
 
 
 def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
-    wanted = workers or len(os.sched_getaffinity(0))
+    wanted = workers or cpu_count()
     if memory is None:
         return wanted
     if not (allowed := workers_within(plan, wanted, memory)):

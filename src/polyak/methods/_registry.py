@@ -1,4 +1,4 @@
-"""The methods that there are, by name."""
+"""The registered methods, by name."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ registry: dict[str, Method] = {}
 
 
 def resolve(name: str) -> Method:
-    """Look a method up by name; of the built-in ones, those alone are imported that have been asked for.
+    """Look up a method by name, with dashes or underscores; only the built-in methods that are requested are imported.
 
     Raises:
-        UnknownMethod: there is none, with the name that was probably meant.
+        UnknownMethod: there is none; the message suggests a similar name.
     """
+    written, name = name, name.replace("-", "_")
     if name in _built_in():
         importlib.import_module(f"{__package__}.{name}")
     if name not in registry:
         load_all()  # a file may declare several, plugins any
     if name not in registry:
-        raise UnknownMethod(name, registry)
+        raise UnknownMethod(written, registry)
     return registry[name]
 
 

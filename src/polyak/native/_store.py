@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -95,8 +96,9 @@ def folder(source: Path) -> Path:
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         places = [Path(named)]
     else:
-        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        places = [source / "__pycache__" / "kernels", users / "polyak"]
+        places = [source / "__pycache__" / "kernels"]
+        with suppress(RuntimeError):  # the user has no home
+            places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyak")
     return next((place for place in places if _is_usable(place)), _NOWHERE)
 
 

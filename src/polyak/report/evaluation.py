@@ -3,157 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 
+from ..display import table
 from ..tasks.comparing import Comparison, Result, TaskComparison
 from ..tasks.evaluating import Scores
 from ..tasks.paired import Interval
-from .html import COLOURS, document, table
-
-LEFT, WIDTH, STEP = 220, 820, 24  # of the plot, in its own units
-RIGHT = WIDTH - 30
+from .html import document, figure
+from .plots import Dot, Row, rows_plot
 
 
-@dataclass(frozen=True)
-class Dot:
-    """A line of a plot.
+def evaluation_page(results: Mapping[str, Sequence[tuple[Scores, Interval]]]) -> str:
+    """The scores of models on tasks.
 
-    Attributes:
-        label: What stands beside it.
-        at: Where the dot and its line are.
-        colour: An index into `COLOURS`.
+    Args:
+        results: By model, its scores on each task and the confidence interval of their mean.
     """
-
-    label: str
-    at: Interval
-    colour: int = 0
-
-
-def evaluation_page(found: Mapping[str, Sequence[tuple[Scores, Interval]]]) -> str:
-    """What models reached on tasks."""
-    pairs = [(name, scores, at) for name, ones in found.items() for scores, at in ones]
+    scored = [(name, scores, interval) for name, pairs in results.items() for scores, interval in pairs]
     rows = [
         [name, one.task, one.metric, one.split, f"{at.value:.4f}", _ends(at, ".4f"), str(len(one.values))]
-        for name, one, at in pairs
+        for name, one, at in scored
     ]
-    parts = [
-        "<h1>Evaluation</h1>",
-        table(["model", "task", "metric", "split", "score", "95 % interval", "examples"], rows),
-    ]
-    for task, metric in dict.fromkeys((one.task, one.metric) for _, one, _ in pairs):
-        dots = [Dot(name, at, i) for i, (name, _, at) in enumerate(p for p in pairs if p[1].task == task)]
-        parts.append(_figure(f"{task}: {metric}, with 95 % intervals over examples", dots))
-    digests = [[name, one.task, one.model_digest, one.task_digest] for name, one, _ in pairs]
-    parts.append(f"<h2>Digests</h2>{table(['model', 'task', 'of the model', 'of the task'], digests)}")
+    head = ["model", "task", "metric", "split", "score", "95 % interval", "examples"]
+    parts = ["<h1>Evaluation</h1>", table(head, rows, "Scores")]
+    for task, metric in dict.fromkeys((one.task, one.metric) for _, one, _ in scored):
+        of_task = [(name, at) for name, one, at in scored if one.task == task]
+        plot = rows_plot([_row(name, at) for name, at in of_task], metric, name=f"{metric} of each model on {task}")
+        parts.append(figure(task, plot, f"{metric}, with 95 % intervals over the examples"))
+    digests = [[name, one.task, one.model_digest, one.task_digest] for name, one, _ in scored]
+    parts.append(table(["model", "task", "digest of the model", "digest of the task"], digests, "Digests"))
     return document("Evaluation", "".join(parts))
 
 
-def comparison_page(found: Comparison) -> str:
-    """Differences from the first model, and shares of the experts."""
-    first = found.models[0]
-    title = f"{', '.join(found.models[1:])} against {first}"
+def comparison_page(comparison: Comparison) -> str:
+    """Paired differences from the first model, and shares of the experts' scores."""
+    first = comparison.models[0]
+    title = f"{', '.join(comparison.models[1:])} against {first}"
     words = (
-        f"Paired differences from {first} on the {found.split} split, with {found.level:.0%} intervals from "
-        f"{found.resamples:,} resamples of the examples. An interval without 0 is a difference that the choice of "
-        "examples hardly explains."
+        f"Paired differences from {first} on the {comparison.split} split, with {comparison.level:.0%} confidence "
+        f"intervals from {comparison.resamples:,} bootstrap resamples of the examples. A difference whose interval "
+        "excludes 0 is unlikely to be due to the choice of examples."
     )
     parts = [f"<h1>{escape(title)}</h1><p>{escape(words)}</p>"]
-    dots = [
-        Dot(f"{task.task}: {name}", result.difference, found.models.index(name))
-        for task in found.tasks
+    differences = [
+        _row(f"{task.task}: {name}", result.difference, comparison.models.index(name))
+        for task in comparison.tasks
         for name, result in task.results.items()
         if result.difference is not None
     ]
-    parts.append(_figure(f"Score minus that of {first}", dots, zero=0.0))
-    parts += [_task(task) for task in found.tasks]
-    for group, results in found.groups.items():
-        over = "the tasks' experts" if group == "held-in" else "the base"
-        shares = [Dot(name, one, found.models.index(name)) for name, one in results.items()]
-        parts.append(_figure(f"{group}: score over that of {over}, averaged over the tasks", shares, zero=1.0))
-    parts += [f"<p>Note: {escape(note)}.</p>" for note in found.notes]
+    plot = rows_plot(differences, f"score minus that of {first}", name="Differences", reference=0.0)
+    parts.append(figure(f"Differences from {first}", plot))
+    parts += [_task(task) for task in comparison.tasks]
+    for group, results in comparison.groups.items():
+        reference = "the task's expert" if group == "held-in" else "the base"
+        shares = [_row(name, one, comparison.models.index(name)) for name, one in results.items()]
+        plot = rows_plot(shares, f"score over that of {reference}", name=f"Normalised scores, {group}", reference=1.0)
+        parts.append(figure(f"Normalised scores, {group}", plot, f"score over that of {reference}, mean over tasks"))
+    parts += [f"<p>Note: {escape(note)}.</p>" for note in comparison.notes]
     return document(title, "".join(parts))
 
 
 def _task(task: TaskComparison) -> str:
-    marks = [f"{task.examples} examples", "more is better" if task.higher_is_better else "less is better"]
+    marks = [f"{task.examples} examples", "higher is better" if task.higher_is_better else "lower is better"]
     marks += [
         f"{name} {value:.4f}" for name, value in (("expert", task.expert), ("base", task.base)) if value is not None
     ]
-    head = [
-        "model",
-        task.metric,
-        "interval",
-        "difference",
-        "interval",
-        "wins",
-        "losses",
-        "p",
-        "normalised",
-        "recovered",
-    ]
-    rows = [_row(name, result) for name, result in task.results.items()]
-    return f"<h2>{escape(task.task)}</h2><p>{escape(', '.join(marks))}</p>{table(head, rows)}"
+    head = ["model", task.metric, "interval", "difference", "interval", "wins", "losses", "p (sign test)"]
+    head += ["normalised", "recovered"]
+    rows = [_cells(name, result) for name, result in task.results.items()]
+    return f"<h2>{escape(task.task)}</h2>{table(head, rows, ', '.join(marks))}"
 
 
-def _row(name: str, result: Result) -> list[str]:
-    moved = result.difference
+def _cells(name: str, result: Result) -> list[str]:
+    difference = result.difference
     changed = [""] * 5
-    if moved is not None and result.sign_test is not None:
+    if difference is not None and result.sign_test is not None:
         counts = [str(result.wins), str(result.losses), f"{result.sign_test:.3g}"]
-        changed = [f"{moved.value:+.4f}", _ends(moved, "+.4f"), *counts]
+        changed = [f"{difference.value:+.4f}", _ends(difference, "+.4f"), *counts]
     shares = [_share(result.normalised), _share(result.recovered)]
     return [name, f"{result.score.value:.4f}", _ends(result.score, ".4f"), *changed, *shares]
 
 
-def _share(at: Interval | None) -> str:
-    return "" if at is None else f"{at.value:.1%}"
+def _share(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.value:.1%}"
 
 
-def _ends(at: Interval, form: str) -> str:
-    return "" if at.low is None or at.high is None else f"{at.low:{form}} to {at.high:{form}}"
+def _ends(interval: Interval, form: str) -> str:
+    return "" if interval.low is None or interval.high is None else f"{interval.low:{form}} to {interval.high:{form}}"
 
 
-def _figure(caption: str, dots: Sequence[Dot], zero: float | None = None) -> str:
-    numbers = [n for dot in dots for n in (dot.at.value, dot.at.low, dot.at.high) if n is not None]
-    numbers += [] if zero is None else [zero]
-    low, high = min(numbers), max(numbers)
-    room = 0.05 * (high - low) or 0.05
-    scale = _Scale(low - room, high + room, STEP * (len(dots) + 1))
-    parts = [scale.tick(low), scale.tick(high)] if zero is None or not low < zero < high else [
-        scale.tick(low), scale.tick(zero), scale.tick(high)
-    ]  # fmt: skip
-    parts += [scale.line(i, dot) for i, dot in enumerate(dots)]
-    size = f"viewBox='0 0 {WIDTH} {scale.height + STEP}'"
-    plot = f"<svg {size} role=img aria-label='{escape(caption, quote=True)}'>{''.join(parts)}</svg>"
-    return f"<figure class=wide>{plot}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """From numbers to places in a plot."""
-
-    low: float
-    high: float
-    height: int
-
-    def x(self, number: float) -> float:
-        return LEFT + (RIGHT - LEFT) * (number - self.low) / (self.high - self.low)
-
-    def tick(self, number: float) -> str:
-        x = self.x(number)
-        return (
-            f"<line x1='{x:.1f}' x2='{x:.1f}' y1='8' y2='{self.height - 8}'/>"
-            f"<text x='{x:.1f}' y='{self.height + 8}' text-anchor=middle>{number:.4g}</text>"
-        )
-
-    def line(self, i: int, dot: Dot) -> str:
-        y, colour, at = STEP * (i + 0.9), COLOURS[dot.colour % len(COLOURS)], dot.at
-        bar = ""
-        if at.low is not None and at.high is not None:
-            ends = f"x1='{self.x(at.low):.1f}' x2='{self.x(at.high):.1f}' y1='{y:.1f}' y2='{y:.1f}'"
-            bar = f"<line {ends} style='stroke: {colour}; stroke-width: 3'/>"
-        words = f"{dot.label}: {at.value:.4g}" + (f" ({_ends(at, '.4g')})" if at.low is not None else "")
-        circle = f"<circle cx='{self.x(at.value):.1f}' cy='{y:.1f}' r=5 fill='{colour}'>"
-        label = f"<text x='{LEFT - 10}' y='{y + 4:.1f}' text-anchor=end>{escape(dot.label)}</text>"
-        return f"{label}{bar}{circle}<title>{escape(words)}</title></circle>"
+def _row(label: str, interval: Interval, colour: int = 0) -> Row:
+    ends = _ends(interval, ".4g")
+    words = f"{label}: {interval.value:.4g}" + (f" ({ends})" if ends else "")
+    return Row(label, [Dot(interval.value, interval.low, interval.high, colour, words)])

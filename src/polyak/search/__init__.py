@@ -1,4 +1,4 @@
-"""Search: the numbers and words that a recipe leaves open, chosen by what candidates reach on tasks."""
+"""Hyperparameter search: values that a recipe leaves open, chosen by the scores of candidates on tasks."""
 
 from .results import Found as Found
 from .results import Tried as Tried

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import planning
-from ..checkpoint import Checkpoint, TensorSpec
-from ..checkpoint.memory import MemoryCheckpoint
+from ..checkpoint import Checkpoint, MemoryCheckpoint, TensorSpec
 from ..engine import OpenModels, Session, Sink, without_masks
 from ..planning import Plan, Step
 from ..recipe import Recipe, Scalar, filled, sought
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class _Places(Sink):
-    """A sink: memory that stays the same from one candidate to the next, so that what did not change is there still.
+    """A sink whose memory is reused by the next candidate, so that unchanged tensors need no work.
 
-    A tensor lies in the first module that was joined, where that holds it as float32, and else in an array of its own.
+    A tensor lives in the memory of the first joined module that holds it as float32, else in an array of its own.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class _Places(Sink):
                 self._arrays[name] = np.empty(out.numel, out.dtype.numpy)
 
     def write(self, step: Step, start: int, data: Any) -> None:
-        if step.file is not None:  # heads and masks lie beside the model
+        if step.file is not None:  # heads and masks are files beside the model
             return
         values = data.view(step.out.dtype.numpy)
         for places in (self._arrays, self._views):
@@ -45,7 +44,7 @@ class _Places(Sink):
                 place[start : start + len(values)] = values
 
     def place(self, step: Step) -> Any:
-        """Where a tensor may be merged to, as float32; None if it must be written."""
+        """Memory into which a tensor may be merged directly, as float32; None if it must be written."""
         name = step.out.name
         if step.file is not None or (name in self._views and name in self._arrays):
             return None
@@ -54,7 +53,7 @@ class _Places(Sink):
         return self._arrays[name] if step.out.dtype.name == "F32" else None
 
     def move(self, views: Mapping[str, Any]) -> set[str]:
-        """Keep tensors in a module's memory from now on, if they are not in another's; those that are."""
+        """Keep tensors in a module's memory from now on, unless another has them; returns the names of those moved."""
         new = {name: view for name, view in views.items() if name not in self._views and name in self._outs}
         for name, view in new.items():
             self._views[name] = view
@@ -79,9 +78,9 @@ class Candidates:
     """Merges one candidate after another.
 
     Args of the constructor:
-        recipe: With what is to be searched.
-        memory: Bytes of the models' tensors to keep in memory.
-        workers: Threads.
+        recipe: Recipe with `search:` values.
+        memory: Bytes of the models' tensors to cache.
+        workers: Worker threads.
     """
 
     def __init__(self, recipe: Recipe, *, memory: int, workers: int) -> None:
@@ -94,7 +93,7 @@ class Candidates:
         self._planned: Plan | None = None
 
     def plan(self, values: Mapping[str, Scalar]) -> Plan:
-        """The plan of a candidate, whose models are open already.
+        """The plan of a candidate.
 
         Raises:
             PolyakError: the recipe cannot be merged with these values.
@@ -107,7 +106,7 @@ class Candidates:
         return found
 
     def merge(self, values: Mapping[str, Scalar]) -> Plan:
-        """Merge a candidate into the modules that were joined.
+        """Merge a candidate into the joined modules.
 
         Raises:
             PolyakError: it cannot be merged.
@@ -129,7 +128,7 @@ class Candidates:
         return MemoryCheckpoint({name: array.copy() for name, array in self.tensors().items()}, label=label)
 
     def join(self, live: LiveModel) -> None:
-        """Merge the candidates to come into a module too: straight into its memory, where that is float32 here.
+        """Merge later candidates into a module too: directly into its memory, where that is float32 on the CPU.
 
         Modules with the same tensors share their memory from then on.
         """
@@ -145,13 +144,13 @@ class Candidates:
 
 
 def _view(place: Any) -> Any:
-    """A parameter's memory as flat NumPy floats; None where it has none of the kind."""
+    """A parameter's memory as a flat float32 NumPy array; None if it is elsewhere or of another dtype."""
     plain = place.device.type == "cpu" and place.is_contiguous() and str(place.dtype) == "torch.float32"
     return place.detach().view(-1).numpy() if plain else None
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Scalar], provenance: Mapping[str, Any]) -> Recipe:
-    """The recipe with the values that were found, and what is to be known of them."""
+    """The recipe with the best values, and their provenance."""
     found = filled(recipe, values)
     before = {"of": dict(found.provenance)} if found.provenance else {}
     return replace(found, provenance={**provenance, **before})

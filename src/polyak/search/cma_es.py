@@ -1,4 +1,4 @@
-"""CMA-ES whose state is its history: it is told all earlier trials again, and nothing is unpickled from a study."""
+"""CMA-ES that replays the history of a study in each trial, so that nothing is unpickled from a study."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from optuna.trial import FrozenTrial, TrialState
 from ..recipe import Scalar
 
 SIGMA = 1 / 6  # of the range, as mergekit-evolve and Akiba et al. (2025, arXiv:2403.13187) have it
-FULL = 60  # numbers up to which the whole covariance is learned
+FULL = 60  # dimensions up to which the full covariance is learned
 
 
 class CmaEs(BaseSampler):
     """Covariance matrix adaptation (Hansen, 2016, arXiv:1604.00772) in the unit cube.
 
-    Begins at the first baseline.  Optuna's own sampler keeps its state pickled in the study, where a file from
-    elsewhere could bring code to run; this one is told the trials' values anew each time, generation by generation.
+    Starts at the first baseline.  Optuna's own sampler keeps its state pickled in the study, so that an untrusted study
+    could run code; this one replays the values of all trials, generation by generation.
 
     Args of the constructor:
-        seed: Of this trial.
-        start: Where the search begins, by place.
-        space: Ranges by place.
+        seed: Seed of this trial.
+        start: Starting point, by hyperparameter.
+        space: Ranges by hyperparameter.
     """
 
     def __init__(self, seed: int, start: Mapping[str, Scalar], space: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class CmaEs(BaseSampler):
 
 
 def _ends(one: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    """Of the range; each whole number has its share of it."""
+    """Ends of the range; each integer has an equal share of it."""
     half = 0.5 if isinstance(one, IntDistribution) else 0.0
     low, high = one.low - half, one.high + half
     return (float(np.log(low)), float(np.log(high))) if one.log else (low, high)

@@ -1,4 +1,4 @@
-"""Several processes of this machine at one search."""
+"""A search by several processes of this machine."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from .running import Search
 
-PAUSE = 0.2  # seconds between looks at what the others have done
+PAUSE = 0.2  # seconds between two polls of the study
 
 
 def work_together(
     asked: Search, trials: int, ends: float | None, jobs: int, study: Study, progress: Callable[[Tried], None] | None
 ) -> None:
-    """Divide candidates among processes, and wait for all.
+    """Divide the candidates among processes, and wait for all of them.
 
     Raises:
-        SettingError: the tasks are not given as a function, so that other processes cannot make them.
+        SettingError: the tasks are not given as a function, which other processes need to build them.
         PolyakError: a process ended before its share was done.
     """
     if not callable(asked.tasks):
-        raise SettingError("several jobs need `tasks` as a function that makes them: each process has its own.")
-    context = multiprocessing.get_context("spawn")  # torch and the kernels' threads do not survive a fork
+        raise SettingError("several jobs need `tasks` as a function that builds them, since each process has its own.")
+    context = multiprocessing.get_context("spawn")  # the threads of torch and of the kernels do not survive a fork
     shares = [trials // jobs + (i < trials % jobs) for i in range(jobs)]
     seconds = None if ends is None else ends - time.monotonic()
     # The recipe goes as text: its read-only mappings cannot be sent.

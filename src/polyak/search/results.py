@@ -1,4 +1,4 @@
-"""What a search has tried and found."""
+"""Candidates and results of a search."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Tried:
     """A candidate.
 
     Attributes:
-        number: Its place in the study.
+        number: Its number in the study.
         state: `complete`, `pruned` or `failed`.
-        values: What it filled in, by place.
-        objectives: What it reached; none if it failed, what it had reached if it was pruned.
+        values: Its values, by hyperparameter.
+        objectives: Its scores; empty if it failed, on the examples so far if it was pruned.
         metrics: The metric of each task.
-        baseline: Which baseline it is; empty for those that a sampler proposed.
+        baseline: Name of the baseline; empty for candidates proposed by the sampler.
         error: Why it failed.
-        merging: Seconds that planning, merging and loading took.
-        scoring: Seconds that the tasks took.
+        merging: Seconds of planning, merging and loading.
+        scoring: Seconds of the tasks.
     """
 
     number: int
@@ -42,18 +42,18 @@ class Tried:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        recipe: The best, with its numbers and its provenance.
-        best: The candidate that it is.
+        recipe: The recipe with the best values and their provenance.
+        best: The best candidate.
         tried: All candidates, in order.
-        front: Those that no other surpasses in all objectives; with one objective, the best.
-        objectives: What the objectives are called.
-        directions: `maximize` or `minimize`, for each.
-        importance: How much the best candidates' values differ from the others', by place (PED-ANOVA, Watanabe et al.,
-            2023, arXiv:2304.10255), for the first objective; sums to 1, and empty where there are too few candidates.
-        about: What was searched, on what.
+        front: The Pareto front; with one objective, the best candidate.
+        objectives: Names of the objectives.
+        directions: `maximize` or `minimize`, per objective.
+        importance: Importance of each hyperparameter for the first objective (PED-ANOVA, Watanabe et al., 2023,
+            arXiv:2304.10255); sums to 1, and empty if there are too few candidates.
+        about: Settings and inputs of the search.
     """
 
     recipe: Recipe
@@ -67,7 +67,7 @@ class Found:
 
 
 def as_tried(trial: Any) -> Tried:
-    """A trial of Optuna's, as a candidate."""
+    """An Optuna trial as a candidate."""
     said, state = trial.user_attrs.get("polyak", {}), trial.state.name.lower()
     return Tried(
         trial.number,
@@ -83,13 +83,13 @@ def as_tried(trial: Any) -> Tried:
 
 
 def counts_of(tried: Sequence[Tried]) -> dict[str, int]:
-    """How many candidates ended in each state."""
+    """Number of candidates per state."""
     states = [one.state for one in tried]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 
 
 def front_of(tried: Sequence[Tried], directions: Sequence[str]) -> list[Tried]:
-    """The candidates that no other surpasses: as good in all objectives, and better in one; the first of equals."""
+    """The Pareto front: candidates that no other dominates; the first of equal ones."""
     signs = [1 if one == "maximize" else -1 for one in directions]
     gains = [tuple(s * v for s, v in zip(signs, one.objectives, strict=True)) for one in tried]
     kept: list[Tried] = []
@@ -101,7 +101,7 @@ def front_of(tried: Sequence[Tried], directions: Sequence[str]) -> list[Tried]:
 
 
 def best_of(front: Sequence[Tried], directions: Sequence[str]) -> Tried:
-    """The candidate of a front with the best mean of its objectives, each between the worst and best of the front."""
+    """The candidate of a front with the best mean of its objectives, each scaled to [0, 1] over the front."""
     if len(front) == 1:
         return front[0]
     columns = list(zip(*(one.objectives for one in front), strict=True))
@@ -116,7 +116,7 @@ def best_of(front: Sequence[Tried], directions: Sequence[str]) -> Tried:
 
 
 def importance_of(study: Study, complete: int) -> dict[str, float]:
-    """How much each place matters for the first objective; nothing where there are too few candidates to say."""
+    """Importance of each hyperparameter for the first objective; empty with too few candidates."""
     if complete < 10:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -124,16 +124,16 @@ def importance_of(study: Study, complete: int) -> dict[str, float]:
     sign = 1 if study.directions[0].name == "MINIMIZE" else -1
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says that it takes low targets for good ones, which they are
+            warnings.simplefilter("ignore")  # that it takes low targets as good, which they are
             return get_param_importances(
                 study, evaluator=PedAnovaImportanceEvaluator(), target=lambda trial: sign * trial.values[0]
             )
-    except (ValueError, RuntimeError):  # all candidates alike
+    except (ValueError, RuntimeError):  # all candidates are alike
         return {}
 
 
 def as_data(found: Found) -> dict[str, Any]:
-    """All that a search found, as plain data."""
+    """The result of a search as plain data."""
     from dataclasses import asdict
 
     return {

@@ -12,13 +12,14 @@ from .. import recipe as recipes
 from .._version import __version__
 from ..errors import CheckpointError, NotFinite, PolyakError, RecipeError, SettingError, TaskError
 from ..recipe import Recipe, sought
+from ..storage import locked
 from ..tasks import Scorer
 from .candidates import Candidates, with_values
 from .results import Found, Tried, as_tried, best_of, counts_of, front_of, importance_of
 from .samplers import check_sampler, sampler_for
 from .scoring import Examples, Objective, Scoring, as_asked
 from .space import baselines, distributions, largest
-from .studies import close, close_interrupted, counted, join_study, locked, open_study
+from .studies import close, close_interrupted, counted, join_study, open_study
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -31,20 +32,20 @@ Tasks = Sequence[Scorer] | Callable[[], Sequence[Scorer]]
 
 @dataclass(frozen=True)
 class Search:
-    """What a search is to do.
+    """Settings of a search.
 
     Attributes:
-        recipe: With what is to be searched.
-        tasks: What is good; or a function that makes them, which other processes can call.
+        recipe: Recipe with `search:` values.
+        tasks: Tasks to score on, or a function that builds them, which other processes can call.
         study: File of the study.
         sampler: `tpe`, `cma-es`, `nsga-ii` or `random`.
         objective: The `mean` of the tasks' metrics, or `each`.
-        experts: What a task's expert reaches, by the task's name.
-        examples: Which examples.
-        seed: Of the sampler.
-        pruning: Give candidates up that do badly on a quarter or a half of the examples.
-        memory: Bytes of the models to keep in memory.
-        workers: Threads that merge.
+        experts: Score of a task's expert, by the task's name.
+        examples: Selection of examples.
+        seed: Seed of the sampler.
+        pruning: Stop candidates early that score badly on a quarter or a half of the examples.
+        memory: Bytes of the models to cache.
+        workers: Worker threads of a merge.
     """
 
     recipe: Recipe
@@ -68,20 +69,20 @@ def search(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Found:
-    """Search what a recipe leaves open.
+    """Search the values that a recipe leaves open.
 
-    With one job the same search gives the same candidates, interrupted or not.  With more, what a candidate is proposed
-    from depends on which others are done.
+    With one job, the same search gives the same candidates, interrupted or not.  With more, the proposal of a candidate
+    depends on which others have finished.
 
     Args:
-        asked: What to do.
-        trials: Candidates in all, with those that the study has already.
-        minutes: Begin no candidate after so many.
-        jobs: Processes, on this machine.
-        progress: Told each candidate, from this process alone.
+        asked: The search.
+        trials: Total number of candidates, with those already in the study.
+        minutes: Start no new candidate after N minutes.
+        jobs: Processes on this machine.
+        progress: Called with each finished candidate, in this process only.
 
     Raises:
-        RecipeError: the recipe leaves nothing open, or cannot be merged whatever the numbers.
+        RecipeError: the recipe has no `search:`, or cannot be merged with any values.
         TaskError: tasks, splits and experts do not fit together, or no candidate could be scored.
         CannotResume: the study is of another search.
         OutputError: the study cannot be written.
@@ -90,7 +91,7 @@ def search(
     _check_optuna(asked.sampler)
     ends = None if minutes is None else time.monotonic() + 60 * minutes
     worker = _Worker(asked)
-    with locked(asked.study):
+    with locked(asked.study, f"another search is using {asked.study} now. Wait for it, or choose another --study."):
         study = open_study(asked.study, worker.about, worker.objective.directions)
         try:
             close_interrupted(study)
@@ -107,7 +108,7 @@ def search(
 
 
 def work(asked: Search, share: int, ends: float | None, process: int) -> None:
-    """Try a share of the candidates of a search that another process has begun."""
+    """Try a share of the candidates of a search that another process has started."""
     study = join_study(asked.study)
     try:
         _Worker(asked, process).work(study, share, ends, None)
@@ -129,19 +130,19 @@ class _Worker:
 
     def __init__(self, asked: Search, process: int | None = None) -> None:
         self._asked = asked
-        # Processes that see the same history must not propose the same.
+        # processes that see the same history must not propose the same candidates
         self._apart = [] if process is None else [process]
         self._open = sought(asked.recipe)
         if not self._open:
             raise RecipeError(
-                "the recipe leaves nothing to search. Write a range, such as `weight: {search: [0, 1]}`, where a "
-                "number is to be found."
+                "the recipe leaves nothing to search. Write a range such as `weight: {search: [0, 1]}` for a value "
+                "that is to be searched."
             )
         tasks = asked.tasks() if callable(asked.tasks) else asked.tasks
         self._scoring = Scoring(tasks, replace(asked.examples, seed=asked.seed))
         self.objective = Objective(asked.objective, self._scoring.tasks, asked.experts)
         if asked.pruning and self.objective.kind == "each":
-            raise SettingError("candidates can be pruned for one objective only: take the mean of the tasks.")
+            raise SettingError("pruning needs a single objective: use the mean of the tasks.")
         self._space, self._baselines = distributions(self._open), baselines(self._open)
         check_sampler(asked.sampler, self._space, len(self.objective.names))
         self._candidates = Candidates(asked.recipe, memory=asked.memory, workers=asked.workers)
@@ -158,10 +159,10 @@ class _Worker:
         }
 
     def _inputs(self) -> dict[str, Any]:
-        """The files of the models: a study is of these and no others.
+        """The files of the models, which identify a study.
 
         Raises:
-            PolyakError: the recipe cannot be merged, whatever the numbers, as far as a few examples tell.
+            PolyakError: the recipe cannot be merged with any of a few typical values.
         """
         inputs = self._planned().inputs
         return {name: [[s.path.name, s.size, s.header] for s in one.stamps] for name, one in inputs.items()}
@@ -171,12 +172,12 @@ class _Worker:
         for values in tries[:-1]:
             try:
                 return self._candidates.plan(values)
-            except SettingError:  # such as weights that sum to zero; other numbers may do
+            except SettingError:  # such as weights that sum to zero; other values may work
                 continue
         return self._candidates.plan(tries[-1])
 
     def enqueue_baselines(self, study: Study) -> None:
-        """Those that the study does not have yet."""
+        """Enqueue the baselines that the study does not have yet."""
         from optuna.trial import TrialState
 
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -186,7 +187,7 @@ class _Worker:
                 study.enqueue_trial(dict(values), user_attrs={"baseline": name})
 
     def work(self, study: Study, trials: int, ends: float | None, progress: Progress | None) -> None:
-        """Try so many candidates, or fewer if time is up."""
+        """Try a number of candidates, or fewer if time is up."""
         if self._asked.pruning:
             from optuna.pruners import MedianPruner
 
@@ -202,7 +203,7 @@ class _Worker:
                 progress(as_tried(done))
 
     def _try(self, study: Study, trial: Any) -> Any:
-        """Merge and score what a trial proposes; the finished trial."""
+        """Merge and score the values of a trial; returns the finished trial."""
         from optuna.trial import TrialState
 
         said: dict[str, Any] = {}
@@ -211,7 +212,7 @@ class _Worker:
             values, state = self._outcome(trial, said)
         except PolyakError as error:
             if isinstance(error, CheckpointError) and not isinstance(error, NotFinite):
-                raise  # the models are at fault, and would be for every candidate
+                raise  # an error of the models, which every candidate would meet
             said["error"] = str(error)
         trial.set_user_attr("polyak", said)
         return study.tell(trial, values, state=state)
@@ -237,7 +238,7 @@ class _Worker:
         return self._asked.pruning and "baseline" not in trial.user_attrs
 
     def found(self, study: Study) -> Found:
-        """The best of a study.
+        """The result of a study.
 
         Raises:
             TaskError: no candidate could be scored.

@@ -1,4 +1,4 @@
-"""Samplers of Optuna, seeded for each trial: a search that was interrupted goes on as it would have gone."""
+"""Optuna samplers, seeded per trial, so that an interrupted search continues as it would have without interruption."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 SAMPLERS = ("tpe", "cma-es", "nsga-ii", "random")
-POPULATION = 20  # of NSGA-II: Optuna's 50 are for more trials than merges get
+POPULATION = 20  # of NSGA-II: Optuna's default of 50 is for more trials than merges get
 
 
 def check_sampler(name: str, space: Mapping[str, BaseDistribution], objectives: int) -> None:
-    """Refuse a sampler that does not fit what is searched.
+    """Refuse a sampler that does not fit the search space.
 
     Raises:
-        SettingError: there is none of that name, or it takes one objective.
-        RecipeError: it takes numbers only, or two at least.
+        SettingError: unknown sampler, or it supports one objective only.
+        RecipeError: it supports numbers only, or needs at least two.
     """
     from optuna.distributions import CategoricalDistribution
 
     if name not in SAMPLERS:
-        raise SettingError(f"there is no sampler {name!r}. {suggestion(name, SAMPLERS)}")
+        raise SettingError(f"unknown sampler {name!r}. {suggestion(name, SAMPLERS)}")
     if name != "cma-es":
         return
     if objectives > 1:
-        raise SettingError("cma-es has one objective; nsga-ii and tpe take several.")
+        raise SettingError("cma-es supports one objective; nsga-ii and tpe support several.")
     words = [place for place, one in space.items() if isinstance(one, CategoricalDistribution)]
     if words:
-        raise RecipeError(f"cma-es searches numbers, but {words[0]} is a choice; tpe takes both.")
+        raise RecipeError(f"cma-es searches numbers only, but {words[0]} is categorical; tpe supports both.")
     if len(space) < 2:
-        raise RecipeError("cma-es needs two numbers or more to search; take tpe.")
+        raise RecipeError("cma-es needs at least two numbers to search; use tpe.")
 
 
 def sampler_for(name: str, seed: Sequence[int], start: Mapping[str, Scalar], space: Any) -> BaseSampler:
-    """A sampler for one trial, with a seed of its own: that of the search, and how many trials there were."""
+    """A sampler for one trial, seeded by the search's seed and the number of earlier trials."""
     from optuna import samplers
 
     own = int(np.random.SeedSequence(seed).generate_state(1)[0])

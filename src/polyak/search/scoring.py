@@ -1,4 +1,4 @@
-"""Candidates scored on tasks, on more and more of their examples."""
+"""Scores of candidates on tasks, on growing shares of their examples."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..tasks.running import Part, joined, on_device, scored
 from .candidates import Candidates
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
-SHARES = (0.25, 0.5, 1.0)  # of the batches of each task, after which a candidate may be given up
+SHARES = (0.25, 0.5, 1.0)  # of the batches of each task, after which a candidate may be pruned
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Which examples candidates are scored on, and how.
+    """The examples that candidates are scored on.
 
     Attributes:
         split: Calibration or validation.
-        limit: At most so many of each task, the first.
-        batch_size: Examples that go through the model together.
-        device: Where it runs, as torch names it.
-        seed: In which order batches come when a candidate may be given up before the last.
+        limit: Use at most the first N per task.
+        batch_size: Examples per batch.
+        device: Device to run the model on, as torch names it.
+        seed: Seed of the order of batches, which matters to pruning.
     """
 
     split: str = "validation"
@@ -41,17 +41,17 @@ class Scoring:
     """Scores candidates on tasks.
 
     Raises:
-        TaskError: there is no task, two have one name, one lacks the split, or it is the split for reports.
+        TaskError: there is no task, two have the same name, one lacks the split, or the split is `test`.
     """
 
     def __init__(self, tasks: Sequence[Scorer], examples: Examples) -> None:
         names = [task.name for task in tasks]
         if not names:
-            raise TaskError("a search needs a task that says what is good.")
+            raise TaskError("a search needs at least one task to score on.")
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
+            raise TaskError(f"two tasks are named {twice!r}. Give one of them another `name:`.")
         if examples.split == "test":
-            raise TaskError("a search chooses on `validation` or `calibration`; test examples are for its report.")
+            raise TaskError("a search scores on `validation` or `calibration`; the test split is for its report.")
         for task in tasks:
             task.check_split(examples.split)
         self.tasks, self._examples = tuple(tasks), examples
@@ -60,11 +60,11 @@ class Scoring:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of each task's examples and settings."""
+        """Digests of each task's examples and settings."""
         return {task.name: task.digest(self._examples.split) for task in self.tasks}
 
     def bring_to_life(self, candidates: Candidates, label: str) -> None:
-        """Make the modules of the tasks from the candidate that was merged first, once."""
+        """Build the modules of the tasks from the first merged candidate, once."""
         for task in self.tasks:
             if isinstance(task, Task) and task.name not in self._live:
                 live = task.live(candidates.checkpoint(label))
@@ -73,7 +73,7 @@ class Scoring:
                 self._live[task.name] = live
 
     def score(self, candidates: Candidates, label: str, *, gradually: bool) -> Iterator[tuple[float, dict[str, float]]]:
-        """A share of the examples, and each task's metric on it: all, or if `gradually` a quarter and a half first.
+        """Yield shares of the examples with the metrics on them: all, or if `gradually` a quarter and a half first.
 
         Raises:
             TaskError: the model fails on a task, or a score is not finite.
@@ -117,15 +117,15 @@ def _metric(task: Scorer, outcome: Outcome, label: str) -> float:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is made of the metrics of the tasks.
+    """The objectives of a search, from the metrics of its tasks.
 
     Attributes:
-        kind: Their `mean`, or `each` for itself.
+        kind: The `mean` of the metrics, or `each` as an objective.
         tasks: The tasks.
-        experts: What a task's expert reaches; metrics are taken relative to it.
+        experts: Scores of the tasks' experts, by which metrics are divided.
 
     Raises:
-        TaskError: there is no such kind, or metrics of different directions are to be averaged as they are.
+        TaskError: unknown kind, or a mean of metrics with different directions.
     """
 
     kind: str
@@ -134,29 +134,31 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.kind not in ("mean", "each"):
-            raise TaskError(f"there is no objective {self.kind!r}. {suggestion(self.kind, ('mean', 'each'))}")
+            raise TaskError(f"unknown objective {self.kind!r}. {suggestion(self.kind, ('mean', 'each'))}")
         names = [task.name for task in self.tasks]
         for name, value in self.experts.items():
             if name not in names:
-                raise TaskError(f"there is an expert for {name!r}, which is no task here. {suggestion(name, names)}")
+                raise TaskError(
+                    f"an expert is given for {name!r}, which is not a task of this search. {suggestion(name, names)}"
+                )
             if value <= 0:
-                raise TaskError(f"the expert of {name!r} scores {value}, which nothing can be taken relative to.")
+                raise TaskError(f"the expert of {name!r} scores {value}, so metrics cannot be divided by it.")
         bare = [task for task in self.tasks if task.name not in self.experts]
         mixed = len({task.higher_is_better for task in bare}) > 1 or (bare and self.experts)
         if self.kind == "mean" and mixed:
             raise TaskError(
-                "the tasks' metrics cannot be averaged as they are: some are better if less, or have no expert. Give "
-                "an expert for every task, or take `each` as an objective of its own."
+                "the tasks' metrics cannot be averaged: they have different directions, or only some have experts. "
+                "Give an expert for every task, or use the objective `each`."
             )
 
     @property
     def names(self) -> list[str]:
-        """What the objectives are called."""
+        """Names of the objectives."""
         return ["mean"] if self.kind == "mean" else [task.name for task in self.tasks]
 
     @property
     def directions(self) -> list[Direction]:
-        """`maximize` or `minimize`, for each objective."""
+        """`maximize` or `minimize`, per objective."""
         better = [task.higher_is_better or task.name in self.experts for task in self.tasks]
         each: list[Direction] = ["maximize" if one else "minimize" for one in better]
         return each[:1] if self.kind == "mean" else each
@@ -171,10 +173,10 @@ class Objective:
         if expert is None:
             return value
         if not task.higher_is_better and value <= 0:
-            raise TaskError(f"task {task.name!r}: {value} cannot be taken relative to the expert's score.")
+            raise TaskError(f"task {task.name!r}: {value} cannot be divided by the expert's score.")
         return value / expert if task.higher_is_better else expert / value
 
 
 def as_asked(examples: Examples) -> dict[str, Any]:
-    """Which examples, for provenance."""
+    """The selection of examples, for provenance."""
     return {"split": examples.split, **({} if examples.limit is None else {"limit": examples.limit})}

@@ -1,4 +1,4 @@
-"""What a recipe leaves open, as a space of Optuna; and the candidates that come first."""
+"""The search space of a recipe for Optuna, and its baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def distributions(open_: Sequence[Sought]) -> dict[str, BaseDistribution]:
-    """A distribution for every place."""
+    """A distribution per hyperparameter."""
     return {one.place: _distribution(one) for one in open_}
 
 
@@ -29,10 +29,10 @@ def _distribution(one: Sought) -> BaseDistribution:
 
 
 def baselines(open_: Sequence[Sought]) -> dict[str, dict[str, Scalar]]:
-    """The candidates that are tried before any others, by name: what one would merge without a search.
+    """The candidates that are tried first, by name: the merges that one would try without a search.
 
-    `uniform` gives each model the weight 1 / n and all else its default; `defaults` keeps the default of weights too.
-    Both are moved into the ranges.  What has no default starts in the middle.
+    `uniform` gives each model the weight 1 / n, and all else its default; `defaults` keeps the default weights too.
+    Both are clipped to the ranges.  A setting without default starts in the middle of its range.
     """
     uniform = {one.place: _start(one, uniform=True) for one in open_}
     defaults = {one.place: _start(one, uniform=False) for one in open_}
@@ -40,7 +40,7 @@ def baselines(open_: Sequence[Sought]) -> dict[str, dict[str, Scalar]]:
 
 
 def largest(one: Sought) -> Scalar:
-    """The greatest number, or the last choice."""
+    """The largest number, or the last choice."""
     if one.search.high is None:
         return one.search.choices[-1]
     return int(one.search.high) if one.setting.kind is int else one.search.high

@@ -1,60 +1,33 @@
-"""Studies in SQLite: begun, or gone on with if they are of the same search."""
+"""Studies in SQLite: created, or continued if they belong to the same search."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CannotResume, OutputBusy, OutputError
+from ..errors import CannotResume, OutputError
 from .scoring import Direction
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
-NAME = "polyak"  # of the study, and of the attribute that says what it is of
+NAME = "polyak"  # of the study, and of the attribute that identifies the search
 _SQLITE = b"SQLite format 3\0"
 
 
-@contextmanager
-def locked(path: Path) -> Generator[None]:
-    """Keep other searches from a study.
-
-    Raises:
-        OutputBusy: another search is at it.
-        OutputError: the place cannot be written to.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputBusy(f"another search is using {path} now. Wait for it, or choose another --study.") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
 def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]) -> Study:
-    """The study in a file; begun, if there is no file.
+    """The study in a file, which is created if it does not exist.
 
     Args:
-        path: Of the database.
-        about: What the search is of, as plain data: it must be the same for all parts of a search.
-        directions: `maximize` or `minimize`, for each objective.
+        path: File of the database.
+        about: Settings and inputs of the search as plain data, which must be equal when a search is continued.
+        directions: `maximize` or `minimize`, per objective.
 
     Raises:
-        CannotResume: the study is of another search; the message says in what.
-        OutputError: the file is no study of polyak's, or cannot be written.
+        CannotResume: the study belongs to another search; the message names the difference.
+        OutputError: the file is not a study of polyak, or cannot be written.
     """
     import optuna
 
@@ -63,7 +36,7 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
     if not is_new:
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) != _SQLITE:
-                raise OutputError(f"{path} is no study: it is not a SQLite database. Choose another --study.")
+                raise OutputError(f"{path} is not a study: it is not a SQLite database. Choose another --study.")
     try:
         if is_new:
             study = optuna.create_study(storage=_storage(path), study_name=NAME, directions=directions)
@@ -72,7 +45,7 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
         study = optuna.load_study(storage=_storage(path), study_name=NAME)
         said: Any = json.loads(study.user_attrs[NAME])
     except KeyError:
-        raise OutputError(f"{path} holds no study that `polyak search` has begun. Choose another --study.") from None
+        raise OutputError(f"{path} holds no study of `polyak search`. Choose another --study.") from None
     except (optuna.exceptions.OptunaError, ValueError, RuntimeError, _sql_errors()) as error:
         said = " ".join(str(error).split())[:200]
         raise OutputError(f"{path} cannot be used as a study: {said}") from error
@@ -100,13 +73,13 @@ def _storage(path: Path) -> Any:
 
 
 def _hurry(connection: Any, _: Any) -> None:
-    """Wait for the disk once in a while, and not several times a candidate; a power cut may cost the last ones."""
+    """Sync once in a while rather than several times per candidate; a power cut may lose the last ones."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def close(study: Study) -> None:
-    """Give the file back."""
+    """Close the database of a study."""
     storage: Any = study._storage
     backend = getattr(storage, "_backend", storage)
     backend.remove_session()
@@ -124,13 +97,13 @@ def _check_same(path: Path, said: Any, about: Mapping[str, Any]) -> None:
         return
     keys = [key for key in about if not isinstance(said, dict) or said.get(key) != about[key]]
     raise CannotResume(
-        f"{path} is the study of another search: it differs in {', '.join(keys) or 'its version'}. Go on with what it "
-        "was begun with, or choose another --study."
+        f"{path} is the study of another search: it differs in {', '.join(keys) or 'its version'}. Continue with the "
+        "same settings and inputs, or choose another --study."
     )
 
 
 def close_interrupted(study: Study) -> None:
-    """Trials that nobody is at any more, of a search that was stopped: they count for nothing."""
+    """Mark the unfinished trials of a stopped search as failed, so that they do not count."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -138,7 +111,7 @@ def close_interrupted(study: Study) -> None:
 
 
 def counted(study: Study) -> list[Any]:
-    """The trials that came to an end, in order: merged and scored, given up, or failed for a reason that is kept."""
+    """The finished trials in order: complete, pruned, or failed with a recorded reason."""
     from optuna.trial import TrialState
 
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..checkpoint.safetensors import SafetensorsFile
+from ..checkpoint import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputExists
-from ..storage.staging import writing
+from ..storage import writing
 from ._measurement import Measurement, write
 
 Blocks: TypeAlias = Mapping[str, Measurement | None]  # of one block, by model; None where it has nothing to measure

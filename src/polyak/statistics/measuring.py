@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.safetensors import SafetensorsFile
-from ..errors import CannotResume, CheckpointError, OutputBusy, OutputExists
-from ..storage.staging import writing
+from ..checkpoint import SafetensorsFile
+from ..errors import CannotResume, CheckpointError, OutputExists
+from ..storage import locked
 from ._api import Statistic
 from ._measurement import Measurement, refuse_to_overwrite, write
 
@@ -76,7 +73,7 @@ def measure_to(
     refuse_to_overwrite(path, force=force)
     key = json.dumps([statistic.kind, _model(statistic), data, statistic.facts], sort_keys=True)
     state = path.with_name(f".{path.name}.state")
-    with _locked(path):
+    with locked(path, f"another measurement is writing {path} now. Wait for it, or choose another place."):
         done = _take_up(state, statistic, key, resume=resume, force=force)
         try:
             _observe_rest(statistic, batches(), done, advance, lambda: _keep(state, statistic, key), seconds)
@@ -142,24 +139,3 @@ def _take_up(state: Path, statistic: Statistic, key: str, *, resume: bool, force
             f"the unfinished measurement at {state} is damaged ({error}). Start over with --force."
         ) from error
     return statistic.examples
-
-
-@contextmanager
-def _locked(path: Path) -> Generator[None]:
-    lock = path.with_name(f".{path.name}.lock")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputBusy(
-                f"another measurement is writing {path} now. Wait for it, or choose another place."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-    finally:
-        os.close(held)

@@ -1,4 +1,4 @@
-"""Durable files and folders: atomic writes, locked staging folders with a journal, digests."""
+"""Durable files and folders: atomic writes, locked staging folders with a journal, digests; on every system."""
 
 from __future__ import annotations
 
@@ -10,3 +10,22 @@ from .digest import model_digest as model_digest
 from .digest import new_hash as new_hash
 from .digest import of_small as of_small
 from .digest import root as root
+from .files import exchange as exchange
+from .files import open_for_reading as open_for_reading
+from .files import open_for_writing as open_for_writing
+from .files import read_at as read_at
+from .files import read_into as read_into
+from .files import sync_data as sync_data
+from .files import sync_file as sync_file
+from .files import sync_folder as sync_folder
+from .files import write_at as write_at
+from .files import write_text as write_text
+from .files import write_whole as write_whole
+from .files import writing as writing
+from .json_text import as_json as as_json
+from .locks import Lock as Lock
+from .locks import locked as locked
+from .machine import available_memory as available_memory
+from .machine import cpu_count as cpu_count
+from .staging import Draft as Draft
+from .staging import followed as followed

@@ -8,23 +8,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from ..errors import CannotResume, OutputBusy, OutputError, OutputExists
+from .files import exchange, sync_data, sync_folder, writing
+from .locks import Lock
 
 _LINE = b'["%08x",%s]\n'  # CRC-32 and entry
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}
 
 
 class Draft:
@@ -34,7 +30,7 @@ class Draft:
         self.out = out = followed(out)
         self.home = out.parent / f".{out.name}.polyak"
         self.model = self.home / "model"
-        self._lock = -1
+        self._lock: Lock | None = None
         self._journal: Any = None
 
     def open(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
@@ -81,16 +77,13 @@ class Draft:
             raise OutputExists(f"{self.out} is not empty. Choose another place, or replace what is there with --force.")
 
     def _take_lock(self) -> None:
-        self._lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            self._lock = -1
+            self._lock = Lock(self.home / "lock")
+        except BlockingIOError as error:
             raise OutputBusy(
                 f"another merge is writing {self.out} now. Wait for it, or choose another place."
             ) from error
-        if not (self.home / "lock").exists() or os.fstat(self._lock).st_ino != (self.home / "lock").stat().st_ino:
+        if not self._lock.is_in_place():
             raise OutputBusy(f"another merge has just finished writing {self.out}. Run again.")
 
     def _continue(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
@@ -119,7 +112,7 @@ class Draft:
         lines = (json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
         self._journal.write(b"".join(_LINE % (crc32(line), line) for line in lines))
         self._journal.flush()
-        os.fdatasync(self._journal.fileno())
+        sync_data(self._journal.fileno())
 
     def publish(self) -> None:
         """Put the result in its place, in one step; what was there is removed afterwards.
@@ -133,7 +126,7 @@ class Draft:
                 self.out.rmdir()
             if not self.out.exists():
                 os.rename(self.model, self.out)
-            elif not _exchange(self.model, self.out):
+            elif not exchange(self.model, self.out):
                 os.rename(self.out, self.home / "replaced")
                 os.rename(self.model, self.out)
             sync_folder(self.out.parent)
@@ -155,29 +148,9 @@ class Draft:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-
-@contextmanager
-def writing(place: Path) -> Generator[None]:
-    """Turn the operating system's errors into ours.
-
-    Raises:
-        OutputError: no space, no permission, or another refusal.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
-            raise OutputError(
-                f"the disk of {place} is full ({free} bytes free). Make room and run again with --resume."
-            ) from error
-        if isinstance(error, PermissionError):
-            raise OutputError(f"no permission to write {error.filename or place}.") from error
-        raise OutputError(f"{error.filename or place} cannot be written: {error.strerror}.") from error
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
 
 def followed(out: Path) -> Path:
@@ -221,21 +194,3 @@ def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
         entries.append(json.loads(entry))
         nbytes += len(line)
     return entries, nbytes
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Swap two paths in one step, where kernel and file system can."""
-    number = _SYS_RENAMEAT2.get(os.uname().machine)
-    if number is None or os.uname().sysname != "Linux":
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    return libc.syscall(number, _AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0

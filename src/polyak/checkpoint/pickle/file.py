@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ...errors import CheckpointError, UnsupportedFormat
+from ...storage import read_at
 from .._api import Bytes, Checkpoint, Stamp, TensorSpec
 from .._file import RangeFile
 from .stand_ins import Named, Storage, StridedTensor, Unreadable, find_global
@@ -32,7 +33,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What was read of a file: its object, the bytes that describe it, and where storages begin and end."""
+    """Contents of a file: its object, the bytes that describe it, and the ranges of its storages."""
 
     found: Any
     header: bytes
@@ -98,7 +99,7 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
 
 
 def _checked(name: str, tensor: Tensor, spans: Mapping[str, tuple[int, int]], path: Path) -> tuple[int, StridedTensor]:
-    """Where in the file the tensor's storage begins, after making sure that the tensor lies within it."""
+    """Offset of the tensor's storage in the file, once the tensor is known to lie within it."""
     if isinstance(tensor, Unreadable):
         raise UnsupportedFormat(f"{path}: {name!r} is a {tensor.kind}, which polyak cannot read.")
     storage, itemsize = tensor.storage, tensor.dtype.itemsize
@@ -150,13 +151,13 @@ def _entries(file: BinaryIO, path: Path) -> dict[str, zipfile.ZipInfo]:
 
 
 def _span(file: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> tuple[int, int]:
-    """Where in the file an entry's bytes are; the directory says where its local header is."""
+    """Range of an entry's bytes in the file; the directory gives the offset of its local header."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
         raise UnsupportedFormat(
             f"{path}: {info.filename!r:.80} is compressed or encrypted in the archive; torch.save does neither. "
             "Load and save it again with torch."
         )
-    local = os.pread(file.fileno(), _LOCAL_HEADER.size, max(0, info.header_offset))
+    local = read_at(file.fileno(), _LOCAL_HEADER.size, max(0, info.header_offset))
     if len(local) == _LOCAL_HEADER.size and info.header_offset >= 0:
         signature, name_nbytes, extra_nbytes = _LOCAL_HEADER.unpack(local)
         start = info.header_offset + _LOCAL_HEADER.size + name_nbytes + extra_nbytes
@@ -169,7 +170,7 @@ def _read_span(file: BinaryIO, span: tuple[int, int]) -> bytes:
     nbytes = span[1] - span[0]
     if nbytes > MAX_PICKLE_NBYTES:
         raise CheckpointError(f"{file.name}: its pickle has {nbytes} bytes; polyak reads {MAX_PICKLE_NBYTES} at most.")
-    return os.pread(file.fileno(), nbytes, span[0])
+    return read_at(file.fileno(), nbytes, span[0])
 
 
 def _check_byte_order(order: bytes, path: Path) -> None:
@@ -183,7 +184,7 @@ def _read_legacy(file: BinaryIO, start: bytes, path: Path) -> _Contents:
     if start[257:262] == b"ustar":
         raise UnsupportedFormat(f"{path} is a tar archive of PyTorch before 0.1.10. Load and save it again with torch.")
     if not start.startswith(b"\x80"):
-        raise CheckpointError(f"{path} is no PyTorch file: it begins with {start[:8]!r}. It may be truncated.")
+        raise CheckpointError(f"{path} is not a PyTorch file: it begins with {start[:8]!r}. It may be truncated.")
     pickles = _Pickles(file, path)
     if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
         raise UnsupportedFormat(f"{path} is a pickle, but not one of torch.save.")
@@ -193,7 +194,7 @@ def _read_legacy(file: BinaryIO, start: bytes, path: Path) -> _Contents:
     found, keys = pickles.load(), pickles.load()
     header_nbytes = file.tell()
     spans = _legacy_spans(file, keys, pickles.itemsize, path)
-    return _Contents(found, os.pread(file.fileno(), header_nbytes, 0), spans)
+    return _Contents(found, read_at(file.fileno(), header_nbytes, 0), spans)
 
 
 def _legacy_spans(file: BinaryIO, keys: Any, itemsize: Mapping[str, int], path: Path) -> dict[str, tuple[int, int]]:
@@ -203,7 +204,7 @@ def _legacy_spans(file: BinaryIO, keys: Any, itemsize: Mapping[str, int], path: 
     size, position = os.fstat(file.fileno()).st_size, file.tell()
     spans: dict[str, tuple[int, int]] = {}
     for key in cast("list[str]", keys):
-        numel = int.from_bytes(os.pread(file.fileno(), 8, position), "little")
+        numel = int.from_bytes(read_at(file.fileno(), 8, position), "little")
         start = position + 8
         position = start + numel * itemsize.get(key, 0)
         if key not in itemsize or key in spans or position > size:

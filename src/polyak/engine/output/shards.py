@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -11,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint.safetensors import layout
+from ...checkpoint import layout
 from ...planning import Sidecars, Step
-from ...storage.staging import Draft, writing
+from ...storage import Draft, open_for_writing, read_at, sync_data, write_at, writing
 from .. import tuning
 
 _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
@@ -102,10 +101,9 @@ class ShardWriter:
         specs = [replace(step.out, name=name) for step, name in zip(steps, stored, strict=True)]
         head, offsets = layout(specs, metadata)
         end = max([len(head), *(offsets[s.name] + s.nbytes for s in specs)])
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_for_writing(path, end)
         self._fds.append(fd)
-        _reserve(fd, end)
-        os.pwrite(fd, head, 0)
+        write_at(fd, head, 0)
         for step, name in zip(steps, stored, strict=True):
             self._places[step.file, step.out.name] = _Place(fd, offsets[name])
 
@@ -127,16 +125,13 @@ class ShardWriter:
         self._write(fd, at, data[begin:end])
 
     def _write(self, fd: int, offset: int, data: Any) -> None:
-        view = memoryview(data)
         with writing(self._draft.out):
-            while view:
-                done = os.pwrite(fd, view, offset)
-                view, offset = view[done:], offset + done
+            write_at(fd, data, offset)
 
     def read(self, step: Step, start: int, nbytes: int) -> bytes:
         """Read back what was written."""
         place = self._places[step.file, step.out.name]
-        return os.pread(place.fd, nbytes, place.offset + start * step.out.dtype.itemsize)
+        return read_at(place.fd, nbytes, place.offset + start * step.out.dtype.itemsize)
 
     def note(self, entry: Mapping[str, Any], nbytes: int) -> None:
         """Have an entry journalled once the data written so far is on disk."""
@@ -165,7 +160,7 @@ class ShardWriter:
         if entries:
             with writing(self._draft.out):
                 for fd in self._fds:
-                    os.fdatasync(fd)
+                    sync_data(fd)
                 self._draft.note(entries)
 
     def close(self) -> None:
@@ -183,43 +178,3 @@ class ShardWriter:
         self._fds = []
         if self._failure is not None:
             raise self._failure
-
-
-def _reserve(fd: int, size: int) -> None:
-    """Take the buffers before the work, so that a full disk is known at once."""
-    if os.fstat(fd).st_size == size:
-        return
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno in (22, 95):  # EINVAL, EOPNOTSUPP: this file system cannot
-            os.ftruncate(fd, size)
-        else:
-            raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file and make it durable."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def as_json(data: object) -> str:
-    """JSON as people read it and as Hugging Face writes it."""
-    return _indented(data, "\n") + "\n"
-
-
-def _indented(data: object, margin: str) -> str:
-    """What `json.dumps` with `indent=2` writes; it does so in Python, this leaves flat parts to C."""
-    inner = margin + "  "
-    match data:
-        case dict() if data and any(isinstance(value, dict | list | tuple) for value in data.values()):
-            items = [f"{json.dumps(str(k), ensure_ascii=False)}: {_indented(v, inner)}" for k, v in data.items()]
-            return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
-        case dict() | list() | tuple() if data and not any(isinstance(value, dict | list | tuple) for value in data):
-            text = json.dumps(data, ensure_ascii=False, separators=(f",{inner}", ": "))
-            return f"{text[0]}{inner}{text[1:-1]}{margin}{text[-1]}"
-        case _:
-            return json.dumps(data, indent=2, ensure_ascii=False).replace("\n", margin)

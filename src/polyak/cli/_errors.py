@@ -1,0 +1,11 @@
+"""Errors that only the command line has."""
+
+from __future__ import annotations
+
+from ..errors import PolyakError
+
+
+class Interrupted(PolyakError):
+    """The user stopped the command; the message says how to go on."""
+
+    exit_code = 130

@@ -1,0 +1,10 @@
+"""What people see: progress of all kinds, sizes, names in natural order, tables of HTML."""
+
+from __future__ import annotations
+
+from .html import fields as fields
+from .html import table as table
+from .progress import watcher_for as watcher_for
+from .text import columns as columns
+from .text import human_size as human_size
+from .text import natural_key as natural_key

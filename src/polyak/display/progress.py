@@ -1,0 +1,230 @@
+"""Watchers that show progress: a bar on terminals and in notebooks, else a line now and then, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+from ..events import Advanced, Event, Finished, Notice, Started, TrialFinished, Watcher, as_data, ignore
+from .text import human_size
+
+PATIENCE = 2.0  # seconds of work that need no bar
+EVERY = 30.0  # seconds between two lines where nobody watches a bar; the first line comes after a third of it
+JSON_EVERY = 1.0  # seconds between two `advanced` events of JSON lines
+
+
+def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: bool = False) -> Watcher:
+    """The watcher that suits where progress is shown.
+
+    Args:
+        stream: Where it is written (default: standard error).
+        quiet: Show nothing.
+        as_json: Write JSON lines instead of text.
+    """
+    output: TextIO = stream or sys.stderr
+    if quiet:
+        return ignore
+    if as_json:
+        return JsonLines(output)
+    if _in_notebook():
+        return NotebookBar()
+    return TerminalBar(output) if output.isatty() else Lines(output)
+
+
+def _in_notebook() -> bool:
+    """Whether this is a Jupyter kernel; IPython need not be installed."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+class _Counted:
+    """Base of the watchers that people read: counts what is done, and puts it into words."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._started = Started("", 0, "")
+        self._done, self._began = 0, time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            match event:
+                case Started():
+                    self._started, self._done, self._began = event, 0, time.monotonic()
+                    self.on_start()
+                case Advanced(count):
+                    self._done += count
+                    self.on_advance()
+                case Notice(text):
+                    self.print(text)
+                case TrialFinished():
+                    self.print(_of_trial(event))
+                case Finished():
+                    self.on_finish()
+
+    def on_start(self) -> None: ...
+    def on_advance(self) -> None: ...
+    def on_finish(self) -> None: ...
+
+    def print(self, text: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def share(self) -> float | None:
+        """How much is done, of 1; None if the total is not known."""
+        return min(1.0, self._done / self._started.total) if self._started.total else None
+
+    def described(self) -> str:
+        """Activity, amount, rate and time left, such as `merging: 25 % of 4 GB, 1 GB/s, 3 s left`."""
+        unit, total, rate = self._started.unit, self._started.total, self._done / max(self.seconds, 1e-9)
+        if self.share is None:
+            return f"{self._started.activity}: {_amount(self._done, unit)}, {_time(self.seconds)}"
+        left = f", {_time((total - self._done) / rate)} left" if 0 < self._done < total else ""
+        amount = (
+            f"{self._done:,} of {total:,} {unit}" if unit != "bytes" else f"{self.share:.0%} of {human_size(total)}"
+        )
+        pace = f"{human_size(rate)}/s" if unit == "bytes" else f"{rate:.3g}/s"
+        return f"{self._started.activity}: {amount}, {pace}{left}"
+
+
+def _amount(count: int, unit: str) -> str:
+    return human_size(count) if unit == "bytes" else f"{count:,} {unit}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _of_trial(trial: TrialFinished) -> str:
+    scores = ", ".join(f"{value:.4f}" for value in trial.objectives) or trial.error
+    return f"{trial.number:>5}{f' ({trial.baseline})' if trial.baseline else ''} {trial.state} {scores}"
+
+
+class TerminalBar(_Counted):
+    """A bar with rate and time left, for work that takes longer than two seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._bar: Any = None
+        self._task: Any = None
+
+    def on_advance(self) -> None:
+        if self._bar is None and self.seconds > PATIENCE:
+            self._show()
+        if self._bar is not None:
+            total = max(self._started.total, self._done) or None
+            self._bar.update(self._task, completed=self._done, total=total, description=self.described())
+
+    def on_finish(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def print(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = [BarColumn(), TextColumn("{task.description}", markup=False)]
+        self._bar = Progress(*columns, console=Console(file=self._stream), transient=True)
+        self._task = self._bar.add_task(self.described(), total=self._started.total or None)
+        self._bar.start()
+
+
+class Lines(_Counted):
+    """A line now and then, also while nothing advances, so that the log of a job shows that it is alive."""
+
+    def __init__(self, stream: TextIO, every: float = EVERY) -> None:
+        super().__init__()
+        self._stream, self._every = stream, every
+        self._ended: threading.Event | None = None
+
+    def on_start(self) -> None:
+        self.on_finish()
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, args=(self._ended,), name="polyak-progress", daemon=True).start()
+
+    def _beat(self, ended: threading.Event) -> None:
+        wait = self._every / 3
+        while not ended.wait(wait):
+            with self._lock:
+                self.print(self.described())
+            wait = self._every
+
+    def on_finish(self) -> None:
+        if self._ended is not None:
+            self._ended.set()
+            self._ended = None
+
+    def print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class JsonLines:
+    """One JSON object per line for each event; what advances is summed up over a second."""
+
+    def __init__(self, stream: TextIO, every: float = JSON_EVERY) -> None:
+        self._stream, self._every = stream, every
+        self._lock = threading.Lock()
+        self._pending, self._last = 0, time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if isinstance(event, Advanced):
+                self._pending += event.count
+                if time.monotonic() - self._last < self._every:
+                    return
+            if self._pending:
+                self._write(Advanced(self._pending))
+                self._pending, self._last = 0, time.monotonic()
+            if not isinstance(event, Advanced):
+                self._write(event)
+
+    def _write(self, event: Event) -> None:
+        print(json.dumps(as_data(event)), file=self._stream, flush=True)
+
+
+class NotebookBar(_Counted):
+    """A bar of plain HTML under the cell: it needs no widgets, and is kept when the notebook is saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handle: Any = None
+        self._drawn = 0.0
+
+    def on_advance(self) -> None:
+        if time.monotonic() - self._drawn > 0.2 and self.seconds > PATIENCE / 4:
+            self._draw()
+
+    def on_finish(self) -> None:
+        if self._handle is not None:
+            self._draw()
+            self._handle = None
+
+    def print(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _draw(self) -> None:
+        from html import escape
+        from importlib import import_module
+
+        ipython: Any = import_module("IPython.display")
+        value = "" if self.share is None else f" value='{self.share:.4f}'"
+        page = ipython.HTML(f"<progress max=1{value} style='width: 20em'></progress> {escape(self.described())}")
+        if self._handle is None:
+            self._handle = ipython.display(page, display_id=True)
+        else:
+            self._handle.update(page)
+        self._drawn = time.monotonic()

@@ -1,0 +1,191 @@
+"""The command line as a whole: help, version, models without a recipe, progress and errors for machines."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from polyak import cli
+from polyak.errors import RecipeError
+
+from ..engine.conftest import random_family, recipe_text, write_model
+
+SECTIONS = {
+    "Merge models": {"bake", "merge", "plan"},
+    "LoRA adapters": {"lora"},
+    "Evaluate, search and learn from data": {"compare", "evaluate", "learn", "measure", "recalibrate", "search"},
+    "Checkpoints of a training run": {"average", "select"},
+    "Inspect models, methods and recipes": {"diff", "inspect", "methods", "schema", "verify"},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("interface")
+    for name, tensors in random_family().items():
+        write_model(folder / name, tensors)
+    (folder / "recipe.yaml").write_text(recipe_text())
+    return folder
+
+
+def digest(polyak, place, *arguments):
+    return json.loads(polyak(place, *arguments, "--json", "--force"))["digest"]
+
+
+def test_help_lists_every_command_in_its_section_and_cuts_no_summary(place, polyak):
+    text = polyak(place, "--help")
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(cli.commands())
+    parts = text.split("\n\n")
+    for title, names in SECTIONS.items():
+        (section,) = (part for part in parts if part.startswith(f"{title}:"))
+        assert {line.split()[0] for line in section.splitlines()[1:] if line[2] != " "} == names
+    assert "..." not in text.partition("\n")[2]
+
+
+def test_version(place, polyak):
+    from polyak import __version__
+
+    assert polyak(place, "--version") == f"polyak {__version__}\n"
+
+
+def test_models_with_a_method_merge_as_the_recipe_that_says_the_same(place, polyak):
+    (place / "ties.yaml").write_text(
+        "base: base\nmethod: ties\nsettings: {density: 0.4}\n"
+        "models: [{path: m0, weight: 0.5}, {path: m1, weight: -1}]\n"
+    )
+    expected = digest(polyak, place, "merge", "ties.yaml", "out")
+    inline = ["merge", "m0", "m1", "--method", "ties", "--base", "base", "--set", "density=0.4"]
+    assert digest(polyak, place, *inline, "--weight", "0.5", "--weight", "-1", "-o", "out") == expected
+    assert digest(polyak, place, *inline, "out", "--weights", "0.5,-1") == expected
+    assert digest(polyak, place, *inline, "out", "--weights", "0.5,-0.9") != expected
+    per_model = ["merge", "m0", "m1", "-m", "ties", "-b", "base", "-s", "density=0.4", "-s", "weight=0.5,-1", "out"]
+    assert digest(polyak, place, *per_model) == expected
+
+
+def test_a_recipe_is_read_from_standard_input(place, polyak, monkeypatch):
+    expected = digest(polyak, place, "merge", "recipe.yaml", "out")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(recipe_text()))
+    assert digest(polyak, place, "merge", "-", "out") == expected
+    monkeypatch.setattr(sys, "stdin", io.StringIO("models: ["))
+    assert "error: " in polyak(place, "plan", "-", code=3)
+
+
+def test_plan_takes_models_too(place, polyak):
+    assert "slerp(" in polyak(place, "plan", "m0", "m1", "--method", "slerp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["merge", "out"], "Give a RECIPE and OUT"),
+        (["merge", "recipe.yaml", "out", "--method", "ties"], "stand in the recipe"),
+        (["merge", "m0", "m1", "out", "--weight", "1"], "2 models have 1 weights"),
+        (["merge", "m0", "m1", "out", "--set", "density"], "not NAME=VALUE"),
+        (["merge", "recipe.yaml", "out", "--memory", "much"], "is not a size"),
+        (["merg"], "No such command"),
+        (["merge", "--metod", "ties"], "No such option"),
+    ],
+)
+def test_wrong_use_is_a_usage_error(place, polyak, arguments, word):
+    said = polyak(place, *arguments, code=2)
+    assert word in said and "error: " in said
+    *_, last = polyak(place, *arguments, "--json", code=2).splitlines()
+    assert json.loads(last)["kind"] == "UsageError"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["merge", "nowhere.yaml", "out"], 3, "RecipeError"),
+        (["plan", "m0", "--method", "tise"], 3, "UnknownMethod"),
+        (["inspect", "nowhere"], 4, "CheckpointError"),
+        (["diff", "m0", "nowhere"], 4, "CheckpointError"),
+        (["verify", "m0"], 4, "CheckpointError"),
+        (["bake", "m0/model.safetensors", "out"], 4, "CheckpointError"),
+        (["methods", "tise"], 3, "UnknownMethod"),
+        (["lora", "merge", "m0", "m1", "out"], 4, "CheckpointError"),
+        (["lora", "bake", "m0", "m1", "out"], 4, "CheckpointError"),
+        (["average", "nowhere", "out"], 4, "CheckpointError"),
+    ],
+)
+def test_every_error_is_one_json_object_on_the_last_line(place, polyak, arguments, code, kind):
+    lines = [json.loads(line) for line in polyak(place, *arguments, "--json", code=code).splitlines()]
+    assert lines[-1].keys() == {"event", "kind", "message", "exit_code"}
+    assert (lines[-1]["event"], lines[-1]["kind"], lines[-1]["exit_code"]) == ("error", kind, code)
+
+
+def test_progress_is_json_lines_under_json_and_nothing_when_quiet(place, capsys, monkeypatch):
+    def errors_of(*arguments):
+        monkeypatch.setattr(sys, "argv", ["polyak", "merge", "recipe.yaml", "out", "--force", "--json", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        return capsys.readouterr().err
+
+    monkeypatch.chdir(place)
+    events = [json.loads(line) for line in errors_of().splitlines()]
+    assert [event["event"] for event in events] == ["started", "advanced", "finished"]
+    assert 0 < events[1]["count"] == pytest.approx(events[0]["total"], rel=0.01)
+    assert errors_of("--quiet") == ""
+
+
+def test_layers_are_listed_by_number(place, polyak):
+    import numpy as np
+
+    tensors = {f"layers.{i}.w": np.full((2, 2), i + 1.0, np.float32) for i in range(11)}
+    write_model(place / "deep", tensors)
+    write_model(place / "moved", {name: tensor + 1 for name, tensor in tensors.items()})
+    listed = [line.split()[0] for line in polyak(place, "inspect", "deep").splitlines() if "layers." in line]
+    assert listed == [f"layers.{i}.w" for i in range(11)]
+    by_layer = polyak(place, "diff", "deep", "moved", "--top", "0").splitlines()
+    assert [line.split()[0] for line in by_layer if "layers." in line] == [f"layers.{i}" for i in range(11)]
+
+
+def test_bake_of_an_adapter_names_the_command_for_it(place, polyak):
+    (place / "adapter").mkdir(exist_ok=True)
+    (place / "adapter" / "adapter_config.json").write_text("{}")
+    assert "polyak lora bake BASE adapter out" in polyak(place, "bake", "adapter", "out", code=2)
+
+
+@pytest.mark.parametrize("name", ["dare-ties", "dare_ties"])
+def test_names_take_dashes_or_underscores(place, polyak, name):
+    assert polyak(place, "methods", name).startswith("dare_ties\n")
+    assert "dare_ties(" in polyak(place, "plan", "m0", "m1", "-b", "base", "-m", name, "-s", "density=0.5")
+    assert "Did you mean 'dare_ties'" in polyak(place, "methods", "dare-tise", code=3)
+
+
+def test_statistics_and_settings_take_dashes_or_underscores(place, polyak):
+    assert "regmean_plus_plus" in polyak(place, "measure", "merged_gram", "--help").replace("-", "_")
+    from polyak import recipe
+
+    models = [{"path": "m0", "statistics": {"merged-gram": "a.safetensors"}}]
+    read = recipe.read({"models": models, "method": "regmean-plus-plus"})
+    assert (read.method, set(read.models[0].statistics)) == ("regmean_plus_plus", {"merged_gram"})
+    dashed = {"models": ["m0"], "base": "base", "method": "ties", "settings": {"zero-sum": "drop"}}
+    assert recipe.read(dashed).settings == {"zero_sum": "drop"}
+    with pytest.raises(RecipeError, match=r"zero_sum is given twice"):
+        recipe.read({**dashed, "settings": {"zero-sum": "drop", "zero_sum": "drop"}})
+
+
+def test_a_reader_that_has_enough_is_no_error(place):
+    """`polyak ... | head`: the pipe closes while the command still writes."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "polyak", "methods"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_completion_suggests_commands_and_options():
+    words = {"COMP_WORDS": "polyak me", "COMP_CWORD": "1", "_POLYAK_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [sys.executable, "-m", "polyak"], env=os.environ | words, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == {"merge", "measure", "methods"}

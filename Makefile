@@ -10,7 +10,7 @@ LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text suite-adapters suite-text parity replay fuzz \
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel suite-adapters suite-text parity replay fuzz \
 	bench bench-spectral clean
 
 help: ## print this menu
@@ -54,7 +54,7 @@ $(VENV)-lock/.ready:
 lock: $(VENV)-lock/.ready ## pin the newest versions of all that the environments hold, with hashes, in locks/
 	$(PINS) --upgrade pyproject.toml $(TEST) --group build --group parity -o locks/test.txt
 	$(PINS) --group build -c locks/test.txt -o locks/build.txt
-	$(PINS) pyproject.toml -c locks/test.txt -o locks/core.txt
+	$(PINS) pyproject.toml --extra compile -c locks/test.txt -o locks/core.txt
 	$(PINS) pyproject.toml --extra demo -c locks/test.txt -o locks/demo.txt
 	$(PINS) pyproject.toml $(DEV) -c locks/test.txt -o locks/dev.txt
 	$(PINS) pyproject.toml --extra docs -c locks/test.txt -o locks/docs.txt
@@ -99,6 +99,18 @@ docs: $(VENV)/.docs ## build the documentation site in docs-out; a warning, such
 demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
 	$(BIN)/python -m examples.digits.demo
 
+# For another architecture: make wheel LEVELS=aarch64 (needs ziglang to link).
+# For a try: make check-wheel LEVELS=x86-64-v2 ONLY='convert|weighted_sums' METHODS=linear
+LEVELS ?= x86-64-v2,x86-64-v3,x86-64-v4
+ONLY ?=
+METHODS ?= linear,task_arithmetic,ties
+wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (ten minutes of CPU the first time)
+	$(BIN)/python -m building --levels $(LEVELS) --only '$(ONLY)'
+	POLYAK_KERNEL_LEVELS=$(LEVELS) POLYAK_KERNEL_ONLY='$(ONLY)' $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+
+check-wheel: wheel ## install the wheel where there is no Numba, and merge with it at every level
+	$(BIN)/python -m building.check dist/polyak-*.whl --methods $(METHODS)
+
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
 	$(BIN)/python $(LOCKED) examples/text/requirements.txt
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.text.demo
@@ -129,4 +141,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work
+	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work

@@ -20,6 +20,28 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("polyak")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _every_kernel_variant_is_declared():
+    """Fail what asks for a variant of polyak's own kernels that a wheel would not contain."""
+    from polyak.kernels.variants import variants
+    from polyak.native import Kernel
+    from polyak.native._signature import LAYOUT, spelled
+
+    declared = {f"{kernel.identity}({spelled(key)})" for kernel, key in variants()}
+    load = Kernel._load
+
+    def checked(self: Kernel, key):
+        variant = f"{self.identity}({spelled(key)})"
+        is_plain = all(kind[2] == LAYOUT for kind in key if isinstance(kind, tuple))  # others run on copies
+        if self.__module__.startswith("polyak.") and is_plain and variant not in declared:
+            raise AssertionError(f"{variant} is not declared: annotate its kernel, or see kernels/variants.py.")
+        return load(self, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kernel, "_load", checked)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _modules_of_users_are_forgotten(monkeypatch: pytest.MonkeyPatch):
     """Tests of commands run in one process; a user's module of one test must not be that of another."""

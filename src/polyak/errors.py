@@ -15,6 +15,7 @@ PolyakError                 (exit code)
 │   └── CannotResume        5   the partial work there belongs to another plan
 ├── BudgetError             5   the work does not fit into the memory that was allowed
 ├── VerificationFailed      6   a merged model is not what its provenance says
+├── KernelUnavailable       1   a kernel is neither in this installation's library nor can it be compiled here
 ├── TaskError               7   a task's description or data is wrong, or a model cannot do the task
 └── DeclarationError        -   an extension is declared wrongly (raised at import, for its author)
 
@@ -100,6 +101,10 @@ class VerificationFailed(PolyakError):
     """A merged model is not what its provenance says."""
 
     exit_code = 6
+
+
+class KernelUnavailable(PolyakError):
+    """A kernel is neither in this installation's library nor can it be compiled here."""
 
 
 class TaskError(PolyakError):

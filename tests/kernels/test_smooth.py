@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from polyak.kernels._compile import kernel
 from polyak.kernels.exp_tanh import exp, tanh
+from polyak.native import kernel
 
 
 @kernel

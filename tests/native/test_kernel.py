@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyak.native import _link, _load, _store, kernel, saying_when_compiling, scratch
+from polyak.native import _store, kernel, saying_when_compiling, scratch
 
 LOOPS = """
 import sys
@@ -110,6 +109,59 @@ def test_the_second_process_loads_what_the_first_compiled_without_numba(tmp_path
     assert run(tmp_path, source) == f"{changed} False"
 
 
+def test_another_kernels_file_is_not_taken_for_this_one(tmp_path: Path):
+    assert run(tmp_path).endswith("True")
+    (kept,) = (tmp_path / "cache").iterdir()
+    changed = LOOPS.replace("ADDEND = 3", "ADDEND = 5")
+    assert run(tmp_path, changed).endswith("True")
+    (other,) = set((tmp_path / "cache").iterdir()) - {kept}
+    other.write_bytes(kept.read_bytes())  # whole, but of the kernel that adds 3
+    assert run(tmp_path, changed) == f"{[5.0, 6.0, 7.0, 8.0, 9.0, 10.0]} True"
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_cache_that_others_may_write_to_is_ignored_with_a_remedy(loops, tmp_path: Path, what: str):
+    loops.grown(np.zeros(3, np.float32))
+    (kept,) = (tmp_path / "cache").iterdir()
+    (kept if what == "file" else kept.parent).chmod(0o777)
+    _store.folder.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"cache.*writable by others. (Remedy: chmod go-w|Delete it)"):
+        if what == "file":
+            assert _store.read(kept) is None
+        else:
+            assert kept.parent != _store.folder(tmp_path)
+
+
+def test_a_cache_of_another_user_is_ignored(loops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loops.grown(np.zeros(3, np.float32))
+    status = os.stat_result((0o100600, 0, 0, 1, os.geteuid() + 1, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(_store.os, "fstat", lambda _: status)
+    (kept,) = (tmp_path / "cache").iterdir()
+    with pytest.warns(RuntimeWarning, match="belongs to another user"):
+        assert _store.read(kept) is None
+
+
+FORBID = """
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE: memory that was written never becomes executable
+    sys.exit("unsupported")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_MDWE is Linux's")
+def test_where_executable_memory_is_forbidden_the_remedy_is_told(tmp_path: Path):
+    run(tmp_path)  # compiled by Numba, which needs such memory itself
+    (tmp_path / "loops.py").write_text(FORBID + LOOPS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, str(tmp_path / "loops.py")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "unsupported" in ended.stderr:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert ended.returncode == 1
+    assert "forbids processes to make executable memory" in ended.stderr
+    assert "Install a wheel" in ended.stderr
+
+
 def test_without_a_place_for_the_cache_kernels_are_compiled_each_time(loops, tmp_path: Path):
     (tmp_path / "cache").write_text("a file where a folder should be")
     row = np.zeros(3, np.float32)
@@ -190,44 +242,6 @@ def test_a_template_is_a_kernel_of_its_own_for_each_filling(loops: types.ModuleT
     np.testing.assert_array_equal(flat, [6, 8, 10, 12, 14, 16, 6])
 
 
-@pytest.fixture
-def object_file(loops: types.ModuleType) -> bytes:
-    """Of a kernel that has constants and calls another one."""
-    loops.total(np.zeros((1, 6), np.float32), 1.0, True)
-    place = _store.place_of(loops.total, ((np.dtype(np.float32), 2, 0x101), float, bool))
-    found = _store.read(place)
-    assert found is not None
-    return found.code
-
-
-def total_at(address: int, rows: np.ndarray) -> float:
-    kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double, ctypes.c_bool]
-    result = ctypes.c_double()
-    assert not ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)(ctypes.addressof(result), None, id(rows), 0.5, True)
-    return result.value
-
-
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="LLVM's loader is used elsewhere")
-def test_an_object_file_is_put_into_memory_without_llvm_and_computes_the_same(object_file: bytes):
-    rows = np.arange(42, dtype=np.float32).reshape(6, 7)
-    linked = _link.linked(object_file, _store.SYMBOL)
-    assert linked is not None
-    assert total_at(linked, rows) == total_at(_load._loaded(object_file), rows) == rows.sum()
-
-
-@pytest.mark.parametrize("at", [1, 16, 18])
-def test_what_is_no_object_file_for_x86_64_is_left_to_llvm(object_file: bytes, at: int):
-    other = bytearray(object_file)
-    other[at] ^= 0xFF
-    assert _link.linked(bytes(other), _store.SYMBOL) is None
-    assert _link.linked(object_file, "another_name") is None
-
-
-def test_an_address_that_is_not_understood_is_left_to_llvm(object_file: bytes, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_link, "_ABSOLUTE", 2)
-    assert _link.linked(object_file, _store.SYMBOL) is None
-
-
 def test_a_user_without_a_home_has_a_folder_for_kernels(monkeypatch, tmp_path):
     def homeless():
         raise RuntimeError
@@ -235,4 +249,4 @@ def test_a_user_without_a_home_has_a_folder_for_kernels(monkeypatch, tmp_path):
     for variable in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert _store.folder.__wrapped__(tmp_path) == tmp_path / "__pycache__"
+    assert _store.folder.__wrapped__(tmp_path) == tmp_path / "__pycache__" / "kernels"

@@ -1,19 +1,16 @@
-"""The one loop of a LoRA view; imported, and compiled, at the first read."""
+"""The product of low-rank factors, added to a range of entries."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..native import kernel, scratch
+from ..native import F32, F32Rows, kernel, scratch
 
 _TILE = 4096  # elements of a row whose sums stay in the first-level cache
 
-Floats = NDArray[np.float32]
-
 
 @kernel
-def add_product(out: Floats, start: int, left: Floats, right: Floats, scale: np.float32) -> None:
+def add_product(out: F32, start: int, left: F32Rows, right: F32Rows, scale: np.float32) -> None:
     """out += scale * (left @ right), for the row-major elements of the product from `start` on.
 
     Every element is summed over the rank in ascending order and scaled once, so that its bits do not

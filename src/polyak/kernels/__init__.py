@@ -1,4 +1,4 @@
 """Compiled loops over tiles that live in cache.
 
-Kernels compile on first use, once for a machine, and release Python's lock.
+They come in the wheel, or are compiled once per machine, and run without Python's lock.
 """

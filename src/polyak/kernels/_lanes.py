@@ -1,17 +1,17 @@
-"""Sums that vector code can keep: entries are added to lanes, each apart, and the lanes to one another at the end."""
+"""Sums in a fixed order that vectorises: entry i is added to lane i modulo LANES, and the lanes last."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._compile import inlined
+from ..native import inlined
 
 LANES = 128
 
 
 @inlined
 def total(lanes: Any) -> Any:
-    """The sum of the lanes, a power of two of them, by halves; they are overwritten."""
+    """The sum of the lanes, whose number is a power of two, by repeated halving; they are overwritten."""
     half = lanes.size // 2
     while half >= 1:
         for i in range(half):

@@ -1,4 +1,4 @@
-"""What lies between two cuts, and its merge."""
+"""Breadcrumbs: keep the magnitudes between two thresholds per row, and merge them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ..native import F32, F32Rows, I64Rows, kernel
 from .sign_election import elect
 from .weighted_sums import weighted_sum
 
 
 @kernel
 def keep_between(
-    stack: Any, start: int, value: Any, last: Any, high_value: Any, high_last: Any, row: int, factor: Any
+    stack: F32Rows,
+    start: int,
+    value: F32Rows,
+    last: I64Rows,
+    high_value: F32Rows,
+    high_last: I64Rows,
+    row: int,
+    factor: F32,
 ) -> None:
-    """Zero what one cut does not keep, or another keeps too; multiply the rest by its model's factor.
+    """Keep the entries between a low and a high threshold, times the factor of their model; zero the others.
 
     Args:
         stack: (k, n) float32, changed.
         start: Index in the tensor of the first entry.
-        value: (k, rows) float32, of the cut that keeps more,
-        last: (k, rows) int64, indices in the tensor.
-        high_value: (k, rows) float32, of the cut that keeps less,
-        high_last: (k, rows) int64.
-        row: Entries in a row of the tensor.
+        value: (k, rows) float32, low thresholds: smaller magnitudes are zeroed,
+        last: (k, rows) int64, index in the tensor of the last entry equal to `value` that is kept.
+        high_value: (k, rows) float32, high thresholds: larger magnitudes are zeroed,
+        high_last: (k, rows) int64, index of the last entry equal to `high_value` that is zeroed.
+        row: Entries per row of the tensor.
         factor: (k,) float32.
     """
     for model in range(stack.shape[0]):
+        # The rows of the tensor that the tile overlaps; [begin, end) is the part of row r inside the tile.
         for r in range(start // row, (start + stack.shape[1] + row - 1) // row):
             begin, end = max(r * row - start, 0), min((r + 1) * row - start, stack.shape[1])
             low_end, high_end = last[model, r] - start - begin, high_last[model, r] - start - begin
@@ -53,39 +61,39 @@ def _keep_between(part: Any, value: Any, last: Any, high_value: Any, high_last: 
 
 @kernel
 def between_and_add(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
-    value: Any,
-    last: Any,
-    high_value: Any,
-    high_last: Any,
+    value: F32Rows,
+    last: I64Rows,
+    high_value: F32Rows,
+    high_last: I64Rows,
     row: int,
-    factor: Any,
-    weight: Any,
+    factor: F32,
+    weight: F32,
     scale: float,
 ) -> None:
-    """`keep_between` and `weighted_sum`, for a `KernelCall`."""
+    """`keep_between`, then `weighted_sum`: the kernel of a `KernelCall`."""
     keep_between(stack, start, value, last, high_value, high_last, row, factor)
     weighted_sum(out, stack, weight, scale)
 
 
 @kernel
 def between_and_elect(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
-    value: Any,
-    last: Any,
-    high_value: Any,
-    high_last: Any,
+    value: F32Rows,
+    last: I64Rows,
+    high_value: F32Rows,
+    high_last: I64Rows,
     row: int,
-    factor: Any,
-    weight: Any,
+    factor: F32,
+    weight: F32,
     function: int,
     tie: float,
     scale: float,
 ) -> None:
-    """`keep_between` and `elect`, for a `KernelCall`."""
+    """`keep_between`, then `elect`: the kernel of a `KernelCall`."""
     keep_between(stack, start, value, last, high_value, high_last, row, factor)
     elect(out, stack, weight, weight, function, tie, scale)

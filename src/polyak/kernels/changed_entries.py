@@ -1,29 +1,28 @@
-"""Which models changed an entry, and which changed it most."""
+"""Merges by which models changed an entry: magnitude above epsilon, largest magnitude, mean of the active models."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F64, F32Rows, kernel, scratch
 
 _BLOCK = 1024
 
 
 @kernel
-def count_active(stack: Any, epsilon: Any, out: Any) -> None:
-    """Count for each model the magnitudes that exceed a number, where others' do too, then where no other's does.
+def count_active(stack: F32Rows, epsilon: np.float32, out: F64) -> None:
+    """Count the active entries (magnitude > epsilon) of each model: those of several models, then its own alone.
 
     Args:
         stack: (k, n) float32.
         epsilon: float32.
-        out: (2 k,) float64, written.
+        out: (2 k,) float64, written: shared counts, then unshared counts.
     """
     k, zero, one = stack.shape[0], np.float32(0), np.float32(1)
     count = scratch(_BLOCK, np.float32)
     out[:] = 0
     for begin in range(0, stack.shape[1], _BLOCK):
+        # Two sweeps over a block in cache: how many models are active per entry, then the counts per model.
         count[:] = zero
         for model in range(k):
             row = stack[model, begin : begin + _BLOCK]
@@ -41,16 +40,17 @@ def count_active(stack: Any, epsilon: Any, out: Any) -> None:
 
 
 @kernel
-def largest_of(out: Any, stack: Any, scale: Any) -> None:
-    """Write the entry of the largest magnitude, the positive one of opposites, times a number.
+def largest_of(out: F32, stack: F32Rows, scale: float) -> None:
+    """Write the entry of the largest magnitude, the positive one if two are opposite, times a scale.
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        scale: A number.
+        scale: Multiplies the result.
     """
     factor, lowest = np.float32(scale), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
+        # Maximum in `part` and minimum in `lowest`, without branches; the larger magnitude of the two wins.
         part, row = out[begin : begin + _BLOCK], stack[0, begin : begin + _BLOCK]
         for i in range(part.size):
             part[i], lowest[i] = row[i], row[i]
@@ -63,14 +63,14 @@ def largest_of(out: Any, stack: Any, scale: Any) -> None:
 
 
 @kernel
-def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
-    """Write the mean of the models whose magnitude exceeds a number; the only one such is multiplied by its factor.
+def mean_of_active(out: F32, stack: F32Rows, epsilon: np.float32, alone: F32) -> None:
+    """Write the mean over the active models (magnitude > epsilon); a sole active model is multiplied by its factor.
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        epsilon: float32; magnitude up to which an entry does not count.
-        alone: (k,) float32, what an entry is multiplied by that is the only one that counts.
+        epsilon: float32; entries up to this magnitude are inactive.
+        alone: (k,) float32, factor of an entry where its model is the only active one.
     """
     count, single = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero, one = np.float32(0), np.float32(1)
@@ -91,14 +91,14 @@ def mean_of_active(out: Any, stack: Any, epsilon: Any, alone: Any) -> None:
 
 
 @kernel
-def times_by_row(row: Any, start: int, factor: Any, length: int) -> None:
-    """Replace entries by their magnitudes times a number for each row of the tensor.
+def times_by_row(row: F32, start: int, factor: F32, length: int) -> None:
+    """Replace entries by their magnitudes times a factor per row of the tensor.
 
     Args:
         row: (n,) float32, changed.
-        start: Where in its row of the tensor the first entry is.
+        start: Position of the first entry in its row of the tensor.
         factor: (rows,) float32.
-        length: Entries in a row of the tensor.
+        length: Entries per row of the tensor.
     """
     for r in range((start + row.size + length - 1) // length):
         part, times = row[max(r * length - start, 0) : min((r + 1) * length - start, row.size)], factor[r]
@@ -107,18 +107,18 @@ def times_by_row(row: Any, start: int, factor: Any, length: int) -> None:
 
 
 @kernel
-def keep_beyond(out: Any, stack: Any, start: int, factor: Any, length: int, fence: float) -> None:
-    """Write the first model's entries whose magnitude, times a number for its row, reaches a fence; zero elsewhere.
+def keep_beyond(out: F32, stack: F32Rows, start: int, factor: F32, length: int, threshold: float) -> None:
+    """Write the entries of the first model whose magnitude, times a factor per row, reaches a threshold, else zero.
 
     Args:
         out: (n,) float32, written.
         stack: (1, n) float32.
         start: Index in the tensor of the first entry.
         factor: (rows,) float32.
-        length: Entries in a row of the tensor.
-        fence: What they must reach.
+        length: Entries per row of the tensor.
+        threshold: The threshold.
     """
-    least, zero = np.float32(fence), np.float32(0)
+    least, zero = np.float32(threshold), np.float32(0)
     for r in range(start // length, (start + out.size + length - 1) // length):
         begin, end = max(r * length - start, 0), min((r + 1) * length - start, out.size)
         part, row, times = out[begin:end], stack[0, begin:end], factor[r]

@@ -1,7 +1,7 @@
-"""Between stored dtypes and float32 tiles.
+"""Conversion between stored dtypes and float32 tiles.
 
-`decode` widens exactly (float64 is rounded), `encode` rounds once, to nearest, ties to even. Both say whether
-every number was finite, because a NaN found at the load names the guilty model, and at the store is too late.
+`decode` widens exactly (float64 is rounded), `encode` rounds once, to nearest, ties to even. Both report whether
+all entries were finite: found while loading, a NaN can be traced to the model that has it; while storing, it cannot.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import DTYPES, DType
-from ._compile import inlined, kernel
+from ..native import F32, F64, U8, U16, F32Rows, F64Rows, U8Rows, U16Rows, U32Rows, inlined, kernel
 
 Tile = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -27,19 +27,19 @@ def decode(stored: Bytes, dtype: DType, out: Tile) -> bool:
 
     Args:
         stored: The elements as bytes.
-        dtype: What they are.
-        out: As many float32 as there are elements.
+        dtype: Their dtype.
+        out: float32, one per element.
     """
     return decode_rows(stored[None], dtype, 0, out[None], relative=False) < 0
 
 
 def decode_rows(stored: Bytes, dtype: DType, offset: int, out: Tile, *, relative: bool) -> int:
-    """Widen a range of each row to float32, all rows in one call.
+    """Widen the same range of every row to float32.
 
     Args:
         stored: (rows, bytes), C-contiguous.
-        dtype: What the elements are.
-        offset: First element of every row to widen.
+        dtype: Dtype of the elements.
+        offset: Index of the first element in each row.
         out: (rows, n) float32, C-contiguous.
         relative: Subtract the last row from the others.
 
@@ -51,27 +51,41 @@ def decode_rows(stored: Bytes, dtype: DType, offset: int, out: Tile, *, relative
 
 
 def encode(tile: Tile, dtype: DType, out: Bytes) -> bool:
-    """Round float32 to a stored dtype; False if a number is not finite there (float16 ends at 65504, F8_E4M3 at 448).
+    """Round float32 to a stored dtype; False if an entry overflows there (float16 ends at 65504, F8_E4M3 at 448).
 
     Args:
-        tile: The numbers.
-        dtype: What to store.
-        out: As many elements of it, as bytes.
+        tile: float32 entries.
+        dtype: Dtype to store.
+        out: As many elements as bytes.
     """
     view, convert, extra = _encoders()[dtype.name]
     return bool(convert(tile, out.view(view), *extra))
 
 
-def decoder(dtype: DType) -> tuple[Any, Any] | None:
-    """The NumPy type in which `decode_rows` sees stored elements, and its kernel; None if that needs a table."""
+Codec = tuple[Any, Any]
+"""The NumPy type in which a kernel sees stored entries, and the kernel."""
+
+
+def decoder(dtype: DType) -> Codec | None:
+    """The kernel of `decode_rows` for a dtype; None if it takes a table too."""
     view, convert, extra = _decoders()[dtype.name]
     return None if extra else (view, convert)
 
 
-def encoder(dtype: DType) -> tuple[Any, Any] | None:
-    """The NumPy type in which `encode` sees stored elements, and its kernel; None if that needs more than these."""
+def encoder(dtype: DType) -> Codec | None:
+    """The kernel of `encode` for a dtype; None if it takes more than the tile and the output."""
     view, convert, extra = _encoders()[dtype.name]
     return None if extra else (view, convert)
+
+
+def decoders() -> list[Codec]:
+    """Every kernel that `decoder` returns."""
+    return [codec for name in _decoders() if (codec := decoder(DTYPES[name]))]
+
+
+def encoders() -> list[Codec]:
+    """Every kernel that `encoder` returns."""
+    return [codec for name in _encoders() if (codec := encoder(DTYPES[name]))]
 
 
 @cache
@@ -105,7 +119,7 @@ _EIGHT_BITS = {
 
 
 # Numba widens integer arithmetic to 64 bits, which halves the width of the vector code: hence the many uint32().
-# The largest exponent seen, rather than a flag an entry, is what the compiler turns into vector code.
+# Finiteness is checked once per row, by the largest exponent: a maximum vectorises, an early exit does not.
 
 
 @inlined
@@ -129,7 +143,7 @@ def _subtract_last(out: Any, relative: Any) -> None:
 
 
 @kernel
-def _from_bf16(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_bf16(stored: U16Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -144,7 +158,7 @@ def _from_bf16(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _from_f16(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_f16(stored: U16Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -153,7 +167,7 @@ def _from_f16(stored: Any, offset: int, out: Any, relative: Any) -> int:
             sign = np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16))
             rest = np.uint32(half & np.uint32(0x7FFF))
             top = max(top, rest)
-            # Exponent and mantissa moved to their float32 places; 2**112 repairs the bias, for subnormals too.
+            # Exponent and mantissa moved to their float32 positions; 2**112 corrects the bias, for subnormals too.
             magnitude = _float(np.uint32(rest << np.uint32(13))) * np.float32(2.0**112)
             wide_row[i] = _float(_bits(magnitude) | sign)
         if top >= np.uint32(0x7C00):
@@ -163,7 +177,7 @@ def _from_f16(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _from_table(stored: Any, offset: int, out: Any, relative: Any, table: Any) -> int:
+def _from_table(stored: U8Rows, offset: int, out: F32Rows, relative: bool, table: F32) -> int:
     for r in range(out.shape[0]):
         wide_row, codes = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -178,7 +192,7 @@ def _from_table(stored: Any, offset: int, out: Any, relative: Any, table: Any) -
 
 
 @kernel
-def _from_f32(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_f32(stored: U32Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -193,7 +207,7 @@ def _from_f32(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _from_f64(stored: Any, offset: int, out: Any, relative: Any) -> int:
+def _from_f64(stored: F64Rows, offset: int, out: F32Rows, relative: bool) -> int:
     for r in range(out.shape[0]):
         wide_row, numbers = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
@@ -208,8 +222,8 @@ def _from_f64(stored: Any, offset: int, out: Any, relative: Any) -> int:
 
 
 @kernel
-def _cast(numbers: Any, out: Any) -> Any:
-    """float32 as it is, or as float64."""
+def _cast(numbers: F32, out: F32 | F64) -> Any:
+    """To float32 or float64, which both hold float32 exactly."""
     top = np.uint32(0)
     for i in range(numbers.size):
         single = np.float32(numbers[i])
@@ -219,7 +233,7 @@ def _cast(numbers: Any, out: Any) -> Any:
 
 
 @kernel
-def _to_bf16(tile: Any, out: Any) -> Any:
+def _to_bf16(tile: F32, out: U16) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])
@@ -250,7 +264,7 @@ def _round_to_small(bits: Any, mantissa: Any, bias: Any) -> Any:
 
 
 @kernel
-def _to_f16(tile: Any, out: Any) -> Any:
+def _to_f16(tile: F32, out: U16) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])
@@ -261,7 +275,7 @@ def _to_f16(tile: Any, out: Any) -> Any:
 
 
 @kernel
-def _to_eight_bits(tile: Any, out: Any, mantissa: Any, bias: Any, largest: Any) -> Any:
+def _to_eight_bits(tile: F32, out: U8, mantissa: np.uint32, bias: np.uint32, largest: np.uint32) -> Any:
     top = np.uint32(0)
     for i in range(tile.size):
         bits = _bits(tile[i])

@@ -1,6 +1,6 @@
-"""Exponential and hyperbolic tangent in float32, as vector code: calls into the C library cost ten times as much.
+"""Exponential and hyperbolic tangent in float32 that vectorise: calls of the C library cost ten times as much.
 
-x = n ln 2 + r with |r| <= ln(2) / 2; e^r - 1 by its Taylor series to the seventh power, whose rest is below 6e-9 of it.
+x = n ln 2 + r with |r| <= ln(2) / 2; e^r - 1 by its Taylor series to the 7th power, with a relative error below 6e-9.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined
+from ..native import inlined
 
 _F = np.float32
 _ONE, _TWO, _HALF = _F(1), _F(2), _F(0.5)
@@ -41,7 +41,7 @@ def _power(n: Any) -> Any:
 
 @inlined
 def exp(x: Any) -> Any:
-    """e^x; what would be less than a normal number, or more than any, is the nearest that is one."""
+    """e^x, clamped to the normal numbers."""
     x = min(max(x, _LEAST), _MOST)
     n = _whole(x)
     return _power(n) * (_rest(x, n) + _ONE)
@@ -49,7 +49,7 @@ def exp(x: Any) -> Any:
 
 @inlined
 def tanh(x: Any) -> Any:
-    """(e^2x - 1) / (e^2x + 1), as exact for small x as for large."""
+    """(e^2x - 1) / (e^2x + 1), with the same relative accuracy for small x as for large."""
     twice = _TWO * min(abs(x), _FLAT)
     n = _whole(twice)
     power = _power(n)

@@ -1,31 +1,30 @@
-"""Average the models of a tile, each entry by its share of what is known of it."""
+"""Fisher-weighted averaging of a tile."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F32Rows, kernel, scratch
 
 _BLOCK = 1024
 
 
 @kernel
-def by_share(out: Any, stack: Any, known: Any, weight: Any, floor: Any, floored: int) -> None:
-    """Write sum_i w_i known_i stack_i / sum_i w_i known_i; where all of that is zero, by the weights alone.
+def by_share(out: F32, stack: F32Rows, known: F32Rows, weight: F32, floor: float, floored: int) -> None:
+    """Write sum_i w_i known_i stack_i / sum_i w_i known_i; where the denominator is zero, average by w alone.
 
     Args:
         out: (n,) float32.
         stack: (k, n) float32.
-        known: (k, n) float32, at least 0; overwritten.
-        weight: (k,) float32, at least 0, with a sum.
-        floor: The least that is known of an entry.
-        floored: By how many of the models, from the first on.
+        known: (k, n) float32, Fisher information, at least 0; overwritten.
+        weight: (k,) float32, at least 0, with a sum above 0.
+        floor: Lower bound of the information.
+        floored: Number of models, from the first on, that the bound applies to.
     """
     zero, least = np.float32(0), np.float32(floor)
     total, sum_of_weights = scratch(_BLOCK, np.float32), np.sum(weight)
     for begin in range(0, out.size, _BLOCK):
+        # Two sweeps over a block in cache: the weighted information (k, block) and its sum, then the average.
         part = out[begin : begin + _BLOCK]
         total[:] = zero
         for model in range(stack.shape[0]):

@@ -1,4 +1,4 @@
-"""Inner products of models, and sums of models with a coefficient for each row or column."""
+"""Inner products of models, and sums of models with one coefficient per row or column."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F64, F32Planes, F32Rows, F64Planes, F64Rows, kernel, scratch
 from ._lanes import total
 
 _BLOCK = 1024
 _LANES = 128
-TOGETHER = 16 * 1024  # entries whose products are added to the total at once
+TOGETHER = 16 * 1024  # entries whose products are summed before they are added to the total
 
 
 @kernel
-def inner_products(stack: Any, out: Any) -> None:
-    """Write sum_n stack_in stack_jn in float64, summed in lanes: an order that vector code can keep.
+def inner_products(stack: F32Rows, out: F64Rows) -> None:
+    """Write sum_n stack_in stack_jn in float64, summed in lanes, an order that vectorises.
 
     Args:
         stack: (k, n) float32.
@@ -32,9 +32,10 @@ def inner_products(stack: Any, out: Any) -> None:
 def add_products(stack: Any, start: int, stop: int, out: Any) -> None:
     """Add the inner products over the entries [start, stop), at most TOGETHER, to the upper triangle of `out`.
 
-    Rows are taken two or three at a time: each number is widened once for all products among them.
+    Rows are taken two or three at a time, so that each entry is widened once for all products among them.
     """
     lanes, k = scratch(_LANES, np.float64), stack.shape[0]
+    # Upper triangle in bands of three models: products inside the band, then the band with all later models.
     for a in range(0, k, 3):
         stop_of_few = min(a + 3, k)
         if stop_of_few - a == 3:
@@ -73,6 +74,7 @@ def _add_six(x: Any, y: Any, z: Any, out: Any) -> None:
     yy, yz, zz = scratch(_LANES, np.float64), scratch(_LANES, np.float64), scratch(_LANES, np.float64)
     for i in range(_LANES):
         xx[i], xy[i], xz[i], yy[i], yz[i], zz[i] = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    # One pass over x, y and z for all six products; the last entries, fewer than lanes, follow in `_summed`.
     whole = x.size // _LANES * _LANES
     for at in range(0, whole, _LANES):
         first, second, third = x[at : at + _LANES], y[at : at + _LANES], z[at : at + _LANES]
@@ -93,8 +95,8 @@ def _add_six(x: Any, y: Any, z: Any, out: Any) -> None:
 
 
 @kernel
-def inner_products_by_row(stack: Any, out: Any) -> None:
-    """`inner_products` of each row.
+def inner_products_by_row(stack: F32Planes, out: F64Planes) -> None:
+    """`inner_products` per row.
 
     Args:
         stack: (k, rows, n) float32.
@@ -114,8 +116,8 @@ def inner_products_by_row(stack: Any, out: Any) -> None:
 
 
 @kernel
-def squares(stack: Any, out: Any) -> None:
-    """Write each model's product with itself, as `inner_products` has it.
+def squares(stack: F32Rows, out: F64) -> None:
+    """Write the squared norm of each model, with the bits of the diagonal of `inner_products`.
 
     Args:
         stack: (k, n) float32.
@@ -150,15 +152,15 @@ def _inner_product(x: Any, y: Any, lanes: Any) -> Any:
 
 @kernel
 def _summed(x: Any, y: Any, lanes: Any) -> Any:
-    """The sum of the lanes, after the products of the last entries, fewer than lanes, have been added to them."""
+    """Add the products of the last entries, fewer than there are lanes, and sum the lanes."""
     for i in range(x.size):
         lanes[i] += np.float64(x[i]) * np.float64(y[i])
     return total(lanes)
 
 
 @kernel
-def inner_products_by_column(stack: Any, out: Any) -> None:
-    """Write the products of entries that differ in nothing but their row, in float64, summed in the order of the rows.
+def inner_products_by_column(stack: F32Planes, out: F64Planes) -> None:
+    """Write inner products per column, in float64, summed in the order of the rows.
 
     Args:
         stack: (k, rows, columns) float32.
@@ -174,21 +176,21 @@ def inner_products_by_column(stack: Any, out: Any) -> None:
                     sums[i] += np.float64(left[i]) * np.float64(right[i])
     for a in range(k):
         for b in range(a):
-            sums, known = out[a, b], out[b, a]
+            sums, mirrored = out[a, b], out[b, a]
             for i in range(sums.size):
-                sums[i] = known[i]
+                sums[i] = mirrored[i]
 
 
 @kernel
-def mean_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
-    """Write the mean of the models, times a factor for each row.
+def mean_by_row(out: F32, stack: F32Rows, start: int, factor: F64, row: int) -> None:
+    """Write the mean of the models, times a factor per row.
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
         start: Index in the tensor of the first entry.
         factor: (rows,) float64.
-        row: Entries in a row of the tensor.
+        row: Entries per row of the tensor.
     """
     k = stack.shape[0]
     share = np.float32(1 / k)
@@ -208,15 +210,15 @@ def mean_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None
 
 
 @kernel
-def sum_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
-    """Write the sum of two models, each times a factor for each row; arguments as for `mean_by_row`.
+def sum_by_row(out: F32, stack: F32Rows, start: int, factor: F64Rows, row: int) -> None:
+    """Write the sum of two models, each times a factor per row.
 
     Args:
         out: (n,) float32, written.
         stack: (2, n) float32.
         start: Index in the tensor of the first entry.
         factor: (2, rows) float64.
-        row: Entries in a row of the tensor.
+        row: Entries per row of the tensor.
     """
     for r in range(start // row, (start + out.size + row - 1) // row):
         begin, end = max(r * row - start, 0), min((r + 1) * row - start, out.size)
@@ -227,8 +229,8 @@ def sum_by_row(out: Any, stack: Any, start: int, factor: Any, row: int) -> None:
 
 
 @kernel
-def sum_by_column(out: Any, stack: Any, start: int, factor: Any) -> None:
-    """Write the sum of two models, each times a factor for each column.
+def sum_by_column(out: F32, stack: F32Rows, start: int, factor: F32Rows) -> None:
+    """Write the sum of two models, each times a factor per column.
 
     Args:
         out: (n,) float32, written.

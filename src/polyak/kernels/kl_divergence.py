@@ -1,8 +1,8 @@
-"""How far rows are from each other, taken as logits; in float64, since those of close models differ by little.
+"""KL divergence of rows taken as logits; in float64, since rows of close models differ by little.
 
-Exponential and logarithm are vector code, as in `smooth`, by series whose rest is below a unit in the last place.
+Exponential and logarithm vectorise, as in `exp_tanh`, by series whose remainder is below a unit in the last place.
 e^x is 2^n e^r with |r| <= ln(2) / 2. ln(p / q) is 2 artanh((p - q) / (p + q)), or n ln 2 more where p / q is 2^n m with
-m between sqrt(1/2) and sqrt(2). Rows whose numbers are close together, and models that are, take shorter series.
+m between sqrt(1/2) and sqrt(2). Rows with a small range, and models that are close, take shorter series.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, F64, F32Rows, F64Rows, inlined, kernel, scratch
 from ._lanes import total
 
 CHUNK = 8192  # exponentials of a model and of the base that stay in the second-level cache
-_LANES = 128  # entries that are summed apart
+_LANES = 128  # partial sums
 _NEAR = 1 / 8  # |r| for which e^r takes ten powers
 _CLOSE = 1 / 32  # |s| for which artanh s takes five
 _PER_LN2, _LN2_HIGH = 1 / np.log(2), 0.693147180369123816490  # 33 bits: its products with whole numbers are exact
@@ -28,13 +28,13 @@ _SHIFT, _BIAS = np.int64(52), np.int64(1023)
 
 
 @kernel
-def divergences(rows: Any, base: Any, smoothing: float, out: Any, space: Any) -> None:
-    """Write sum p ln(p / q) for each row, where p and q are a model's and the base's softmax plus a small number.
+def divergences(rows: F32Rows, base: F32Rows, smoothing: float, out: F64, space: F64Rows) -> None:
+    """Write sum p ln(p / q) per row, where p and q are the softmax of model and base plus a smoothing constant.
 
     Args:
         rows: (r, n) float32.
         base: (r, n) float32.
-        smoothing: The small number.
+        smoothing: The constant.
         out: (r,) float64, written.
         space: (2, m) float64, overwritten.
     """
@@ -43,6 +43,7 @@ def divergences(rows: Any, base: Any, smoothing: float, out: Any, space: Any) ->
         row, ground = rows[r], base[r]
         least, most = _extent(row, lanes)
         lowest, highest = _extent(ground, lanes)
+        # Two sweeps per row, in parts of `width`: the softmax denominators, then the terms of the divergence.
         total, all_ground, found = 0.0, 0.0, 0.0
         for begin in range(0, row.size, width):
             total += _powers(row[begin : begin + width], least, most, space[0], lanes)
@@ -57,22 +58,22 @@ def divergences(rows: Any, base: Any, smoothing: float, out: Any, space: Any) ->
 
 
 @kernel
-def extent_of(row: Any, ends: Any) -> None:
-    """Widen (2,) float64, the smallest and the largest number so far, by those of a part of a row."""
+def extent_of(row: F32, ends: F64) -> None:
+    """Update (2,) float64, the minimum and maximum so far, by a part of a row."""
     least, most = _extent(row, scratch(_LANES, np.float64))
     ends[0], ends[1] = min(ends[0], least), max(ends[1], most)
 
 
 @kernel
-def sum_of_powers(row: Any, ground: Any, ends: Any, sums: Any, space: Any) -> None:
-    """Add the exponentials of a part of a row, and of the base's, to sums: (2,) float64.
+def sum_of_powers(row: F32, ground: F32, ends: F64Rows, sums: F64, space: F64Rows) -> None:
+    """Add the exponentials of a part of a row, and of the same part of the base, to `sums`.
 
-    Parts end at multiples of CHUNK, the last one apart, so that sums are those of whole rows.
+    Parts but the last end at multiples of CHUNK, so that the sums have the bits of whole rows.
 
     Args:
         row: (n,) float32.
         ground: (n,) float32.
-        ends: (2, 2) float64: of the whole row and of the base's, the smallest and the largest number.
+        ends: (2, 2) float64: minimum and maximum of the whole row, then of the base's.
         sums: (2,) float64, added to.
         space: (2, CHUNK) float64, overwritten.
     """
@@ -83,8 +84,8 @@ def sum_of_powers(row: Any, ground: Any, ends: Any, sums: Any, space: Any) -> No
 
 
 @kernel
-def sum_of_terms(row: Any, ground: Any, ends: Any, sums: Any, smoothing: float, found: Any, space: Any) -> None:
-    """Add a part of a row's share of `divergences` to found: (1,) float64; the others as for `sum_of_powers`."""
+def sum_of_terms(row: F32, ground: F32, ends: F64Rows, sums: F64, smoothing: float, found: F64, space: F64Rows) -> None:
+    """Add the terms of a part of a row to `found`, (1,) float64; other arguments as for `sum_of_powers`."""
     lanes = scratch(_LANES, np.float64)
     for begin in range(0, row.size, CHUNK):
         size = min(CHUNK, row.size - begin)
@@ -95,7 +96,7 @@ def sum_of_terms(row: Any, ground: Any, ends: Any, sums: Any, smoothing: float, 
 
 @kernel
 def _extent(row: Any, lanes: Any) -> Any:
-    """The smallest and the largest number, in lanes, which vector code can keep."""
+    """Minimum and maximum, in lanes so that the loop vectorises."""
     least, most = lanes.view(np.float32)[:_LANES], lanes.view(np.float32)[_LANES:]
     least[:] = row[0]
     most[:] = row[0]
@@ -110,7 +111,7 @@ def _extent(row: Any, lanes: Any) -> Any:
 
 @kernel
 def _powers(row: Any, least: Any, most: Any, out: Any, lanes: Any) -> Any:
-    """Write e^x, all times the same number, and return the sum."""
+    """Write e^x, up to a common factor, and return the sum."""
     is_near, middle = most - least <= 2 * _NEAR, 0.5 * (least + most)
     lanes[:] = 0.0
     for begin in range(0, row.size, _LANES):
@@ -128,7 +129,7 @@ def _powers(row: Any, least: Any, most: Any, out: Any, lanes: Any) -> Any:
 
 @kernel
 def _terms(model: Any, base: Any, share: Any, share_of_base: Any, smoothing: Any, lanes: Any) -> Any:
-    """The sum of p ln(p / q) over some entries, from their powers, which are overwritten."""
+    """Sum p ln(p / q) from the exponentials of model and base, which are overwritten."""
     twice, size = scratch(_LANES, np.float64), scratch(_LANES, np.float64)
     lanes[:] = 0.0
     for begin in range(0, model.size, _LANES):
@@ -167,7 +168,7 @@ def _exp_near(r: Any) -> Any:
 
 @inlined
 def _exp(x: Any) -> Any:
-    """e^x for x <= 0; what would be less than a normal number is the least that is one."""
+    """e^x for x <= 0, clamped to the normal numbers."""
     x = max(x, _LEAST)
     near = x * _PER_LN2 + _WHOLE
     n = near - _WHOLE

@@ -1,4 +1,4 @@
-"""Masks of a tile: which entries of a merged delta belong to which model."""
+"""Per-model masks of a tile: which entries of a merged delta each model keeps."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, F32Rows, U8Rows, inlined, kernel, scratch
 
 _BLOCK = 1024
 
 
 @inlined
 def _pack(marks: Any, packed: Any) -> None:
-    """Put marks (n,), 0 or 1, into the bits of (ceil(n / 8),) bytes, the lowest first."""
+    """Pack marks (n,), 0 or 1, into the bits of (ceil(n / 8),) bytes, lowest bit first."""
     for j in range(packed.size):
         byte = np.uint8(0)
         for bit in range(8):
@@ -22,17 +22,18 @@ def _pack(marks: Any, packed: Any) -> None:
 
 
 @kernel
-def pack_agreeing(packed: Any, stack: Any) -> None:
-    """Mark where each model has the sign of the sum, or the negative one where the sum is zero.
+def pack_agreeing(packed: U8Rows, stack: F32Rows) -> None:
+    """Mark where each model has the sign of the sum of the models; a zero sum counts as negative.
 
     Args:
-        packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
+        packed: (k, ceil(n / 8)) uint8, written: one bit per entry.
         stack: (k, n) float32.
     """
     zero, marks = np.float32(0), scratch(_BLOCK, np.uint8)
     total = scratch(_BLOCK, np.float32)
     for begin in range(0, stack.shape[1], _BLOCK):
         size = min(_BLOCK, stack.shape[1] - begin)
+        # Two sweeps over a block in cache: the sum of the models, then one mask per model.
         total[:] = zero
         marks[size:] = 0
         for model in range(stack.shape[0]):
@@ -47,11 +48,11 @@ def pack_agreeing(packed: Any, stack: Any) -> None:
 
 
 @kernel
-def pack_needed(packed: Any, stack: Any, merged: Any, weight: Any, tall_lambda: Any) -> None:
-    """Mark where each model needs the multi-task delta.
+def pack_needed(packed: U8Rows, stack: F32Rows, merged: F32, weight: F32, tall_lambda: F32) -> None:
+    """Mark where |w d| > lambda |D - w d|, for each model's delta d and the multi-task delta D (TALL-masks).
 
     Args:
-        packed: (k, ceil(n / 8)) uint8, written: a bit an entry.
+        packed: (k, ceil(n / 8)) uint8, written: one bit per entry.
         stack: (k, n) float32.
         merged: (n,) float32: the multi-task delta.
         weight: (k,) float32.
@@ -71,7 +72,7 @@ def pack_needed(packed: Any, stack: Any, merged: Any, weight: Any, tall_lambda: 
 
 
 @kernel
-def consensus(out: Any, stack: Any, weight: Any, tall_lambda: Any, agreement: int, scale: Any) -> None:
+def consensus(out: F32, stack: F32Rows, weight: F32, tall_lambda: F32, agreement: int, scale: float) -> None:
     """Keep the entries of a multi-task delta that enough models need, times `scale`; zero the others.
 
     Args:
@@ -79,8 +80,8 @@ def consensus(out: Any, stack: Any, weight: Any, tall_lambda: Any, agreement: in
         stack: (k, n) float32.
         weight: (k,) float32.
         tall_lambda: (k,) float32.
-        agreement: How many models must need an entry.
-        scale: A number.
+        agreement: Number of models that must need an entry.
+        scale: Multiplies the result.
     """
     needed, factor = scratch(_BLOCK, np.int32), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):

@@ -1,24 +1,25 @@
-"""Merge stored rows in one sweep: every number is widened, merged and rounded while it is in a register.
+"""Merge stored rows in one sweep: every entry is decoded, merged and rounded while it is in a register.
 
-What does that is compiled for each number of models, so it is worth its while where the same models are merged again
-and again. The numbers are those of the kernel of a method's loop, bit by bit: sums are in the same order.
+One kernel per number of models: it pays off where the same models are merged again and again. Results have the bits of
+the kernel of the method's loop, since sums have the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint import DType
-from ._compile import filled, inlined, scratch, settle, stream
+from ..native import F32, Kernel, Key, array_kind, declared_keys, filled, inlined, scratch, settle, stream
 from .sign_election import MAX, MEAN, trim_and_elect
 from .weighted_sums import combine
 
-MOST = 8  # models whose numbers the registers hold
-_BLOCK = 1024  # entries that stay in the first-level cache until they are written
+MOST = 8  # models that fit the registers
+_BLOCK = 1024  # entries that stay in the first-level cache until they are streamed out
 _EXPONENT = np.uint32(0x7F800000)
 
 Sweep = Callable[[Any, Any, int], bool]
@@ -27,17 +28,17 @@ Sweep = Callable[[Any, Any, int], bool]
 def sweep(
     step: Any, args: tuple[Any, ...], stored: DType, out: DType, models: int, *, relative: bool, adds: bool
 ) -> Sweep | None:
-    """What merges finite stored numbers into float32 that `out` holds exactly; None if that must go another way.
+    """Return a function that merges finite stored rows into float32 rounded to `out`; None if another way must.
 
-    It takes the stored rows (rows, bytes), C-contiguous, the base last if there is one; the entries to write, and the
-    index in the rows of the first. It returns False where a result is not finite, or not storable.
+    Its arguments are the stored rows (rows, bytes), C-contiguous, the base last if there is one; the entries to write,
+    and the index of the first in the rows. It returns False if a result is not finite or overflows `out`.
 
     Args:
         step: The kernel of a method's loop.
-        args: Its arguments behind `start`.
-        stored: What the rows hold.
-        out: What a file would hold.
-        models: How many.
+        args: Its arguments after `start`.
+        stored: Dtype of the rows.
+        out: Dtype that a file would have.
+        models: Number of models.
         relative: Whether the base is subtracted from them.
         adds: Whether it is added to the result.
     """
@@ -53,9 +54,9 @@ def sweep(
 
 
 def _elected(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """What the sweep takes of the arguments of `trim_and_elect`; None where equals are told apart, or rescaled.
+    """The arguments of `_elect` from those of `trim_and_elect`; None where equals are split or entries rescaled.
 
-    A boundary below zero keeps everything, and an infinite one nothing, whatever the index.
+    A threshold below zero keeps everything, and an infinite one nothing, whatever the index.
     """
     trims, value, last, _, rescales, _, weight, function, tie, scale = args
     if rescales or value.shape[1] != 1:
@@ -78,6 +79,17 @@ def _combining(dtype: str, models: int, relative: bool, adds: bool) -> Any:
 def _electing(dtype: str, models: int) -> Any:
     _, widened, rounded = _DTYPES[dtype]
     return filled(_elect, _widened=widened, _rounded=rounded, _MODELS=models)
+
+
+def sweep_variants() -> Iterator[tuple[Kernel, Key]]:
+    """The kernels that `sweep` fills, one per dtype, number of models and use of the base."""
+    for dtype, models in product(_DTYPES, range(1, MOST + 1)):
+        stored = array_kind(_DTYPES[dtype][0], 2)
+        for relative, adds in product((False, True), repeat=2):
+            combining = _combining(dtype, models, relative, adds)
+            yield from ((combining, key) for key in declared_keys(_combine, stored=stored))
+        electing = _electing(dtype, models)
+        yield from ((electing, key) for key in declared_keys(_elect, stored=stored))
 
 
 @inlined
@@ -104,13 +116,13 @@ def _as_bf16(number: Any) -> Any:
     return bits if np.uint32(bits & _EXPONENT) == _EXPONENT else rounded
 
 
-# What NumPy sees of stored numbers, what widens them, and what rounds to them and widens again, as bits.
+# Per dtype: NumPy type of stored entries, function that widens one, function that rounds one (float32 bits).
 _DTYPES: dict[str, tuple[Any, Any, Any]] = {
     "F32": (np.float32, _from_f32, _as_f32),
     "BF16": (np.uint16, _from_bf16, _as_bf16),
 }
 
-# What the templates below name, until they are filled.
+# Names in the templates below, until they are filled.
 _MODELS, _RELATIVE, _ADDS = 1, False, False
 
 
@@ -118,14 +130,14 @@ def _widened(number: Any) -> Any: ...
 def _rounded(number: Any) -> Any: ...
 
 
-def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> Any:
-    """`combine`."""
+def _combine(stored: Any, out: F32, offset: int, weight: F32, scale: float) -> Any:
+    """`combine`, with the number of models known to the compiler."""
     factor, top, block = np.float32(scale), np.uint32(0), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
         part = block[: min(_BLOCK, out.size - begin)]
         first = np.uint64(offset + begin)
         for i in range(part.size):
-            at = first + np.uint64(i)  # unsigned: that it is not negative need not be proved
+            at = first + np.uint64(i)  # unsigned: otherwise the compiler cannot prove it non-negative
             base = _widened(stored[_MODELS, at]) if _RELATIVE or _ADDS else np.float32(0)
             total = np.float32(0)
             for model in range(_MODELS):
@@ -143,24 +155,25 @@ def _combine(stored: Any, out: Any, offset: int, weight: Any, scale: Any) -> Any
 
 def _elect(
     stored: Any,
-    out: Any,
+    out: F32,
     offset: int,
-    boundary: Any,
-    weight: Any,
+    boundary: F32,
+    weight: F32,
     is_mean: bool,
     is_max: bool,
     tie: float,
     scale: float,
 ) -> Any:
-    """`trim_and_elect` by a boundary for each model."""
+    """`trim_and_elect` by one threshold per model."""
     zero, one, tie_sign, factor = np.float32(0), np.float32(1), np.float32(tie), np.float32(scale)
     top, block = np.uint32(0), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
         part = block[: min(_BLOCK, out.size - begin)]
         first = np.uint64(offset + begin)
         for i in range(part.size):
-            at = first + np.uint64(i)  # unsigned: that it is not negative need not be proved
+            at = first + np.uint64(i)  # unsigned: otherwise the compiler cannot prove it non-negative
             base = _widened(stored[_MODELS, at])
+            # Deltas are computed twice, for the vote and for the sum: cheaper than keeping them.
             vote = zero
             for model in range(_MODELS):
                 delta = _widened(stored[model, at]) - base

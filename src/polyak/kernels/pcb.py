@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, F32Planes, F32Rows, inlined, kernel, scratch
 from .exp_tanh import exp, tanh
 
 BLOCK = 1024
@@ -21,7 +21,7 @@ def _width(low: Any, high: Any) -> Any:
 
 @inlined
 def _unit(number: Any, low: Any, high: Any, width: Any) -> Any:
-    """A number from `low` to `high` as 0 to 1, clipped."""
+    """A number clipped to [low, high] and mapped to [0, 1]."""
     return (min(max(number, low), high) - low) / width
 
 
@@ -31,10 +31,10 @@ def _signed(size: Any, like: Any) -> Any:
 
 
 @kernel
-def scores(out: Any, stack: Any, low: Any, high: Any, variant: int, space: Any) -> None:
-    """Write exp(k (size^2 - 1)) times each model's agreement with the others: PCB's beta, times exp(-k).
+def scores(out: F32Rows, stack: F32Rows, low: F32, high: F32, variant: int, space: F32Planes) -> None:
+    """Write exp(k (size^2 - 1)) times the agreement of each model with the others: PCB's beta, times exp(-k).
 
-    Loops are short and without branches that depend on the variant: only then are they vector code.
+    Loops are short and have no branches on the variant: only then do they vectorise.
 
     Args:
         out: (k, n) float32, written.
@@ -49,6 +49,7 @@ def scores(out: Any, stack: Any, low: Any, high: Any, variant: int, space: Any) 
     for begin in range(0, stack.shape[1], BLOCK):
         end = min(begin + BLOCK, stack.shape[1])
         total[:] = np.float32(0)
+        # First sweep over a block: normalised magnitudes (2, k, block) and their sum; second: the scores.
         for model in range(k):
             row = stack[model, begin:end]
             _size(sizes[model], normals[model], row, low[model], high[model])
@@ -99,7 +100,7 @@ def _amplify(target: Any, size: Any, models: Any) -> None:
 
 @kernel
 def balanced(
-    out: Any, stack: Any, score: Any, weight: Any, low: Any, high: Any, first: Any, last: Any, scale: Any
+    out: F32, stack: F32Rows, score: F32Rows, weight: F32, low: F32, high: F32, first: F32, last: F32, scale: float
 ) -> None:
     """Write scale * sum_i s_i weight_i c_i / max(sum_i s_i, 1e-12): s_i from scores, c_i with clipped magnitudes.
 
@@ -112,7 +113,7 @@ def balanced(
         high: (k,) float32: the largest magnitude.
         first: (k,) float32: the score that counts as 0.
         last: (k,) float32: the score that counts as 1.
-        scale: A number.
+        scale: Multiplies the result.
     """
     zero, total, factor = np.float32(0), scratch(BLOCK, np.float32), np.float32(scale)
     for begin in range(0, out.size, BLOCK):

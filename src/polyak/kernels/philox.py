@@ -1,4 +1,4 @@
-"""Random numbers by counter: entry i of a tensor draws the same number whatever was drawn before it.
+"""Counter-based random numbers: entry i of a tensor draws the same number whatever was drawn before it.
 
 Philox4x32-10 (Salmon et al., 2011. Parallel random numbers: as easy as 1, 2, 3. doi:10.1145/2063384.2063405).
 The key is 64 bits of a digest of (seed, model, tensor); the counter is the entry's index divided by four.
@@ -13,12 +13,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, U32, U32Rows, inlined, kernel, scratch
 
 _ROUNDS = 10
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)  # words live in 64 bits; what a product or sum leaves above them is masked here
+_LOW = np.uint64(0xFFFFFFFF)  # words are kept in 64 bits; the upper half of products and sums is masked
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _unit(word: Any) -> Any:
 
 
 @kernel
-def words(counter: int, key: Any, out: Any) -> None:
+def words(counter: int, key: U32, out: U32Rows) -> None:
     """Four random 32-bit words for each of n consecutive counters, all counters at once: vector code.
 
     Args:
@@ -85,7 +85,7 @@ TOGETHER = 4 * _LANES
 
 
 @kernel
-def uniform(out: Any, key: Any, start: int) -> None:
+def uniform(out: F32, key: U32, start: int) -> None:
     """Numbers in [0, 1) for entries [start, start + n).
 
     Args:

@@ -1,8 +1,8 @@
-"""Drop entries at random by their rank in their row, where the rank is needed to decide about few of them.
+"""Drop entries at random with a probability that depends on their rank in the row (MAGPRUNE), without sorting.
 
-An entry whose number lies below all probabilities is kept and one above all is dropped, whatever their ranks. A row's
-entries are counted in bins of their magnitude: that bounds the ranks of a bin, and decides about most of the others.
-The few that are left are ranked one by one, by counting.
+An entry whose random number is below all probabilities is kept, and one above all is dropped, whatever its rank. For
+the others, a histogram of magnitudes bounds the ranks per bin, which decides most of them. The few that remain are
+ranked exactly, by counting.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, I64, U8, U32, F32Rows, inlined, kernel, scratch
 from .philox import TOGETHER, uniform
 from .topk import magnitude_of
 
-_REACH = 27  # bits of the patterns below a row's largest one that the bins cover: sixteen powers of two
-_FEWEST, _MOST = 8, 16  # bits that number the bins of a row
-_REMEMBERED = 1024  # patterns whose rank is remembered
-_LOOKS = 512  # times that a row is counted through before a sort is quicker
+_REACH = 27  # the bins cover this many bits below the largest pattern of a row: sixteen powers of two
+_FEWEST, _MOST = 8, 16  # minimum and maximum of log2(bins)
+_REMEMBERED = 1024  # patterns whose rank is cached
+_LOOKS = 512  # counting passes over a row beyond which a sort is faster
 _HASH = np.uint32(2654435761)
 
 
 def room_for(n: int) -> tuple[Any, ...]:
-    """What `keep_by_rank` overwrites, for rows of `n` entries."""
+    """Buffers for `keep_by_rank`, for rows of `n` entries."""
     bins = 1 << min(max((n - 1).bit_length() - 1, _FEWEST), _MOST)
     return (
         np.empty(bins, np.int64),
@@ -37,36 +37,36 @@ def room_for(n: int) -> tuple[Any, ...]:
 
 @kernel
 def keep_by_rank(
-    rows: Any,
-    key: Any,
+    rows: F32Rows,
+    key: U32,
     start: int,
-    middle: Any,
-    half: Any,
-    factor: Any,
-    held: Any,
-    surely: Any,
-    perhaps: Any,
-    marks: Any,
-    places: Any,
-    numbers: Any,
+    middle: np.float32,
+    half: np.float32,
+    factor: np.float32,
+    held: I64,
+    surely: F32,
+    perhaps: F32,
+    marks: U8,
+    indices: U32,
+    numbers: F32,
 ) -> int:
-    """Keep each entry with a probability that falls linearly from the largest of its row to the smallest, else zero it.
+    """Keep each entry with a probability that falls linearly with its rank by magnitude in its row, else zero it.
 
-    Returns how many rows that was done to. It stops before a row in which the bins leave too many to be ranked one by
-    one, as where one entry dwarfs all others.
+    Returns the number of rows done. It stops before a row in which the bins leave too many entries undecided, such as
+    one whose largest entry dwarfs all others.
 
     Args:
         rows: (r, n) float32, changed.
         key: (2,) uint32, of the random numbers.
         start: Index in the tensor of the first entry.
         middle: float32, the mean probability.
-        half: float32, how far the probabilities lie around it.
-        factor: float32; what is kept is multiplied by this.
-        held: (bins,) int64, a power of two of them, overwritten as all that follow: what `room_for` makes.
+        half: float32, half the range of the probabilities.
+        factor: float32; multiplies kept entries.
+        held: (bins,) int64, a power of two of them, overwritten like all that follow: buffers from `room_for`.
         surely: (bins,) float32.
         perhaps: (bins,) float32.
         marks: (n,) uint8.
-        places: (n + 8,) uint32.
+        indices: (n + 8,) uint32.
         numbers: (n + 8,) float32.
     """
     for r in range(rows.shape[0]):
@@ -74,8 +74,8 @@ def keep_by_rank(
         most, shift = _largest(row), _shift(held.size)
         _count(row, most, shift, held)
         _bound(held, row.size, middle, half, surely, perhaps)
-        left = _decide(row, key, start + r * row.size, most, shift, surely, perhaps, marks, places, numbers)
-        if not _rank(row, middle, half, marks, places[:left], numbers):
+        left = _decide(row, key, start + r * row.size, most, shift, surely, perhaps, marks, indices, numbers)
+        if not _rank(row, middle, half, marks, indices[:left], numbers):
             return r
         for i in range(row.size):
             kept = row[i] * factor
@@ -85,7 +85,7 @@ def keep_by_rank(
 
 @inlined
 def probability(place: Any, n: Any, middle: Any, half: Any) -> Any:
-    """Of the entry at a place from the largest, 0, among n; the place is a whole number of any kind."""
+    """Probability to keep the entry at a place from the largest (0) among n."""
     rank = np.float32(n - 1 - place) / np.float32(max(n - 1, 1))
     return (middle - half) + np.float32(2) * half * rank
 
@@ -99,7 +99,7 @@ def _largest(row: Any) -> Any:
 
 
 @kernel
-def _shift(bins: int) -> Any:
+def _shift(bins: Any) -> Any:
     shift = np.uint32(_REACH)
     while bins > 1:
         bins //= 2
@@ -109,7 +109,7 @@ def _shift(bins: int) -> Any:
 
 @inlined
 def _put_bins(part: Any, most: Any, shift: Any, last: Any, bins: Any) -> None:
-    """The bin of each entry, from the largest magnitudes down; all that is tiny shares the last one."""
+    """The bin of each entry, from the largest magnitudes down; tiny entries share the last bin."""
     for i in range(part.size):
         bins[i] = min(np.uint32(np.uint32(most - magnitude_of(part[i])) >> shift), last)
 
@@ -127,7 +127,7 @@ def _count(row: Any, most: Any, shift: Any, held: Any) -> None:
 
 @kernel
 def _bound(held: Any, n: int, middle: Any, half: Any, surely: Any, perhaps: Any) -> None:
-    """The smallest and the largest probability in each bin."""
+    """Minimum and maximum probability per bin, from the ranks of its first and last entry."""
     above = np.int64(0)
     for bin in range(held.size):
         first = above
@@ -149,10 +149,10 @@ def _decide(
     surely: Any,
     perhaps: Any,
     marks: Any,
-    places: Any,
+    indices: Any,
     numbers: Any,
 ) -> Any:
-    """Mark what is kept; list the entries about which the bins do not decide, with their numbers: how many."""
+    """Mark the entries to keep; list those the bins leave undecided, with their random numbers; return their count."""
     bins, units = scratch(TOGETHER, np.uint32), scratch(TOGETHER, np.float32)
     open_, last, left = scratch(TOGETHER, np.uint8), np.uint32(surely.size - 1), np.uint64(0)
     eights = open_.view(np.uint64)
@@ -168,24 +168,24 @@ def _decide(
         for eight in range((part.size + 7) // 8):
             if eights[eight] != 0:
                 for i in range(8 * eight, 8 * eight + 8):
-                    places[left] = np.uint32(begin + i)
+                    indices[left] = np.uint32(begin + i)
                     numbers[left] = units[i]
                     left = np.uint64(left + np.uint64(open_[i]))
     return np.int64(left)
 
 
 @kernel
-def _rank(row: Any, middle: Any, half: Any, marks: Any, places: Any, numbers: Any) -> bool:
-    """Decide about the listed entries, by the places that they have in the row; False if a sort were quicker.
+def _rank(row: Any, middle: Any, half: Any, marks: Any, indices: Any, numbers: Any) -> bool:
+    """Decide the listed entries by their exact rank; False if a sort would be faster.
 
-    Many of them are equal where the numbers were differences of bfloat16: what was counted of a pattern is remembered.
+    Differences of bfloat16 have many equal entries, so counts per pattern are cached in a small hash table.
     """
     pattern, above = scratch(_REMEMBERED, np.uint32), scratch(_REMEMBERED, np.int64)
     before, equals = scratch(_REMEMBERED, np.int64), scratch(_REMEMBERED, np.int64)
     before[:] = -1
     looks = 0
-    for which in range(places.size):
-        i = np.int64(places[which])
+    for which in range(indices.size):
+        i = np.int64(indices[which])
         bits = magnitude_of(row[i])
         at = np.uint32(np.uint32(bits * _HASH) >> np.uint32(22))
         if before[at] < 0 or pattern[at] != bits:

@@ -1,4 +1,4 @@
-"""Drop entries at random, by their rank in their row."""
+"""Drop entries at random with a probability by rank in the row: by bins, else by sorting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ..native import F32Rows, U64Rows, kernel
 from .philox import uniform
 from .rank_bins import keep_by_rank, room_for
 
@@ -14,19 +14,19 @@ _SMALLER = np.uint32(0x7FFFFFFF)
 
 
 def thin(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, *, inverse: bool) -> None:
-    """Keep each entry with a probability that falls linearly from the largest of its row to the smallest.
+    """Keep each entry with a probability that falls linearly with its rank by magnitude in its row.
 
     Args:
         rows: (r, n) float32, changed.
         key: (2,) uint32, of the random numbers.
         start: Index in the tensor of the first entry.
-        window: Middle of the probabilities, and how far they lie around it.
-        factor: What is kept is multiplied by this.
-        inverse: And divided by its probability.
+        window: Mean of the probabilities, and half their range.
+        factor: Multiplies kept entries.
+        inverse: Whether kept entries are divided by their probability.
     """
-    middle, half = (np.float32(one) for one in window)
+    middle, half = (np.float32(number) for number in window)
     half, done, n = half if rows.shape[1] > 1 else np.float32(0), 0, rows.shape[1]
-    if inverse:  # else only who is kept must be known, not where everyone stands
+    if inverse:  # needs every rank; otherwise the rank matters only near the decision
         _thin_sorted(rows, key, start, (middle, half), factor, inverse=True)
         return
     room = room_for(n)
@@ -39,7 +39,7 @@ def thin(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, 
 
 
 def _thin_sorted(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, *, inverse: bool) -> None:
-    """Rows are sorted as integers of magnitude and index, by NumPy, which has vector code for that."""
+    """Sort rows as integers of magnitude and index, by NumPy's vectorised sort."""
     packed, numbers = np.empty(rows.shape, np.uint64), np.empty(rows.shape, np.float32)
     keep = np.empty(rows.shape, np.float32)
     _pack(rows, packed)
@@ -50,8 +50,8 @@ def _thin_sorted(rows: Any, key: Any, start: int, window: tuple[Any, Any], facto
 
 
 @kernel
-def _pack(rows: Any, packed: Any) -> None:
-    """Magnitude and index as one integer: the largest first when they are sorted, and among equals the first."""
+def _pack(rows: F32Rows, packed: U64Rows) -> None:
+    """Magnitude and index as one integer, which sorts largest first, and equal magnitudes by index."""
     for r in range(rows.shape[0]):
         row, out = rows[r], packed[r]
         for i in range(row.size):
@@ -60,7 +60,7 @@ def _pack(rows: Any, packed: Any) -> None:
 
 
 @kernel
-def _probabilities(packed: Any, middle: Any, half: Any, keep: Any) -> None:
+def _probabilities(packed: U64Rows, middle: np.float32, half: np.float32, keep: F32Rows) -> None:
     for r in range(packed.shape[0]):
         ordered, out = packed[r], keep[r]
         steps = np.float32(max(ordered.size - 1, 1))
@@ -70,7 +70,7 @@ def _probabilities(packed: Any, middle: Any, half: Any, keep: Any) -> None:
 
 
 @kernel
-def _keep_below(rows: Any, numbers: Any, keep: Any, factor: Any, inverse: bool) -> None:
+def _keep_below(rows: F32Rows, numbers: F32Rows, keep: F32Rows, factor: np.float32, inverse: bool) -> None:
     for r in range(rows.shape[0]):
         row, drawn, probability = rows[r], numbers[r], keep[r]
         for i in range(row.size):

@@ -1,4 +1,4 @@
-"""Elect a sign for each entry and merge the models that have it."""
+"""Sign election (TIES): elect a sign per entry and merge the models that agree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F32Rows, I64Rows, kernel, scratch
 from .sparsify import trim_from
 
 _BLOCK = 1024
@@ -15,8 +15,8 @@ FUNCTIONS = {"mean": MEAN, "sum": SUM, "max": MAX}
 
 
 @kernel
-def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any, scale: Any) -> None:
-    """The elected sign is that of the vote; entries of that sign are averaged, summed, or the largest taken.
+def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: float, scale: float) -> None:
+    """Elect the sign of the weighted vote; average or sum the entries that agree, or take the largest.
 
     Args:
         out: (n,) float32, written.
@@ -25,12 +25,13 @@ def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any,
         vote: (k,) float32, weight in the election: the same or of the same sign.
         function: MEAN, SUM or MAX.
         tie: The sign where the sum is zero: 1, -1, or 0 for none.
-        scale: What the result is multiplied by.
+        scale: Multiplies the result.
     """
     sign, share = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero, one = np.float32(0), np.float32(1)
     tie_sign, factor = np.float32(tie), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
+        # Two sweeps over a block in cache: the vote per entry, then the entries that agree with its sign.
         part = out[begin : begin + _BLOCK]
         part[:] = zero
         for model in range(stack.shape[0]):
@@ -54,13 +55,13 @@ def elect(out: Any, stack: Any, weight: Any, vote: Any, function: int, tie: Any,
 
 
 @kernel
-def unify(out: Any, stack: Any, scale: Any) -> None:
-    """`elect` of the largest, by the plain sum, the negative ones where it is zero.
+def unify(out: F32, stack: F32Rows, scale: float) -> None:
+    """`elect` the largest by an unweighted vote; ties are negative (EMR).
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        scale: What the result is multiplied by.
+        scale: Multiplies the result.
     """
     sign = scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
@@ -69,7 +70,7 @@ def unify(out: Any, stack: Any, scale: Any) -> None:
 
 @kernel
 def unify_part(part: Any, stack: Any, begin: int, sign: Any, factor: Any) -> None:
-    """`unify` for some entries from `begin` on; `sign` is overwritten."""
+    """`unify` for the entries from `begin` on; `sign` is overwritten."""
     zero, one = np.float32(0), np.float32(1)
     part[:] = zero
     for model in range(stack.shape[0]):
@@ -89,21 +90,21 @@ def unify_part(part: Any, stack: Any, begin: int, sign: Any, factor: Any) -> Non
 
 @kernel
 def trim_and_elect(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
     trims: bool,
-    value: Any,
-    last: Any,
+    value: F32Rows,
+    last: I64Rows,
     row: int,
     rescales: bool,
-    factor: Any,
-    weight: Any,
+    factor: F32,
+    weight: F32,
     function: int,
     tie: float,
     scale: float,
 ) -> None:
-    """`trim_from`, if anything is trimmed, models times `factor` (k,), if asked, and `elect`: of a `KernelCall`."""
+    """`trim_from` if `trims`, times `factor` (k,) if `rescales`, then `elect`: the kernel of a `KernelCall`."""
     if trims:
         trim_from(stack, start, value, last, row)
     if rescales:
@@ -114,7 +115,7 @@ def trim_and_elect(
 
 
 @kernel
-def sign_votes(stack: Any, weight: Any) -> float:
+def sign_votes(stack: F32Rows, weight: F32) -> float:
     """Sum over entries of the sign of the weighted sum over models."""
     votes = np.int64(0)
     total = scratch(_BLOCK, np.float32)
@@ -131,13 +132,13 @@ def sign_votes(stack: Any, weight: Any) -> float:
 
 
 @kernel
-def own_part(out: Any, stack: Any, scale: Any) -> None:
-    """Write the first model's entries that have the sign of the sum over the models; zero elsewhere.
+def own_part(out: F32, stack: F32Rows, scale: float) -> None:
+    """Write the entries of the first model that have the sign of the sum over the models; zero elsewhere.
 
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
-        scale: Multiplies them.
+        scale: Multiplies the result.
     """
     factor, zero = np.float32(scale), np.float32(0)
     for i in range(out.size):

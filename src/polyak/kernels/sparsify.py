@@ -1,4 +1,4 @@
-"""Drop entries of the deltas of a tile, in place."""
+"""Sparsify the task vectors of a tile in place: by thresholds, or at random."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F64, U32, F32Rows, I64Rows, U32Rows, kernel, scratch
 from ._lanes import total
 from .philox import TOGETHER, Stream, uniform
 
-_LANES = 128  # entries that are summed apart
+_LANES = 128  # partial sums
 
 
 @kernel
-def trim(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
-    """Zero what a cut does not keep: entries below `value`, and equals of it behind `last`.
+def trim(stack: F32Rows, value: F32Rows, last: I64Rows, row: int, start: int) -> None:
+    """Keep the largest magnitudes per row: zero those below a threshold, and those equal to it after an index.
 
     Args:
         stack: (k, n) float32, changed.
-        value: (k, rows) float32.
-        last: (k, rows) int64, indices in the tensor.
-        row: Entries in a row of the tensor.
+        value: (k, rows) float32, the thresholds.
+        last: (k, rows) int64, index in the tensor of the last entry equal to the threshold that is kept.
+        row: Entries per row of the tensor.
         start: Index in the tensor of the first entry.
     """
     _cut(stack, value, last, row, start, True)
@@ -30,7 +30,7 @@ def trim(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
 
 @kernel
 def trim_from(stack: Any, start: int, value: Any, last: Any, row: int) -> None:
-    """`trim` by the cut of a whole tensor, of entries that begin with its entry `start`."""
+    """`trim` of a tile that begins with entry `start` of the tensor and may overlap rows partly."""
     for model in range(stack.shape[0]):
         r, begin = start // row, 0
         while begin < stack.shape[1]:
@@ -50,8 +50,8 @@ def _keep_from(part: Any, smallest: Any) -> None:
 
 
 @kernel
-def shave(stack: Any, value: Any, last: Any, row: int, start: int) -> None:
-    """Zero what a cut keeps; arguments as for `trim`."""
+def shave(stack: F32Rows, value: F32Rows, last: I64Rows, row: int, start: int) -> None:
+    """Zero what `trim` keeps; the same arguments."""
     _cut(stack, value, last, row, start, False)
 
 
@@ -74,13 +74,13 @@ def _cut_row(part: Any, smallest: Any, last: Any, keep: bool) -> None:
 
 
 def drop(stack: Any, chance: Stream, density: Any, factor: Any) -> None:
-    """`drop_all`, by a stream of random numbers."""
+    """`drop_all` with a stream of random numbers."""
     drop_all(stack, chance.start, chance.keys, density, factor)
 
 
 @kernel
-def drop_all(stack: Any, start: int, keys: Any, density: Any, factor: Any) -> None:
-    """Keep each entry with its model's probability, times its model's factor; else zero it.
+def drop_all(stack: F32Rows, start: int, keys: U32Rows, density: F32, factor: F32) -> None:
+    """Keep each entry with the probability of its model, times a factor per model; else zero it.
 
     Args:
         stack: (k, n) float32, changed.
@@ -98,7 +98,7 @@ def drop_all(stack: Any, start: int, keys: Any, density: Any, factor: Any) -> No
 
 
 @kernel
-def drop_by(row: Any, key: Any, start: int, density: Any, factor: Any) -> None:
+def drop_by(row: F32, key: U32, start: int, density: np.float32, factor: np.float32) -> None:
     """Keep each entry whose random number is below the density, times a factor; zero the others.
 
     Args:
@@ -118,8 +118,8 @@ def drop_by(row: Any, key: Any, start: int, density: Any, factor: Any) -> None:
 
 
 @kernel
-def magnitudes(stack: Any, out: Any) -> None:
-    """Write the L1 norm of each model's entries, in float64, summed in lanes: an order that vector code can keep.
+def magnitudes(stack: F32Rows, out: F64) -> None:
+    """Write the L1 norm of each model's entries, in float64, summed in lanes, an order that vectorises.
 
     Args:
         stack: (k, n) float32.
@@ -136,7 +136,7 @@ def magnitudes(stack: Any, out: Any) -> None:
 
 
 def before_and_after(stack: Any, change: Callable[[], object]) -> Any:
-    """The L1 norms of each model's entries, and then those that a change of the stack leaves of them: (2 k,)."""
+    """L1 norms of the models before and after a change of the stack: (2 k,)."""
     sums = np.empty((2, len(stack)))
     magnitudes(stack, sums[0])
     change()

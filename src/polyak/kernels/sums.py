@@ -1,35 +1,49 @@
-"""Sums over stored numbers, which are widened some at a time; and the kernels of such sums."""
+"""Sums over stored entries, decoded a chunk at a time, and the kernels that add them up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint import DType
-from ._compile import filled, in_rows, kernel, scratch
+from ..native import (
+    F32,
+    F64,
+    F32Rows,
+    F64Rows,
+    Kernel,
+    Key,
+    U32Rows,
+    array_kind,
+    declared_keys,
+    filled,
+    in_rows,
+    kernel,
+    scratch,
+)
 from ._lanes import LANES, total
-from .convert import decoder
+from .convert import decoder, decoders
 from .fused_pipeline import FINITE
 from .philox import TOGETHER, uniform
 from .sign_election import unify_part
 from .variance import keep_varying, variances_of_part
 
-WIDTH = 1024  # entries of a row that are widened together; a multiple of LANES
+WIDTH = 1024  # entries per decoded chunk; a multiple of LANES
 OfStored = Callable[[Any, Any, int, Any, Any, int, bool, tuple[Any, ...]], int]
 
 
 @cache
 def sums(step: Any, stored: DType) -> OfStored | None:
-    """What reads stored numbers and sums up by a kernel, block by block; None if that must go by tiles.
+    """Return a function that decodes stored rows and sums by a kernel, per block; None if tiles must.
 
-    It takes, and returns the first row that holds NaN or infinity, or FINITE:
+    It returns the first row that holds NaN or infinity, or FINITE. Its arguments:
         stored: (rows, bytes), C-contiguous: the models, and the base last if there is one.
         out: (blocks, terms) float64, written.
-        block: Entries of a block.
-        room: float32 numbers, WIDTH a row.
+        block: Entries per block.
+        room: float32 buffer, WIDTH entries per row.
         lanes: (terms, LANES) float64, overwritten.
         start: Index in the tensor of the first entry.
         relative: Whether the base is subtracted.
@@ -48,12 +62,23 @@ def sums(step: Any, stored: DType) -> OfStored | None:
     return run
 
 
+def sum_variants(step: Kernel) -> Iterator[tuple[Kernel, Key]]:
+    """The kernels that `sums` fills for a step, one per dtype."""
+    for seen, decode in decoders():
+        made = filled(_sums, _decode=decode, _step=step)
+        for head in declared_keys(_sums, stored=array_kind(seen, 2)):
+            yield from ((made, head + key[3:]) for key in step.keys)
+
+
 # What the template below calls, until it is filled.
 def _decode(stored: Any, offset: int, out: Any, relative: Any) -> int: ...
 def _step(lanes: Any, stack: Any, start: int, *args: Any) -> None: ...
 
 
-def _sums(stored: Any, out: Any, block: int, room: Any, lanes: Any, start: int, relative: bool, *args: Any) -> int:
+def _sums(
+    stored: Any, out: F64Rows, block: int, room: F32, lanes: F64Rows, start: int, relative: bool, *args: Any
+) -> int:
+    """Returns the first row that holds NaN or infinity, or FINITE."""
     rows = stored.shape[0]
     models = rows - 1 if relative else rows
     for b in range(out.shape[0]):
@@ -71,15 +96,15 @@ def _sums(stored: Any, out: Any, block: int, room: Any, lanes: Any, start: int, 
 
 
 @kernel
-def add_up(lanes: Any, out: Any) -> None:
-    """Write the sum of each row of lanes, which are overwritten: (terms, LANES) and (terms,) float64."""
+def add_up(lanes: F64Rows, out: F64) -> None:
+    """Write the sums (terms,) of lanes (terms, LANES), which are overwritten."""
     for term in range(out.size):
         out[term] = total(lanes[term])
 
 
 @kernel
-def sizes_when_dropped(lanes: Any, stack: Any, start: int, keys: Any, density: Any) -> None:
-    """The magnitudes of each model, then of what chance leaves of it, as the kernel of a `SumCall`.
+def sizes_when_dropped(lanes: F64Rows, stack: F32Rows, start: int, keys: U32Rows, density: F32) -> None:
+    """L1 norms of each model, then of what random dropping leaves of it: the kernel of a `SumCall`.
 
     Args:
         lanes: (2 k, LANES) float64, added to.
@@ -105,8 +130,8 @@ def sizes_when_dropped(lanes: Any, stack: Any, start: int, keys: Any, density: A
 
 
 @kernel
-def sizes_when_unified(lanes: Any, stack: Any, start: int, scale: float) -> None:
-    """The magnitudes of each model, then of the elected delta where the model has its sign; (2 k, LANES) lanes."""
+def sizes_when_unified(lanes: F64Rows, stack: F32Rows, start: int, scale: float) -> None:
+    """L1 norms of each model, then of the unified delta where the model has its sign; (2 k, LANES) lanes."""
     k, zero = stack.shape[0], np.float32(0)
     merged, sign = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
     for begin in range(0, stack.shape[1], WIDTH):
@@ -125,8 +150,8 @@ def sizes_when_unified(lanes: Any, stack: Any, start: int, scale: float) -> None
 
 
 @kernel
-def count_varying(lanes: Any, stack: Any, start: int) -> None:
-    """At how many entries the variance is not zero; (1, LANES) lanes."""
+def count_varying(lanes: F64Rows, stack: F32Rows, start: int) -> None:
+    """Number of entries whose variance is not zero; (1, LANES) lanes."""
     mean, variance = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
     for begin in range(0, stack.shape[1], WIDTH):
         part, found = variance[: min(WIDTH, stack.shape[1] - begin)], lanes[0]
@@ -138,8 +163,8 @@ def count_varying(lanes: Any, stack: Any, start: int) -> None:
 
 
 @kernel
-def squares_of_varying(lanes: Any, stack: Any, start: int, selects: bool, value: Any, last: int) -> None:
-    """The squares of each model's entries that `keep_varying` keeps, and how many entries there are; k + 1 lanes."""
+def squares_of_varying(lanes: F64Rows, stack: F32Rows, start: int, selects: bool, value: np.float32, last: int) -> None:
+    """Squared norms of the entries that `keep_varying` keeps, per model, and the number of entries; k + 1 lanes."""
     if selects:
         keep_varying(stack, start, value, last)
     for model in range(stack.shape[0]):

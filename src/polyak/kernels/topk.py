@@ -1,6 +1,6 @@
-"""Exact order statistics of magnitudes, without sorting.
+"""Exact top-k thresholds of magnitudes, without sorting.
 
-A magnitude is handled as the bit pattern of its float32 without the sign: an unsigned integer in the same order.
+A magnitude is represented by the bits of its float32 without the sign: an unsigned integer in the same order.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import F32, I64, U16, U32, U32Rows, inlined, kernel, scratch
 
-PART = 1024  # entries whose patterns and marks stay in the first-level cache
-_SPACE = 2 * PART + 1  # patterns of a part, and those of them that are marked
+PART = 1024  # entries per part; patterns and marks stay in the first-level cache
+_SPACE = 2 * PART + 1  # the patterns of a part, then the marked ones
 MAGNITUDE = np.uint32(0x7FFFFFFF)
-_DENSE = 32  # one mark in so many, and walking all of them is quicker than finding the marked
+_DENSE = 32  # with more than one mark in 32, a plain walk is faster than a search for the marks
 
 
 @inlined
@@ -30,15 +30,15 @@ def float_of(bits: Any) -> Any:
 
 
 @kernel
-def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any) -> None:
+def count_and_collect(row: F32, low: np.uint32, high: np.uint32, inside: U32, tally: I64) -> None:
     """Count the magnitudes above `high` and append those in [low, high] to `inside`.
 
     Args:
         row: (n,) float32.
         low: uint32 pattern.
         high: uint32 pattern.
-        inside: uint32 patterns found so far; those of a part that may not fit are only counted.
-        tally: (2,) int64, added to: how many lie above, and how many were found inside in all.
+        inside: (m,) uint32, the patterns collected so far; those of a part that may not fit are only counted.
+        tally: (2,) int64, added to: counts above `high` and inside.
     """
     patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
     for begin in range(0, row.size, PART):
@@ -51,13 +51,15 @@ def count_and_collect(row: Any, low: Any, high: Any, inside: Any, tally: Any) ->
 
 
 @kernel
-def count_and_collect_deltas(bits: Any, base: Any, wide: bool, low: Any, high: Any, inside: Any, tally: Any) -> None:
-    """`count_and_collect` of the differences of two stored rows, which never become a row of float32.
+def count_and_collect_deltas(
+    bits: U16 | U32, base: U16 | U32, wide: bool, low: np.uint32, high: np.uint32, inside: U32, tally: I64
+) -> None:
+    """`count_and_collect` of the differences of two stored rows, without a float32 row in between.
 
     Args:
         bits: (n,) uint16 or uint32: bfloat16 or float32 as stored.
-        base: (n,) the same, to subtract.
-        wide: Whether they are float32.
+        base: (n,) of the same dtype, subtracted.
+        wide: True for float32, False for bfloat16.
         low: uint32 pattern.
         high: uint32 pattern.
         inside: As for `count_and_collect`.
@@ -74,16 +76,18 @@ def count_and_collect_deltas(bits: Any, base: Any, wide: bool, low: Any, high: A
 
 
 @kernel
-def put_into_bins(row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any) -> None:
-    """Count the magnitudes above `high`, and those in [low, high] by their leading bits; keep the ends of each bin.
+def put_into_bins(
+    row: F32, low: np.uint32, high: np.uint32, shift: np.uint32, bins: I64, ends: U32Rows, tally: I64
+) -> None:
+    """Histogram of the magnitudes in [low, high] by their leading bits, with the extent of each bin; count those above.
 
     Args:
         row: (n,) float32.
         low: uint32 pattern.
         high: uint32 pattern.
         shift: uint32; the bin of a pattern is (pattern - low) >> shift.
-        bins: int64, added to.
-        ends: (bins, 2) uint32, the smallest and the largest pattern of each bin so far; widened.
+        bins: (bins,) int64, added to.
+        ends: (bins, 2) uint32, minimum and maximum pattern per bin, updated.
         tally: (2,) int64, added to, as for `count_and_collect`.
     """
     patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
@@ -99,7 +103,15 @@ def put_into_bins(row: Any, low: Any, high: Any, shift: Any, bins: Any, ends: An
 
 @kernel
 def put_deltas_into_bins(
-    bits: Any, base: Any, wide: bool, low: Any, high: Any, shift: Any, bins: Any, ends: Any, tally: Any
+    bits: U16 | U32,
+    base: U16 | U32,
+    wide: bool,
+    low: np.uint32,
+    high: np.uint32,
+    shift: np.uint32,
+    bins: I64,
+    ends: U32Rows,
+    tally: I64,
 ) -> None:
     """`put_into_bins` of the differences of two stored rows; arguments as there and for `count_and_collect_deltas`."""
     patterns, marks = scratch(_SPACE, np.uint32), scratch(PART, np.uint8)
@@ -121,7 +133,7 @@ def _put_magnitudes(row: Any, patterns: Any) -> None:
 
 @kernel
 def _put_differences(bits: Any, base: Any, wide: bool, patterns: Any) -> None:
-    """Two loops, because a shift that is known when compiling costs half as much."""
+    """Two loops: a shift by a constant costs half as much as one by a variable."""
     if wide:
         for i in range(bits.size):
             patterns[i] = magnitude_of(float_of(bits[i]) - float_of(base[i]))
@@ -133,7 +145,7 @@ def _put_differences(bits: Any, base: Any, wide: bool, patterns: Any) -> None:
 
 @kernel
 def _mark(patterns: Any, low: Any, high: Any, marks: Any) -> Any:
-    """Mark what lies in [low, high]: how many lie above, and how many are marked."""
+    """Mark the patterns in [low, high]; return the counts above `high` and marked."""
     over, from_low, width = np.uint32(0), np.uint32(0), np.uint32(high - low)
     for i in range(patterns.size):
         over += np.uint32(patterns[i] > high)
@@ -146,9 +158,9 @@ def _mark(patterns: Any, low: Any, high: Any, marks: Any) -> Any:
 
 @kernel
 def _append_marked(patterns: Any, marks: Any, found: Any, inside: Any, used: Any) -> None:
-    """Append the marked patterns. Each is written in any case and then counted or not: no branch to guess wrong.
+    """Append the marked patterns. Each is written, then counted or not: no branch to mispredict.
 
-    Where few are marked, only those eights of marks that are not all zero are walked.
+    Where few are marked, eight marks are tested at a time, as one word.
     """
     if found == 0 or used + found >= inside.size:
         return
@@ -176,8 +188,8 @@ def _put_all(patterns: Any, low: Any, shift: Any, bins: Any, ends: Any) -> None:
 
 
 @kernel
-def count_equal(row: Any, value: Any) -> Any:
-    """How many magnitudes equal the uint32 pattern `value`."""
+def count_equal(row: F32, value: np.uint32) -> Any:
+    """Count the magnitudes whose pattern is `value`."""
     found = np.int64(0)
     for i in range(row.size):
         found += np.int64(magnitude_of(row[i]) == value)
@@ -185,7 +197,7 @@ def count_equal(row: Any, value: Any) -> Any:
 
 
 @kernel
-def count_equal_deltas(bits: Any, base: Any, wide: bool, value: Any) -> Any:
+def count_equal_deltas(bits: U16 | U32, base: U16 | U32, wide: bool, value: np.uint32) -> Any:
     """`count_equal` of the differences of two stored rows; arguments as for `count_and_collect_deltas`."""
     patterns, found = scratch(PART, np.uint32), np.int64(0)
     for begin in range(0, bits.size, PART):
@@ -198,8 +210,8 @@ def count_equal_deltas(bits: Any, base: Any, wide: bool, value: Any) -> Any:
 
 
 @kernel
-def position_of_equal(row: Any, value: Any, nth: Any) -> Any:
-    """Index of the `nth` (from 1) magnitude that equals the uint32 pattern `value`; -1 if there are fewer."""
+def position_of_equal(row: F32, value: np.uint32, nth: int) -> Any:
+    """Index of the `nth` (from 1) magnitude whose pattern is `value`; -1 if there are fewer."""
     for i in range(row.size):
         if magnitude_of(row[i]) == value:
             nth -= 1

@@ -1,4 +1,4 @@
-"""The largest entries of rows by magnitude, exactly: see `select`."""
+"""Exact top-k thresholds per row; patterns are those of `topk`."""
 
 from __future__ import annotations
 
@@ -6,38 +6,46 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import inlined, kernel, scratch
+from ..native import U32, F32Planes, F64Planes, I64Planes, I64Rows, inlined, kernel, scratch
 from ._lanes import total
 from .topk import MAGNITUDE, float_of, magnitude_of
 
-_PART = 1024  # entries that are marked together
+_PART = 1024  # entries per part
 _EIGHTS = _PART // 8 + 1
-LANES = 256  # entries that are summed apart
-_STEP, _WIDTHS, _FIRST_WIDTH = 0.1, 2.5, 0.2  # how a guess learns
-_TRIES = 3  # brackets that are tried beside one that missed, each twice as wide as the one before
-_COUNTED = 256  # entries whose equals are counted before one of them is looked for
+LANES = 256  # partial sums
+_STEP, _WIDTHS, _FIRST_WIDTH = 0.1, 2.5, 0.2  # of a guess: learning rate, width in mean deviations, first width
+_TRIES = 3  # brackets tried beside one that missed, each twice as wide
+_COUNTED = 256  # entries per part when searching for the nth equal one
 
 
 @kernel
 def cut_rows(
-    rows: Any, counts: Any, first: int, value: Any, last: Any, guess: Any, near: Any, places: Any, inside: Any
+    rows: F32Planes,
+    counts: I64Rows,
+    first: int,
+    value: F32Planes,
+    last: I64Planes,
+    guess: F64Planes,
+    near: U32,
+    indices: U32,
+    inside: U32,
 ) -> None:
-    """For each model, row and count, the count-th largest magnitude, and the last of its equals that survives.
+    """Per model, row and count: the count-th largest magnitude, and the last of its equals among the top.
 
-    A row's boundary is looked for near where the rows before had theirs, as a multiple of the row's mean magnitude;
-    where that bracket misses it, beside it. So `guess` decides how long it takes, never what is found. Of counts that
-    keep nothing or everything, the value is infinity or -1, and no equal survives.
+    The threshold of a row is searched near that of earlier rows, as a multiple of the row's mean magnitude, and beside
+    that bracket where it misses. So `guess` affects the time, never the result. For counts that keep nothing or
+    everything, the value is infinity or -1.
 
     Args:
         rows: (k, r, n) float32.
-        counts: (c, k) int64; how many survive: those above the value, and of its equals the first ones.
+        counts: (c, k) int64, entries to keep: those above the value, and the first of its equals.
         first: Index in the tensor of the first entry.
         value: (c, k, r) float32, written.
         last: (c, k, r) int64, written: indices in the tensor.
-        guess: (c, k, 2) float64, updated: the boundary as a multiple of the mean, and how much that varies; infinity
-            in the beginning.
+        guess: (c, k, 2) float64, updated: threshold as a multiple of the mean, and its relative deviation; infinity
+            at first.
         near: (n + 1,) uint32, overwritten.
-        places: (n + 1,) uint32, overwritten.
+        indices: (n + 1,) uint32, overwritten.
         inside: (max(n + 1, LANES),) uint32, overwritten.
     """
     n = rows.shape[2]
@@ -45,7 +53,7 @@ def cut_rows(
         for r in range(rows.shape[1]):
             row = rows[model, r]
             mean = _sum(row, inside[:LANES]) / n
-            found = _collect(row, counts, model, guess, mean, near, places)
+            found = _collect(row, counts, model, guess, mean, near, indices)
             for c in range(counts.shape[0]):
                 count = counts[c, model]
                 if count <= 0 or count >= n:
@@ -54,12 +62,12 @@ def cut_rows(
                     continue
                 pattern, nth = _boundary(near[:found], count, guess[c, model], mean, inside)
                 value[c, model, r] = float_of(pattern)
-                last[c, model, r] = first + r * n + np.int64(places[_position(near[:found], pattern, nth)])
+                last[c, model, r] = first + r * n + np.int64(indices[_position(near[:found], pattern, nth)])
 
 
 @kernel
-def _collect(row: Any, counts: Any, model: int, guess: Any, mean: Any, near: Any, places: Any) -> Any:
-    """Collect the patterns from which on the boundaries are expected, with their places; how many there are."""
+def _collect(row: Any, counts: Any, model: int, guess: Any, mean: Any, near: Any, indices: Any) -> Any:
+    """Collect all patterns from the lowest expected threshold on, with their indices; return how many."""
     least, most = MAGNITUDE, np.int64(0)
     for c in range(counts.shape[0]):
         if 0 < counts[c, model] < row.size:
@@ -67,18 +75,18 @@ def _collect(row: Any, counts: Any, model: int, guess: Any, mean: Any, near: Any
             least, most = min(least, low), max(most, counts[c, model])
     if most == 0:
         return np.int64(0)
-    found = _collect_from(row, least, near, places)
+    found = _collect_from(row, least, near, indices)
     tries = 0
     while found < most:
         least = np.float32(float_of(least) * np.float32(0.5)).view(np.uint32) if tries < _TRIES else np.uint32(0)
-        found = _collect_from(row, least, near, places)
+        found = _collect_from(row, least, near, indices)
         tries += 1
     return found
 
 
 @kernel
-def _collect_from(row: Any, least: Any, near: Any, places: Any) -> Any:
-    """Eights that have any are listed first, then walked. Each is written and then counted or not: no branches."""
+def _collect_from(row: Any, least: Any, near: Any, indices: Any) -> Any:
+    """List the eights of marks that are not all zero, then walk those; each entry is written, then counted or not."""
     marks, some = scratch(_PART, np.uint8), scratch(_EIGHTS, np.uint32)
     eights, found = marks.view(np.uint64), np.uint64(0)
     for begin in range(0, row.size, _PART):
@@ -93,16 +101,16 @@ def _collect_from(row: Any, least: Any, near: Any, places: Any) -> Any:
         for which in range(listed):
             for i in range(8):
                 at = np.uint64(np.uint64(some[which]) + np.uint64(i))
-                places[found] = np.uint32(np.uint64(begin) + at)
+                indices[found] = np.uint32(np.uint64(begin) + at)
                 found = np.uint64(found + np.uint64(marks[at]))
     for i in range(found):
-        near[i] = magnitude_of(row[np.uint64(places[i])])
+        near[i] = magnitude_of(row[np.uint64(indices[i])])
     return np.int64(found)
 
 
 @kernel
 def _boundary(near: Any, count: int, guess: Any, mean: Any, inside: Any) -> Any:
-    """The count-th largest pattern, and how many of its equals are among so many."""
+    """The count-th largest pattern, and how many of its equals are among the top count."""
     low, high = _bracket(guess, mean)
     above, found = _split(near, low, high, inside)
     tries = 0
@@ -117,7 +125,7 @@ def _boundary(near: Any, count: int, guess: Any, mean: Any, inside: Any) -> Any:
 
 @kernel
 def _split(near: Any, low: Any, high: Any, inside: Any) -> Any:
-    """How many lie above a bracket, and how many in it, which are collected."""
+    """Count the patterns above a bracket and inside it; collect those inside."""
     above, found, width = np.int64(0), np.int64(0), np.uint32(high - low)
     for i in range(near.size):
         pattern = near[i]
@@ -137,7 +145,7 @@ def _bracket(guess: Any, mean: Any) -> Any:
 
 @inlined
 def _beside(low: Any, high: Any, is_above: Any, tries: int) -> Any:
-    """A bracket next to one that missed; in the end all that lies on that side."""
+    """A bracket next to one that missed; after _TRIES, everything on that side."""
     width = np.uint32(np.uint32(np.uint32(high - low) + np.uint32(1)) << np.uint32(tries))
     if is_above:
         last = np.uint32(high + width) if tries < _TRIES and width < np.uint32(MAGNITUDE - high) else MAGNITUDE
@@ -147,7 +155,7 @@ def _beside(low: Any, high: Any, is_above: Any, tries: int) -> Any:
 
 @inlined
 def _learn(guess: Any, value: Any, mean: Any) -> None:
-    """Move the guess some way towards what was found, and its width towards some times the distance."""
+    """Exponential moving averages of the threshold, relative to the mean, and of its deviation."""
     if mean > 0 and value > 0:
         found = np.float64(value) / mean
         if guess[1] < 1:
@@ -160,7 +168,7 @@ def _learn(guess: Any, value: Any, mean: Any) -> None:
 
 @kernel
 def _sum(row: Any, lanes: Any) -> Any:
-    """The sum of magnitudes, roughly: in lanes of float32, which vector code can keep."""
+    """Approximate sum of magnitudes, in float32 lanes so that the loop vectorises."""
     sums = lanes.view(np.float32)
     sums[:] = np.float32(0)
     whole = row.size // (4 * LANES) * (4 * LANES)
@@ -178,7 +186,7 @@ def _sum(row: Any, lanes: Any) -> Any:
 
 @kernel
 def _position(patterns: Any, value: Any, nth: Any) -> Any:
-    """Index of the `nth` (from 1) of equals; they are counted by the part before one is looked for."""
+    """Index of the `nth` (from 1) pattern equal to `value`; parts are counted before they are searched."""
     for begin in range(0, patterns.size, _COUNTED):
         part = patterns[begin : begin + _COUNTED]
         found = np.uint32(0)
@@ -204,7 +212,7 @@ def _count_above(patterns: Any, pattern: Any) -> Any:
 
 @kernel
 def _largest(patterns: Any, nth: Any, low: Any, high: Any) -> Any:
-    """The `nth` (from 1) largest of patterns in [low, high], by halving the range, whose ends are patterns then."""
+    """The `nth` (from 1) largest pattern in [low, high], by bisection; the ends are tightened to existing patterns."""
     while low < high:
         middle = np.uint32(low + np.uint32(np.uint32(high - low) >> np.uint32(1)))
         above, highest, lowest = np.uint32(0), np.uint32(0), MAGNITUDE

@@ -1,4 +1,4 @@
-"""Functions of bidiagonal and tridiagonal matrices: to these, dense ones are reduced by rotations."""
+"""Functions of bidiagonal and tridiagonal matrices, to which dense ones are reduced by rotations."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel
+from ..native import F64, F32Rows, F64Rows, kernel
 
-_NOTHING = 1e-25  # what is smaller is zero, and never slow, in float32 neither
-_NEAR = 0.01
+_NOTHING = 1e-25  # smaller numbers are flushed to zero: subnormals are slow
+_NEAR = 0.01  # relative accuracy of the lower bound
 
 
 @kernel
-def smallest(diagonal: Any, beside: Any, least: Any, most: Any, out: Any) -> None:
-    """Narrow an interval that holds the smallest eigenvalue of a tridiagonal matrix; its lower end stays below.
+def smallest(diagonal: F64, beside: F64, least: float, most: float, out: F64) -> None:
+    """Lower bound of the smallest eigenvalue of a tridiagonal matrix, by bisection of Sturm sequences.
 
     Args:
         diagonal: (n,) float64.
-        beside: (n,) float64; the last is not used.
-        least: A number below the smallest eigenvalue, above zero.
-        most: A number above it.
-        out: (1,) float64, written: the lower end.
+        beside: (n,) float64, the off-diagonal; the last is not used.
+        least: Lower bound of the smallest eigenvalue, above zero.
+        most: Upper bound of it.
+        out: (1,) float64, written: the improved lower bound.
     """
     low, high = np.float64(least), np.float64(most)
     while high - low > _NEAR * low:
@@ -35,7 +35,7 @@ def smallest(diagonal: Any, beside: Any, least: Any, most: Any, out: Any) -> Non
 
 @kernel
 def _is_positive(diagonal: Any, beside: Any, shift: Any) -> Any:
-    """Whether all eigenvalues are above the shift: whether all pivots are above zero."""
+    """Whether all eigenvalues are above the shift, that is, all pivots of L D L^T are positive."""
     pivot = diagonal[0] - shift
     for i in range(1, diagonal.size):
         if not pivot > 0:
@@ -46,7 +46,14 @@ def _is_positive(diagonal: Any, beside: Any, shift: Any) -> Any:
 
 @kernel
 def sum_of_inverses(
-    diagonal: Any, beside: Any, shifts: Any, weights: Any, factors: Any, pivots: Any, rows: Any, out: Any
+    diagonal: F64,
+    beside: F64,
+    shifts: F64,
+    weights: F64,
+    factors: F64Rows,
+    pivots: F64Rows,
+    rows: F64Rows,
+    out: F64Rows,
 ) -> None:
     """Write sum_p w_p (T + c_p I)^-1 of a positive tridiagonal matrix T.
 
@@ -55,7 +62,7 @@ def sum_of_inverses(
 
     Args:
         diagonal: (n,) float64.
-        beside: (n,) float64; the last is not used.
+        beside: (n,) float64, the off-diagonal; the last is not used.
         shifts: (p,) float64, none below zero.
         weights: (p,) float64.
         factors: (p, n) float64, overwritten.
@@ -102,12 +109,12 @@ def _add_row(row: Any, factor: Any, pivot: Any, i: int, sums: Any) -> None:
 
 
 @kernel
-def times(diagonal: Any, beside: Any, right: Any, out: Any) -> None:
+def times(diagonal: F64, beside: F64, right: F64Rows, out: F32Rows) -> None:
     """Write the product of an upper bidiagonal matrix and another.
 
     Args:
         diagonal: (n,) float64.
-        beside: (n,) float64; the last is not used.
+        beside: (n,) float64, the off-diagonal; the last is not used.
         right: (n, n) float64.
         out: (n, n) float32, written.
     """

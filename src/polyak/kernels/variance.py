@@ -1,4 +1,4 @@
-"""How much the models vary at an entry, and the merge of those entries in which they vary most."""
+"""Variance of the models per entry, and the merge of the entries with the largest (SCE)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ._compile import kernel, scratch
+from ..native import F32, F32Rows, kernel, scratch
 from .sign_election import MEAN, elect
 
 _BLOCK = 1024
 
 
 @kernel
-def variances(out: Any, stack: Any) -> None:
-    """Write the variance of the models at every entry, as NumPy computes it.
+def variances(out: F32, stack: F32Rows) -> None:
+    """Write the variance of the models per entry, with NumPy's rounding: mean first, then squares.
 
     Args:
         out: (n,) float32, written.
@@ -27,7 +27,7 @@ def variances(out: Any, stack: Any) -> None:
 
 @kernel
 def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
-    """`variances` for some entries from `begin` on; `mean` is overwritten."""
+    """`variances` for the entries from `begin` on; `mean` is overwritten."""
     k, size = np.float32(stack.shape[0]), part.size
     first = stack[0, begin : begin + size]
     for i in range(size):
@@ -48,14 +48,14 @@ def variances_of_part(part: Any, stack: Any, begin: int, mean: Any) -> None:
 
 
 @kernel
-def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
-    """Zero the entries in which the models vary less than a cut says, or not at all.
+def keep_varying(stack: F32Rows, start: int, value: np.float32, last: int) -> None:
+    """Zero the entries whose variance is below a threshold, or zero.
 
     Args:
         stack: (k, n) float32, changed.
         start: Index in the tensor of the first entry.
-        value: float32, the smallest variance that survives.
-        last: Index in the tensor of the last of its equals that survives.
+        value: float32, the threshold.
+        last: Index in the tensor of the last entry equal to the threshold that is kept.
     """
     mean, variance = scratch(_BLOCK, np.float32), scratch(_BLOCK, np.float32)
     zero = np.float32(0)
@@ -74,18 +74,18 @@ def keep_varying(stack: Any, start: int, value: Any, last: int) -> None:
 
 @kernel
 def select_and_elect(
-    out: Any,
-    stack: Any,
+    out: F32,
+    stack: F32Rows,
     start: int,
     selects: bool,
-    value: Any,
+    value: np.float32,
     last: int,
-    weight: Any,
-    ballot: Any,
+    weight: F32,
+    ballot: F32,
     tie: float,
     scale: float,
 ) -> None:
-    """`keep_varying`, if anything is selected, and `elect`, for a `KernelCall`."""
+    """`keep_varying`, if `selects`, then `elect`: the kernel of a `KernelCall`."""
     if selects:
         keep_varying(stack, start, value, last)
     elect(out, stack, weight, ballot, MEAN, tie, scale)

@@ -1,30 +1,28 @@
-"""Sums over the models of a tile.
+"""Weighted sums and order statistics over the models of a tile.
 
-Rows are taken as views before the inner loops: an index that the compiler cannot prove positive costs the
-vector code, tenfold.
+Rows are taken as views before the inner loops: an index that the compiler cannot prove non-negative prevents
+vectorisation, which costs a factor of ten.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ._compile import kernel
+from ..native import F32, F32Rows, U32Rows, kernel
 from .sparsify import drop_all
 
-_BLOCK = 1024  # entries that stay in the first-level cache while every model is added to them
+_BLOCK = 1024  # entries of `out` that stay in the first-level cache while the models are added
 
 
 @kernel
-def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
+def weighted_sum(out: F32, stack: F32Rows, weight: F32, scale: float | np.float32) -> None:
     """Write scale * sum_i weight_i stack_i, summed in the order of the models.
 
     Args:
         out: (n,) float32.
         stack: (k, n) float32.
         weight: (k,) float32.
-        scale: A number.
+        scale: Multiplies the sum.
     """
     factor = np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
@@ -32,7 +30,7 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
         row, w = stack[0, begin : begin + _BLOCK], weight[0]
         for i in range(part.size):
             part[i] = w * row[i]
-        for model in range(1, stack.shape[0] - 1, 2):  # two at a time: the sum so far is read and written half as often
+        for model in range(1, stack.shape[0] - 1, 2):  # two at a time halve the traffic of `out`
             row, w = stack[model, begin : begin + _BLOCK], weight[model]
             other, v = stack[model + 1, begin : begin + _BLOCK], weight[model + 1]
             for i in range(part.size):
@@ -46,32 +44,32 @@ def weighted_sum(out: Any, stack: Any, weight: Any, scale: Any) -> None:
 
 
 @kernel
-def combine(out: Any, stack: Any, start: int, weight: Any, scale: Any) -> None:
-    """`weighted_sum` as the kernel of a `KernelCall`."""
+def combine(out: F32, stack: F32Rows, start: int, weight: F32, scale: float) -> None:
+    """`weighted_sum`: the kernel of a `KernelCall`."""
     weighted_sum(out, stack, weight, scale)
 
 
 @kernel
 def drop_and_combine(
-    out: Any, stack: Any, start: int, keys: Any, density: Any, factor: Any, weight: Any, scale: float
+    out: F32, stack: F32Rows, start: int, keys: U32Rows, density: F32, factor: F32, weight: F32, scale: float
 ) -> None:
-    """`drop_all` and `weighted_sum`, for a `KernelCall`."""
+    """`drop_all`, then `weighted_sum`: the kernel of a `KernelCall`."""
     drop_all(stack, start, keys, density, factor)
     weighted_sum(out, stack, weight, scale)
 
 
 @kernel
-def add(out: Any, base: Any) -> None:
+def add(out: F32, base: F32) -> None:
     """Add the base to `out`, in place; both (n,) float32."""
     for i in range(base.size):
         out[i] += base[i]
 
 
 @kernel
-def order(stack: Any) -> None:
-    """Sort the models at every entry, in place, ascending.
+def order(stack: F32Rows) -> None:
+    """Sort the models per entry, in place, ascending.
 
-    Neighbours are exchanged, odd and even in turn: a network, so vector code.
+    An odd-even transposition network: compare-exchanges of whole rows, which vectorise.
 
     Args:
         stack: (k, n) float32, changed.
@@ -87,8 +85,8 @@ def order(stack: Any) -> None:
 
 
 @kernel
-def middle(out: Any, stack: Any) -> None:
-    """The middle of ordered models at every entry, or the mean of the middle two.
+def middle(out: F32, stack: F32Rows) -> None:
+    """Median of sorted models per entry: the middle one, or the mean of the middle two.
 
     Args:
         out: (n,) float32, written.

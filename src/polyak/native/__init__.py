@@ -1,10 +1,35 @@
-"""Loops over arrays as machine code: compiled by Numba once for a machine, loaded without it afterwards."""
+"""Loops over arrays as machine code, from a library in the wheel or compiled by Numba and cached."""
 
+from ._kernel import Kernel as Kernel
 from ._kernel import filled as filled
-from ._kernel import in_rows as in_rows
-from ._kernel import inlined as inlined
+from ._kernel import has_compiler as has_compiler
+from ._kernel import is_available as is_available
 from ._kernel import kernel as kernel
 from ._kernel import saying_when_compiling as saying_when_compiling
-from ._kernel import scratch as scratch
-from ._kernel import settle as settle
-from ._kernel import stream as stream
+from ._library import level as level
+from ._library import supported_levels as supported_levels
+from ._library import symbol_of as symbol_of
+from ._signature import F32 as F32
+from ._signature import F64 as F64
+from ._signature import I64 as I64
+from ._signature import U8 as U8
+from ._signature import U16 as U16
+from ._signature import U32 as U32
+from ._signature import F32Planes as F32Planes
+from ._signature import F32Rows as F32Rows
+from ._signature import F64Planes as F64Planes
+from ._signature import F64Rows as F64Rows
+from ._signature import I64Planes as I64Planes
+from ._signature import I64Rows as I64Rows
+from ._signature import Key as Key
+from ._signature import U8Rows as U8Rows
+from ._signature import U16Rows as U16Rows
+from ._signature import U32Rows as U32Rows
+from ._signature import U64Rows as U64Rows
+from ._signature import array_kind as array_kind
+from ._signature import declared_keys as declared_keys
+from ._source import in_rows as in_rows
+from ._source import inlined as inlined
+from ._source import scratch as scratch
+from ._source import settle as settle
+from ._source import stream as stream

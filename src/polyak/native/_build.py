@@ -1,11 +1,12 @@
-"""Compile kernels with Numba into object files that need no Numba.
+"""Compile kernels with Numba into code that needs no Numba.
 
-An entry point takes the addresses of array objects and reads where their numbers lie and how many they are, which
+An entry point takes the addresses of array objects and reads where their data lie and how many entries they have. That
 costs a fraction of a microsecond; asking NumPy for an array's address costs several.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -18,13 +19,13 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numba.np.numpy_support import from_dtype
 
-from ._kernel import ALIGNED, C_CONTIGUOUS, Kernel, Source, in_rows, scratch, settle, stream
 from ._load import target
+from ._signature import ALIGNED, C_CONTIGUOUS, Key
+from ._source import Source, in_rows, scratch, settle, stream
 from ._store import SYMBOL, Compiled
 
-# Words of a NumPy array object: the header that every Python object has, data, number of dimensions, shape, strides.
-_DATA = object.__basicsize__ // np.dtype(np.intp).itemsize
-_SHAPE, _STRIDES = _DATA + 2, _DATA + 3
+# Words of a NumPy array object behind the header of every Python object: data, number of dimensions, shape, strides.
+_DATA, _SHAPE, _STRIDES = 0, 2, 3
 _ALIGNMENT = 64
 _NAME = "polyak_entry"
 _njit: Any = njit  # Numba's decorators have no types
@@ -32,11 +33,27 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}  # NRT: what 
 _RESULTS = {types.boolean: "?", types.int64: "q", types.float64: "d"}
 
 
-def build(kernel: Kernel, key: tuple[Any, ...]) -> Compiled:
-    """Compile a kernel for some types of arguments.
+def build(kernel: Source, key: Key) -> Compiled:
+    """Compile a kernel for some types of arguments and for this machine.
 
     Raises:
-        TypeError: Numba cannot compile it, it needs something from outside, or its result is of no known type.
+        TypeError: Numba cannot compile it, it needs something from outside, or its result has an unknown type.
+    """
+    result, module = module_of(kernel, key, SYMBOL)
+    return Compiled(result, target().emit_object(module))
+
+
+def module_of(kernel: Source, key: Key, symbol: str, *, shared: bool = False) -> tuple[str, Any]:
+    """The letters of a kernel's result, and an LLVM module that defines it as `symbol` and needs nothing from outside.
+
+    Args:
+        kernel: What to compile.
+        key: The types of its arguments.
+        symbol: The name of its entry point.
+        shared: Whether the module will be linked with others, which then have one copy of the functions they share.
+
+    Raises:
+        TypeError: As for `build`.
     """
     compiler = _njit(_signature(key), no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
     try:
@@ -46,23 +63,39 @@ def build(kernel: Kernel, key: tuple[Any, ...]) -> Compiled:
             f"kernel {kernel.__name__} cannot be compiled. It must not allocate; what it needs is `scratch`."
         ) from error
     result = _result(entry.nopython_signatures[0].return_type, kernel.__name__)
-    return Compiled(result, _object_file(entry, kernel.__name__))
+    module = binding.parse_assembly(entry.inspect_llvm(entry.signatures[0]))
+    return result, _closed(module, symbol, kernel.__name__, "linkonce_odr" if shared else "internal")
 
 
-def _signature(key: tuple[Any, ...]) -> tuple[Any, ...]:
+def _signature(key: Key) -> tuple[Any, ...]:
     return tuple(types.voidptr if isinstance(kind, tuple) else from_dtype(np.dtype(kind)) for kind in key)
 
 
-def _entry(kernel: Kernel, key: tuple[Any, ...]) -> Any:
+def _entry(kernel: Source, key: Key) -> Any:
     """A function of addresses and numbers that calls the kernel with arrays and numbers."""
-    known: dict[str, Any] = {"kernel": _compilable(kernel), "array_at": _array_at}
+    names_in_entry: dict[str, Any] = {"kernel": _compilable(kernel), "array_at": _array_at}
     names, passed = [f"a{i}" for i in range(len(key))], list[str]()
     for name, kind in zip(names, key, strict=True):
         if isinstance(kind, tuple):
-            known[f"{name}_type"] = _array(*kind)
+            names_in_entry[f"{name}_type"] = _array(*kind)
         passed.append(f"array_at({name}, {name}_type)" if isinstance(kind, tuple) else name)
-    exec(f"def {_NAME}({', '.join(names)}):\n    return kernel({', '.join(passed)})", known)
-    return known[_NAME]
+    exec(f"def {_NAME}({', '.join(names)}):\n    return kernel({', '.join(passed)})", names_in_entry)
+    return names_in_entry[_NAME]
+
+
+@cache
+def _compilable(source: Source) -> Any:
+    """A function as Numba takes it, with what it calls. Cached: one helper serves many kernels."""
+    code = source.code
+    names = {name: _replaced(code.__globals__[name]) for name in code.__code__.co_names if name in code.__globals__}
+    bare = FunctionType(code.__code__, names, code.__name__, code.__defaults__)
+    return _njit(inline="always" if source.inline else "never", **_OPTIONS)(bare)
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, Source):
+        return _compilable(value)
+    return next((intrinsic for function, intrinsic in _INTRINSICS.items() if function is value), value)
 
 
 def _array(dtype: Any, ndim: int, layout: int) -> Any:
@@ -70,23 +103,9 @@ def _array(dtype: Any, ndim: int, layout: int) -> Any:
     return types.Array(from_dtype(dtype), ndim, contiguous, aligned=bool(layout & ALIGNED))
 
 
-def _compilable(source: Source) -> Any:
-    """A function as Numba takes it, and with it what it calls."""
-    code = source.code
-    known = {name: _replaced(code.__globals__[name]) for name in code.__code__.co_names if name in code.__globals__}
-    bare = FunctionType(code.__code__, known, code.__name__, code.__defaults__)
-    return _njit(inline="always" if source.inline else "never", **_OPTIONS)(bare)
-
-
-def _replaced(named: Any) -> Any:
-    if isinstance(named, Source):
-        return _compilable(named)
-    return next((mine for one, mine in _INTRINSICS.items() if one is named), named)
-
-
 @intrinsic
 def _array_at(_: Any, address: Any, kind: Any) -> Any:
-    """The array whose NumPy object lies at an address."""
+    """The array whose NumPy object has its header end at an address."""
     array = kind.instance_type
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -129,12 +148,12 @@ def _in_rows(_: Any, flat: Any, rows: Any, n: Any) -> Any:
     return array(flat, rows, n), generate
 
 
-_LINE = 16  # float32 numbers of a line of the cache
+_LINE = 16  # float32 numbers per cache line
 
 
 @intrinsic
 def _stream(_: Any, source: Any, out: Any, begin: Any) -> Any:
-    """Entries before the first line of the target and behind the last go the usual way."""
+    """Non-temporal stores of whole cache lines; entries before the first and after the last line go the usual way."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         given, into = (make_array(kind)(context, builder, arg) for kind, arg in zip((source, out), args, strict=False))
@@ -149,8 +168,8 @@ def _stream(_: Any, source: Any, out: Any, begin: Any) -> Any:
         with cgutils.for_range(builder, lines) as loop:
             at = builder.add(head, builder.mul(loop.index, word(_LINE)))
             line = ir.VectorType(ir.FloatType(), _LINE).as_pointer()
-            places = [builder.bitcast(cgutils.gep(builder, data, at), line) for data in (given.data, to)]
-            written = builder.store(builder.load(places[0], align=4), places[1], align=4 * _LINE)
+            pointers = [builder.bitcast(cgutils.gep(builder, data, at), line) for data in (given.data, to)]
+            written = builder.store(builder.load(pointers[0], align=4), pointers[1], align=4 * _LINE)
             written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
         _copy(builder, given.data, to, tail, given.nitems)
         return context.get_dummy_value()
@@ -173,7 +192,7 @@ def _settle(_: Any) -> Any:
     return types.void(), generate
 
 
-# What stands for what in compiled code.
+# In compiled code, on the right, what stands for the function on the left.
 _INTRINSICS: dict[Any, Any] = {scratch: _scratch, in_rows: _in_rows, stream: _stream, settle: _settle}
 
 
@@ -196,29 +215,33 @@ def _whole(context: Any, builder: Any, array: Any, data: Any, shape: list[Any], 
     return made._getvalue()
 
 
-def _result(found: Any, name: str) -> str:
-    if found == types.none:
+def _result(returned: Any, name: str) -> str:
+    if returned == types.none:
         return ""
-    several: tuple[Any, ...] | None = getattr(found, "types", None)
-    letters = [_RESULTS.get(types.unliteral(item)) for item in several or (found,)]
+    items: tuple[Any, ...] | None = getattr(returned, "types", None)
+    letters = [_RESULTS.get(types.unliteral(item)) for item in items or (returned,)]
     if None in letters or len(set(letters)) > 1:
-        raise TypeError(f"kernel {name} returns {found}; a number, a bool or a tuple of one such type is wanted.")
-    return "-" * bool(several) + "".join(map(str, letters))
+        raise TypeError(f"kernel {name} returns {returned}; expected a number, a bool or a tuple of one such type.")
+    return "-" * bool(items) + "".join(map(str, letters))
 
 
-def _object_file(entry: Any, name: str) -> bytes:
-    """Everything that the entry point needs, under SYMBOL."""
-    module = binding.parse_assembly(entry.inspect_llvm(entry.signatures[0]))
+def _closed(module: Any, symbol: str, name: str, linkage: str) -> Any:
+    """Rename the entry point to `symbol`, hide all other functions, and drop those that it does not need."""
     for function in module.functions:
         if _NAME in function.name:
-            function.name = SYMBOL
+            function.name = symbol
         elif not function.is_declaration:
-            function.linkage = "internal"
-    with binding.create_pass_builder(target(), binding.create_pipeline_tuning_options()) as passes:
-        manager = binding.create_new_module_pass_manager()
-        manager.add_global_dead_code_eliminate_pass()
-        manager.run(module, passes)
+            function.linkage = linkage
+    drop_unused(module, target())
     outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
     if outside:
         raise TypeError(f"kernel {name} needs {', '.join(outside)}; it must not allocate, print or call libraries.")
-    return target().emit_object(module)
+    return module
+
+
+def drop_unused(module: Any, machine: Any) -> None:
+    """Remove functions that nothing outside can reach."""
+    with binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()) as passes:
+        manager = binding.create_new_module_pass_manager()
+        manager.add_global_dead_code_eliminate_pass()
+        manager.run(module, passes)

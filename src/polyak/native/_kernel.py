@@ -1,73 +1,88 @@
-"""What a kernel is to its callers: a function of arrays and numbers, in machine code from its first call on."""
+"""Kernels as their callers see them: functions of arrays and numbers that run as machine code."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+import warnings
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
-from . import _store
+from ..errors import KernelUnavailable
+from . import _library, _store
+from ._load import HEADER_NBYTES, address_of, callable_of, refuse_other_types
+from ._signature import LAYOUT, Key, declared_keys, spelled
+from ._source import F, Source
 
-F = TypeVar("F", bound=Callable[..., Any])
+Call = Callable[[list[Any]], Any]
 
-C_CONTIGUOUS, ALIGNED = 0x001, 0x100  # bits of `ndarray.flags.num`
-_LAYOUT = C_CONTIGUOUS | ALIGNED
 _lock = threading.RLock()
 _say: list[Callable[[str], None]] = []
 
 
-class Source:
-    """A function that kernels may call: `code` is what is compiled."""
-
-    def __init__(self, code: FunctionType, *, inline: bool) -> None:
-        self.code, self.inline = code, inline
-        self.__doc__, self.__name__, self.__module__ = code.__doc__, code.__name__, code.__module__
-
-    def __call__(self, *args: Any) -> Any:
-        return self.code(*args)
-
-
 class Kernel(Source):
-    """A compiled function. It is compiled for each combination of types that it is called with.
+    """A compiled function, with one variant per combination of argument types.
 
     Arguments are arrays, numbers and bools; results are nothing, a number, a bool, or a tuple of
     whole numbers. Python's lock is released while it runs.
     """
 
-    def __init__(self, code: FunctionType) -> None:
-        super().__init__(code, inline=False)
-        self._variants: dict[tuple[Any, ...], Callable[[list[Any]], Any]] = {}
+    def __init__(self, code: FunctionType, parts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(code, inline=False, parts=parts)
+        self._variants: dict[Key, Call] = {}
 
     def __call__(self, *args: Any) -> Any:
-        # Runs several times a tile, and a model may have a hundred thousand tiny tensors: one plain loop.
+        # Runs several times per tile, and a model may have a hundred thousand tiny tensors: one plain loop.
         kinds: list[Any] = []
         passed: list[Any] = []
         for arg in args:
             if isinstance(arg, np.ndarray):
-                kinds.append((arg.dtype, arg.ndim, arg.flags.num & _LAYOUT))
-                passed.append(id(arg))
+                kinds.append((arg.dtype, arg.ndim, arg.flags.num & LAYOUT))
+                passed.append(id(arg) + HEADER_NBYTES)
             else:
                 kinds.append(type(arg))
                 passed.append(arg)
         key = tuple(kinds)
-        return (self._variants.get(key) or self._variant(key))(passed)
+        if (call := self._variants.get(key)) is None and (call := self._variant(key)) is None:
+            return self._on_copies(key, args)
+        return call(passed)
 
-    def _variant(self, key: tuple[Any, ...]) -> Callable[[list[Any]], Any]:
+    @property
+    def keys(self) -> list[Key]:
+        """The types of arguments that the annotations declare; none where a parameter has no such annotation."""
+        return declared_keys(self.code)
+
+    @property
+    def is_available(self) -> bool:
+        """Whether this installation can run the kernel: it was built with it, or has the compiler."""
+        return has_compiler() or any(_library.find(self.identity, key) for key in self.keys)
+
+    def _variant(self, key: Key) -> Call | None:
         with _lock:
             if key not in self._variants:
-                self._variants[key] = self._load(key)
+                if (call := self._load(key)) is None:
+                    return None
+                self._variants[key] = call
             return self._variants[key]
 
-    def _load(self, key: tuple[Any, ...]) -> Callable[[list[Any]], Any]:
-        from ._load import callable_of, refuse_strangers
+    def _load(self, key: Key) -> Call | None:
+        """From the library, else from the cache, else compiled; None if that needs a compiler that is not there."""
+        refuse_other_types(key, self.__name__)
+        if (prebuilt := _library.find(self.identity, key)) is not None:
+            return callable_of(prebuilt.address, prebuilt.result, key, self.__name__)
+        if not has_compiler():
+            return None
+        compiled = self._compiled(key)
+        return callable_of(address_of(compiled.code), compiled.result, key, self.__name__)
 
-        refuse_strangers(key, self.__name__)
-        place = _store.place_of(self, key)
-        stored = _store.read(place)
+    def _compiled(self, key: Key) -> _store.Compiled:
+        path = _store.path_of(self, key)
+        stored = _store.read(path)
         if stored is None:
             for say in _say[:1]:
                 say("compiling kernels for this machine; this happens once ...")
@@ -75,57 +90,76 @@ class Kernel(Source):
             from ._build import build
 
             stored = build(self, key)
-            _store.write(place, stored)
-        return callable_of(stored, key, self.__name__)
+            _store.write(path, stored)
+        return stored
+
+    def _on_copies(self, key: Key, args: tuple[Any, ...]) -> Any:
+        """Without a compiler: run the variant for plain arrays on copies, and copy back what it wrote.
+
+        Raises:
+            KernelUnavailable: There is no such variant either.
+        """
+        plain = tuple((*kind[:2], LAYOUT) if isinstance(kind, tuple) else kind for kind in key)
+        call = self._variant(plain) if plain != key else None
+        if call is None:
+            raise KernelUnavailable(
+                f"kernel {self.identity} was not built for ({spelled(key)}), and there is no compiler. "
+                'Install it: pip install "polyak[compile]"'
+            )
+        copies = [np.require(arg, requirements=["C", "A"]) if isinstance(arg, np.ndarray) else arg for arg in args]
+        result = call([id(copy) + HEADER_NBYTES if isinstance(copy, np.ndarray) else copy for copy in copies])
+        for arg, copy in zip(args, copies, strict=True):
+            if copy is not arg and arg.flags.writeable:
+                arg[...] = copy
+        return result
 
 
 def kernel(fn: F) -> F:
-    """Compile on first call, into a cache (beside the source, else in the user's cache folder).
+    """Make a function a kernel. It is in the wheel if all its parameters have types such as `F32Rows` or `int`.
 
-    No fastmath: sums keep their order, so results do not depend on the compiler's mood. No allocation: what a
+    Otherwise it is compiled at its first call, into a cache (beside the source, else in the user's cache folder).
+    No fast-math: sums keep their order, so results do not depend on the compiler's version. No allocation: what a
     kernel needs beside its arguments is `scratch`.
     """
     return cast("F", Kernel(cast("FunctionType", fn)))
 
 
-def inlined(fn: F) -> F:
-    """A function for use inside kernels."""
-    return cast("F", Source(cast("FunctionType", fn), inline=True))
-
-
-def filled(template: Callable[..., Any], **named: Any) -> Any:
-    """A kernel from a template: a function that calls names of its module that stand for kernels yet to be named."""
+def filled(template: Callable[..., Any], **parts: Any) -> Any:
+    """Make a kernel from a template: a function that calls names of its module, which are given here."""
     code = cast("FunctionType", template)
-    made = FunctionType(code.__code__, code.__globals__ | named, code.__name__, code.__defaults__)
+    made = FunctionType(code.__code__, code.__globals__ | parts, code.__name__, code.__defaults__)
     made.__module__, made.__doc__ = code.__module__, code.__doc__
-    return Kernel(made)
+    return Kernel(made, parts)
 
 
-def scratch(n: int, dtype: Any) -> Any:
-    """An array of n entries on the stack of the kernel that asks for it, not cleared; n is a constant."""
-    return np.empty(n, dtype)
+@cache
+def has_compiler() -> bool:
+    """Whether Numba is installed."""
+    return find_spec("numba") is not None
 
 
-def stream(source: Any, out: Any, begin: int) -> None:
-    """Copy a vector of float32 to the entries of another from `begin` on, past the caches where the machine can.
+@cache
+def is_available(fn: Callable[..., Any]) -> bool:
+    """Whether this installation can run a function: its kernels are in the library, or there is a compiler.
 
-    That spares a read of what is overwritten. Other threads see it from `settle` on.
+    Warns if it cannot. Looked at are the function, if it is a kernel, and the kernels of its module that it names.
     """
-    out[begin : begin + len(source)] = source
-
-
-def settle() -> None:
-    """Wait until everything that was streamed can be seen by all."""
-
-
-def in_rows(flat: Any, rows: int, n: int) -> Any:
-    """The first entries of a C-contiguous vector as a C-contiguous (rows, n); there must be as many."""
-    return flat[: rows * n].reshape(rows, n)
+    names = fn.__code__.co_names if isinstance(fn, FunctionType) else ()
+    kernels = [fn] if isinstance(fn, Kernel) else [fn.__globals__.get(name) for name in names]
+    missing = [k.identity for k in kernels if isinstance(k, Kernel) and not k.is_available]
+    if missing:
+        warnings.warn(
+            f"{', '.join(missing)}: not compiled, since Numba is not installed; definitions run in their place, "
+            'more slowly. Remedy: pip install "polyak[compile]"',
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return not missing
 
 
 @contextmanager
 def saying_when_compiling(say: Callable[[str], None]) -> Generator[None]:
-    """Have it said, once, if a kernel is not in the cache and must be compiled."""
+    """Call `say` once if a kernel must be compiled."""
     _say[:] = [say]
     try:
         yield

@@ -1,71 +1,68 @@
-"""Load compiled kernels and call them: neither needs Numba, nor LLVM as a rule."""
+"""Call compiled kernels, and load those that are not in a library."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
+from ..errors import KernelUnavailable
+from ._signature import SCALARS, Key
+from ._store import SYMBOL
 
-from ._link import linked
-from ._store import SYMBOL, Compiled
-
-_SCALARS: dict[type, Any] = {
-    bool: ctypes.c_bool,
-    int: ctypes.c_int64,
-    float: ctypes.c_double,
-    np.bool_: ctypes.c_bool,
-    np.uint8: ctypes.c_uint8,
-    np.int32: ctypes.c_int32,
-    np.uint32: ctypes.c_uint32,
-    np.int64: ctypes.c_int64,
-    np.uint64: ctypes.c_uint64,
-    np.float32: ctypes.c_float,
-    np.float64: ctypes.c_double,
-}
+HEADER_NBYTES = object.__basicsize__  # of every Python object; longer in free-threaded builds
 _RESULTS = {"q": ctypes.c_int64, "d": ctypes.c_double, "?": ctypes.c_bool}
 
 
-def refuse_strangers(key: tuple[Any, ...], name: str) -> None:
+def refuse_other_types(key: Key, name: str) -> None:
     """Refuse arguments that are neither arrays nor numbers.
 
     Raises:
         TypeError: there is one.
     """
     for kind in key:
-        if not isinstance(kind, tuple) and kind not in _SCALARS:
+        if not isinstance(kind, tuple) and kind not in SCALARS:
             raise TypeError(f"kernel {name} takes arrays, numbers and bools; got {kind.__name__}.")
 
 
-def callable_of(compiled: Compiled, key: tuple[Any, ...], name: str) -> Callable[[list[Any]], Any]:
-    """A function that takes addresses of arrays, and numbers, in a list."""
-    passed = [ctypes.c_void_p if isinstance(kind, tuple) else _SCALARS[kind] for kind in key]
+def callable_of(address: int, result: str, key: Key, name: str) -> Callable[[list[Any]], Any]:
+    """A function of one list: scalars, and for each array the address behind its object header.
+
+    Args:
+        address: The machine code.
+        result: Letters of the result, as in `Compiled`.
+        key: The types of the arguments.
+        name: The kernel, for messages.
+    """
+    passed = [ctypes.c_void_p if isinstance(kind, tuple) else SCALARS[kind] for kind in key]
     convention = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *passed)
-    native = convention(_address(compiled.code))
+    native = convention(address)
 
     def check(status: int) -> None:
         if status:
             raise RuntimeError(f"kernel {name} failed with status {status}.")
 
-    is_tuple = compiled.result.startswith("-")
-    kinds = compiled.result.removeprefix("-")
+    is_tuple = result.startswith("-")
+    letters = result.removeprefix("-")
     nothing, failure = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
-    if not kinds:
+    if not letters:
         return lambda args: check(native(nothing, failure, *args))
-    result = _RESULTS[kinds[0]] * len(kinds)
+    results = _RESULTS[letters[0]] * len(letters)
 
     def call(args: list[Any]) -> Any:
-        found = result()
-        check(native(found, failure, *args))
-        return tuple(found) if is_tuple else found[0]
+        out = results()
+        check(native(out, failure, *args))
+        return tuple(out) if is_tuple else out[0]
 
     return call
 
 
 @cache
 def target() -> Any:
+    """LLVM's description of this machine."""
     from llvmlite import binding
 
     binding.initialize_native_target()
@@ -78,12 +75,17 @@ def target() -> Any:
 _engines: list[Any] = []  # an engine that is collected takes its code with it
 
 
-def _address(code: bytes) -> int:
-    return linked(code, SYMBOL) or _loaded(code)
+def address_of(code: bytes) -> int:
+    """Load an object file with LLVM's loader: the address of SYMBOL.
 
-
-def _loaded(code: bytes) -> int:
-    """The address, by LLVM's loader."""
+    Raises:
+        KernelUnavailable: This system forbids executable memory; LLVM would crash.
+    """
+    if not _may_make_code():
+        raise KernelUnavailable(
+            "this system forbids processes to make executable memory, which kernels compiled here need. "
+            "Install a wheel of polyak: its kernels are an ordinary shared library."
+        )
     from llvmlite import binding
 
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target())
@@ -91,3 +93,14 @@ def _loaded(code: bytes) -> int:
     engine.finalize_object()
     _engines.append(engine)
     return int(engine.get_function_address(SYMBOL))
+
+
+@cache
+def _may_make_code() -> bool:
+    """Try it with one page, as LLVM would: written first, then executable."""
+    if sys.platform == "win32":
+        return True
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    mprotect = ctypes.CDLL(None).mprotect
+    return mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(len(page)), mmap.PROT_READ | mmap.PROT_EXEC) == 0

@@ -1,13 +1,15 @@
-"""Where compiled kernels are kept: files that are believed only if they are whole and meant for this machine.
+"""The cache of compiled kernels: files that are used only if they are whole, for this machine, and nobody else's.
 
-A file is the digest of the rest, what the kernel returns, and an object file.
+A file is a digest of its name and the rest, the letters of the kernel's result, and an object file.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -15,15 +17,16 @@ from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xxhash
 
-if TYPE_CHECKING:
-    from ._kernel import Kernel
+from ._signature import Key
+from ._source import Source
 
 _DIGEST_NBYTES, _RESULT_NBYTES = 16, 8
+_NOWHERE = Path(os.devnull) / "kernels"  # neither read nor written
 SYMBOL = "polyak_kernel"
 
 
@@ -32,7 +35,7 @@ class Compiled:
     """A kernel in machine code.
 
     Attributes:
-        result: What it returns, a letter an item: q a whole number, d a real one, ? a bool; `-` first if a tuple.
+        result: One letter per item that it returns: q for int64, d for float64, ? for bool; `-` first for a tuple.
         code: An object file that defines SYMBOL and needs nothing from outside.
     """
 
@@ -40,92 +43,126 @@ class Compiled:
     code: bytes
 
 
-def place_of(kernel: Kernel, key: tuple[Any, ...]) -> Path:
+def path_of(kernel: Source, key: Key) -> Path:
     """The file for a kernel and the types of its arguments; another source, compiler or processor, another file."""
     about = repr((_machine(), _meaning_of(kernel.code), key))
     name = f"{kernel.__module__}.{kernel.__name__}.{xxhash.xxh3_128_hexdigest(about.encode())}.kernel"
     return folder(Path(kernel.code.__code__.co_filename).parent) / name
 
 
-def read(place: Path) -> Compiled | None:
-    """What is kept there; None if nothing is, or it is damaged: a torn object file would crash the process."""
+def read(path: Path) -> Compiled | None:
+    """Read a stored kernel.
+
+    Returns None if there is none, if it is damaged or renamed (a torn object file would crash the process), and, with
+    a warning, if somebody else could have written it.
+    """
     try:
-        data = place.read_bytes()
+        with path.open("rb") as file:
+            reason = _distrusted(os.fstat(file.fileno()))
+            data = b"" if reason else file.read()
     except OSError:
         return None
+    if reason:
+        warnings.warn(f"ignoring the compiled kernel {path}: it {reason}. Delete it.", RuntimeWarning, stacklevel=2)
     digest, rest = data[:_DIGEST_NBYTES], data[_DIGEST_NBYTES:]
-    if xxhash.xxh3_128_digest(rest) != digest:
+    if _digest(path, rest) != digest:
         return None
     return Compiled(rest[:_RESULT_NBYTES].rstrip().decode(), rest[_RESULT_NBYTES:])
 
 
-def write(place: Path, compiled: Compiled) -> None:
-    """Keep a kernel, in one step. Without a place to write to it is compiled again next time."""
+def write(path: Path, compiled: Compiled) -> None:
+    """Keep a kernel, in one step. Where nothing can be written it is compiled again next time."""
     rest = compiled.result.encode().ljust(_RESULT_NBYTES) + compiled.code
     try:
-        fd, draft = tempfile.mkstemp(prefix=f"{place.name}.", dir=place.parent)
+        fd, draft = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
         with os.fdopen(fd, "wb") as file:
-            file.write(xxhash.xxh3_128_digest(rest) + rest)
-        Path(draft).replace(place)
+            file.write(_digest(path, rest) + rest)
+        Path(draft).replace(path)
     except OSError:
         pass
 
 
+def _digest(path: Path, rest: bytes) -> bytes:
+    """Of the name too: one kernel's file under another's name is not that other kernel."""
+    return xxhash.xxh3_128_digest(path.name.encode() + b"\0" + rest)
+
+
 @cache
 def folder(source: Path) -> Path:
-    """Numba's rule: its variable, else beside the source, else in the user's cache."""
+    """Choose the cache folder: NUMBA_CACHE_DIR, else one beside the source, else one in the user's cache.
+
+    Folders that somebody else may write to are skipped with a warning: what they hold would be run.
+    """
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         places = [Path(named)]
     else:
-        places = [source / "__pycache__"]
+        places = [source / "__pycache__" / "kernels"]
         with suppress(RuntimeError):  # the user has no home
             places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyak")
-    for place in places:
-        try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(place, os.W_OK):
-            return place
-    return places[-1]
+    return next((place for place in places if _is_usable(place)), _NOWHERE)
+
+
+def _is_usable(place: Path) -> bool:
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reason = _distrusted(place.stat())
+    except OSError:
+        return False
+    if reason:
+        warnings.warn(
+            f"ignoring the cache of compiled kernels {place}: it {reason}. "
+            f"Remedy: chmod go-w {place}, or name another folder in NUMBA_CACHE_DIR.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return not reason and os.access(place, os.W_OK)
+
+
+def _distrusted(status: os.stat_result) -> str:
+    """Why a file or folder of the cache is not trusted; empty if it is the user's own or root's, and only theirs."""
+    if sys.platform == "win32":
+        return ""
+    if status.st_uid not in {os.geteuid(), 0}:
+        return "belongs to another user"
+    return "is writable by others" if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
 
 @cache
 def _machine() -> str:
-    """Everything beside the source that machine code depends on."""
+    """Everything but the source that machine code depends on."""
     versions = (sys.implementation.cache_tag, np.__version__, _version("numba"), _version("llvmlite"))
     builder = Path(__file__).with_name("_build.py").read_bytes()
     return repr((versions, _processor(), xxhash.xxh3_128_hexdigest(builder)))
 
 
 def _version(package: str) -> str:
-    """The version of a package, which is not imported: that would take longer than a small merge."""
-    found = find_spec(package)
-    named = Path(found.origin or "").with_name("_version.py") if found else Path()
-    if named.is_file():
-        return xxhash.xxh3_128_hexdigest(named.read_bytes())
+    """The version of a package without importing it: that would take longer than a small merge."""
+    spec = find_spec(package)
+    path = Path(spec.origin or "").with_name("_version.py") if spec else Path()
+    if path.is_file():
+        return xxhash.xxh3_128_hexdigest(path.read_bytes())
     from importlib.metadata import version
 
     return version(package)
 
 
 def _processor() -> str:
-    """What the first processor is and can do, in the kernel's words; in LLVM's where there are none."""
+    """Model and instruction sets of the first processor, as Linux tells them; elsewhere, as LLVM does."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             first = list(takewhile(str.strip, file))
     except OSError:
         first = []
-    said = [line for line in first if line.partition(":")[0].strip() in _SAID]
-    if not any(line.startswith(("flags", "Features")) for line in said):
+    lines = [line for line in first if line.partition(":")[0].strip() in _LASTING]
+    if not any(line.startswith(("flags", "Features")) for line in lines):
         from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
-        said = [get_host_cpu_name(), get_host_cpu_features().flatten()]
-    return "".join(said)
+        lines = [get_host_cpu_name(), get_host_cpu_features().flatten()]
+    return "".join(lines)
 
 
-# Of /proc/cpuinfo, on x86 and on ARM; what changes from boot to boot, as the clock's rate does, is not among them.
-_SAID = frozenset(
+# Fields of /proc/cpuinfo on x86 and ARM, without those that change from boot to boot, as the clock rate does.
+_LASTING = frozenset(
     {
         *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
         *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
@@ -135,16 +172,14 @@ _SAID = frozenset(
 
 def _meaning_of(fn: FunctionType) -> list[Any]:
     """A function's code, and that of the functions and constants that it names."""
-    from ._kernel import Source
-
-    found = _code(fn.__code__)
+    meaning = _code(fn.__code__)
     for name in fn.__code__.co_names:
         value = fn.__globals__.get(name)
         if isinstance(value, Source):
-            found.append(_meaning_of(value.code))
+            meaning.append(_meaning_of(value.code))
         elif value is not None and not isinstance(value, ModuleType | FunctionType):
-            found.append((name, repr(value)))
-    return found
+            meaning.append((name, repr(value)))
+    return meaning
 
 
 def _code(code: CodeType) -> list[Any]:

@@ -83,7 +83,7 @@ def evaluate(prepared: PreparedStep, start: int, stop: int, buffers: Buffers, lo
     out = buffers.floats("out", stop - start)
     if prepared.step.is_whole:
         out[:] = _whole(prepared, loaded).reshape(-1)
-    elif prepared.method.kernel_form is not None:
+    elif prepared.kernel_form is not None:
         _by_kernel(prepared, start, stop, loaded, out)
     else:
         out[:] = _by_definition(prepared, start, stop, loaded).reshape(-1)
@@ -96,7 +96,7 @@ def _by_kernel(prepared: PreparedStep, start: int, stop: int, loaded: Loaded, ou
         one.kernel(out, loaded.deltas if loaded.tensors is None else loaded.tensors, start, *one.args)
     else:
         supply = positional(prepared, loaded, start, stop) | prepared.flat
-        call(cast("Callable[..., None]", method.kernel_form), {**supply, "out": out})
+        call(cast("Callable[..., None]", prepared.kernel_form), {**supply, "out": out})
     if method.returns is Role.DELTA and base is not None:
         add(out, base)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from ...kernels.philox import Stream, stream
 from ...methods import KernelCall, Law, Method, Role
 from ...methods._passes import Sum, call, moved
 from ...methods._sum_call import SumCall
+from ...native import is_available
 from ...planning import Plan, Step
 from .device import Device
 
@@ -66,9 +68,15 @@ class PreparedStep:
         return {name: answer for name, answer in self.answers.items() if scopes[name] == "model"}
 
     @cached_property
+    def kernel_form(self) -> Callable[..., Any] | None:
+        """The method's compiled form; None if there is none, or if this installation cannot run its kernels."""
+        form = self.method.kernel_form
+        return form if form is not None and is_available(form) else None
+
+    @cached_property
     def kernel_call(self) -> KernelCall | None:
         """The method's kernel with settings and answers of first passes bound, if it is one call."""
-        form = self.method.kernel_form
+        form = self.kernel_form
         if form is None or not self.method.is_fusable:
             return None
         return call(form, self.answers | self.flat | self._random_numbers)

@@ -1,0 +1,1 @@
+"""What compiles the kernels of a wheel; not part of the package."""

@@ -2,39 +2,79 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+# The exact version: a plain `torch` may pull gigabytes of GPU libraries.  Its build for CPUs is not the registry's, so it
+# has a line of its own instead of a hash in the lock.
+TORCH  ?= torch==2.13.0
+INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
+LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix demo demo-text suite-adapters suite-text parity parity-fusionbench replay fuzz bench bench-spectral clean
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text suite-adapters suite-text parity replay fuzz \
+	bench bench-spectral clean
 
 help: ## print this menu
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-$(VENV)/.core: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+$(VENV)/.core: pyproject.toml locks/build.txt locks/core.txt
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python $(LOCKED) locks/build.txt
+	$(BIN)/python $(LOCKED) locks/core.txt
+	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+$(VENV)/.demo: $(VENV)/.core locks/demo.txt
+	$(BIN)/python $(LOCKED) locks/demo.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,demo]'
+$(VENV)/.dev: $(VENV)/.core locks/dev.txt
+	$(BIN)/python $(LOCKED) locks/dev.txt
 	@touch $@
 
-# The exact version: a plain `torch` may pull gigabytes of GPU libraries.
-$(VENV)/.torch: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'transformers>=5,<6' 'peft>=0.18' 'optuna>=4.5' 'cmaes>=0.11'
+$(VENV)/.torch: $(VENV)/.core locks/test.txt
+	$(BIN)/python $(LOCKED) locks/test.txt
+	$(BIN)/python $(INSTALL) $(TORCH)
+	@touch $@ $(VENV)/.dev
+
+# One resolution for all, so that an environment can grow from `core` to `test`.
+COMPILE = $(VENV)-lock/bin/uv pip compile --quiet --no-header --no-annotate
+PINS    = $(COMPILE) --universal --python-version 3.11 --generate-hashes
+DEV     = --extra dev --extra demo
+TEST    = $(DEV) --extra docs --extra search --extra hub --extra lm-eval --group compared --group beside-torch
+
+$(VENV)-lock/.ready:
+	"$(PYTHON)" -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python $(INSTALL) 'uv>=0.13'
 	@touch $@
+
+lock: $(VENV)-lock/.ready ## pin the newest versions of all that the environments hold, with hashes, in locks/
+	$(PINS) --upgrade pyproject.toml $(TEST) --group build --group parity -o locks/test.txt
+	$(PINS) --group build -c locks/test.txt -o locks/build.txt
+	$(PINS) pyproject.toml -c locks/test.txt -o locks/core.txt
+	$(PINS) pyproject.toml --extra demo -c locks/test.txt -o locks/demo.txt
+	$(PINS) pyproject.toml $(DEV) -c locks/test.txt -o locks/dev.txt
 
 setup: $(VENV)/.dev ## create the environment for development
 
-test: $(VENV)/.torch ## create the environment and run every test
-	$(BIN)/python -m pytest -q -n auto
-	$(MAKE) lint
+test: $(VENV)/.torch ## create the environment and run every test, parity included
+	$(BIN)/python -m pytest -q -rs -n auto
+	$(MAKE) lint docs
+
+test-quick: $(VENV)/.dev ## run the tests that need neither torch nor a process of their own
+	$(BIN)/python -m pytest -q -n auto -m "not torch and not process and not slow"
+
+# ARGUMENTS narrows these, such as ARGUMENTS='-n 0 tests/recipe'.
+test-oldest: ## run every test but parity on the lowest versions that pyproject.toml allows
+test-newest: ## run every test but parity on the newest versions that pyproject.toml allows
+test-oldest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-oldest test-newest: test-%: $(VENV)-lock/.ready
+	"$(PYTHON)" -m venv --clear $(VENV)-$*
+	$(COMPILE) --resolution $(RESOLUTION) --python $(VENV)-$*/bin/python --upgrade pyproject.toml $(TEST) -o $(VENV)-$*/versions.txt
+	$(VENV)-lock/bin/uv pip install --quiet --python $(VENV)-$*/bin/python --no-deps -r $(VENV)-$*/versions.txt
+	$(VENV)-$*/bin/python $(INSTALL) $(TORCH)
+	$(VENV)-$*/bin/python $(INSTALL) --no-deps -e .
+	$(VENV)-$*/bin/python -m pytest -q -rs -n auto --ignore tests/parity $(ARGUMENTS)
 
 lint: $(VENV)/.dev ## style, types, import directions
 	$(BIN)/ruff check .
@@ -47,41 +87,32 @@ fix: $(VENV)/.dev ## repair style, refresh generated docs
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
 
+docs: $(VENV)/.docs ## build the documentation site in docs-out; a warning, such as a broken link, is an error
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs-out
+	@echo docs-out/index.html
+
 demo: $(VENV)/.demo ## create the environment and merge experts on handwritten digits
 	$(BIN)/python -m examples.digits.demo
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
+	$(BIN)/python $(LOCKED) examples/text/requirements.txt
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.text.demo
 
 suite-adapters: $(VENV)/.torch ## average the checkpoints of a LoRA run of a language model
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/suite_adapters/requirements.txt
+	$(BIN)/python $(LOCKED) examples/suite_adapters/requirements.txt
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_adapters.suite
 	$(BIN)/python docs/generate.py
 
 suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by every method (hours the first time; needs POLYAK_DATA)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/text/requirements.txt
+	$(BIN)/python $(LOCKED) examples/text/requirements.txt
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_text.suite
 	$(BIN)/python docs/generate.py
 
-parity: $(VENV)/.core ## compare with mergekit 0.1.5, in an environment of its own
-	$(PYTHON) -m venv $(VENV)-mergekit
-	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check mergekit==0.1.5 pytest -e .
-	$(VENV)-mergekit/bin/python -m pytest -q tests/parity
-	$(MAKE) parity-fusionbench
+parity: $(VENV)/.torch ## compare with mergekit 0.1.5, FusionBench 0.2.33 and PEFT
+	$(BIN)/python -m pytest -q -rs -n auto tests/parity
 
-parity-fusionbench: $(VENV)-fusionbench/.ready ## compare with FusionBench 0.2.33, in an environment of its own (1.8 GB)
-	$(VENV)-fusionbench/bin/python -m pytest -q tests/parity/test_fusionbench*.py
-
-$(VENV)-fusionbench/.ready:
-	$(PYTHON) -m venv $(VENV)-fusionbench
-	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)-fusionbench/bin/python -m pip install --quiet --disable-pip-version-check fusion-bench==0.2.33 pytest -e .
-	@touch $@
-
-bench-spectral: $(VENV)-fusionbench/.ready ## measure spectral methods against FusionBench and LAPACK
-	$(VENV)-fusionbench/bin/python benchmarks/spectral_speed.py
+bench-spectral: $(VENV)/.torch ## measure spectral methods against FusionBench and LAPACK
+	$(BIN)/python benchmarks/spectral_speed.py
 
 replay: $(VENV)/.dev ## compare the bytes of a fixed set of merges with those of another commit: make replay BASE=main
 	$(BIN)/python tests/replay/compare.py "$(BASE)"
@@ -93,4 +124,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf $(VENV) $(VENV)-mergekit $(VENV)-fusionbench demo-out demo-text-out suite-adapters-out suite-text-out benchmarks/.work
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work

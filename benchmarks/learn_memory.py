@@ -1,6 +1,6 @@
 """How much memory does learning coefficients take?  FusionBench's AdaMerging against polyak's, with 4 and 16 experts.
 
-Runs where FusionBench is installed (`make parity-fusionbench` makes such an environment). Each measurement is a process
+Runs where FusionBench is installed (`make parity` makes such an environment). Each measurement is a process
 of its own. Peak anonymous memory (`RssAnon`, sampled every 5 ms) is told as what comes on top of the process before
 models are opened: imports, and the task. Models are float32 files of two large layers; experts are one file under
 several names, which either side reads as often as it would different ones.

@@ -27,22 +27,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def methods_table() -> str:
-    """The merge methods, from what their signatures declare."""
-    return table(["method", "what it does", "source"], ([f"`{m.name}`", m.summary, m.source] for m in _by_name()))
+    """The merge methods, from their signatures."""
+    return table(["method", "what it does", "source"], ([f"`{m.name}`", m.summary, m.source] for m in by_name()))
 
 
 def methods_compared() -> str:
-    """What each method needs and costs, and who else has it."""
+    """The needs and costs of each method, and other tools that have it."""
     speeds = _speeds()
-    head = ["method", "also in", "base", "models", "needs", "reads", *(["ns a parameter"] if speeds else []), "laws"]
-    return table(head, (_compared(method, speeds) for method in _by_name()))
+    head = ["method", "also in", "base", "models", "needs", "reads", *(["ns per parameter"] if speeds else []), "laws"]
+    return table(head, (_compared(method, speeds) for method in by_name()))
 
 
 def methods_speeds() -> str:
-    """What each method and some variants cost beside the limit of the machine and mergekit, or how to measure it."""
+    """The cost of each method and some variants, with the limit of the machine and mergekit."""
     if not SPEEDS.exists():
         return (
-            "No times are kept in this checkout yet: `python benchmarks/method_speed.py` measures them, and `make fix` "
+            "No times are stored in this checkout: `python benchmarks/method_speed.py` measures them, and `make fix` "
             "writes them here."
         )
     found = json.loads(SPEEDS.read_text(encoding="utf-8"))
@@ -51,8 +51,8 @@ def methods_speeds() -> str:
     rows = sorted(found["rows"], key=lambda row: row["work"])
     return (
         f"Measured with `{found['commands']}` ({machine}): three models, or as many as the method takes, and the base "
-        "where it looks at one. Nanoseconds are for each parameter of the result. mergekit does the same with its own "
-        f"settings where it lacks one of ours, once.\n\n{table(head, map(_speed, rows))}"
+        "if it uses one. Nanoseconds are per parameter of the result. mergekit was timed once per row, with its own "
+        f"settings where it lacks one of polyak's.\n\n{table(head, map(_speed, rows))}"
     )
 
 
@@ -67,14 +67,12 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
 
 def methods_settings() -> str:
     """The settings of the merge methods."""
-    return table(["method", "settings"], ([f"`{m.name}`", _settings(m)] for m in _by_name()))
+    return table(["method", "settings"], ([f"`{m.name}`", _settings(m)] for m in by_name()))
 
 
 def methods_departures() -> str:
-    """Where the merge methods depart from their sources, from their docstrings."""
-    return table(
-        ["method", "departs from paper or official code"], ([f"`{m.name}`", departures(m)] for m in _by_name())
-    )
+    """Departures of the merge methods from their sources, from their docstrings."""
+    return table(["method", "departs from paper or official code"], ([f"`{m.name}`", departures(m)] for m in by_name()))
 
 
 def departures(method: Method) -> str:
@@ -83,7 +81,7 @@ def departures(method: Method) -> str:
     return " ".join(section[1].split()) if section else NONE
 
 
-def _by_name() -> list[Method]:
+def by_name() -> list[Method]:
     """The methods of the package."""
     found = (m for m in methods.registry.values() if m.fn.__module__.startswith(f"{methods.__name__}."))
     return sorted(found, key=lambda method: method.name)
@@ -92,14 +90,14 @@ def _by_name() -> list[Method]:
 def _compared(method: Method, speeds: Mapping[str, str]) -> list[str]:
     low, high = method.models
     count = str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-    base = "yes" if method.needs_base else "if there is one" if method.uses_base else "no"
+    base = "yes" if method.needs_base else "if present" if method.uses_base else "no"
     laws = ", ".join(law.name.lower() for law in Law if law in method.laws) or NONE
     speed = [speeds.get(method.name, NONE)] if speeds else []
     return [f"`{method.name}`", _also_in(method), base, count, _needs(method), _reads(method), *speed, laws]
 
 
 def _needs(method: Method) -> str:
-    """What a merge needs beside models and base."""
+    """The inputs of a merge other than models and base."""
     random = ["random numbers"] if method.is_random else []
     return ", ".join([*(f"`{kind.name}`" for kind in method.statistics.values()), *random]) or NONE
 
@@ -110,14 +108,14 @@ def _also_in(method: Method) -> str:
 
 
 def _speeds() -> dict[str, str]:
-    """Nanoseconds for each parameter of the result, of the methods as they are by default."""
+    """Nanoseconds per parameter of the result, with default settings."""
     rows = json.loads(SPEEDS.read_text(encoding="utf-8"))["rows"] if SPEEDS.exists() else []
-    spoken: dict[str, str] = {}
+    times: dict[str, str] = {}
     for row in rows:
         name, _, variant = row["work"].partition(", ")
-        if ", " not in variant:  # what stands between is a setting
-            spoken[name] = f"{row['ns_per_parameter']:.3g}"
-    return spoken
+        if ", " not in variant:  # anything in between is a setting
+            times[name] = f"{row['ns_per_parameter']:.3g}"
+    return times
 
 
 def _settings(method: Method) -> str:
@@ -125,14 +123,19 @@ def _settings(method: Method) -> str:
 
 
 def _setting(setting: Setting) -> str:
+    return f"`{setting.name}`: {values(setting)}"
+
+
+def values(setting: Setting) -> str:
+    """The kind, range and default of a setting."""
     if isinstance(setting.kind, tuple):
         kind = " | ".join(setting.kind)
     else:
-        kind = {bool: "true | false", int: "whole number", float: "number", str: "pattern"}[setting.kind]
+        kind = {bool: "true | false", int: "integer", float: "number", str: "pattern"}[setting.kind]
     kind += f" {setting.range}" if setting.range else ""
-    kind += ", one a model" if setting.per_model else ""
+    kind += ", per model" if setting.per_model else ""
     default = f"default `{setting.default}`" if setting.kind is str else _default(setting.default)
-    return f"`{setting.name}`: {kind}; {default}"
+    return f"{kind}; {default}"
 
 
 def _default(default: object) -> str:
@@ -145,6 +148,6 @@ def _default(default: object) -> str:
 
 def _reads(method: Method) -> str:
     if Law.ELEMENTWISE not in method.laws:
-        tiles = "in tiles of whole rows" if Law.ROWS in method.laws else "a whole tensor at a time"
-        return f"{tiles}, with first passes" if method.passes else tiles
-    return "in tiles, with first passes" if method.passes else "in tiles, once"
+        tiles = "tiles of whole rows" if Law.ROWS in method.laws else "whole tensors"
+        return f"{tiles}, after first passes" if method.passes else tiles
+    return "tiles, after first passes" if method.passes else "tiles, once"

@@ -1,4 +1,4 @@
-"""The generated parts of pages that show what a suite measured."""
+"""The generated parts of pages that show the results of a suite."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ PROFILE = ROOT / "benchmarks" / "profile.json"
 
 
 def suite_adapters() -> str:
-    """What averages of a LoRA run's checkpoints are worth, or how to measure it."""
+    """The losses of averages of a LoRA run's checkpoints, or how to measure them."""
     if not SUITE_ADAPTERS.exists():
-        return "No results are kept in this checkout yet: `make suite-adapters` measures them."
+        return "No results are stored in this checkout: `make suite-adapters` measures them."
     found = json.loads(SUITE_ADAPTERS.read_text(encoding="utf-8"))
     machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     rows = [row for pair in _SUITE_ROWS for row in _suite_rows(*(found["selected"][name] for name in pair), pair[0])]
     seen = {row[0]: row for row in reversed(rows)}
-    head = ["strategy", "which", "loss", "against the last", "against the uniform average"]
+    head = ["strategy", "model", "loss", "minus the last", "minus the uniform average"]
     (checkpoints,) = found["selected"]["against last"]["checkpoints"].values()
     losses = ", ".join(f"{value:.4f}" for value in checkpoints.values())
-    again = ", with what an earlier run had trained and scored" if found["used_again"] else ", training included"
+    again = ", reusing models and scores of an earlier run" if found["used_again"] else ", training included"
     said = (
         f"`make suite-adapters`: one run, seed {found['seed']}; {found['examples']['test']} test examples; {machine}. "
         f"It took {found['seconds'] / 60:.0f} minutes{again}."
     )
     more = (
         f"Test losses of the checkpoints, in order: {losses}. The uniform average of the factors differs from that of "
-        f"the products by {found['error_of_factors']:.2g} of its length."
+        f"the products by {found['error_of_factors']:.2g} of its norm."
     )
     return "\n\n".join([said, table(head, [seen[name] for name in dict.fromkeys(row[0] for row in rows)]), more])
 
@@ -61,9 +61,9 @@ def _moved(one: Mapping[str, Any]) -> str:
 
 
 def suite_of_texts() -> str:
-    """The table of the suite and what it says of the papers' claims, or how to produce them."""
+    """The table of the suite and the verdicts on the papers' claims, or how to produce them."""
     if not SUITE_TEXT.exists():
-        return "No results are kept in this checkout yet. `make suite-text` measures them and writes them here."
+        return "No results are stored in this checkout. `make suite-text` measures them and writes them here."
     found, suite = json.loads(SUITE_TEXT.read_text(encoding="utf-8")), _module(ROOT / "examples/suite_text/results.py")
     rows = [suite.cells(row, found["tasks"]) for row in found["rows"]]
     effects = [[one["claim"], suite.between(one["difference"]), suite.verdict(one)] for one in found["effects"]]
@@ -73,10 +73,10 @@ def suite_of_texts() -> str:
 
 
 def memory_of_learning() -> str:
-    """What learning takes beside few and many models, or how to measure it."""
+    """The memory of learning with few and with many models, or how to measure it."""
     command = "`python benchmarks/learn_memory.py`"
     if not LEARN_MEMORY.exists():
-        return f"No results are kept in this checkout yet: {command} measures them, where FusionBench is installed."
+        return f"No results are stored in this checkout: {command} measures them, where FusionBench is installed."
     found = json.loads(LEARN_MEMORY.read_text(encoding="utf-8"))
     peaks: dict[str, dict[int, int]] = {}
     for row in found["rows"]:
@@ -91,17 +91,17 @@ def memory_of_learning() -> str:
     head = ["", f"{few} models", f"{many} models", "growth", f"FusionBench's, {few} models", f"{many} models"]
     machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     return (
-        "Peak memory beyond that of the process before models are opened, of models of "
-        f"{found['model_bytes'] / 1e6:.0f} MB in float32; the last two columns are how many times as much "
-        f"FusionBench's AdaMerging takes. {command}: {machine}.\n\n{table(head, rows)}"
+        "Peak memory beyond that of the process before models are opened, for models of "
+        f"{found['model_bytes'] / 1e6:.0f} MB in float32; the last two columns are FusionBench's "
+        f"AdaMerging relative to the row. {command}: {machine}.\n\n{table(head, rows)}"
     )
 
 
 def profile_of_merges() -> str:
-    """What each part of some merges takes, or how to measure it."""
+    """The time of each part of some merges, or how to measure it."""
     command = "`python benchmarks/merge_profile.py --keep benchmarks/profile.json --method METHOD`"
     if not PROFILE.exists():
-        return f"No profiles are kept in this checkout yet: {command} makes one."
+        return f"No profiles are stored in this checkout: {command} makes one."
     found = json.loads(PROFILE.read_text(encoding="utf-8"))
     merges = found["merges"]
     parts = sorted({part for merge in merges.values() for part in merge["parts"]})
@@ -109,7 +109,7 @@ def profile_of_merges() -> str:
     total = [f"{sum(one['cpu'] for one in merge['parts'].values()):.2f}" for merge in merges.values()]
     machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     return (
-        "Seconds of CPU time over all threads, and in brackets of wall time where that is another; "
+        "Seconds of CPU time over all threads, wall time in brackets where it differs; "
         f"{found['shape']}, by {command}: {machine}.\n\n{table(['part', *merges], [*rows, ['all CPU time', *total]])}"
     )
 

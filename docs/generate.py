@@ -1,6 +1,6 @@
-"""Write the generated parts of the pages: `make fix` runs this, and a test fails when one is stale.
+"""Write the generated parts of the pages: `make fix` runs this, and a test fails if one is stale.
 
-A part lies between `<!-- NAME:start -->` and `<!-- NAME:end -->`; what stands there is replaced.
+A part is enclosed in `<!-- NAME:start -->` and `<!-- NAME:end -->`; its content is replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from _gallery import gallery
 from _methods import (
+    MERGEKIT,
     NONE,
     ROOT,
     methods_compared,
@@ -31,6 +33,13 @@ ADAPTERS = ROOT / "benchmarks" / "adapters.json"
 SPECTRAL = ROOT / "benchmarks" / "spectral.json"
 VOCABULARY_RESULTS = ROOT / "benchmarks" / "vocabulary_results.json"
 SEARCH = ROOT / "benchmarks" / "search_speed.json"
+FRONT_PAGE = (
+    "linear, 3 models, 500M",
+    "SLERP, 2 models, 500M",
+    "TIES, 3 models and base, 500M",
+    "DARE-TIES, 3 models and base, 500M",
+    "Model Stock, 3 models and base, 500M",
+)
 
 
 def main() -> None:
@@ -42,7 +51,7 @@ def main() -> None:
 
 
 def pages() -> dict[Path, str]:
-    """Each page with a generated part, as it should be."""
+    """The text of each page with a generated part, up to date."""
     methods.load_all()
     return {ROOT / name: _filled((ROOT / name).read_text(encoding="utf-8"), parts) for name, parts in PARTS.items()}
 
@@ -80,22 +89,44 @@ def exit_codes() -> str:
     for one in vars(errors).values():
         if inspect.isclass(one) and issubclass(one, errors.PolyakError) and one.exit_code > 1:
             by_code.setdefault(one.exit_code, []).append(one)
-    rows = [["0", NONE, "Done."], ["2", NONE, "The command was used wrongly: an unknown option, a missing argument."]]
+    rows = [["0", NONE, "Done."], ["2", NONE, "Incorrect usage: an unknown option, a missing argument."]]
     for code, kinds in sorted(by_code.items()):
         rows += [[str(code), f"`{kind.__name__}`", (inspect.getdoc(kind) or "").partition("\n")[0]] for kind in kinds]
     return table(["code", "exception in Python", "meaning"], [*rows, ["130", NONE, "Interrupted from the keyboard."]])
 
 
+def rivals() -> str:
+    """Five rows of the benchmark with mergekit, for the front page."""
+    if not RESULTS.exists():
+        return "No results are stored in this checkout. `make bench` measures them, and `make fix` writes them here."
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = {row["work"]: row for row in found["rows"]}
+    machine = found["machine"]
+    head = ["500 million parameters, bfloat16", "copying the files", "polyak", MERGEKIT, "speed-up"]
+    return (
+        f"{table(head, [_beside_mergekit(rows[work]) for work in FRONT_PAGE])}\n\nMeasured on {machine['CPUs']} CPUs "
+        f"({machine['CPU']}); polyak: median of at least 3 runs, {MERGEKIT}: one run. Copying means reading all inputs "
+        "and writing one output."
+    )
+
+
+def _beside_mergekit(row: Mapping[str, Any]) -> list[str]:
+    ours, theirs = row["ours_s"], row["mergekit_s"]
+    times = [_seconds(row["limit_s"]), _seconds(ours), _seconds(theirs), f"{theirs / ours:.1f} times"]
+    return [row["work"].removesuffix(", 500M"), *times]
+
+
 def benchmark() -> str:
     """The benchmark's tables, or how to produce them."""
     if not RESULTS.exists():
-        return "No results are kept in this checkout yet. `make bench` measures them, and `make fix` writes them here."
+        return "No results are stored in this checkout. `make bench` measures them, and `make fix` writes them here."
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
     machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
-    head = ["work", "limit of the machine", "polyak", "ratio", "target", "mergekit 0.1.5"]
+    commands = found["commands"].replace("; ", "\n")
+    head = ["work", "limit of the machine", "polyak", "ratio", "target", MERGEKIT]
     parts = [
-        f"Measured with `{found['commands']}` on one machine ({machine}). The limit is what the machine needs for the "
-        "same work without any merging.",
+        f"Measured on one machine ({machine}) with",
+        f"```sh\n{commands}\n```",
         table(head, [_benchmark_row(row) for row in found["rows"]]),
         table(["fact", "value", "target"], [[fact["what"], fact["value"], fact["target"]] for fact in found["facts"]]),
     ]
@@ -103,13 +134,13 @@ def benchmark() -> str:
 
 
 def vocabulary_benchmark() -> str:
-    """The times for tables of tokens, or how to measure them."""
+    """The times for embedding tables, or how to measure them."""
     if not VOCABULARY_RESULTS.exists():
-        return "No results are kept in this checkout yet: `python benchmarks/vocabulary_speed.py` measures them."
+        return "No results are stored in this checkout: `python benchmarks/vocabulary_speed.py` measures them."
     found = json.loads(VOCABULARY_RESULTS.read_text(encoding="utf-8"))
     machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
     theirs = found["mergekit_s"] or {}
-    stages = {"tables": "gathering the tables", "all": "tokenizers, union and tables"}
+    stages = {"tables": "gathering the embedding tables", "all": "tokenizers, union and embedding tables"}
     rows = [
         [
             said,
@@ -120,11 +151,11 @@ def vocabulary_benchmark() -> str:
         for stage, said in stages.items()
     ]
     about = (
-        f"{found['models']} models with {found['tokens']:,} tokens each, two tables a model, {found['hidden']} numbers "
-        "a row; the rows of both tools are the same. `python benchmarks/vocabulary_speed.py --mergekit PYTHON` on one "
-        f"machine ({machine}). The target is {found['target']} times as fast as mergekit's loop over the tables."
+        f"{found['models']} models with {found['tokens']:,} tokens each, two tables per model, {found['hidden']} "
+        "numbers per row; both tools produce the same rows. `python benchmarks/vocabulary_speed.py --mergekit PYTHON` "
+        f"on one machine ({machine}). The target is {found['target']} times the speed of mergekit's loop."
     )
-    return f"{about}\n\n{table(['work', 'polyak', 'mergekit 0.1.5', 'times as fast'], rows)}"
+    return f"{about}\n\n{table(['work', 'polyak', 'mergekit 0.1.5', 'speed-up'], rows)}"
 
 
 def _benchmark_row(row: Mapping[str, Any]) -> list[str]:
@@ -136,11 +167,11 @@ def _benchmark_row(row: Mapping[str, Any]) -> list[str]:
 def adapters_benchmark() -> str:
     """The table of merges of adapters, or how to produce it."""
     if not ADAPTERS.exists():
-        return "No results are kept in this checkout yet: `python benchmarks/adapter_speed.py` measures them."
+        return "No results are stored in this checkout: `python benchmarks/adapter_speed.py` measures them."
     found = json.loads(ADAPTERS.read_text(encoding="utf-8"))
     machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
     said = f"Measured with `{found['command']}` on one machine ({machine}). {found['what']}"
-    head = ["work", "modules", "seconds", "seconds a module", "relative error against float64"]
+    head = ["work", "modules", "seconds", "seconds per module", "relative error against float64"]
     rows = [
         [
             r["work"],
@@ -158,7 +189,7 @@ def spectral_benchmark() -> str:
     """The table of merges of whole matrices, or how to produce it."""
     if not SPECTRAL.exists():
         return (
-            "No results are kept in this checkout yet. `make bench-spectral` measures them, and `make fix` writes them."
+            "No results are stored in this checkout. `make bench-spectral` measures them, and `make fix` writes them."
         )
     found = json.loads(SPECTRAL.read_text(encoding="utf-8"))
     machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
@@ -169,12 +200,12 @@ def spectral_benchmark() -> str:
     )
     how = "; ".join(dict.fromkeys(_measured_how(row) for row in found["rows"]))
     load = max(float(row["load"]) for row in found["rows"])
-    said = f"{said} {how}. The load was {load:g} at the end."
+    said = f"{said} {how}. The load average was {load:g} at the end."
     return f"{said}\n\n{table([*head, 'our error'], map(_spectral_row, found['rows']))}"
 
 
 def _measured_how(row: Mapping[str, Any]) -> str:
-    layers = f"{row['layers']} of {row['layers_in_all']} layers; the others' times are those of one layer, multiplied"
+    layers = f"{row['layers']} of {row['layers_in_all']} layers; times of other tools are extrapolated from one layer"
     return f"Threads: {row['threads']}, runs: {row['runs']}, {layers}"
 
 
@@ -190,12 +221,10 @@ def _seconds(seconds: float) -> str:
 
 
 def search_benchmark() -> str:
-    """What a candidate of a search costs, or how to measure it."""
+    """The cost of a candidate of a search, or how to measure it."""
     if not SEARCH.exists():
-        return (
-            "No results are kept in this checkout yet: `python benchmarks/search_speed.py --base MODEL` measures them."
-        )
-    head = ["models", "what is searched", "merged in memory", "written and loaded", "ratio", "ratio of CPU time"]
+        return "No results are stored in this checkout: `python benchmarks/search_speed.py --base MODEL` measures them."
+    head = ["models", "searched", "merged in memory", "written and loaded", "ratio", "ratio of CPU time"]
     rows, machines = list[list[str]](), dict[str, None]()
     for name, found in json.loads(SEARCH.read_text(encoding="utf-8"))["shapes"].items():
         machines[", ".join(f"{key}: {value}" for key, value in found["machine"].items())] = None
@@ -208,7 +237,7 @@ def search_benchmark() -> str:
 
 
 def fisher_accuracy() -> str:
-    """How far measured Fisher information is from what it should be."""
+    """The error of measured Fisher information against exact values."""
     found = json.loads((RESULTS.parent / "fisher_accuracy.json").read_text(encoding="utf-8"))
     head = [
         "model",
@@ -224,7 +253,9 @@ def fisher_accuracy() -> str:
 
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"benchmark": benchmark},
+    "README.md": {"benchmark": rivals},
+    "docs/benchmarks.md": {"benchmark": benchmark},
+    "docs/gallery.md": {"gallery": gallery},
     "docs/averaging.md": {"averages of adapters": suite_adapters},
     "docs/adapters.md": {"adapters": adapters_benchmark},
     "docs/choosing-a-method.md": {

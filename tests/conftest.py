@@ -6,8 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from . import marks, skips
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(marks)
+    config.pluginmanager.register(skips)
+    settings.register_profile("polyak", deadline=None)  # a busy machine takes longer
+    settings.load_profile("polyak")
 
 
 @pytest.fixture(autouse=True)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from polyak import methods, testing
 from polyak.methods import Law, Method, registry
+from polyak.testing._twins import has_twin
 
 methods.load_all()
 
-CASES = [
-    pytest.param(m, check, id=f"{m.name}-{check.__name__}")
-    for m in registry.values()
-    for check in testing.checks_for(m)
-]
+
+@testing.parametrize_with_checks(registry.values())
+def test_a_method_does_what_it_claims(check: Callable[[], None]):
+    check()
 
 
-@pytest.mark.parametrize(("method", "check"), CASES)
-def test_a_method_does_what_it_claims(method: Method, check: Any):
-    check(method)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("method", [m for m in registry.values() if has_twin(m)], ids=lambda method: method.name)
+def test_a_twin_equals_its_definition_with_other_words_and_inputs(method: Method, seed: int):
+    testing.check_method(method, seed=seed, only="check_twin_equals_definition")
 
 
 def test_every_law_has_a_check():
@@ -32,14 +34,6 @@ def test_every_file_of_the_folder_declares_the_method_of_its_name():
     folder = Path(methods.__file__).parent
     names = {file.stem for file in folder.glob("[!_]*.py")}
     assert names == {m.name for m in registry.values() if m.fn.__module__ == f"{methods.__name__}.{m.name}"}
-
-
-@pytest.mark.parametrize("method", registry.values(), ids=registry)
-def test_a_method_says_where_it_is_from_what_each_argument_is_and_has_a_twin_if_elementwise(method: Method):
-    assert method.source
-    for name in (*method.inputs, *method.settings):
-        assert f"{name}: " in (method.fn.__doc__ or ""), f"the docstring does not explain {name!r}"
-    assert method.kernel_form or Law.ELEMENTWISE not in method.laws  # those get whole tensors, and no twin
 
 
 def test_registering_a_name_twice_is_refused():

@@ -10,7 +10,7 @@ import pytest
 from array_api_compat import array_namespace
 
 from polyak import testing
-from polyak.errors import DeclarationError
+from polyak.errors import DeclarationError, SettingError
 from polyak.methods import (
     Coefficient,
     Delta,
@@ -48,15 +48,19 @@ def caught(found: Method) -> Iterator[str]:
         try:
             check(found)
         except Exception:
-            yield check.__name__
+            yield check.name
+
+
+def registered(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> Method:
+    under_test = method("under_test", **({"source": "this file"} | claims))(fn)
+    if twin is not None:
+        under_test.kernel(twin)
+    del registry["under_test"]
+    return under_test
 
 
 def failures(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> list[str]:
-    found = method("under_test", source="this file", **claims)(fn)
-    if twin is not None:
-        found.kernel(twin)
-    del registry["under_test"]
-    return list(caught(found))
+    return list(caught(registered(fn, twin, **claims)))
 
 
 @broken("check_inputs_are_untouched")
@@ -247,8 +251,6 @@ def shrinks(tensors: Tensors, *, t: Fraction = 0.5) -> Merged:
 
 
 def test_a_refusal_that_names_nothing_is_caught(monkeypatch: pytest.MonkeyPatch):
-    from polyak.errors import SettingError
-
     def refuse(self: Method, given: Any, k: int) -> Any:
         raise SettingError("something is wrong")
 
@@ -261,13 +263,106 @@ def test_a_bad_value_that_is_accepted_is_caught(monkeypatch: pytest.MonkeyPatch)
     assert "check_bad_settings_are_named" in failures(shrinks)
 
 
-def test_a_right_method_passes_every_check():
-    def right(tensors: Tensors, *, weight: Coefficient) -> Merged:
-        """Average."""
-        xp = array_namespace(tensors)
-        return xp.sum(weight * tensors, axis=0) / xp.sum(weight)
+def average(tensors: Tensors, *, weight: Coefficient) -> Merged:
+    """Average.
 
-    assert failures(right, laws=ALL) == []
+    Departures:
+        None known.
+
+    Args:
+        tensors: (k, *shape).
+        weight: Weight of each model.
+    """
+    xp = array_namespace(tensors)
+    return xp.sum(weight * tensors, axis=0) / xp.sum(weight)
+
+
+def _average(out: Any, tensors: Any, *, weight: Any) -> None:
+    out[:] = (weight[:, None] * tensors).sum(axis=0) / weight.sum()
+
+
+def test_a_right_method_passes_every_check():
+    right = registered(average, _average, laws=ALL)
+    right.requires(lambda weight: None if sum(weight) else "the weights sum to zero")
+    testing.check_method(right)
+    testing.check_method(right, seed=1)
+
+
+def test_a_failure_names_the_method_the_case_the_remedy_and_how_to_reproduce_it():
+    def wrong(out: Any, tensors: Any, *, weight: Any) -> None:
+        _average(out, tensors, weight=abs(weight))
+
+    broken = registered(average, wrong, laws=ALL)
+    with pytest.raises(AssertionError) as failure:
+        testing.check_method(broken, seed=5)
+    for part in (
+        "method 'under_test' fails check_twin_equals_definition, case 'negative weights' with settings {'weight': [-0.",
+        "the twin differs from the definition on entries",
+        "Remedy: mend the twin",
+        "polyak.testing.check_method(under_test, seed=5, only='check_twin_equals_definition')",
+    ):
+        assert part in str(failure.value)
+    with pytest.raises(AssertionError, match="negative weights"):
+        testing.check_method(broken, seed=5, only="check_twin_equals_definition")
+    of_twins = ["check_twin_equals_definition", "check_infinities_in_excluded_places"]
+    testing.check_method(registered(average, wrong), seed=5, skip=of_twins)
+
+
+def test_a_failure_of_a_law_names_the_law():
+    with pytest.raises(
+        AssertionError, match=r"(?s)\(law LINEAR: .*Remedy: mend the definition, or drop LINEAR from `laws`"
+    ):
+        testing.check_method(registered(takes_the_larger, laws={Law.LINEAR}), only="check_linear")
+
+
+def test_a_check_of_another_name_is_refused():
+    with pytest.raises(SettingError, match="has no check 'check_symetric'"):
+        testing.check_method(registered(average, laws=ALL), only="check_symetric")
+
+
+@pytest.mark.parametrize(
+    ("docstring", "claims", "check", "remedy"),
+    [
+        (average.__doc__, {"source": " "}, "check_source_is_named", "pass `source=`"),
+        ("Average.", {}, "check_departures_are_told", "add a section `Departures:`"),
+        ("Average.\n\nDepartures:\n\nArgs:\n    tensors: All.", {}, "check_departures_are_told", "Departures:"),
+        ("Average.\n\nArgs:\n    tensors: All.", {}, "check_parameters_are_explained", "under `Args:`"),
+        (average.__doc__, {"laws": {Law.ELEMENTWISE}}, "check_elementwise_has_a_twin", "register a kernel"),
+    ],
+)
+def test_what_a_method_leaves_unsaid_is_demanded(docstring: str, claims: Any, check: str, remedy: str):
+    def unsaid(tensors: Tensors, *, weight: Coefficient) -> Merged:
+        return average(tensors, weight=weight)
+
+    unsaid.__doc__ = docstring
+    with pytest.raises(AssertionError, match=f"(?s){check}.*Remedy: .*{remedy}"):
+        testing.check_method(registered(unsaid, **claims), only=check)
+
+
+def test_a_twin_that_multiplies_by_zero_where_the_definition_chooses_is_caught():
+    def choose(deltas: Deltas) -> Delta:
+        """Add up what is small."""
+        xp = array_namespace(deltas)
+        return xp.sum(xp.where(abs(deltas) < 100, deltas, xp.zeros_like(deltas)), axis=0)
+
+    def multiply(out: Any, deltas: Any) -> None:
+        with np.errstate(invalid="ignore"):
+            out[:] = (deltas * (abs(deltas) < 100)).sum(axis=0)
+
+    assert "check_infinities_in_excluded_places" in failures(choose, multiply)
+
+
+def test_every_check_of_every_method_is_a_test():
+    load_all()
+
+    @testing.parametrize_with_checks([registry["ties"], registry["linear"]], skip=["check_symmetric"])
+    def test(check: Callable[[], None]): ...
+
+    (mark,) = vars(test)["pytestmark"]
+    names = [case.id for case in mark.args[1]]
+    assert len(names) == len(set(names))
+    assert "linear-check_elementwise" in names
+    assert not any("check_symmetric" in name for name in names)
 
 
 def test_uneven_settings_lie_in_their_ranges():
@@ -289,26 +384,50 @@ def test_problems_are_exact_and_the_same_for_the_same_seed():
 @pytest.mark.parametrize(
     ("masks", "packs", "right"),
     [
-        (lambda deltas: Masks(deltas > 0, np.ones(3)), lambda packed, deltas: _packed(packed, deltas > 0), True),
-        (lambda deltas: Masks(deltas > 0, np.ones(3)), lambda packed, deltas: _packed(packed, deltas >= -0.1), False),
-        (lambda deltas: Masks(deltas > 0, np.ones(3)), lambda packed, deltas: _packed(packed, deltas > 0) * 2, False),
-        (lambda deltas: Masks(deltas > deltas.mean(), np.ones(3)), None, False),
-        (lambda deltas: Masks(deltas, np.ones(3)), None, False),
+        (
+            lambda deltas: Masks(deltas > 0, _ones(deltas)),
+            lambda packed, deltas: _packed(packed, deltas > 0),
+            True,
+        ),
+        (
+            lambda deltas: Masks(deltas > 0, _ones(deltas)),
+            lambda packed, deltas: _packed(packed, deltas >= -0.1),
+            False,
+        ),
+        (
+            lambda deltas: Masks(deltas > 0, _ones(deltas)),
+            lambda packed, deltas: _packed(packed, deltas > 0) * 2,
+            False,
+        ),
+        (lambda deltas: Masks(deltas > deltas.mean(), _ones(deltas)), None, False),
+        (lambda deltas: Masks(deltas, _ones(deltas)), None, False),
     ],
 )
 def test_masks_that_cannot_be_cut_or_are_packed_wrongly_are_caught(
     masks: Callable[..., Any], packs: Callable[..., Any] | None, right: bool
 ):
     def adds(deltas: Deltas, *, masks: bool = True) -> Delta:
-        """Add the deltas up."""
+        """Add the deltas up.
+
+        Departures:
+            None known.
+
+        Args:
+            deltas: (k, *shape).
+            masks: Write masks.
+        """
         return array_namespace(deltas).sum(deltas, axis=0)
 
-    found = method("under_test", source="this file", laws={Law.ELEMENTWISE})(adds)
+    found = method("under_test", source="this file")(adds)
     found.masking(masks)
     if packs is not None:
         found.pack_masks(packs)
     del registry["under_test"]
     assert list(caught(found)) == ([] if right else ["check_masks_can_be_cut_and_packed"])
+
+
+def _ones(deltas: Any) -> Any:
+    return np.ones(len(deltas))
 
 
 def _packed(packed: Any, keep: Any) -> Any:
@@ -324,4 +443,4 @@ def test_masks_need_a_setting_that_switches_them():
     found = method("under_test", source="this file")(adds)
     del registry["under_test"]
     with pytest.raises(DeclarationError, match="needs a setting `masks: bool`"):
-        found.masking(lambda deltas: Masks(deltas > 0, np.ones(3)))
+        found.masking(lambda deltas: Masks(deltas > 0, _ones(deltas)))

@@ -84,12 +84,12 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     draws, machine = results["draws"], ", ".join(f"{key}: {value}" for key, value in results["machine"].items())
     found = [
         f"Accuracy in per cent on the first {draws['tests']} texts of each test file.",
-        "Normalised: each accuracy over that of the task's own expert, averaged over the tasks; with a 95 % interval "
-        "over test texts and seeds.",
-        f"Rows that see data were made {results['seeds']} times, each time with {draws['calibration']} other "
-        f"calibration and {draws['validation']} other validation texts of each task.",
-        "Seconds are of CPU time; memory is the most of the whole process, torch and what rows before it left included "
-        f"({machine}). All rows took {_minutes(results['rows']):.0f} minutes of CPU time, training aside.",
+        "Normalised: each accuracy divided by that of the task's own expert, averaged over the tasks; with a 95 % "
+        "interval over test texts and seeds.",
+        f"Rows that use data were computed {results['seeds']} times, each time with {draws['calibration']} different "
+        f"calibration texts and {draws['validation']} different validation texts per task.",
+        "Seconds are CPU time; memory is the peak of the whole process, including torch and leftovers of earlier rows "
+        f"({machine}). All rows took {_minutes(results['rows']):.0f} minutes of CPU time, without training.",
     ]
     return found + ([f"Not measured yet: {', '.join(results['missing'])}."] if results["missing"] else [])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polyak import checkpoint
-from polyak.checkpoint._peft import read_settings
+from polyak.checkpoint._peft import read_adapter_settings
 
 from ..docs.models import write_tensors
 
@@ -38,7 +38,7 @@ def write_adapter(
 
 def deltas(folder: Path) -> dict[str, np.ndarray]:
     """s B A of every module, in float64, as the weight has it."""
-    settings = read_settings(folder)
+    settings = read_adapter_settings(folder)
     with checkpoint.open(folder / "adapter_model.safetensors") as held:
         factors = {name: held.read(name).astype(np.float64) for name in held.specs}
     found: dict[str, np.ndarray] = {}

@@ -8,7 +8,7 @@ import pytest
 import polyak
 from polyak import adapters, recipe
 from polyak.inspection.verification import verify
-from polyak.planning.cost import peak_nbytes
+from polyak.planning import peak_nbytes
 
 from ..docs.models import write_tensors
 from .made import SHAPES, write_adapter

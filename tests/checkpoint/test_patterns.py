@@ -11,9 +11,25 @@ import pytest
 
 from polyak.checkpoint._patterns import Pattern
 
-NAMES = ["model.layers.0.self_attn.q_proj", "model.layers.11.mlp.down_proj", "layers.1.q", "a.b", "a", "", "aaab"]
+NAMES = [
+    "]a",
+    "[a]",
+    "{a}",
+    "a{",
+    "a{2}",
+    "a]",
+    "model.layers.0.self_attn.q_proj",
+    "model.layers.11.mlp.down_proj",
+    "layers.1.q",
+    "a.b",
+    "a",
+    "",
+    "aaab",
+]
 PATTERNS = [
     "q_proj", "proj", r"layers\.1\..*", "layers.[0-9]+.mlp.(gate|down)_proj", "^model.layers.0.self_attn.q_proj",
+    r"[]a]+", r"[^]\]]+", r"\[a\]", "{a}", "a{", r"a\{2}", "a{,2}b", "a{2,}b", "a{2}b", "a{,}b", "[a-c]{1,2}?b",
+    "()a", "(a|)b",
     r".*\.layers\.[0-9]+\.mlp\.down_proj", "[^.]*", r"\w+\.\d+\..*?proj", r"(?:a|aa)+b", "x?a.b", r"a\Z", "^a", "",
 ]  # fmt: skip
 
@@ -58,7 +74,9 @@ def test_no_pattern_hangs(text):
     assert time.perf_counter() - began < 2
 
 
-@pytest.mark.parametrize("text", ["(?=a)a", r"(a)\1", "(?i)a", r"\bq", "(", "a" * 501, "(?i:a)", "a*+"])
-def test_what_names_need_no_patterns_of_is_refused(text):
-    with pytest.raises(ValueError, match=r"it |missing"):
+@pytest.mark.parametrize("text", ["(?=a)a", r"(a)\1", "(?i)a", r"\bq", "(", "a" * 501, "(?i:a)", "a*+",
+    "a{1,2}+", "(?P<x>a)", r"\x41", r"\n", r"\Bq", "(" * 60 + ")" * 60, "[[a]", "(?#x)a", "(?>a)", "a{2}{3}",
+])  # fmt: skip
+def test_what_patterns_of_names_do_not_need_is_refused(text):
+    with pytest.raises(ValueError, match=r"it |more than patterns"):
         Pattern(text)

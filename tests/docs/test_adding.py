@@ -1,4 +1,4 @@
-"""The example of a method works as a package of somebody else, too."""
+"""The example of a method also works as a separate package."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ def test_the_example_is_found_through_its_entry_point(tmp_path):
         command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Average the deltas and stretch" in done.stdout
+    assert "Average the task vectors and rescale" in done.stdout

@@ -76,10 +76,10 @@ def test_the_table_of_methods_has_every_method_and_no_other():
 
 def test_every_method_says_where_it_departs_from_its_source(tables):
     methods.load_all()
-    assert [m.name for m in tables._by_name() if tables.departures(m) == tables.NONE] == []
+    assert [m.name for m in tables.by_name() if tables.departures(m) == tables.NONE] == []
     assert tables.departures(methods.resolve("linear")) == "None known."
     assert tables.departures(methods.resolve("regmean")).startswith(
-        "The ridge is ours: the authors invert without one."
+        "The ridge is an addition: the authors invert without one."
     )
 
 
@@ -96,7 +96,7 @@ def test_the_rivals_methods_are_ours(tables):
 def test_times_of_methods_become_a_column_and_a_table(tables, monkeypatch, tmp_path):
     methods.load_all()
     monkeypatch.setattr(tables, "SPEEDS", tmp_path / "methods.json")
-    assert "ns a parameter" not in tables.methods_compared()
+    assert "ns per parameter" not in tables.methods_compared()
     assert "method_speed.py" in tables.methods_speeds()
     entry = {"limit_s": 1.5, "ours_s": 3, "ratio": 2.0, "target": "4", "cpu_ns_per_parameter": 6.127}
     rows = [

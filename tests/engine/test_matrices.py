@@ -15,8 +15,8 @@ import polyak
 from polyak import methods
 from polyak.checkpoint import open as open_checkpoint
 from polyak.engine import run_in_memory
+from polyak.planning import peak_nbytes
 from polyak.planning import plan as plan_recipe
-from polyak.planning.cost import peak_nbytes
 from polyak.recipe import Model, Recipe, Source
 
 from .conftest import random_family, recipe_text
@@ -111,7 +111,8 @@ import sys, threading, time
 sys.path.insert(0, {root!r})
 from tests.engine.test_matrices import planned
 from polyak.engine import run_in_memory
-from polyak.planning.cost import PROCESS_NBYTES, peak_nbytes
+from polyak.planning import peak_nbytes
+from polyak.planning.cost import PROCESS_NBYTES
 def held():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("RssAnon"))
 def watch():

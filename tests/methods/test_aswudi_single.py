@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from polyak.linalg import lapack as _lapack
+from polyak.linalg import openblas
 from polyak.methods import load_all, resolve
 from polyak.methods._interference import Interference
 
 load_all()
 MODULE = sys.modules["polyak.methods.aswudi"]
-reduces = pytest.mark.skipif(not _lapack.is_there(), reason="NumPy is not from a wheel with OpenBLAS")
+reduces = pytest.mark.skipif(not _lapack.has_lapack(), reason="NumPy is not from a wheel with OpenBLAS")
 
 
 def orthogonal(n: int, seed: int) -> np.ndarray:
@@ -84,3 +85,16 @@ def test_an_effective_rank_in_doubt_is_decided_in_float64(spectrum: np.ndarray):
     deltas = of_spectrum(spectrum, 2)
     wanted = merge(deltas.astype(np.float64)).astype(np.float32)
     np.testing.assert_allclose(merge(deltas), wanted, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_without_numpys_lapack_the_minimum_is_the_same(monkeypatch: pytest.MonkeyPatch, ways: list[str]):
+    monkeypatch.setattr(openblas, "_library", lambda: None)
+    openblas.routine.cache_clear()
+    try:
+        assert not _lapack.has_lapack()
+        deltas = of_spectrum(np.linspace(1, 0.3, 150), 3)
+        found = merge(deltas)
+    finally:
+        openblas.routine.cache_clear()
+    assert ways == ["minimum_within all"]
+    assert error(found, merge(deltas.astype(np.float64))) < 3e-5

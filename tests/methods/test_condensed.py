@@ -11,7 +11,7 @@ from polyak.kernels.tridiagonal import smallest, sum_of_inverses, times
 from polyak.linalg import lapack as _lapack
 from polyak.linalg.polar import _cholesky, _inverse_root, bounded, inverse_root, polar_of_square
 
-reduces = pytest.mark.skipif(not _lapack.is_there(), reason="NumPy is not from a wheel with OpenBLAS")
+reduces = pytest.mark.skipif(not _lapack.has_lapack(), reason="NumPy is not from a wheel with OpenBLAS")
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:

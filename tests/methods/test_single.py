@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from polyak.linalg import lapack as _lapack
-from polyak.linalg.float32 import SMALL, leading_triplets, orthogonal_factor
+from polyak.linalg import openblas
+from polyak.linalg.float32 import SMALL_MATRIX, leading_triplets, orthogonal_factor
 from polyak.linalg.spectral import leading, orthogonal
 from polyak.methods import load_all, resolve
 
@@ -36,12 +36,12 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What NumPy's wheels bring, and what is done without."""
     if request.param == "another LAPACK":
-        monkeypatch.setattr(_lapack, "_library", lambda: None)
-    elif _lapack._library() is None:
+        monkeypatch.setattr(openblas, "_library", lambda: None)
+    elif openblas._library() is None:
         pytest.skip("NumPy is not from a wheel")
-    _lapack._function.cache_clear()
+    openblas.routine.cache_clear()
     yield
-    _lapack._function.cache_clear()
+    openblas.routine.cache_clear()
 
 
 @pytest.mark.usefixtures("_library")
@@ -61,7 +61,7 @@ def test_factors_and_leading_triplets_are_those_of_the_decomposition(shape: tupl
 def test_numpys_wheels_bring_the_routines_that_are_called():
     if "openblas" not in str(np.show_config("dicts")["Build Dependencies"]["lapack"]["name"]):
         pytest.skip("NumPy was built with another library")
-    assert all(_lapack._function(name) for name in ("ssyevd", "ssyevr"))
+    assert all(openblas.routine(name) for name in ("ssyevd", "ssyevr"))
 
 
 @pytest.mark.usefixtures("_library")
@@ -87,7 +87,7 @@ def test_matrices_of_low_rank_are_left_to_float64(rank: int):
 
 
 def test_zeros_small_and_float64_matrices_are_left_to_float64():
-    for matrix in (np.zeros((200, 200), np.float32), random(SMALL, 300), random(200, 200).astype(np.float64)):
+    for matrix in (np.zeros((200, 200), np.float32), random(SMALL_MATRIX, 300), random(200, 200).astype(np.float64)):
         assert orthogonal_factor(matrix) is None
         assert leading_triplets(matrix, 10) is None
 

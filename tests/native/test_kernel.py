@@ -226,3 +226,13 @@ def test_what_is_no_object_file_for_x86_64_is_left_to_llvm(object_file: bytes, a
 def test_an_address_that_is_not_understood_is_left_to_llvm(object_file: bytes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_link, "_ABSOLUTE", 2)
     assert _link.linked(object_file, _store.SYMBOL) is None
+
+
+def test_a_user_without_a_home_has_a_folder_for_kernels(monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError
+
+    for variable in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert _store.folder.__wrapped__(tmp_path) == tmp_path / "__pycache__"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("fusion_bench", reason="FusionBench is not installed here; `make parity` does it apart")
+pytest.importorskip("fusion_bench", reason="FusionBench is not installed; `make parity` does it")
 torch = pytest.importorskip("torch")
 
 import polyak  # noqa: E402

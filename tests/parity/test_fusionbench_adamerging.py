@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("fusion_bench", reason="FusionBench is not installed here; `make parity` does it apart")
+pytest.importorskip("fusion_bench", reason="FusionBench is not installed; `make parity` does it")
 torch = pytest.importorskip("torch")
 
 from polyak import checkpoint  # noqa: E402

@@ -45,7 +45,7 @@ def python() -> str:
     if named := os.environ.get("POLYAK_FUSION_BENCH_PYTHON"):
         return named
     if find_spec("fusion_bench") is None:
-        pytest.skip("FusionBench is not installed here, and POLYAK_FUSION_BENCH_PYTHON names no Python that has it")
+        pytest.skip("FusionBench is not installed; `make parity` does it")
     return sys.executable
 
 

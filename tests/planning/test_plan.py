@@ -120,17 +120,68 @@ rules:
     assert [steps[n].rule for n in ("layers.0.w", "layers.1.w")] == [None, 0]
 
 
-def test_a_rule_with_another_method_starts_from_its_defaults(tmp_path):
+def planned_with_rule(tmp_path: Path, rule: str, settings: str = "") -> polyak.Plan:
     models(tmp_path, base=tensors(), a=tensors(1), b=tensors(2))
-    text = """
+    text = f"""
 base: ./base
-models: [{path: ./a, weight: 0.7}, {path: ./b, weight: 0.1}]
+models: [{{path: ./a, weight: 0.7, density: 0.3}}, {{path: ./b, weight: 0.1}}]
 method: ties
-rules: [{match: embed, method: linear}]
+settings: {{density: 0.9, scale: 0.8{settings}}}
+rules: [{{match: embed, {rule}}}]
 """
-    step = polyak.plan(recipe(tmp_path, text)).steps[0]
-    assert step.method is not None
-    assert (step.method.name, step.settings["weight"], step.base) == ("linear", (1.0, 1.0), None)
+    return polyak.plan(recipe(tmp_path, text))
+
+
+def test_a_rule_with_another_method_keeps_weights_and_starts_from_its_defaults_in_all_else(tmp_path):
+    plan = planned_with_rule(tmp_path, "method: dare_ties")
+    step = plan.steps[0]
+    assert step.method is not None and step.method.name == "dare_ties"
+    assert step.settings["weight"] == (0.7, 0.1)
+    defaults = {name: step.method.settings[name].default for name in ("density", "scale")}
+    assert (step.settings["density"], step.settings["scale"]) == ((defaults["density"],) * 2, defaults["scale"])
+    note = "note: rule 1 ('embed') changes the method from ties to dare_ties: density, scale dropped, weights are kept."
+    assert note in plan.explain() and note.removeprefix("note: ") in plan.notes
+
+
+def test_a_rule_whose_method_has_no_weights_drops_them_and_says_so(tmp_path):
+    models(tmp_path, a=tensors(1), b=tensors(2))
+    text = "models: [{path: ./a, weight: 2}, ./b]\nmethod: linear\nrules: [{match: embed, method: median}]\n"
+    plan = polyak.plan(recipe(tmp_path, text))
+    assert dict(plan.steps[0].settings) == {}
+    assert plan.notes == ("rule 1 ('embed') changes the method from linear to median: weight dropped.",)
+
+
+def test_weights_under_settings_are_kept_as_those_of_the_models_are(tmp_path):
+    models(tmp_path, base=tensors(), a=tensors(1), b=tensors(2))
+    for weight, expected in (("0.3", (0.3, 0.3)), ("[0.3, 0.4]", (0.3, 0.4))):
+        text = (
+            f"base: ./base\nmodels: [./a, ./b]\nmethod: ties\nsettings: {{weight: {weight}}}\n"
+            "rules: [{match: embed, method: task_arithmetic}]\n"
+        )
+        plan = polyak.plan(recipe(tmp_path, text))
+        assert (plan.steps[0].settings["weight"], plan.notes) == (expected, ())
+
+
+def test_a_rule_that_changes_the_method_may_set_weights_of_its_own(tmp_path):
+    assert planned_with_rule(tmp_path, "method: linear, settings: {weight: 1}").steps[0].settings["weight"] == (1, 1)
+    own = planned_with_rule(tmp_path, "method: linear, models: {b: {weight: 5}}")
+    assert own.steps[0].settings["weight"] == (0.7, 5)
+
+
+def test_settings_that_a_rule_sets_again_are_not_called_dropped(tmp_path):
+    (note,) = planned_with_rule(tmp_path, "method: dare_ties, settings: {density: 0.5}").notes
+    assert "ties to dare_ties: scale dropped, weights are kept." in note
+
+
+def test_a_gradient_of_weights_without_outside_names_the_remedy(tmp_path):
+    models(tmp_path, base=tensors(), a=tensors(1), b=tensors(2))
+    text = (
+        "base: ./base\nmodels: [./a, ./b]\nmethod: ties\nsettings: {weight: {gradient: [0, 1]}}\n"
+        "rules: [{match: embed, method: linear%s}]\n"
+    )
+    with pytest.raises(errors.RecipeError, match="Give it a rule that sets 'weight'"):
+        polyak.plan(recipe(tmp_path, text % ""))
+    assert polyak.plan(recipe(tmp_path, text % ", settings: {weight: 1}")).steps
 
 
 def test_a_model_of_weight_zero_is_not_read(tmp_path):

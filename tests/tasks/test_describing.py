@@ -76,12 +76,12 @@ def test_parquet_and_saved_datasets_say_what_they_need(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "datasets", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(TaskError, match="pip install pyarrow"):
+    with pytest.raises(TaskError, match=r"need pyarrow: pip install 'polyak\[datasets\]'"):
         read_rows(tmp_path / "a.parquet", COLUMNS)
-    with pytest.raises(TaskError, match="pip install pyarrow"):
+    with pytest.raises(TaskError, match=r"need pyarrow: pip install 'polyak\[datasets\]'"):
         read_rows(tmp_path, COLUMNS)
     (tmp_path / "state.json").write_text("{}")
-    with pytest.raises(TaskError, match="pip install datasets"):
+    with pytest.raises(TaskError, match=r"saved by `datasets` need it: pip install 'polyak\[datasets\]'"):
         read_rows(tmp_path, COLUMNS)
 
 

@@ -16,7 +16,7 @@ from polyak.tasks.harness import HarnessScorer
 
 def test_without_lm_eval_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(TaskError, match="'piqa' is one of lm-eval, which is not installed: pip install lm-eval"):
+    with pytest.raises(TaskError, match=r"'piqa' is one of lm-eval, .*: pip install 'polyak\[lm-eval\]'"):
         load_task("lm-eval:piqa")
 
 

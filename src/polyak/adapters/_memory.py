@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import BudgetError
-from ..planning import Plan
-from ..planning.cost import peak_nbytes
+from ..planning import Plan, peak_nbytes
 from ._opened import Adapter, Module
 
 _DOUBLES = 5  # float64 copies of all factors side by side: as stacked, decomposed and put together again

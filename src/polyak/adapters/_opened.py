@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint import DTYPES, Checkpoint, Stamp, TensorSpec
-from ..checkpoint._api import Bytes
-from ..checkpoint._peft import Settings, read_settings, sort_names
-from ..checkpoint.folder import read_json
-from ..checkpoint.lora import open_factors, read_floats
+from ..checkpoint import (
+    DTYPES,
+    AdapterSettings,
+    Bytes,
+    Checkpoint,
+    Stamp,
+    TensorSpec,
+    open_factors,
+    read_adapter_settings,
+    read_floats,
+    read_json,
+    sort_adapter_names,
+)
 from ..errors import CheckpointError, NotFinite
 
 Floats = NDArray[np.float32]
@@ -73,10 +81,10 @@ class Adapter:
         if not folder.is_dir():
             raise CheckpointError(f"{folder} is no adapter folder.")
         self.name, self.folder = name, folder
-        self.settings = read_settings(folder)
+        self.settings = read_adapter_settings(folder)
         self.config = read_json(self.settings.path)
         self.tensors = open_factors(folder)
-        names = sort_names([*self.tensors.specs, *self.tensors.ties], self.settings.path)
+        names = sort_adapter_names([*self.tensors.specs, *self.tensors.ties], self.settings.path)
         self.modules = {
             module: _module(
                 module, self.tensors.spec(a), self.tensors.spec(b), self.settings, module in names.embeddings
@@ -111,7 +119,7 @@ class Adapter:
         return values.reshape(spec.shape[0], -1)
 
 
-def _module(name: str, a: TensorSpec, b: TensorSpec, settings: Settings, embedding: bool) -> Module:
+def _module(name: str, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, embedding: bool) -> Module:
     rank = settings.rank_of(name)
     fits = len(a.shape) == len(b.shape) >= 2 and a.shape[0] == b.shape[1] == rank and set(b.shape[2:]) <= {1}
     if not fits or not a.dtype.floating or not b.dtype.floating or not a.numel or not b.numel:
@@ -151,7 +159,7 @@ class Products(Checkpoint):
         out[:] = 0
         if module not in self._adapter.modules:
             return
-        from ..checkpoint._low_rank import add_product
+        from ..checkpoint import add_product
 
         left, right = self._factors(module)
         add_product(out.view(np.float32), start, left, right, np.float32(self._adapter.modules[module].scaling))

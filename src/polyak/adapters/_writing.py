@@ -11,10 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..checkpoint import DType, TensorSpec
-from ..checkpoint.safetensors import SafetensorsFile, layout
+from ..checkpoint import DType, SafetensorsFile, TensorSpec, layout
 from ..errors import NotFinite
-from ..inspection.verification import digest_of
+from ..inspection import digest_of
 from ..storage import Draft, as_json, sync_file, write_text, writing
 from .low_rank import Factors
 

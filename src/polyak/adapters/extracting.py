@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
+from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats
 from ..checkpoint import open as opened
-from ..checkpoint.lora import read_floats
 from ..engine import Progress, Silent, refuse_inputs
 from ..errors import InputChanged, Mismatch, NotFinite, SettingError
 from ..planning import Plan, Read, Step

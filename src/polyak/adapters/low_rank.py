@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..linalg.blas import one_thread
+from ..linalg import one_thread
 
 Matrix = NDArray[Any]
 Doubles = NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
 from ..engine import PROVENANCE, Progress, Silent, refuse_inputs, stream
 from ..errors import InputChanged, Mismatch, RecipeError, SettingError
-from ..inspection.verification import digest_of
+from ..inspection import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
 from ..planning import plan as planned

@@ -8,9 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import Checkpoint
-from ..checkpoint.folder import read_json
-from ..checkpoint.lora import with_lora
+from ..checkpoint import Checkpoint, read_json, with_lora
 from ..errors import CheckpointError
 from ..recipe import Recipe
 from .recipes import ADAPTER, averaged
@@ -53,7 +51,7 @@ class Opener:
             CheckpointError, Mismatch: as for a merge, or the base of adapters does not exist locally.
         """
         if recipe.adapter is None:
-            from ..checkpoint.memory import MemoryCheckpoint
+            from ..checkpoint import MemoryCheckpoint
             from ..engine import run_in_memory
             from ..planning import plan
 

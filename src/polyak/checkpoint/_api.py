@@ -1,4 +1,4 @@
-"""What a checkpoint is: a mapping of names to tensors that can be read a piece at a time."""
+"""The checkpoint interface: a mapping of names to tensors that can be read a piece at a time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """How one element is stored.
+    """Storage format of one element.
 
     Attributes:
         name: What safetensors calls it.
-        itemsize: Bytes an element.
+        itemsize: Bytes per element.
         floating: Whether tensors of it are merged; others are copied.
     """
 
@@ -110,7 +110,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a file looked like when it was opened, to notice that it changed since.
+    """Size, time and digest of a file when it was opened, to notice later changes.
 
     Attributes:
         path: The file.
@@ -132,7 +132,7 @@ class Stamp:
         return cls(path, stat.st_size, stat.st_mtime_ns, xxhash.xxh3_128_hexdigest(header))
 
     def problem(self) -> str | None:
-        """Say how the file differs from what it was, or return None."""
+        """Describe how the file has changed, or return None."""
         try:
             stat = os.stat(self.path)
         except OSError as error:
@@ -151,7 +151,7 @@ class Checkpoint(ABC):
 
     Attributes:
         label: What errors and reports call it: usually its path.
-        specs: The header: one entry a tensor, in the order of the file.
+        specs: The header: one entry per tensor, in the order of the file.
         metadata: The free-form strings of the header.
         ties: Names that share another tensor's memory, each with the name that holds the values.
             They have no entry of their own in `specs`.

@@ -1,148 +1,173 @@
-"""Regular expressions of strangers, matched in bounded time.
+"""Untrusted regular expressions, matched in bounded time.
 
-Python's own matcher can take exponential time on patterns such as `(a+)+b`, and cannot be interrupted.  This one
-follows all ways through a pattern at once: for a text of n characters it takes O(nodes n^2) steps.  It knows what
-patterns of names are made of: characters, sets, alternatives, groups, repetitions and the two anchors.
+Python's matcher backtracks: patterns such as `(a+)+b` take exponential time, and it cannot be interrupted. Here the
+structure of a pattern (alternatives, groups, repetitions, anchors) is walked over sets of positions, in O(nodes n^2)
+steps for a text of n characters; `re` only tells which single characters an atom takes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from importlib import import_module
-from typing import Any
-
-# The standard library's own parser, which has no public name.
-code: Any = import_module("re._constants")
-parser: Any = import_module("re._parser")
+import warnings
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
 LONGEST = 500  # characters of a pattern
-STEPS = 100_000  # places tried; a pattern of names takes hundreds
-_CATEGORIES: dict[Any, Callable[[str], bool]] = {
-    code.CATEGORY_DIGIT: str.isdecimal,
-    code.CATEGORY_NOT_DIGIT: lambda c: not c.isdecimal(),
-    code.CATEGORY_SPACE: str.isspace,
-    code.CATEGORY_NOT_SPACE: lambda c: not c.isspace(),
-    code.CATEGORY_WORD: lambda c: c == "_" or c.isalnum(),
-    code.CATEGORY_NOT_WORD: lambda c: not (c == "_" or c.isalnum()),
-}
+DEEPEST = 50  # groups inside one another
+STEPS = 100_000  # positions tried; a pattern of module names takes hundreds
+
+_TOKEN = re.compile(
+    r"""(?P<atom> \\[dDsSwW] | \\[^0-9A-Za-z] | \[\^?\]?(?:\\.|[^]\\])*\] | [^\\()|^$*+?{[] )
+    | (?P<anchor> \^ | \$ | \\A | \\Z )
+    | (?P<repeat> [*+?] | \{[0-9]+\} | \{[0-9]*,[0-9]*\} ) \??
+    | (?P<open> \((?:\?:)?(?!\?) ) | (?P<close> \) ) | (?P<or> \| )
+    | (?P<brace> \{ )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class Atom(NamedTuple):
+    """One character of a set."""
+
+    takes: re.Pattern[str]
+
+
+class Anchor(NamedTuple):
+    """The beginning or the end of the text."""
+
+    at_end: bool
+
+
+class Group(NamedTuple):
+    """Any of several sequences."""
+
+    branches: list[list[Node]]
+
+
+class Repeat(NamedTuple):
+    """A node several times; `most` is None without a limit."""
+
+    node: Node
+    least: int
+    most: int | None
+
+
+Node: TypeAlias = Atom | Anchor | Group | Repeat
 
 
 class Pattern:
-    """A regular expression that can be matched against whole texts.
+    r"""A regular expression that can be matched against whole texts.
 
     Raises:
-        ValueError: it is none, too long, or holds what is not known here (look-around, references, flags).
+        ValueError: it is invalid, too long or too deep, or uses look-around, references, flags, named groups,
+            possessive repetitions or escapes of letters other than `\d \s \w \A \Z` and their opposites.
     """
 
     def __init__(self, text: str) -> None:
         if len(text) > LONGEST:
             raise ValueError(f"it has {len(text)} characters; at most {LONGEST} are read")
         try:
-            found = parser.parse(text)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(str(error)) from None
-        if found.state.flags & ~_UNICODE:
-            raise ValueError("it sets flags")
-        self._nodes = list(found)
-        _check(self._nodes)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                re.compile(text)
+        except (re.error, RecursionError, OverflowError, Warning) as error:
+            raise ValueError(f"it is not a valid regular expression ({error})") from None
+        self._root = _parsed(text)
 
     def matches_end(self, text: str) -> bool:
-        """Whether a part of the text from its beginning, or from behind a dot, to its end matches.
+        """Tell whether the pattern matches from the beginning of the text, or from behind a dot, to its end.
 
         Raises:
             ValueError: it takes too many steps.
         """
         starts = [0, *(i + 1 for i, c in enumerate(text) if c == ".")]
         walk = _Walk(text)
-        return any(len(text) in walk.sequence(self._nodes, {start}) for start in starts)
+        return any(len(text) in walk.ends(self._root, start) for start in starts)
+
+
+def _parsed(text: str) -> Group:
+    """Parse a pattern that `re` accepts."""
+    opened = [Group([[]])]
+    for token in _tokens(text):
+        sequence = opened[-1].branches[-1]
+        if token.lastgroup == "open":
+            opened.append(Group([[]]))
+            if len(opened) > DEEPEST:
+                raise ValueError(f"it has more than {DEEPEST} groups inside one another")
+        elif token.lastgroup == "close":
+            opened[-2].branches[-1].append(opened.pop())
+        elif token.lastgroup == "or":
+            opened[-1].branches.append([])
+        elif token.lastgroup == "repeat":
+            sequence.append(Repeat(sequence.pop(), *_bounds(token["repeat"])))
+        else:
+            sequence.append(_single(token.lastgroup, token.group()))
+    return opened[0]
+
+
+def _tokens(text: str) -> Iterable[re.Match[str]]:
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None or (token["repeat"] and text.startswith("+", token.end())):
+            raise ValueError(f"{text[position : position + 4]!r} is more than patterns of module names may use")
+        yield token
+        position = token.end()
+
+
+def _single(kind: str | None, written: str) -> Atom | Anchor:
+    if kind == "anchor":
+        return Anchor(at_end=written in ("$", r"\Z"))
+    return Atom(re.compile(re.escape(written) if kind == "brace" else written))
+
+
+def _bounds(written: str) -> tuple[int, int | None]:
+    if not written.startswith("{"):
+        return int(written == "+"), 1 if written == "?" else None
+    least, comma, most = written[1:-1].partition(",")
+    return int(least or 0), int(most) if most else None if comma else int(least)
 
 
 class _Walk:
-    """Where each node of a pattern can end, for each place in a text where it can begin."""
+    """Positions in a text at which each node of a pattern can end, per position at which it begins."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._known: dict[tuple[int, int], frozenset[int]] = {}
+        self._ends: dict[tuple[int, int], frozenset[int]] = {}
         self._steps = 0
 
-    def sequence(self, nodes: Iterable[Any], starts: set[int]) -> set[int]:
+    def ends(self, node: Node, start: int) -> frozenset[int]:
+        key = id(node), start
+        if key not in self._ends:
+            self._ends[key] = frozenset(self._find(node, start))
+        return self._ends[key]
+
+    def _after(self, nodes: Iterable[Node], starts: set[int]) -> set[int]:
         for node in nodes:
             self._steps += 1 + len(starts)
             if self._steps > STEPS:
                 raise ValueError(f"it takes more than {STEPS} steps to match {self._text[:80]!r}")
-            starts = {end for start in starts for end in self._ends(node, start)}
+            starts = {end for start in starts for end in self.ends(node, start)}
         return starts
 
-    def _ends(self, node: Any, start: int) -> frozenset[int]:
-        key = id(node), start
-        if key not in self._known:
-            self._known[key] = frozenset(self._find(node, start))
-        return self._known[key]
+    def _find(self, node: Node, start: int) -> Iterable[int]:
+        if isinstance(node, Group):
+            return {end for branch in node.branches for end in self._after(branch, {start})}
+        if isinstance(node, Repeat):
+            return self._repeated(node, start)
+        if isinstance(node, Anchor):
+            return {start} if start == (len(self._text) if node.at_end else 0) else ()
+        return {start + 1} if node.takes.fullmatch(self._text, start, start + 1) else ()
 
-    def _find(self, node: Any, start: int) -> Iterable[int]:
-        kind, argument = node
-        if kind is code.SUBPATTERN:
-            return self.sequence(argument[3], {start})
-        if kind is code.BRANCH:
-            return {end for branch in argument[1] for end in self.sequence(branch, {start})}
-        if kind in (code.MAX_REPEAT, code.MIN_REPEAT):
-            return self._repeated(argument, start)
-        if kind is code.AT:
-            return {start} if start == (0 if argument in _BEGINNINGS else len(self._text)) else ()
-        fits = start < len(self._text) and _fits(node, self._text[start])
-        return {start + 1} if fits else ()
-
-    def _repeated(self, argument: Any, start: int) -> set[int]:
-        least, most, nodes = argument
-        beyond = len(self._text) + 1  # more rounds than that reach nothing new
+    def _repeated(self, repeat: Repeat, start: int) -> set[int]:
+        beyond = len(self._text) + 1  # more rounds reach nothing new
+        least, most = (min(beyond if bound is None else bound, beyond) for bound in (repeat.least, repeat.most))
         reached = {start}
-        for _ in range(min(least, beyond)):
-            reached = self.sequence(nodes, reached)
-        fresh, rounds = set(reached), min(most, beyond) - min(least, beyond)
+        for _ in range(least):
+            reached = self._after([repeat.node], reached)
+        fresh, rounds = set(reached), most - least
         while fresh and rounds > 0:
-            fresh = self.sequence(nodes, fresh) - reached
+            fresh = self._after([repeat.node], fresh) - reached
             reached |= fresh
             rounds -= 1
         return reached
-
-
-def _fits(node: Any, character: str) -> bool:
-    """Whether a node of one character takes this one."""
-    kind, argument = node
-    if kind is code.LITERAL:
-        return ord(character) == argument
-    if kind is code.NOT_LITERAL:
-        return ord(character) != argument
-    if kind is code.ANY:
-        return character != "\n"
-    if kind is code.RANGE:
-        return argument[0] <= ord(character) <= argument[1]
-    if kind is code.CATEGORY:
-        return _CATEGORIES[argument](character)
-    negated = argument[0][0] is code.NEGATE
-    return any(_fits(one, character) for one in argument[negated:]) is not negated
-
-
-_UNICODE = 32
-_BEGINNINGS = (code.AT_BEGINNING, code.AT_BEGINNING_STRING)
-_ANCHORS = (*_BEGINNINGS, code.AT_END, code.AT_END_STRING)
-_CHARACTERS = (code.LITERAL, code.NOT_LITERAL, code.ANY, code.RANGE, code.CATEGORY, code.NEGATE)
-
-
-def _check(nodes: Iterable[Any]) -> None:
-    """Refuse what `_Walk` does not know."""
-    for kind, argument in nodes:
-        if kind is code.SUBPATTERN:
-            if argument[1] or argument[2]:
-                raise ValueError("it sets flags")
-            _check(argument[3])
-        elif kind is code.BRANCH:
-            for branch in argument[1]:
-                _check(branch)
-        elif kind in (code.MAX_REPEAT, code.MIN_REPEAT):
-            _check(argument[2])
-        elif kind is code.IN:
-            _check(argument)
-        elif kind not in _CHARACTERS and not (kind is code.AT and argument in _ANCHORS):
-            raise ValueError(f"it holds {str(kind).lower()}, which patterns of names have no need of")

@@ -34,8 +34,8 @@ _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What adapter_config.json says, as far as it matters for merging."""
+class AdapterSettings:
+    """Settings of adapter_config.json that matter for merging."""
 
     path: Path
     rank: int
@@ -57,7 +57,7 @@ class Settings:
         return alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
 
 
-def read_settings(folder: Path) -> Settings:
+def read_adapter_settings(folder: Path) -> AdapterSettings:
     """Read an adapter's configuration.
 
     Raises:
@@ -66,12 +66,13 @@ def read_settings(folder: Path) -> Settings:
     """
     if not (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder} is no adapter: it has no adapter_config.json. Name the folder that PEFT's save_pretrained wrote."
+            f"{folder} is not an adapter: it has no adapter_config.json. "
+            "Name the folder that PEFT's save_pretrained wrote."
         )
     path = inside(folder, "adapter_config.json")
     config = read_json(path)
     _refuse_other_kinds(config, path)
-    return Settings(
+    return AdapterSettings(
         path=path,
         rank=_positive(config.get("r", 8), "r", path),
         alpha=_finite(config.get("lora_alpha", 8), "lora_alpha", path),
@@ -140,7 +141,9 @@ def _matched(patterns: Mapping[str, float], module: str, default: float, path: P
             if _compiled(pattern).matches_end(module):
                 return value
         except ValueError as error:
-            raise CheckpointError(f"{path}: {pattern!r:.200} is no pattern of module names: {error}.") from error
+            raise CheckpointError(
+                f"{path}: {pattern!r:.200} is not a valid pattern of module names: {error}."
+            ) from error
     return default
 
 
@@ -168,8 +171,8 @@ _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor
 _WRAPPED = re.compile(r"\.base_layer(?=\.)|\.modules_to_save(?:\.[^.]+)?(?=\.[^.]+$)")
 
 
-def sort_names(names: Iterable[str], path: Path) -> AdapterNames:
-    """Say what each tensor of an adapter is for.
+def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
+    """Sort the tensors of an adapter by their purpose.
 
     Raises:
         CheckpointError: there are none, a factor lacks its partner, or several adapters are in one file.

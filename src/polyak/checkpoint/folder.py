@@ -86,7 +86,7 @@ def _open_model(folder: Path) -> Checkpoint:
 
 
 def _parts_of(folder: Path) -> str:
-    """What to do if models lie one folder further down."""
+    """Remedy for a folder whose subfolders hold models."""
     try:
         found = ", ".join(path.name for path in models_in(folder))
     except OSError:
@@ -226,7 +226,7 @@ def inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
     if not real.is_relative_to(home) and not any(real.is_relative_to(blobs) for blobs in _blobs_beside(home)):
         raise CheckpointError(f"{path}{by} is a link out of the folder, to {real}; refused. Copy the file instead.")
     if not real.is_file():  # to open a pipe would wait for ever
-        raise CheckpointError(f"{path}{by} is no regular file.")
+        raise CheckpointError(f"{path}{by} is not a regular file.")
     return path
 
 

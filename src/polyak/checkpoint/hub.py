@@ -48,7 +48,7 @@ def _from_hub(name: str) -> Path:
     except ImportError as error:
         raise CheckpointError(
             f"hf://{name} is not in the local cache ({_cache()}), and huggingface_hub is not installed to download it: "
-            "pip install huggingface_hub"
+            "pip install 'polyak[hub]'"
         ) from error
     try:
         return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_WEIGHTS))

@@ -37,7 +37,7 @@ class Stack:
 
     @cached_property
     def only_in_first(self) -> frozenset[str]:
-        """What the first layer alone has, for all layers: T5 keeps its position biases there."""
+        """Tensors that the first layer alone holds for all layers: T5 keeps its position biases there."""
         if len(self) < 2:
             return frozenset()
         return frozenset(self.layers[0]).difference(*self.layers[1:])

@@ -18,7 +18,7 @@ from .folder import inside
 from .safetensors import SafetensorsFile
 
 if TYPE_CHECKING:
-    from ._peft import AdapterNames, Settings
+    from ._peft import AdapterNames, AdapterSettings
 
 F32 = DTYPES["F32"]
 Floats = NDArray[np.float32]
@@ -45,16 +45,16 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
 
     Source: Hu et al., 2021. LoRA: Low-Rank Adaptation of Large Language Models. arXiv:2106.09685
     """
-    from ._peft import read_settings, sort_names
+    from ._peft import read_adapter_settings, sort_adapter_names
 
     if not math.isfinite(scale):
         raise SettingError(f"'scale' must be a finite number; got {scale}.")
     folder = Path(adapter)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no adapter folder.")
-    settings = read_settings(folder)
+        raise CheckpointError(f"{folder} is not an adapter folder.")
+    settings = read_adapter_settings(folder)
     factors = open_factors(folder)
-    return _LoraView(base, factors, settings, sort_names([*factors.specs, *factors.ties], settings.path), scale)
+    return _LoraView(base, factors, settings, sort_adapter_names([*factors.specs, *factors.ties], settings.path), scale)
 
 
 def open_factors(folder: Path) -> Checkpoint:
@@ -73,7 +73,7 @@ def open_factors(folder: Path) -> Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """What is added to one tensor: scaling * left @ right, both as matrices.
+    """Update of one tensor: scaling * left @ right, both as matrices.
 
     Attributes:
         left: The adapter's tensor whose rows are the rows of the update.
@@ -90,7 +90,7 @@ class _Update:
 
 class _LoraView(Checkpoint):
     def __init__(
-        self, base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, scale: float
+        self, base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, scale: float
     ) -> None:
         self._base, self._factors, self.inner = base, factors, base
         self.label = f"{base.label} + {settings.path.parent}"
@@ -120,7 +120,7 @@ class _LoraView(Checkpoint):
         return TensorSpec(name, dtype, held.shape, rests if rests != dtype else None)
 
     def _source(self, name: str) -> tuple[Checkpoint, TensorSpec]:
-        """Where the values lie to which a low-rank update may be added."""
+        """Tensors to which a low-rank update may be added."""
         replacement = self._replaced.get(name)
         if replacement is None:
             return self._base, self._base.spec(name)
@@ -182,7 +182,7 @@ def read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out
 
 
 def _updates(
-    base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, finder: _Finder, scale: float
+    base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: _Finder, scale: float
 ) -> Iterable[tuple[str, _Update]]:
     fits: list[tuple[str, str, set[bool]]] = []
     for module, (a, b) in names.factors.items():
@@ -208,9 +208,9 @@ def _updates(
 
 
 def _orientations(
-    module: str, weight: TensorSpec, a: TensorSpec, b: TensorSpec, settings: Settings, names: AdapterNames
+    module: str, weight: TensorSpec, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, names: AdapterNames
 ) -> set[bool]:
-    """Whether B @ A fits the weight as it is (False), transposed (True), or both.
+    """Match B @ A with the weight as it is (False), transposed (True), or both.
 
     Shapes: A (r, in), B (out, r), weight (out, in); of a convolution A (r, in, ...), B (out, r, 1, ...), weight
     (out, in, ...); of an embedding A (r, vocabulary), B (size, r), weight (vocabulary, size).
@@ -236,7 +236,7 @@ def _orientations(
 
 
 def _replacements(
-    base: Checkpoint, factors: Checkpoint, settings: Settings, names: AdapterNames, finder: _Finder
+    base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: _Finder
 ) -> Iterable[tuple[str, str]]:
     for wanted, held in names.replaced.items():
         module = wanted.rpartition(".")[0]

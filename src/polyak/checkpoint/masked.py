@@ -12,19 +12,19 @@ from ._api import DTYPES, Bytes, Checkpoint, TensorSpec
 from .lora import read_floats
 from .safetensors import SafetensorsFile
 
-KIND = "masks"  # what the metadata of a file of masks says under `polyak`
+MASKS_KIND = "masks"  # what the metadata of a file of masks says under `polyak`
 MASK, SCALE = ":mask", ":scale"  # what the names of a tensor's mask and scale end with
-FOLDER, HEADS = "masks", "heads"
+MASKS_FOLDER, HEADS_FOLDER = "masks", "heads"
 F32, U8 = DTYPES["F32"], DTYPES["U8"]
 
 
 def mask_spec(of: TensorSpec) -> TensorSpec:
-    """How a tensor's mask is stored: a bit an entry, the lowest bit of a byte first."""
+    """Entry of a tensor's mask: one bit per entry, the lowest bit of a byte first."""
     return TensorSpec(f"{of.name}{MASK}", U8, (-(-of.numel // 8),))
 
 
 def scale_spec(of: TensorSpec) -> TensorSpec:
-    """How the number that goes with a tensor's mask is stored."""
+    """Entry of the scale that goes with a tensor's mask."""
     return TensorSpec(f"{of.name}{SCALE}", F32, ())
 
 
@@ -43,13 +43,13 @@ def with_masks(unified: Checkpoint, base: Checkpoint, masks: str | Path) -> Chec
         CheckpointError: this is no file of masks, or it does not fit the two models.
     """
     file = _masks_file(Path(masks))
-    head = file.path.parent.parent / HEADS / file.path.name
+    head = file.path.parent.parent / HEADS_FOLDER / file.path.name
     return _Masked(unified, base, file, SafetensorsFile(head) if head.is_file() else None)
 
 
 def is_masks(file: Checkpoint) -> bool:
-    """Whether these are masks, and not weights."""
-    return file.metadata.get("polyak") == KIND
+    """Tell masks from weights, by the metadata."""
+    return file.metadata.get("polyak") == MASKS_KIND
 
 
 def open_task(masks: Path, base: Path | None = None) -> Checkpoint:
@@ -74,7 +74,7 @@ def _masks_file(path: Path) -> SafetensorsFile:
     file = SafetensorsFile(path)
     if not is_masks(file):
         file.close()
-        raise CheckpointError(f"{path} is no file of masks: merge with `emr` or `tall_masks` to have some.")
+        raise CheckpointError(f"{path} is not a file of masks: merge with `emr` or `tall_masks` to have some.")
     return file
 
 

@@ -58,7 +58,7 @@ def _is_torch(tensor: Any) -> bool:
 
 
 def _place(tensor: Any) -> object | None:
-    """What two views of the same memory have in common; None for what has no memory to share."""
+    """Identity of the memory of an array, equal for views of it; None for what shares no memory."""
     if _is_torch(tensor):
         if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.device.type == "meta":
             return None

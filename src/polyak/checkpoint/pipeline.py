@@ -16,7 +16,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", "
 
 
 def stem_of(config: Mapping[str, Any]) -> str:
-    """What the library that reads a model with this config expects its files to begin with."""
+    """Beginning of the names of tensor files, by the library that reads a model with this config."""
     return OWN_STEM if "_diffusers_version" in config else "model"
 
 
@@ -67,7 +67,7 @@ def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
 
 
 def files_beside(folder: Path) -> Iterator[str]:
-    """What a pipeline holds beside weights and the configs of its models, by path in the folder."""
+    """Files of a pipeline other than weights and the configs of its models, by path in the folder."""
     yield INDEX
     yield from (path.name for path in sorted(folder.glob("*.py")))
     models = models_in(folder)

@@ -37,7 +37,7 @@ class _View(Checkpoint):
         self._inner.read_into(self._names[name], start, stop, out)
 
     def stored(self, name: str) -> tuple[Checkpoint, str]:
-        """Where one of its tensors lies."""
+        """Locate one of its tensors in the inner checkpoint."""
         return self._inner, self._names[name]
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class _View(Checkpoint):
 
 
 def beneath(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
-    """Where a tensor of a renaming view lies, and what it is called there."""
+    """Locate a tensor of a renaming view: the checkpoint beneath, and its name there."""
     while isinstance(checkpoint, _View):
         checkpoint, name = checkpoint.stored(name)
     return checkpoint, name

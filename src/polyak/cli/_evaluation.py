@@ -41,7 +41,7 @@ def open_model(path: str) -> Checkpoint:
 
     if Path(path).suffix not in (".yaml", ".yml"):
         return checkpoint.open(path)
-    from ..checkpoint.memory import MemoryCheckpoint
+    from ..checkpoint import MemoryCheckpoint
     from ..engine import run_in_memory
 
     merged = run_in_memory(api.plan(path), workers=1)

@@ -127,12 +127,12 @@ def settings_of(texts: Sequence[str]) -> Mapping[str, Any]:
 
 def value_of(text: str) -> Any:
     """A value as YAML reads it; several, separated by commas, as a list."""
-    from ..reading.yaml import resolve
+    from ..reading import resolve_scalar
 
     values: list[Any] = []
     for part in text.split(","):
         try:
-            values.append(resolve(part.strip()))
+            values.append(resolve_scalar(part.strip()))
         except ValueError:
             values.append(part.strip())
     return values[0] if len(values) == 1 else values

@@ -28,7 +28,7 @@ def bake(
     """Write one task's model, recovered from a merged model by its masks (for LoRA adapters: polyak lora bake)."""
     from .. import planning
     from .. import recipe as recipes
-    from ..checkpoint.masked import open_task
+    from ..checkpoint import open_task
     from ..engine import run
     from .merge import carry_out
 

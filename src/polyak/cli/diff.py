@@ -12,7 +12,7 @@ from . import _options
 from ._app import INSPECT, app
 
 if TYPE_CHECKING:
-    from ..inspection.differences import Diff, TensorDiff
+    from ..inspection import Diff, TensorDiff
 
 
 @app.command(rich_help_panel=INSPECT)
@@ -24,7 +24,7 @@ def diff(
 ) -> None:
     """Compare two models: relative change and cosine per layer, and the tensors that changed most."""
     from .. import checkpoint
-    from ..inspection.differences import diff as compare
+    from ..inspection import diff as compare
 
     with checkpoint.open(a) as first, checkpoint.open(b) as second:
         differences = compare(first, second)

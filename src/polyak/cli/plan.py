@@ -32,7 +32,7 @@ def plan(
     if as_json:
         import json
 
-        from ..planning.explain import as_data
+        from ..planning import as_data
 
         print(json.dumps(as_data(planned) | {"warnings": warnings}))
         return
@@ -44,7 +44,7 @@ def plan(
 
 
 def _probe(planned: object) -> list[str]:
-    from ..inspection.probing import probe
+    from ..inspection import probe
     from ..planning import Plan
 
     assert isinstance(planned, Plan)

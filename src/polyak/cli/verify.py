@@ -20,7 +20,7 @@ def verify(
 ) -> None:
     """Recompute the digests in a merged model's provenance and list the tensors that differ."""
     from ..errors import VerificationFailed
-    from ..inspection.verification import verify as check
+    from ..inspection import verify as check
 
     result = check(model, inputs=inputs)
     if as_json:

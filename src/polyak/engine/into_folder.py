@@ -15,8 +15,7 @@ from .. import recipe as recipes
 from ..display import fields, human_size
 from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
 from ..native import saying_when_compiling
-from ..planning import Plan, Step
-from ..planning.cost import peak_nbytes, workers_within
+from ..planning import Plan, Step, peak_nbytes, workers_within
 from ..storage import ALGORITHMS, Draft, as_json, cpu_count, followed, model_digest, write_text, writing
 from .nested import opened
 from .output.completed import CompletedChunks

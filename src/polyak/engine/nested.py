@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from ..checkpoint import Checkpoint
-from ..checkpoint._api import Bytes
-from ..planning import NestedMerge, Plan, Read, Step
-from ..planning.cost import tensors_kept
+from ..checkpoint import Bytes, Checkpoint
+from ..planning import NestedMerge, Plan, Read, Step, tensors_kept
 from .schedule.stages import grouped
 from .schedule.threads import Scheduler
 from .step.buffers import Buffers, Tile

@@ -13,14 +13,14 @@ from ..engine import Buffers
 from ..errors import Mismatch
 from ..kernels.convert import decode
 from ..kernels.gram import inner_products
-from ..planning.resolve import depths
+from ..planning import depths
 
 BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True)
 class TensorDiff:
-    """How one tensor differs.
+    """Difference of one tensor.
 
     Attributes:
         name: The tensor.
@@ -41,7 +41,7 @@ class TensorDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """How two checkpoints differ.
+    """Difference of two checkpoints.
 
     Attributes:
         tensors: Those that both have, in the order of the first.

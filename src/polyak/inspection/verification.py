@@ -11,20 +11,17 @@ import numpy as np
 
 from .. import checkpoint as checkpoints
 from .. import recipe as recipes
-from ..checkpoint import Checkpoint
-from ..checkpoint.folder import read_json
-from ..checkpoint.lora import open_factors
-from ..checkpoint.safetensors import SafetensorsFile
+from ..checkpoint import Checkpoint, SafetensorsFile, open_factors, read_json
 from ..engine import PROVENANCE, Readers, device_of
 from ..errors import CheckpointError, PolyakError
-from ..linalg.blas import one_thread
+from ..linalg import one_thread
 from ..planning import open_source
 from ..storage import ALGORITHMS, LEAF_NBYTES, Leaves, root
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked.
+    """Result of a verification.
 
     Attributes:
         tensors: How many tensors of the result were read.
@@ -75,7 +72,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 
 def _device(stated: dict[str, Any]) -> str:
-    """Where nested merges were computed, which must be where they are computed again."""
+    """Devices of nested merges, which must be the same when they are computed again."""
     match stated.get("device"):
         case {"name": str(name)}:
             return name

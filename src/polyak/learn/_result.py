@@ -35,12 +35,11 @@ def as_recipe(name: str, learned: Learned, problem: Problem, settings: Mapping[s
 
 def text_for(recipe: Recipe, place: Path) -> str:
     """The recipe as a file at this place: paths that would not be found from there become absolute."""
-    from ..reading.yaml import write
-    from ..recipe import dump
-    from ..recipe.writing import plain
+    from ..reading import write_yaml
+    from ..recipe import as_data, dump
 
     folder = place.absolute().parent
-    return dump(recipe) if recipe.folder.absolute() == folder else write(plain(recipe, folder))
+    return dump(recipe) if recipe.folder.absolute() == folder else write_yaml(as_data(recipe, folder))
 
 
 def _rule(tensors: Sequence[str], models: Sequence[str], row: Sequence[float]) -> Rule:

@@ -11,8 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import RecipeError
-from ..linalg.blas import one_thread
-from ..linalg.spectral import Components, components
+from ..linalg import Components, components, one_thread
 from ..methods._matrices import EXCLUDE, is_matrix
 from ..recipe import Recipe
 from ._api import Numbers

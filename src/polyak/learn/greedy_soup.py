@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..checkpoint.memory import MemoryCheckpoint
+from ..checkpoint import MemoryCheckpoint
 from ..errors import TaskError
 from ..recipe import Recipe
 from ._api import Learned, Numbers, Problem, Split, check_recipe, learner

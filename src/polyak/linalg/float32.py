@@ -1,7 +1,7 @@
 """Decompositions of large float32 matrices, to that accuracy.
 
 Polar factors take no singular vectors, but bidiagonal matrices: of square matrices whose least singular value is above
-1e-5 of the largest, and of others where it is above a tenth. See `_condensed`; it needs NumPy's own LAPACK.
+1e-5 of the largest, and of others where it is above a tenth. See `polar`; it needs NumPy's own LAPACK.
 
 What follows is for the rest, and for the leading directions. Eigenvectors in float32 take about half the time of those
 in float64, and a few of them a third. They do not tell directions apart whose singular values are below a tenth of the
@@ -20,7 +20,7 @@ from . import lapack as _lapack
 from .arrays import Array
 from .polar import inverse_root, polar_of_square
 
-SMALL = 128  # up to here everything is quick in float64
+SMALL_MATRIX = 128  # up to here everything is quick in float64
 _SEEN = 1e-2  # eigenvalues of a Gram matrix, relative to the largest, that float32 tells apart well enough
 _LEAST = 1e-5  # singular values, relative to the largest, that a float64 Gram matrix tells from zero
 _SAFE = 20  # powers of two between which the largest entry needs no scaling
@@ -34,7 +34,7 @@ def leading_triplets(matrix: Array, count: int) -> tuple[Array, Array, Array] | 
     directions are confused with none but those that were left out, whose singular values are further off.
     """
     rank = min(matrix.shape)
-    if rank <= SMALL or 3 * count > rank or (narrow := _scaled(matrix)) is None:
+    if rank <= SMALL_MATRIX or 3 * count > rank or (narrow := _scaled(matrix)) is None:
         return None
     if matrix.shape[0] < matrix.shape[1]:
         found = leading_triplets(matrix.T, count)
@@ -49,14 +49,14 @@ def leading_triplets(matrix: Array, count: int) -> tuple[Array, Array, Array] | 
 def orthogonal_factor(matrix: Array) -> Array | None:
     """The polar factor P Q^T of a float32 matrix P S Q^T of full rank."""
     rows, columns = matrix.shape
-    if min(rows, columns) <= SMALL:
+    if min(rows, columns) <= SMALL_MATRIX:
         return None
     if rows < columns:
         found = orthogonal_factor(matrix.T)
         return None if found is None else found.T
     if (scaled := _scaled(matrix)) is None:
         return None
-    if is_numpy_array(scaled) and _lapack.is_there():
+    if is_numpy_array(scaled) and _lapack.has_lapack():
         if rows == columns:
             return polar_of_square(scaled, _LEAST)
         if (root := inverse_root(scaled.T @ scaled, math.sqrt(_SEEN))) is not None:

@@ -1,18 +1,13 @@
-"""Eigenvalues in float32: NumPy computes them in float64 whatever it is given, and never some of them.
-
-NumPy's wheels bring LAPACK, under names that tell the size of its integers. It is called by those names; where NumPy
-has another library, NumPy's own functions do the work in float64.
-"""
+"""Eigenvalues and condensed forms of float32 matrices, by LAPACK where NumPy brings it, else by NumPy in float64."""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .openblas import routine
 
 Matrix = NDArray[np.float32]
 _REDUCING = ("ssytrd", "sormtr", "dsterf", "sstemr", "sgebrd", "sormbr", "sposv")
@@ -22,7 +17,7 @@ _BLOCK = 64  # columns that LAPACK treats at a time, for the sizes of its worksp
 def eigh(symmetric: Matrix) -> tuple[Matrix, Matrix]:
     """Eigenvalues (n,), smallest first, and eigenvectors (n, n) of a symmetric matrix."""
     n = symmetric.shape[0]
-    if (call := _function("ssyevd")) is None:
+    if (call := routine("ssyevd")) is None:
         return _in_float64(symmetric)
     vectors = np.array(symmetric, np.float32, order="F")
     values, work = np.empty(n, np.float32), np.empty(1 + 6 * n + 2 * n * n, np.float32)
@@ -34,7 +29,7 @@ def eigh(symmetric: Matrix) -> tuple[Matrix, Matrix]:
 def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
     """The `count` largest eigenvalues (count,), smallest first, and their eigenvectors (n, count)."""
     n = symmetric.shape[0]
-    call = _function("ssyevr")
+    call = routine("ssyevr")
     values, vectors = np.empty(n, np.float32), np.empty((n, count), np.float32, order="F")
     status, found = 1, np.zeros(1, np.int64)
     if call is not None:
@@ -50,9 +45,9 @@ def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
     return values[:count], vectors
 
 
-def is_there() -> bool:
-    """Whether matrices can be reduced: whether NumPy's LAPACK is the one that is known here."""
-    return all(_function(name) is not None for name in _REDUCING)
+def has_lapack() -> bool:
+    """Tell whether NumPy brings the LAPACK routines that reduce matrices to condensed form."""
+    return all(routine(name) is not None for name in _REDUCING)
 
 
 class Tridiagonal(NamedTuple):
@@ -160,7 +155,7 @@ def _by_columns(matrix: Matrix) -> Matrix:
 
 def _checked(name: str, *arguments: Any) -> None:
     """Call a routine that fails for wrong arguments alone."""
-    call = _function(name)
+    call = routine(name)
     assert call is not None
     status = call(*arguments)
     assert not status, f"{name} returned {status}"
@@ -169,43 +164,3 @@ def _checked(name: str, *arguments: Any) -> None:
 def _in_float64(symmetric: Matrix) -> tuple[Matrix, Matrix]:
     values, vectors = np.linalg.eigh(symmetric.astype(np.float64))
     return values.astype(np.float32), vectors.astype(np.float32)
-
-
-@cache
-def _function(name: str) -> Callable[..., int] | None:
-    """A routine of NumPy's LAPACK that takes Python's numbers and words, and returns its status; None without it."""
-    if (library := _library()) is None or (routine := getattr(library, f"scipy_{name}_64_", None)) is None:
-        return None
-    routine.restype = None
-
-    def call(*arguments: Any) -> int:
-        status = ctypes.c_int64(0)
-        lengths = [ctypes.c_size_t(1) for one in arguments if isinstance(one, str)]  # Fortran's, of its words
-        routine(*map(_passed, arguments), ctypes.byref(status), *lengths)
-        return status.value
-
-    return call
-
-
-def _passed(argument: Any) -> Any:
-    """Fortran takes addresses."""
-    match argument:
-        case str():
-            return ctypes.c_char_p(argument.encode())
-        case int():
-            return ctypes.byref(ctypes.c_int64(argument))
-        case float():
-            return ctypes.byref(ctypes.c_float(argument))
-        case _:
-            return ctypes.c_void_p(argument.ctypes.data)
-
-
-@cache
-def _library() -> ctypes.CDLL | None:
-    from threadpoolctl import threadpool_info
-
-    for found in threadpool_info():
-        library = ctypes.CDLL(found["filepath"])
-        if found["user_api"] == "blas" and hasattr(library, "scipy_ssyevd_64_"):
-            return library
-    return None

@@ -1,11 +1,11 @@
 """Decompositions for the spectral methods: in float64, and for float32 matrices to that accuracy where it is faster.
 
-A singular value decomposition of X is had from the eigenvalues of the smaller of X^T X and X X^T, which is several
+A singular value decomposition of X is computed from the eigenvalues of the smaller of X^T X and X X^T, which is several
 times cheaper. That squares the condition: a singular value s comes with a relative error of about 1e-16 (s_1 / s)^2. So
 directions with s <= 1e-6 s_1, the null directions, are dropped (rounding gives them arbitrary vectors), and where one
 that is kept has s < 1e-5 s_1, the decomposition is done again by the singular value decomposition itself.
 
-What is done about float32 matrices is in `_single`.
+Float32 matrices are handled in `float32`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from array_api_compat import array_namespace
 from .arrays import Array
 from .float32 import leading_triplets, orthogonal_factor
 
-NULL = 1e-6  # singular values, relative to the largest, from which on directions count
+NEGLIGIBLE = 1e-6  # singular values, relative to the largest, from which on directions count
 SQUARED = 1e-5  # ... from which on the square of a matrix tells enough
 
 
@@ -45,10 +45,10 @@ def components(matrix: Array, most: int | None = None) -> Components:
     tall = matrix.shape[0] >= matrix.shape[1]
     s, small = spectrum(matrix.T @ matrix if tall else matrix @ matrix.T)
     s, small = s[:most], small[:, :most]
-    kept = count_above(s, NULL)
+    kept = count_above(s, NEGLIGIBLE)
     if kept and float(s[kept - 1]) < SQUARED * float(s[0]):
         u, s, vt = xp.linalg.svd(matrix, full_matrices=False)
-        kept = count_above(s[:most], NULL)
+        kept = count_above(s[:most], NEGLIGIBLE)
         return Components(u[:, :kept], s[:kept], vt[:kept, :].T)
     s, small = s[:kept], xp.asarray(small[:, :kept], copy=True)  # a view would keep all eigenvectors alive
     large = (matrix @ small if tall else matrix.T @ small) / s
@@ -63,7 +63,7 @@ def spectrum(gram: Array) -> tuple[Array, Array]:
 
 
 def count_above(s: Array, share: float) -> int:
-    """How many of descending numbers are above this share of the first."""
+    """Count how many descending numbers are above a share of the first."""
     xp = array_namespace(s)
     return int(xp.sum(xp.astype(s > share * s[0], xp.int64))) if s.shape[0] else 0
 
@@ -80,10 +80,10 @@ def polar(matrix: Array) -> tuple[Array, Array]:
     matrix = xp.astype(matrix, xp.float64, copy=False)
     tall = matrix.shape[0] >= matrix.shape[1]
     s, small = spectrum(matrix.T @ matrix if tall else matrix @ matrix.T)
-    kept = count_above(s, NULL)
+    kept = count_above(s, NEGLIGIBLE)
     if kept and float(s[kept - 1]) < SQUARED * float(s[0]):
         u, s, vt = xp.linalg.svd(matrix, full_matrices=False)
-        kept = count_above(s, NULL)
+        kept = count_above(s, NEGLIGIBLE)
         return u[:, :kept] @ vt[:kept, :], s[:kept]
     small, s = small[:, :kept], s[:kept]
     root = (small / s) @ small.T

@@ -80,11 +80,11 @@ def evaluate_given(
 
     Args:
         method: The method.
-        stack: What the result is to be like: tensors or deltas, (k, *shape).
+        stack: Template of the result: tensors or task vectors, (k, *shape).
         arrays: The method's inputs, and those of its first passes.
         bound: All settings.
         statistics: The models' statistics, by name, stacked.
-        answers: Of first passes, where they are known already.
+        answers: Answers of first passes that are already known.
     """
     from ._signature import FirstPass, Role
 

@@ -1,4 +1,4 @@
-"""What breadcrumbs and breadcrumbs_ties leave of the deltas."""
+"""Selection of entries, shared by breadcrumbs and breadcrumbs_ties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rescale: TypeAlias = Literal["none", "l1"]
 
 
 def ask_outliers(density: tuple[float, ...], gamma: tuple[float, ...], granularity: Scope) -> Top | None:
-    """Ask where the outliers of each model end; None if there are none."""
+    """Request the threshold of each model's outliers; None without outliers."""
 
     def count(entries: int) -> list[int]:
         return [_counts(entries, *shares)[0] for shares in zip(density, gamma, strict=True)]
@@ -21,7 +21,7 @@ def ask_outliers(density: tuple[float, ...], gamma: tuple[float, ...], granulari
 
 
 def ask_kept(density: tuple[float, ...], gamma: tuple[float, ...], granularity: Scope) -> Top | None:
-    """Ask where outliers and what is kept end, together; None if everything is kept."""
+    """Request the threshold below outliers and kept entries together; None if everything is kept."""
 
     def count(entries: int) -> list[int]:
         return [sum(_counts(entries, *shares)) for shares in zip(density, gamma, strict=True)]
@@ -30,13 +30,13 @@ def ask_kept(density: tuple[float, ...], gamma: tuple[float, ...], granularity: 
 
 
 def _counts(entries: int, density: float, gamma: float) -> tuple[int, int]:
-    """How many are outliers, and how many are kept. Where both do not fit, fewer are outliers."""
+    """Numbers of outliers and of kept entries; if both do not fit, there are fewer outliers."""
     keep = max(1, int(density * entries))
     return min(int(gamma * entries), entries - keep), keep
 
 
 def ask_norms(rescale: Rescale) -> Sum | None:
-    """Ask for the L1 norms of all deltas, then of what is left of them, where the rescaling is by them."""
+    """Request the L1 norms of all task vectors, then of their kept parts, if rescaling needs them."""
     return Sum(_before_and_after, kernel=_norms_of_tile) if rescale == "l1" else None
 
 
@@ -45,7 +45,7 @@ def _before_and_after(deltas: Array, outliers: Cut | None, kept: Cut | None) -> 
 
 
 def between(deltas: Array, outliers: Cut | None, kept: Cut | None) -> Array:
-    """The deltas with zeros for outliers and for what is too small."""
+    """The task vectors with zeros for outliers and for small entries."""
     sparse = trimmed(deltas, kept)
     return sparse if outliers is None else where(~outliers.keeps(deltas), sparse)
 
@@ -67,7 +67,7 @@ def cut_tile(deltas: Any, outliers: Cut | None, kept: Cut | None) -> None:
 
 
 def bounds(models: int, kept: Cut | None, outliers: Cut | None = None) -> tuple[Any, Any, Any, Any, int]:
-    """What the loops take of two cuts of whole tensors: values and last equals of each, and the length of a row."""
+    """Arguments of the loops from two cuts of whole tensors: values and last ties of each, and the row length."""
     import numpy as np
 
     row = next((cut.row for cut in (kept, outliers) if cut is not None), EVERY_TIE)

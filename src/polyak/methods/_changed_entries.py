@@ -1,4 +1,4 @@
-"""Which deltas are changes at all, for ram and ramplus_tl."""
+"""Detection of changed entries, for ram and ramplus_tl."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ._passes import Array
 
 
 def active(deltas: Array, epsilon: float) -> Array:
-    """Which deltas are larger than epsilon, as booleans (k, *shape).
+    """Mask of entries that changed by more than epsilon: booleans (k, *shape).
 
-    Epsilon is rounded to the deltas' type, so that a twin in float32 compares with the same number.
+    Epsilon is rounded to the dtype of the task vectors, so that a float32 kernel compares with the same number.
     """
     xp = array_namespace(deltas)
     return xp.abs(deltas) > xp.asarray(epsilon, dtype=deltas.dtype)

@@ -1,8 +1,8 @@
-"""How a method is declared: a pure function over arrays, whose signature is its declaration.
+"""Declaration of a method: a pure function over arrays, whose signature is its declaration.
 
-- positional parameters say which arrays it wants, in which space, which first passes and which statistics;
+- positional parameters declare its arrays and their space, its first passes and its statistics;
 - keyword-only parameters are its settings, with types, defaults and ranges;
-- the return annotation says which space the result is in.
+- the return annotation declares the space of the result.
 
 The recipe's schema, the command line's help, the documentation, the checks of bad input and the contract
 tests all derive from it.
@@ -29,13 +29,13 @@ class method:  # noqa: N801
     """Register the decorated function as the merge method called `name`.
 
     Args:
-        name: What recipes call it.
-        source: Where it was published: authors, year, title, identifier.
-        models: The fewest and the most models that it merges (default: one or more).
+        name: Its name in recipes.
+        source: Its publication: authors, year, title, identifier.
+        models: Minimum and maximum number of models (default: one or more).
         laws: The properties that it claims.
         optional_base: Without a base, take deltas from zero: the tensors themselves (default: a base is needed).
-        workspace: From the number of models and the shape of a tensor to the bytes that the definition holds beside
-            inputs and result, where it gets whole tensors (default: a copy of all inputs).
+        workspace: From the number of models and the shape of a tensor to the bytes that the definition holds in
+            addition to inputs and result, if it receives whole tensors (default: a copy of all inputs).
 
     Raises:
         DeclarationError: the signature does not say what the engine must know.

@@ -1,4 +1,4 @@
-"""Systems of equations whose matrix is a sum of Grams."""
+"""Linear systems whose matrix is a sum of Gram matrices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SINGULAR = 1e-7  # smallest over largest pivot of a factor that is still worth 
 
 
 def inputs_first(layout: Layout) -> bool:
-    """Whether matrices are (inputs, outputs), as Hugging Face's Conv1D keeps them."""
+    """True if matrices are stored as (inputs, outputs), as in Hugging Face's Conv1D."""
     return layout == "in_out"
 
 
@@ -35,7 +35,7 @@ def as_tensor(matrix: Array, shape: tuple[int, ...], layout: Layout) -> Array:
 
 
 def numbers(column: Array) -> list[float]:
-    """The numbers of an array, as Python's."""
+    """The numbers of an array, as Python numbers."""
     return [float(one) for one in array_namespace(column).reshape(column, (-1,))]
 
 
@@ -77,7 +77,7 @@ def _ridged(total: Array, ridge: float) -> Array:
 def solve(matrix: Array, right: Array) -> Array:
     """Solve matrix @ x = right for a symmetric matrix without negative eigenvalues, in float64.
 
-    By Cholesky's factors; a singular matrix by the pseudo-inverse of its eigenvalues, which gives the shortest x.
+    By Cholesky decomposition; for a singular matrix by its pseudo-inverse, which gives the x of minimum norm.
     """
     xp = array_namespace(matrix)
     try:

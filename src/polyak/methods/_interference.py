@@ -1,4 +1,4 @@
-"""The objective of WUDI and its descendants: how much a merged delta disturbs what each task does with its inputs.
+"""The objective of WUDI and its descendants: how much a merged task vector disturbs each task's outputs.
 
 L(M) = sum_t |(M - Delta_t) Delta_t^T|^2 / n_t with n_t = |Delta_t|^2; its gradient is 2 (M C - D), where
 C = sum_t Delta_t^T Delta_t / n_t and D = sum_t Delta_t Delta_t^T Delta_t / n_t.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from ..linalg.lapack import divided
+from ..linalg import divided
 from ._matrices import Tasks
 from ._passes import Array
 
@@ -109,7 +109,7 @@ def filtered(found: Interference, values: Array, vectors: Array, shares: Array) 
         found: The objective; S is its total.
         values: Eigenvalues l, (n,), above zero.
         vectors: Eigenvectors V, (d_in, n).
-        shares: How far to go along each, f: (n,).
+        shares: Fraction of the way along each, f: (n,).
     """
     moved = (found.d @ vectors) / values - found.total @ vectors
     return found.total + (moved * shares) @ vectors.T

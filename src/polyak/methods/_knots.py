@@ -1,4 +1,4 @@
-"""The representation that KnOTS merges in: all deltas in one basis of their outputs."""
+"""The representation of KnOTS: all task vectors in one basis of the output space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import NULL, count_above, spectrum
+from ..linalg import NEGLIGIBLE, count_above, spectrum
 from ._matrices import Tasks
 from ._passes import Array
 
@@ -27,7 +27,7 @@ class Aligned(NamedTuple):
 def aligned(tasks: Tasks) -> Aligned:
     """X = [Delta_1 ... Delta_T] = U S V^T, V^T cut into T blocks of columns V_t: U, and S V_t for every t.
 
-    U are the eigenvectors of X X^T, and S V_t is had as U^T Delta_t, which needs neither X nor V. Null directions
+    U are the eigenvectors of X X^T, and S V_t is computed as U^T Delta_t, which needs neither X nor V. Null directions
     (S <= 1e-6 S_1) are left out.
     """
     xp = array_namespace(first := tasks[0])
@@ -36,7 +36,7 @@ def aligned(tasks: Tasks) -> Aligned:
         delta = tasks[t]
         gram += delta @ delta.T
     s, basis = spectrum(gram)
-    basis = basis[:, : count_above(s, NULL)]
+    basis = basis[:, : count_above(s, NEGLIGIBLE)]
     return Aligned(basis, xp.stack([xp.astype(basis.T @ delta, tasks.dtype) for delta in tasks]))
 
 

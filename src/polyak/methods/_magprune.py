@@ -1,4 +1,4 @@
-"""MAGPRUNE, the drop that della and della_linear share: at random, the larger an entry the less likely."""
+"""MAGPRUNE, the random drop of della and della_linear: larger entries are less likely to be dropped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def thinned(
 
 
 def _keep(deltas: Array, density: Array, epsilon: Array) -> Array:
-    """The probability of each entry, by its rank in its row; what shares the first index is a row."""
+    """The probability of each entry, by its rank within its row (all entries with the same first index)."""
     xp = array_namespace(deltas)
     lead = deltas.shape[:2] if deltas.ndim > 2 else (deltas.shape[0], 1)
     rows = xp.reshape(xp.abs(deltas), (*lead, -1))
@@ -46,7 +46,7 @@ def _keep(deltas: Array, density: Array, epsilon: Array) -> Array:
 
 
 def norms_when_thinned(rescale: Rescale) -> Sum | None:
-    """Ask for the L1 norms of all deltas, then of all thinned deltas, where the rescaling is by them."""
+    """Request the L1 norms of all task vectors, then of the thinned ones, if rescaling needs them."""
     return Sum(_norms_when_thinned, kernel=_norms_of_tile) if rescale == "l1" else None
 
 

@@ -1,4 +1,4 @@
-"""Masks that turn one merged delta back into each model's."""
+"""Masks that recover each model from one merged task vector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._passes import Array
 
 
 class Masks(NamedTuple):
-    """Which entries of the merged delta belong to each model, and how much of them: base + scale_i keep_i delta.
+    """Entries of the merged task vector that belong to each model, with a scale: base + scale_i keep_i delta.
 
     Attributes:
         keep: Booleans, (k, *shape).

@@ -1,7 +1,7 @@
-"""Which tensors the spectral methods take for matrices, and how: one rule and its settings, shared by all of them.
+"""The rule, shared by all spectral methods, for tensors to treat as matrices, and its settings.
 
 A matrix is a tensor of exactly two dimensions whose name `exclude` does not find. With `conv: matrix`, a tensor of more
-dimensions is the matrix (out, all the rest). Everything else is a vector, and left to `task_arithmetic`.
+dimensions is the matrix (out, all the rest). Everything else is a vector and delegated to `task_arithmetic`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ..linalg.float32 import SMALL
+from ..linalg import SMALL_MATRIX
 from ._passes import Array
 from ._signature import Pattern
 
@@ -41,7 +41,7 @@ class Tasks:
         self.shape: tuple[int, int] = tuple(deltas.shape[1:])
         self.rank = min(self.shape)
         self.dtype = deltas.dtype
-        self.working = deltas.dtype if single and self.rank > SMALL else self._xp.float64
+        self.working = deltas.dtype if single and self.rank > SMALL_MATRIX else self._xp.float64
 
     def __len__(self) -> int:
         return int(self._deltas.shape[0])
@@ -78,16 +78,16 @@ def merged(
     *beside: Array,
     single: bool = False,
 ) -> Array:
-    """Merge a stack (k, d_out, ...) by what `merge` makes of the tasks of a matrix: (d_out, ...).
+    """Merge a stack (k, d_out, ...) by applying `merge` to the tasks of each matrix: (d_out, ...).
 
     Args:
         deltas: The models' deltas.
-        weight: What each is multiplied by, first of all: (k, 1, ...); nothing if None.
+        weight: Factor of each, applied first: (k, 1, ...); None for 1.
         name: The tensor's name.
-        qkv: Whether the three parts of a fused matrix are merged apart.
-        merge: From tasks, and the same part of each stack of `beside`, (k, d_out, d_in), to a matrix.
+        qkv: Merge the three parts of a fused matrix separately.
+        merge: From tasks, and the same part of each additional stack, (k, d_out, d_in), to a matrix.
         beside: More stacks of the same shape.
-        single: Whether large tasks stay in the dtype of the deltas, and need not become float64.
+        single: Keep large tasks in the dtype of the task vectors instead of float64.
     """
     xp = array_namespace(deltas)
     shape = tuple(deltas.shape[1:])
@@ -102,7 +102,7 @@ def merged(
 
 
 def tasks_of(deltas: Array, weight: Array, name: str, qkv: Qkv) -> Iterator[Tasks]:
-    """What `merged` gives to its merge, one part after the other."""
+    """The tasks that `merged` passes to its merge, part by part."""
     xp = array_namespace(deltas)
     stack = xp.reshape(deltas, (deltas.shape[0], deltas.shape[1], -1))
     axis = _axis_of_parts(name, tuple(stack.shape[1:])) if qkv == "split" else None
@@ -123,7 +123,7 @@ def _parts(shape: Sequence[int], axis: int | None) -> Iterator[tuple[slice, slic
 
 
 def _axis_of_parts(name: str, shape: tuple[int, ...]) -> int | None:
-    """Along which axis queries, keys and values of equal size are stacked; None if they are not."""
+    """The axis along which queries, keys and values of equal size are stacked; None if they are not."""
     if not _FUSED.search(name):
         return None
     rows, columns = shape
@@ -155,6 +155,6 @@ def vectors_left_unscaled(
 
 
 def is_matrix(name: str, shape: tuple[int, ...], exclude: str, conv: Conv) -> bool:
-    """Whether a tensor is merged as a matrix. An empty `exclude` finds nothing."""
+    """True if a tensor is merged as a matrix. An empty `exclude` matches nothing."""
     dimensions = len(shape) == 2 or (conv == "matrix" and len(shape) > 2)
     return dimensions and math.prod(shape) > 0 and not (exclude and re.search(exclude, name))

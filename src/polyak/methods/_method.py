@@ -1,4 +1,4 @@
-"""A merge method as the engine sees it: the function, what its signature says, and who is registered."""
+"""A merge method as the engine sees it: the function, its declaration and its registered hooks."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ class Method:
     """A merge method: its function, and what the function's signature says.
 
     Attributes:
-        name: What recipes call it.
+        name: Its name in recipes.
         fn: The definition.
-        source: Where it was published.
-        models: The fewest and the most models it merges (the base not counted).
+        source: Its publication.
+        models: Minimum and maximum number of models, without the base.
         laws: The properties it claims.
         inputs: Its positional parameters by name.
         returns: The space of its result.
         settings: Its keyword-only parameters by name.
-        optional_base: Whether deltas are taken from zero where there is no base.
-        workspace: For definitions on whole tensors: the bytes that they hold beside inputs and result, if known.
-        kernel_form: The compiled form of the definition, if there is one; registered by `kernel`.
-        masks: What cuts each model's own delta from the merged one, if the method can; registered by `masking`.
-        mask_kernel: The compiled form of `masks`, if there is one; registered by `pack_masks`.
-        conditions: What settings must satisfy together; registered by `requires`.
-        delegate: Which tensors another method merges; registered by `delegates_to`.
+        optional_base: Take task vectors from zero if there is no base.
+        workspace: For definitions on whole tensors: their bytes in addition to inputs and result, if known.
+        kernel_form: The compiled form of the definition, if any; registered by `kernel`.
+        masks: The function that recovers each model's task vector from the merged one, if any; registered by `masking`.
+        mask_kernel: The compiled form of `masks`, if any; registered by `pack_masks`.
+        conditions: Conditions that involve several settings; registered by `requires`.
+        delegate: The choice of tensors that another method merges; registered by `delegates_to`.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Method:
 
     @property
     def uses_base(self) -> bool:
-        """Whether a base makes a difference."""
+        """True if the result depends on a base."""
         return self.returns is Role.DELTA or not {Role.BASE, Role.DELTAS}.isdisjoint(self._roles)
 
     @property
@@ -134,7 +134,7 @@ class Method:
 
     @property
     def is_fusable(self) -> bool:
-        """Whether the kernel is a `KernelCall`, which the engine may fuse with decoding and encoding."""
+        """True if the kernel is a `KernelCall`, which the engine may fuse with decoding and encoding."""
         return self.kernel_form is not None and "out" not in parameters(self.kernel_form)
 
     @property
@@ -150,7 +150,7 @@ class Method:
     def masking(self, masks: Callable[..., Masks]) -> Callable[..., Masks]:
         """Register how each model's own delta is cut from the merged one, as a function of the definition's arguments.
 
-        Where the setting `masks` is true, a merge into a folder writes the masks beside the model.
+        Where the setting `masks` is true, a merge into a folder writes the masks next to the model.
 
         Raises:
             DeclarationError: the method has no setting `masks` that is true or false.
@@ -255,7 +255,7 @@ class Method:
             base: The base's tensor: (*shape). Required if `needs_base`, ignored unless `uses_base`.
             name: The tensor's name, for methods that treat tensors by name.
             chance: Numbers in [0, 1) for a random method: (k, *shape) (default: drawn from `seed`).
-            statistics: What was measured of the models, by name, stacked like the tensors; of the tensors' dtype.
+            statistics: Statistics of the models, by name, stacked like the tensors; of the tensors' dtype.
             seed: Seeds them.
             **given: Settings, by name.
 

@@ -1,4 +1,4 @@
-"""First passes: what a method must know of whole tensors before it can merge them element by element.
+"""First passes: quantities of whole tensors that a method needs before it can merge entry by entry.
 
 A method declares a pass by a function of its settings that returns a request: `Top`, `Gram`, `Sum` or `Order`.
 This module says what each request means, plainly, for arrays of any kind; the engine answers the same
@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from ..linalg.arrays import Array
+from ..linalg import Array
 
 Scope: TypeAlias = Literal["row", "tensor", "model"]
 Parts: TypeAlias = Callable[[], Iterator[tuple[Array, Array]]]  # one sweep over models (k, n) and base (n,)
@@ -32,10 +32,10 @@ class Top:
         count: From the number of entries in scope to how many to keep, for each model, and if there are more numbers
             then again for each model (not over rows). Parameters after the first are answers of earlier passes, by
             name.
-        scope: Over what the entries compete: each row (last dimension), each tensor, or the whole model.
+        scope: Scope of the ranking: each row (last dimension), each tensor, or the whole model.
         ties: Among equal magnitudes at the boundary: keep the `first` (lowest index, exactly `count`
             survive) or `all` (at least `count` survive).
-        of: What competes: a function of named inputs and settings that returns a stack (default: the deltas).
+        of: Stack to rank: a function of named inputs and settings that returns a stack (default: the deltas).
         kernel: The compiled form of `of`, for the CPU: a function of some of the names that a method's kernel may take,
             that returns a stack (k, n) of float32.
     """
@@ -47,7 +47,7 @@ class Top:
     kernel: Callable[..., Array] | None = None
 
     def counts(self, entries: int, known: Mapping[str, Any]) -> Sequence[int]:
-        """How many to keep, for each model, given the answers of earlier passes."""
+        """Number of entries to keep per model, given the answers of earlier passes."""
         return self.count(entries, *(known[name] for name in self.needs))
 
     @property
@@ -72,7 +72,7 @@ class Gram:
 
 @dataclass(frozen=True)
 class Sum:
-    """Ask for the sum over all entries of some terms; the answer has one number a term, in float64.
+    """Ask for the sum over all entries of some terms; the answer has one number per term, in float64.
 
     Attributes:
         term: A function of named inputs and settings that returns terms stacked (m, *shape).
@@ -94,7 +94,7 @@ class Sum:
 
     @property
     def is_one_call(self) -> bool:
-        """Whether the kernel is a `SumCall`: it names no stack."""
+        """True if the kernel is a `SumCall`: it names no stack."""
         return self.kernel is not None and not {"tensors", "deltas", "base"}.intersection(parameters(self.kernel))
 
 
@@ -104,9 +104,9 @@ class Order:
 
     Attributes:
         index: From the number of entries in scope to which entries are wanted, sorted upwards and counted from 0.
-        of: What is sorted: a function of named inputs and settings that returns a stack (k, *shape) (default: the
+        of: Stack to sort: a function of named inputs and settings that returns a stack (k, *shape) (default: the
             magnitudes of the deltas).
-        scope: Over what the entries are sorted.
+        scope: Scope of the sorting.
         kernel: The compiled form of `of`, for the CPU: a function of some of the names that a method's kernel may take,
             that returns a stack (k, n) of float32.
     """
@@ -122,12 +122,12 @@ Request: TypeAlias = Top | Gram | Sum | Order
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the largest entries end: a magnitude for each model and row, and the last of its equals to keep.
+    """The top-k threshold: a magnitude per model and row, and the index of the last tie to keep.
 
     Attributes:
         value: Smallest magnitude that survives, (k, rows).
         last: Index in the tensor, in row-major order, of the last survivor that equals `value`, (k, rows).
-        row: How many entries a row has; all of them where the scope is not the row.
+        row: Number of entries per row; all entries if the scope is not the row.
         start: Index in the tensor of the first entry that `keeps` is given.
     """
 
@@ -137,7 +137,7 @@ class Cut:
     start: int = 0
 
     def keeps(self, stack: Array) -> Array:
-        """Which entries of a stack (k, *shape) survive, as booleans of that shape."""
+        """Mask of the entries of a stack (k, *shape) that are kept: booleans of that shape."""
         xp = array_namespace(stack)
         magnitude = xp.reshape(xp.abs(stack), (stack.shape[0], -1))
         index = self.start + xp.arange(magnitude.shape[1], dtype=xp.int64, **_device(stack))
@@ -152,9 +152,9 @@ class Rows:
 
     Attributes:
         value: (..., rows) in float64; one row where the scope is the tensor.
-        row: How many entries a row has; how many columns there are where `columns` is true.
+        row: Number of entries per row; the number of columns if `columns` is true.
         start: Index in the tensor of the first entry that `spread` is given.
-        columns: Whether the numbers are those of columns, which repeat after every `row` entries.
+        columns: True if the numbers are those of columns, which repeat after every `row` entries.
     """
 
     value: Array
@@ -163,7 +163,7 @@ class Rows:
     columns: bool = False
 
     def spread(self, numbers: Array, stack: Array) -> Array:
-        """Numbers made of `value`, one a row (rows,), laid over the entries of a stack (k, *shape): (*shape)."""
+        """Numbers derived from `value`, one per row (rows,), broadcast over a stack (k, *shape): (*shape)."""
         xp = array_namespace(stack)
         index = self.start + xp.arange(math.prod(stack.shape[1:]), dtype=xp.int64, **_device(stack))
         which = index % self.row if self.columns else index // self.row - self.start // self.row
@@ -185,7 +185,7 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
     """Answer a request for arrays that are all in memory, by definition rather than by speed.
 
     Args:
-        request: What is asked for.
+        request: The request.
         supply: The method's inputs and settings by name; `tensors` or `deltas` stacked (k, *shape).
     """
     match request:

@@ -1,4 +1,4 @@
-"""The methods that there are, by name."""
+"""The registered methods, by name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ registry: dict[str, Method] = {}
 
 
 def resolve(name: str) -> Method:
-    """Look a method up by name, dashes or underscores; of the built-in ones, only the one asked for is imported.
+    """Look up a method by name, with dashes or underscores; only the built-in methods that are requested are imported.
 
     Raises:
-        UnknownMethod: there is none, with the name that was probably meant.
+        UnknownMethod: there is none; the message suggests a similar name.
     """
     written, name = name, name.replace("-", "_")
     if name in _built_in():

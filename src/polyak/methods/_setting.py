@@ -18,11 +18,11 @@ class Setting:
     """A keyword-only parameter of a method.
 
     Attributes:
-        name: What recipes call it.
+        name: Its name in recipes.
         kind: The type of a value, or the words it may be; text is a regular expression.
         default: Its value when the recipe gives none; `REQUIRED` when the recipe must.
-        per_model: Whether each model has its own.
-        range: Which numbers are allowed.
+        per_model: True if each model has its own value.
+        range: The allowed numbers.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Setting:
         if self.kind is str:
             return _problem_with_pattern(value)
         if isinstance(value, bool) or not isinstance(value, int if self.kind is int else int | float):
-            return "a whole number" if self.kind is int else "a number"
+            return "an integer" if self.kind is int else "a number"
         if not math.isfinite(value):
             return "finite"
         if self.kind is float and abs(value) >= _LARGEST:

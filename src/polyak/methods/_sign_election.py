@@ -1,4 +1,4 @@
-"""The election of signs that TIES, DARE-TIES and their kin share."""
+"""Sign election, shared by TIES, DARE-TIES and related methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def elect(weighted: Array, weight: Array, function: Function, tie: float, ballot
         weight: w_i, (k, 1, ..., 1).
         function: `mean` (divided by the sum of the agreeing weights), `sum` or `max`.
         tie: The sign where the sum is zero; 0 for none.
-        ballot: What is summed for the sign (default: `weighted`).
+        ballot: Stack whose sum decides the sign (default: `weighted`).
     """
     xp = array_namespace(weighted)
     total = xp.sum(weighted if ballot is None else ballot, axis=0)

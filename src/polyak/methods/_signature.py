@@ -1,4 +1,4 @@
-"""What the annotations of a method's signature may say: which arrays it takes, which numbers, which laws it keeps."""
+"""Annotations for the signature of a method: its arrays, its settings and its laws."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REQUIRED = inspect.Parameter.empty  # the default of a setting that the recipe m
 
 
 class Role(enum.Enum):
-    """What the engine puts into a positional parameter, or takes from the result."""
+    """Content of a positional parameter, or of the result."""
 
     TENSORS = "the models' tensors, stacked: (k, *shape)"
     DELTAS = "the models' tensors minus the base's, stacked: (k, *shape)"
@@ -28,7 +28,7 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What must be known of the whole tensor or model first.
+    """A quantity of the whole tensor or model that must be known first.
 
     Attributes:
         ask: From settings, by name, to the request; None when these settings need no such pass

@@ -1,4 +1,4 @@
-"""The trims, drops and rescalings that the methods with sparse deltas share."""
+"""Trimming, dropping and rescaling, shared by the methods with sparse task vectors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def survivors(
     granularity: Granularity,
     of: Callable[..., Array] | None = None,
 ) -> Top | None:
-    """Ask where the largest `share` of each model ends; None if all of it stays.
+    """Request the top-k threshold of each model; None if all entries are kept.
 
     Args:
-        share: Share of the entries that each model keeps.
-        topk: `official` keeps all that reach the (d - k)-th smallest magnitude, k + 1 entries and their equals;
+        share: Fraction of entries that each model keeps.
+        topk: `official` keeps all that reach the (d - k)-th smallest magnitude, k + 1 entries and their ties;
             `exact` keeps max(1, k).
-        granularity: Over what the entries compete.
-        of: What competes (default: the deltas).
+        granularity: Scope of the ranking.
+        of: Stack to rank (default: the task vectors).
     """
     if min(share) == 1:
         return None
@@ -88,7 +88,7 @@ def norm_kept(norms: Array, like: Array) -> Array:
 
 
 def rescaling(rescale: Rescale, density: Array, norms: Array | None) -> Array:
-    """What each model's dropped deltas are multiplied by, shaped like `density`."""
+    """Factor of each model's remaining entries, shaped like `density`."""
     if norms is not None:
         return norm_kept(norms, density)
     return 1 / density if rescale == "inverse_keep" else array_namespace(density).ones_like(density)

@@ -1,4 +1,4 @@
-"""Means on a sphere, from inner products alone: they are sums of the models with some coefficients."""
+"""Spherical means from inner products alone: linear combinations of the models."""
 
 from __future__ import annotations
 

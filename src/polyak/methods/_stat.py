@@ -1,4 +1,4 @@
-"""Statistics as inputs of methods: what was measured of each model on data before the merge."""
+"""Statistics as inputs of methods, measured on each model's data before the merge."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Stat:
     method says in its docstring what it does instead. Otherwise every tensor must have it.
 
     Attributes:
-        name: What recipes call it.
+        name: Its name in recipes.
         shape: `weight`: a number for each entry, stacked (k, *shape). `gram`: the inner products of the inputs of a
             matrix, (k, d, d); the matrix is (outputs, inputs), a convolution (outputs, inputs * height * width).
         inputs_first: For Grams, from settings by name: whether matrices are (inputs, outputs) (default: they are not).
-        signed: Whether numbers below zero make sense.
+        signed: True if negative numbers are valid.
         when: From settings, by name, whether these settings need it (default: always); None is given otherwise.
-        optional: Whether tensors may be without it; read from the annotation.
+        optional: True if tensors may lack it; read from the annotation.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Stat:
     optional: bool = False
 
     def applies(self, settings: Mapping[str, Any]) -> bool:
-        """Whether a method with these settings takes it."""
+        """True if a method with these settings uses it."""
         return self.when is None or bool(call(self.when, settings))
 
     def shape_for(self, shape: Sequence[int], settings: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -63,8 +63,8 @@ def supplied(
 
     Args:
         method: The method's name, for messages.
-        wanted: What it asks for, by parameter.
-        given: What there is, by the statistic's name: stacked, one a model.
+        wanted: The requested statistics, by parameter.
+        given: The available statistics by name, stacked over models.
         stack: The models' tensors, (k, *shape).
         settings: Bound settings.
 
@@ -90,7 +90,7 @@ def _one(method: str, stat: Stat, found: Array | None, stack: Array, settings: M
     if stat.shape == "weight" and (*found.shape, 1) == tuple(stack.shape):  # scalars travel as vectors of one entry
         return array_namespace(stack).reshape(found, stack.shape)
     if shape is None or tuple(found.shape) != (stack.shape[0], *shape):
-        needed = "is not to be had" if shape is None else f"must be {[stack.shape[0], *shape]}"
+        needed = "is not defined" if shape is None else f"must be {[stack.shape[0], *shape]}"
         raise SettingError(
             f"the statistic {stat.name!r} of method {method!r} {needed} for tensors of shape "
             f"{list(stack.shape[1:])}; got {list(found.shape)}."

@@ -13,8 +13,8 @@ class SumCall:
     Attributes:
         kernel: Called with `lanes` (terms, 128) float64, to which it adds, the deltas (k, n) float32, which it may
             overwrite, the index in the tensor of the first entry, and `args`. Entry i of the stack belongs to lane
-            i % 128, so that sums do not depend on how many entries it is given at a time.
-        terms: How many sums there are.
+            i % 128, so that sums do not depend on the number of entries per call.
+        terms: Number of sums.
         args: Arrays, numbers and bools, the same for all entries of a tensor.
     """
 

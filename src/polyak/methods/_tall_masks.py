@@ -1,4 +1,4 @@
-"""TALL masks: which entries of a multi-task delta a model needs. Shared by `tall_masks` and `consensus`."""
+"""TALL masks: the entries of a multi-task vector that a model needs. Shared by `tall_masks` and `consensus`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Of: TypeAlias = Literal["sum", "ties"]
 
 
 def kept_by_ties(of: Of, density: tuple[float, ...], granularity: Granularity) -> Top | None:
-    """Ask where TIES trims, if the multi-task delta is by TIES."""
+    """Request the trim threshold, if task vectors are merged by TIES."""
     return survivors(density, "official", granularity) if of == "ties" else None
 
 
 def majority_of_ties(of: Of, granularity: Granularity, zero_sum: ZeroSum) -> Sum | None:
-    """Ask for the sum of all elected signs, if TIES breaks ties by it."""
+    """Request the sum of all elected signs, if TIES resolves zero sums by it."""
     if of == "sum" or zero_sum != "majority":
         return None
     return Sum(_votes, scope=granularity, kernel=_votes_of_tile)
@@ -32,7 +32,7 @@ def _votes(deltas: Array, kept: Cut | None, weight: Array) -> Array:
 def multi_task(
     deltas: Array, kept: Cut | None, majority: Array | None, weight: Array, of: Of, zero_sum: ZeroSum
 ) -> Array:
-    """The delta of all tasks together: the weighted sum, or the sum of those that agree with the elected sign."""
+    """The multi-task vector: the weighted sum, or the sum of the entries that agree with the elected sign."""
     xp = array_namespace(deltas)
     if of == "sum":
         return xp.sum(weight * deltas, axis=0)
@@ -40,7 +40,7 @@ def multi_task(
 
 
 def needed(deltas: Array, merged: Array, weight: Array, tall_lambda: Array) -> Array:
-    """Where |w_i tau_i| > lambda_i |tau - w_i tau_i|, as booleans: (k, *shape)."""
+    """The mask |w_i tau_i| > lambda_i |tau - w_i tau_i|, as booleans: (k, *shape)."""
     xp = array_namespace(deltas)
     own = weight * deltas
     return xp.abs(own) > tall_lambda * xp.abs(merged - own)

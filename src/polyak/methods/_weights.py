@@ -15,10 +15,10 @@ def has_a_sum(weight: tuple[float, ...], normalize: bool) -> str | None:
 
 
 def cancel(weight: tuple[float, ...]) -> bool:
-    """Whether nothing but rounding is left of the sum: 0.1 + 0.2 - 0.3 is 6e-17, not a number to divide by."""
+    """True if the sum is only rounding error: 0.1 + 0.2 - 0.3 is 6e-17, not a number to divide by."""
     return abs(math.fsum(weight)) <= max(len(weight) * _EPSILON * sum(map(abs, weight)), _SMALLEST)
 
 
 def is_some(weight: tuple[float, ...]) -> str | None:
-    """Refuse weights of which none is above zero."""
+    """Refuse weights without a positive one."""
     return None if max(weight) > 0 else f"the weights {list(weight)} are all zero, so there is no average."

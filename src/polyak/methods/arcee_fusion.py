@@ -1,4 +1,4 @@
-"""Arcee Fusion: take over what matters of a model, and nothing else."""
+"""Arcee Fusion: take the important entries of one model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _divergence() -> Sum:
 
 
 def _terms_of_divergence(tensors: Array, base: Array) -> Array:
-    """What each entry adds to KL(softmax(model's row) || softmax(base's row))."""
+    """Contribution of each entry to KL(softmax(model's row) || softmax(base's row))."""
     xp = array_namespace(tensors)
     model, ground = _softmax(tensors) + _SMOOTHING, _softmax(base[None, ...]) + _SMOOTHING
     return model * xp.log(model / ground)
@@ -50,7 +50,7 @@ def arcee_fusion(
     divergence: Annotated[Rows, FirstPass(_divergence)],
     quartiles: Annotated[Cut, FirstPass(_quartiles)],
 ) -> Delta:
-    """Take over the entries that matter most, in rows that changed most, and leave the others as the base has them.
+    """Take the most important entries of the model, in the rows that changed most, and keep the base elsewhere.
 
     tau_i where importance_i >= median + 1.5 (third - first quartile) of the importances of the tensor, else 0;
     importance_i = |tau_i| KL(softmax(theta_row) || softmax(theta_0,row)), the rows taken as if they were logits and
@@ -60,9 +60,9 @@ def arcee_fusion(
     first place (in fewer than five entries).
 
     Departures:
-        mergekit takes the quartiles from a random million entries, and the divergences in float32, in which those of
-        close models are mostly rounding; of fewer than five entries it takes the least importance for the first
-        quartile.
+        mergekit estimates the quartiles from a random million entries and computes the divergences in float32, where
+        those of similar models are mostly rounding errors; with fewer than five entries it uses the minimum importance
+        as the first quartile.
 
     Args:
         deltas: (1, *shape).

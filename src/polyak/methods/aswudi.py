@@ -1,4 +1,4 @@
-"""ASWUDI: WUDI's minimum in a subspace that the spectrum chooses."""
+"""ASWUDI: WUDI's minimum in a subspace given by the spectrum."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from ..linalg import lapack as _lapack
-from ..linalg.float32 import eigenvectors
+from ..linalg import eigenvectors, has_lapack, tridiagonal
 from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._interference import FLOOR, Interference, interference, minimum_within, minimum_without, workspace
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
@@ -35,14 +34,15 @@ def aswudi(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Replace the sum of the deltas by the minimum of WUDI's interference in the subspace of C's effective rank.
+    """Minimise WUDI's interference in closed form, within the subspace of the effective rank of C.
 
     For a matrix, with S = sum_t w_t tau_t, and C and D as for `wudi`, C = V diag(l) V^T, eigenvalues at least 1e-8,
     K = ceil((sum sqrt(l))^2 / sum l) of them the largest: tau = scale * (S - S V_K V_K^T + D V_K diag(1 / l) V_K^T).
 
-    There is nothing to tune. One eigendecomposition a matrix, in float64; in float32 for large float32 matrices where
-    the least eigenvalue is above 1e-4 of the largest and K is not in doubt. There, if at most a quarter of the
-    eigenvectors are in V_K, or are not, only those are found, and what is not in V_K is left out of the inverse of C.
+    There is no hyperparameter to tune. One eigendecomposition per matrix, in float64; in float32 for large float32
+    matrices where the least eigenvalue is above 1e-4 of the largest and K is not in doubt. There, if at most a quarter
+    of the eigenvectors are in V_K, or are not, only those are found, and what is not in V_K is left out of the inverse
+    of C.
 
     Departures:
         None known.
@@ -50,13 +50,12 @@ def aswudi(
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
+        weight: Factor of each task vector, applied first (paper: 1).
         scale: Factor of the result; the paper has none.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors (authors), or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks) -> Array:
@@ -71,7 +70,7 @@ def aswudi(
 def _minimum(found: Interference) -> Array | None:
     """None where float32 does not tell the effective rank."""
     xp = array_namespace(found.c)
-    if is_numpy_array(found.c) and found.c.dtype == np.float32 and _lapack.is_there():
+    if is_numpy_array(found.c) and found.c.dtype == np.float32 and has_lapack():
         return _minimum_by_few(found)
     values, vectors = eigenvectors(found.c)
     if found.c.dtype != xp.float64 and not _is_certain(values):
@@ -82,7 +81,7 @@ def _minimum(found: Interference) -> Array | None:
 
 def _minimum_by_few(found: Interference) -> Array | None:
     """The same by eigenvectors of either side of the effective rank, if one of them is few."""
-    reduced = _lapack.tridiagonal(found.c)
+    reduced = tridiagonal(found.c)
     if not _is_certain(values := reduced.eigenvalues()):
         return None
     n, count, values = values.size, math.ceil(_effective_rank(values)), values.astype(np.float32)
@@ -103,7 +102,7 @@ def _effective_rank(values: Array) -> float:
 
 
 def _is_certain(values: Array) -> bool:
-    """Whether eigenvalues in float32 tell the effective rank."""
+    """True if float32 eigenvalues determine the effective rank."""
     if not float(values[0]) > _CLEAR * float(values[-1]) > 0:
         return False
     effective = _effective_rank(values)

@@ -1,4 +1,4 @@
-"""Model breadcrumbs: drop what is largest and what is smallest, and add up the rest."""
+"""Model Breadcrumbs: drop outliers and small entries of the task vectors."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ def breadcrumbs(
     normalize: bool = False,
     scale: float = 1.0,
 ) -> Delta:
-    """Drop the largest entries of each delta, keep the next largest, drop the rest, and add the weighted deltas.
+    """Drop the largest and the smallest entries of each task vector, and add the weighted rest to the base.
 
     sparse_i = tau_i where |tau_i| is behind the int(gamma n) largest of n entries and among the max(1, int(d n))
     that follow, else 0;
     tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
 
-    Where int(gamma n) and the kept exceed n, fewer count as outliers: a density of 1 keeps everything. Among equal
-    magnitudes the lowest index counts as the largest.
+    Where int(gamma n) and the kept exceed n, fewer count as outliers: a density of 1 keeps everything. Of equal
+    magnitudes, the lowest index counts as the largest.
 
     Departures:
-        The paper takes percentiles of each layer, the authors' code of each row, which is the default. That code keeps
-        int(d n), which is nothing in rows of fewer than 1 / d entries, and where outliers and the kept exceed n it
-        keeps fewer; mergekit takes fewer for outliers, as here.
+        The paper uses percentiles per layer, the authors' code per row, which is the default. That code keeps int(d n)
+        entries, which is zero in rows of fewer than 1 / d entries; if outliers and kept entries exceed n it keeps
+        fewer, whereas mergekit drops fewer outliers, as here.
 
     Args:
         deltas: (k, *shape).
-        outliers: Which entries are too large.
-        kept: Which entries are outliers or large enough to stay.
-        norms: L1 norms of the deltas before and after.
+        outliers: The outliers.
+        kept: The outliers and the entries that are kept.
+        norms: L1 norms of the task vectors before and after dropping.
         weight: Weight of each model; may be negative.
-        density: Share that each model keeps: the authors' beta.
-        gamma: Share of each model's largest entries that are dropped; mergekit has 0.01.
-        granularity: Over what the entries compete: each `row` (last dimension) as in the authors' code, or the
-            whole `tensor` (paper, mergekit).
+        density: Fraction of entries that each model keeps: the authors' beta.
+        gamma: Fraction of each model's largest entries that are dropped; mergekit has 0.01.
+        granularity: Scope of the ranking: each `row` (last dimension; authors' code), or the whole `tensor` (paper,
+            mergekit).
         rescale: `l1` restores each tensor's L1 norm; `none`.
         normalize: Divide by the sum of the weights.
         scale: The paper's alpha; the authors suggest 0.4.

@@ -1,4 +1,4 @@
-"""Breadcrumbs with TIES: drop what is largest and what is smallest, elect a sign, merge what has it."""
+"""Breadcrumbs with TIES."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ def breadcrumbs_ties(
     zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
 ) -> Delta:
-    """Drop the largest and the smallest entries of each delta, then elect a sign and merge what has it, as TIES does.
+    """Drop the largest and the smallest entries of each task vector, elect a sign per entry, average those that agree.
 
     sparse_i as in `breadcrumbs`;
     s = sign(sum_i w_i sparse_i);
     tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
 
     Departures:
-        A combination of mergekit's; no paper has it. mergekit trims each tensor, adds up (`function: sum`), and keeps
-        int(d n) entries even if that is none.
+        A combination introduced by mergekit, without a paper. mergekit trims per tensor, sums agreeing entries
+        (`function: sum`), and keeps int(d n) entries even if that is zero.
 
     Args:
         deltas: (k, *shape).
-        outliers: Which entries are too large.
-        kept: Which entries are outliers or large enough to stay.
-        norms: L1 norms of the deltas before and after.
+        outliers: The outliers.
+        kept: The outliers and the entries that are kept.
+        norms: L1 norms of the task vectors before and after dropping.
         majority: Sum of all elected signs, to break sums of exactly zero.
         weight: Weight of each model in election and merge.
-        density: Share that each model keeps.
-        gamma: Share of each model's largest entries that are dropped; mergekit has 0.01.
-        granularity: Over what the entries compete: each `row` (last dimension), or the whole `tensor` (mergekit).
+        density: Fraction of entries that each model keeps.
+        gamma: Fraction of each model's largest entries that are dropped; mergekit has 0.01.
+        granularity: Scope of the ranking: each `row` (last dimension), or the whole `tensor` (mergekit).
         rescale: `l1` restores each tensor's L1 norm; `none`.
-        function: How the agreeing entries are merged: `mean`, `sum` (mergekit), or the `max` by magnitude.
-        zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's; `majority` gives them
-            the sign of most entries of the tensor, `positive` that sign (mergekit).
-        scale: What the result is multiplied by.
+        function: Merge agreeing entries by `mean`, `sum` (mergekit), or `max`, the largest magnitude.
+        zero_sum: Sign of entries whose sum is exactly zero: `drop` keeps the base's value; `majority` uses the majority
+            sign of the tensor, `positive` the positive sign (mergekit).
+        scale: Factor of the result.
     """
     sparse = between(deltas, outliers, kept)
     if norms is not None:

@@ -1,10 +1,10 @@
-"""CART: task vectors from the average, cut to low rank."""
+"""CART: low-rank task vectors relative to the average."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from ..linalg.spectral import leading, product, workspace
+from ..linalg import leading, product, workspace
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left_unscaled
 
@@ -33,24 +33,23 @@ def cart(
     SVD_k keeps the k = max(1, int(rank r)) largest singular values.
 
     For vectors it is the average: differences from it sum to zero. Decompositions are as those of `tsv_m`; null
-    directions count for nothing.
+    directions are ignored.
 
     Departures:
-        The code that this follows takes matrices of attention and MLP alone, here all but `exclude` are taken. Null
-        directions count for nothing.
+        The authors' code merges only attention and MLP matrices; here all except `exclude` are merged. Null directions
+        are ignored.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
-        rank: Share of the directions that each difference keeps; 1 with `scale` 1 is the average alone.
+        weight: Factor of each task vector, applied first (paper: 1).
+        rank: Fraction of the directions that each difference keeps; 1 with `scale` 1 is the average alone.
         scale: The paper's lambda; 2.3 has been used for ViT-B/32 with eight tasks.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none. The authors take the
-            matrices of attention and MLP alone.
-        vector_1d: What is added for vectors: the `mean` of the weighted deltas, or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors, or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused`, or `split` in three where each
-            is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none. The authors merge only
+            attention and MLP matrices.
+        vector_1d: Change of vectors: the `mean` of the weighted task vectors, or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector`, or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused`, or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks) -> Array:

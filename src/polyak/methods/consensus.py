@@ -1,4 +1,4 @@
-"""Consensus merging: forget what only one model, or none, needs."""
+"""Consensus merging: drop entries that at most one model needs."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ def consensus(
     zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
 ) -> Delta:
-    """Merge the deltas, then keep only the entries that at least two models need.
+    """Merge the task vectors, then keep only the entries that at least two models need.
 
     tau = sum_i w_i tau_i, or by TIES;
     mask_i = |w_i tau_i| > lambda_i |tau - w_i tau_i| (the TALL masks);
     theta_0 + scale * tau [sum_i mask_i >= agreement].
 
-    The authors choose lambda_i for every task from 0.2 to 0.6 by its validation accuracy, and scale from 0 to 1.
+    The authors choose lambda_i per task from 0.2 to 0.6 by its validation accuracy, and scale from 0 to 1.
 
     Departures:
-        The authors choose lambda_i for every task on validation data; here it is given. Their TIES trims the whole
-        model and breaks zero sums by majority: `granularity: model` and `zero_sum: majority`.
+        The authors choose lambda_i per task on validation data; here it is a setting. Their TIES trims over the whole
+        model and resolves zero sums by majority: `granularity: model` and `zero_sum: majority`.
 
     Args:
         deltas: (k, *shape).
-        kept: Which entries survive the trim of TIES.
+        kept: Entries that remain after the trim of TIES.
         majority: Sum of all elected signs, to break sums of exactly zero.
         weight: Weight of each model; the paper has 1.
-        tall_lambda: The mask's lambda: the higher, the fewer entries a model needs. FusionBench has 0.6.
-        agreement: How many models must need an entry: the paper's k. 1 drops what none needs, 0 drops nothing.
-        of: How the deltas are merged: `sum` (consensus task arithmetic), or `ties` with `function: sum`.
-        density: Share of entries that TIES keeps of each model.
-        granularity: Over what the entries of TIES compete: each `tensor`, or the whole `model` as the authors have it.
+        tall_lambda: The mask's lambda: the higher, the sparser the mask. FusionBench has 0.6.
+        agreement: Minimum number of models that need an entry; the paper's k. 1 drops what none needs, 0 drops nothing.
+        of: Merge task vectors by `sum` (consensus task arithmetic), or by `ties` with `function: sum`.
+        density: Fraction of entries that TIES keeps of each model.
+        granularity: Scope of the trim of TIES: each `tensor`, or the whole `model` (authors).
         zero_sum: The sign of entries whose sum is zero, as of `ties`; the authors have `majority`.
         scale: The paper's alpha.
     """

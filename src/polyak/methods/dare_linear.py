@@ -1,4 +1,4 @@
-"""DARE: drop deltas at random, rescale the rest, and add them up."""
+"""DARE: random dropping and rescaling of task vectors."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def dare_linear(
     normalize: bool = False,
     scale: float = 1.0,
 ) -> Delta:
-    """Keep each entry of each delta with a probability, rescale what is kept, and add the weighted deltas.
+    """Drop entries of each task vector at random, rescale the rest, and add the weighted task vectors to the base.
 
     sparse_i = m_i tau_i / d_i, where m_i is 1 with probability d_i, independently for every entry;
     tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
 
     Departures:
-        None from the paper. mergekit, and no paper, restores L1 norms: `rescale: l1`.
+        None from the paper. mergekit restores L1 norms (`rescale: l1`), which is in no paper.
 
     Args:
         deltas: (k, *shape).
-        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below the density.
-        norms: L1 norms of the deltas before and after the drop.
+        chance: A uniform random number per model and entry; the entry is kept if it is below the density.
+        norms: L1 norms of the task vectors before and after the drop.
         weight: Weight of each model; may be negative.
-        density: Probability that an entry is kept: one minus the paper's drop rate p. The paper drops 0.9 of
-            tuned language models' deltas; the default of 0.5 is cautious.
-        rescale: What keeps the size: `inverse_keep` divides by the density, as the paper, which is right in
+        density: Probability that an entry is kept: one minus the paper's drop rate p. The paper drops 0.9 of tuned
+            language models' task vectors; the default of 0.5 is cautious.
+        rescale: Rescaling after the drop: `inverse_keep` divides by the density, as the paper, which is right in
             expectation; `l1` restores each tensor's L1 norm (mergekit); `none`.
         normalize: Divide by the sum of the weights.
-        scale: What the result is multiplied by.
+        scale: Factor of the result.
     """
     xp = array_namespace(deltas)
     sparse = dropped(deltas, chance, density) * rescaling(rescale, density, norms)

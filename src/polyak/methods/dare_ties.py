@@ -1,4 +1,4 @@
-"""DARE with TIES: drop deltas at random, rescale the rest, elect a sign, merge what has it."""
+"""DARE with TIES."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def dare_ties(
     zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
 ) -> Delta:
-    """Keep each entry of each delta with a probability and rescale it, then trim, elect and merge as TIES does.
+    """Drop entries of each task vector at random, rescale the rest, then trim, elect and average as TIES does.
 
     dropped_i = m_i tau_i, where m_i is 1 with probability d_i, independently for every entry;
     sparse_i = dropped_i / d_i where |dropped_i| is among the largest, else 0;
@@ -54,27 +54,28 @@ def dare_ties(
     tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
 
     Departures:
-        The authors' code trims to TIES' own 0.2 after the drop and breaks zero sums by majority; here, as in mergekit,
-        nothing is trimmed, and zero sums are dropped. mergekit restores L1 norms and adds up.
+        The authors' code trims to TIES' default of 0.2 after the drop and resolves zero sums by majority; here, as in
+        mergekit, nothing is trimmed, and zero sums are dropped. mergekit restores L1 norms and sums the agreeing
+        entries.
 
     Args:
         deltas: (k, *shape).
-        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below the density.
-        norms: L1 norms of the deltas before and after the drop.
-        kept: Which entries survive the trim.
+        chance: A uniform random number per model and entry; the entry is kept if it is below the density.
+        norms: L1 norms of the task vectors before and after the drop.
+        kept: Entries that remain after the trim.
         majority: Sum of all elected signs, to break sums of exactly zero.
         weight: Weight of each model in election and merge.
         density: Probability that an entry is kept: one minus the paper's drop rate p.
-        trim: Share of all entries, the dropped ones included, that TIES keeps afterwards. The default of 1 does
-            not trim (mergekit); the authors' code trims to TIES' own 0.2.
-        rescale: What keeps the size: `inverse_keep` divides by the density (paper), `l1` restores each tensor's
-            L1 norm (mergekit), `none`. The norms are those of the drop alone, before the trim.
+        trim: Fraction of all entries, the dropped ones included, that TIES keeps afterwards. The default of 1 does not
+            trim (mergekit); the authors' code trims to TIES' own 0.2.
+        rescale: Rescaling after the drop: `inverse_keep` divides by the density (paper), `l1` restores each tensor's L1
+            norm (mergekit), `none`. The norms are those of the drop alone, before the trim.
         topk: See `ties`.
-        granularity: Over what the entries compete in the trim: each `tensor`, or the whole `model`.
-        function: How the agreeing entries are merged: `mean`, `sum` (mergekit), or the `max` by magnitude.
-        zero_sum: The sign where the sum is exactly zero: that of the `majority` of entries (authors' code; none
-            if they balance), `positive` (mergekit), or `drop` for none.
-        scale: What the result is multiplied by.
+        granularity: Scope of the trim: each `tensor`, or the whole `model`.
+        function: Merge agreeing entries by `mean`, `sum` (mergekit), or `max`, the largest magnitude.
+        zero_sum: Sign of entries whose sum is exactly zero: the `majority` sign of all entries (authors' code; none if
+            balanced), `positive` (mergekit), or `drop` to keep the base's value.
+        scale: Factor of the result.
     """
     weighted = weight * _sparse(deltas, chance, norms, kept, density, rescale)
     return scale * elect(weighted, weight, function, sign_of_majority(majority, zero_sum))

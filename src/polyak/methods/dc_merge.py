@@ -1,4 +1,4 @@
-"""DC-Merge: deltas in one basis for all, where only the largest entries that agree are kept."""
+"""DC-Merge: trim and sign election in a shared orthogonal basis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import Components, joined, leading, orthogonal, workspace
+from ..linalg import Components, joined, leading, orthogonal, workspace
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
@@ -35,31 +35,30 @@ def dc_merge(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Write the leading parts of all deltas in one orthogonal basis, keep their largest entries, average what agrees.
+    """Express the leading parts of all task vectors in one orthogonal basis, trim there, average entries that agree.
 
     For a matrix with smaller dimension r and T models, w_t tau_t is cut to its k = max(1, r // T) largest singular
     values, U_t S_t V_t^T. With U = polar([U_1 ... U_T]), V = polar([V_1 ... V_T]), M_t = U^T (U_t S_t V_t^T) V, of
     which the max(1, int(density r^2)) entries largest in magnitude stay. M is, entry by entry, the mean of the M_t
     that have the sign of sum_t M_t, and 0 outside T blocks of k x k on its diagonal; tau = scale * U M V^T.
 
-    The authors' code for adapters also smooths singular values; that for full fine-tunes, which this is, does not.
-    Among equal magnitudes the lowest index stays. Decompositions are as those of `tsv_m`.
+    The authors' code for adapters also smooths singular values; that for full fine-tunes, which this is, does not. Ties
+    in magnitude are broken by the lowest index. Decompositions are as those of `tsv_m`.
 
     Departures:
         Null directions (singular values of at most 1e-6 of the largest) are dropped. The smoothing of singular values
-        that the authors' code for adapters has is not built.
+        that the authors' code for adapters has is not implemented.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the authors have 1.
-        density: Share of the entries of each M_t that stay.
+        weight: Factor of each task vector, applied first (paper: 1).
+        density: Fraction of the entries of each M_t that stay.
         scale: Factor of the result, chosen on validation data.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors (authors), or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks) -> Array:

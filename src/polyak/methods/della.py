@@ -1,4 +1,4 @@
-"""DELLA: drop deltas at random by their rank, rescale, elect a sign, merge what has it."""
+"""DELLA: drop entries at random by rank, rescale, elect signs."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def della(
     zero_sum: Literal["positive", "drop"] = "positive",
     scale: float = 1.0,
 ) -> Delta:
-    """Keep each entry with a probability that grows with its rank, rescale, then elect and merge as TIES does.
+    """Drop entries at random, small ones more often, rescale the rest, elect a sign, average the entries that agree.
 
     keep_i = d_i - e_i + 2 e_i (rank - 1) / (n - 1), for the rank of |tau_i| among the n entries of its row, 1 the
     smallest; sparse_i = m_i tau_i / keep_i, where m_i is 1 with probability keep_i, independently;
     s = sign(sum_i w_i sparse_i), where 0 counts as positive;
     tau = scale * sum_i w_i sparse_i [w_i sparse_i s > 0] / sum_i w_i [w_i sparse_i s > 0].
 
-    A row is what shares its first index; a vector is one row. A row of one entry keeps it with probability d, and a
-    density of 1 keeps everything. Among equal magnitudes the first counts as the largest.
+    A row is everything with the same first index; a vector is one row. A row of one entry keeps it with probability d,
+    and a density of 1 keeps everything. Of equal magnitudes, the first counts as the largest.
 
     Departures:
-        epsilon is half of the paper's. For a row of one entry the authors' code divides by zero; tensors of more than
-        two dimensions it does not merge. mergekit and sd-mecha rescale all entries by one factor (`rescale: l1`), which
-        is not right in expectation.
+        epsilon is half of the paper's. The authors' code divides by zero for rows of one entry, and does not merge
+        tensors with more than two dimensions. mergekit and sd-mecha rescale all entries by one factor (`rescale: l1`),
+        which is biased.
 
     Args:
         deltas: (k, *shape).
-        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below its probability.
-        norms: L1 norms of the deltas before and after the drop.
+        chance: A uniform random number per model and entry; the entry is kept if it is below its probability.
+        norms: L1 norms of the task vectors before and after the drop.
         weight: Weight of each model in election and merge.
         density: Mean probability that an entry is kept: one minus the paper's p.
         epsilon: Half the width of the window of probabilities: half the paper's epsilon. mergekit has 0.15.
-        rescale: What keeps the size: `inverse_keep` divides each entry by its own probability (paper), which is right
-            in expectation; `l1` restores each tensor's L1 norm by one factor (mergekit); `none`.
-        function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
-        zero_sum: What becomes of entries whose sum is exactly zero: `positive` merges the positive ones (authors'
-            code), `drop` keeps the base's.
+        rescale: Rescaling after the drop: `inverse_keep` divides each entry by its own probability (paper), which is
+            right in expectation; `l1` restores each tensor's L1 norm by one factor (mergekit); `none`.
+        function: Merge agreeing entries by `mean`, `sum`, or `max`, the largest magnitude.
+        zero_sum: Sign of entries whose sum is exactly zero: `positive` merges the positive ones (authors' code), `drop`
+            keeps the base's value.
         scale: The paper's lambda; the authors' example has 1.1.
     """
     weighted = weight * thinned(deltas, chance, norms, density, epsilon, rescale)

@@ -1,4 +1,4 @@
-"""DELLA without its election: drop deltas at random by their rank, rescale, and add them up."""
+"""DELLA without sign election."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def della_linear(
     normalize: bool = False,
     scale: float = 1.0,
 ) -> Delta:
-    """Keep each entry with a probability that grows with its rank, rescale, and add the weighted deltas.
+    """Drop entries at random, small ones more often, rescale the rest, and add the weighted task vectors.
 
     sparse_i as in `della`; tau = scale * sum_i w_i sparse_i; with `normalize`, divided by sum_i w_i.
 
     Departures:
-        As `della`; the paper always elects.
+        As for `della`; the paper always elects signs.
 
     Args:
         deltas: (k, *shape).
-        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below its probability.
-        norms: L1 norms of the deltas before and after the drop.
+        chance: A uniform random number per model and entry; the entry is kept if it is below its probability.
+        norms: L1 norms of the task vectors before and after the drop.
         weight: Weight of each model; may be negative.
         density: Mean probability that an entry is kept: one minus the paper's p.
         epsilon: Half the width of the window of probabilities: half the paper's epsilon. mergekit has 0.15.
-        rescale: What keeps the size: `inverse_keep` divides each entry by its own probability (paper), `l1` restores
-            each tensor's L1 norm by one factor (mergekit); `none`.
+        rescale: Rescaling after the drop: `inverse_keep` divides each entry by its own probability (paper), `l1`
+            restores each tensor's L1 norm by one factor (mergekit); `none`.
         normalize: Divide by the sum of the weights.
-        scale: What the result is multiplied by.
+        scale: Factor of the result.
     """
     xp = array_namespace(deltas)
     total = scale * xp.sum(weight * thinned(deltas, chance, norms, density, epsilon, rescale), axis=0)

@@ -1,4 +1,4 @@
-"""EMR: elect one unified delta; masks and rescalers make each model's own of it."""
+"""EMR-Merging: one unified task vector, with a mask and a rescaler per model."""
 
 from __future__ import annotations
 
@@ -41,24 +41,25 @@ def emr(
     rescale: Rescale = "paper",
     scale: Annotated[float, In(0, float("inf"), above=True)] = 1.0,
 ) -> Delta:
-    """Elect a sign for every entry and take the largest delta that has it; keep a mask of each model beside it.
+    """Elect a sign per entry and take the largest magnitude with that sign; store a mask per model.
 
     gamma = sign(sum_i tau_i), -1 where the sum is zero; unified = scale * gamma * max_i |tau_i| [tau_i gamma > 0].
 
-    With `masks`, a merge into a folder also writes `masks/<model>.safetensors` for every model: where
-    tau_i gamma > 0, and rho_i = size(tau_i) / size(masked unified). base + rho_i * mask_i * unified is model i, nearly;
-    open that file as a checkpoint to have it. The unified delta alone is much too long to be a good model of all tasks.
+    With `masks`, a merge into a folder also writes `masks/<model>.safetensors` for every model: where tau_i gamma > 0,
+    and rho_i = size(tau_i) / size(masked unified). base + rho_i * mask_i * unified is model i, nearly;
+    open that file as a checkpoint to have it. The unified task vector alone is much too long to be a good model of all
+    tasks.
 
     Departures:
-        The authors' main script has `rescale: official`; the default is the paper's.
+        The authors' main script uses `rescale: official`; the default is the paper's.
 
     Args:
         deltas: (k, *shape).
-        sizes: L1 sizes of each delta, then of the unified delta behind each mask.
-        masks: Whether masks are written; merges in memory and nested ones write none.
-        rescale: How rho compares sizes: `paper` takes the sum of magnitudes over all tensors together (as the authors'
+        sizes: L1 norms of each task vector, then of the masked unified task vector.
+        masks: Write masks; merges in memory and nested merges write none.
+        rescale: Norms that define rho: `paper` takes the sum of magnitudes over all tensors together (as the authors'
             script for thirty tasks); `official` adds up the means of each tensor, as their main script.
-        scale: Factor of the unified delta; rho makes up for it.
+        scale: Factor of the unified task vector; rho makes up for it.
     """
     return _unified(deltas, scale)
 

@@ -1,4 +1,4 @@
-"""ExPO: go on in the direction of the tuning."""
+"""ExPO: extrapolation along the direction of fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import Delta, Deltas, In, Law, method
     laws={Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def expo(deltas: Deltas, *, alpha: Annotated[float, In(0, math.inf)] = 0.3) -> Delta:
-    """Extrapolate from the base through a model.
+    """Extrapolate from the base beyond the model.
 
     theta_1 + alpha (theta_1 - theta_0) = theta_0 + (1 + alpha) tau.
 
@@ -24,7 +24,7 @@ def expo(deltas: Deltas, *, alpha: Annotated[float, In(0, math.inf)] = 0.3) -> D
 
     Args:
         deltas: (1, *shape).
-        alpha: How far beyond the model; the paper searches between 0.1 and 0.5.
+        alpha: Distance beyond the model; the paper searches between 0.1 and 0.5.
     """
     return (1 + alpha) * deltas[0]
 

@@ -49,23 +49,23 @@ def fisher(
     Where every w_i F_i is zero, and for tensors of which no model has Fisher information, the models are averaged
     with the weights w_i. With equal Fisher information for all this is `linear`.
 
-    A floor under the first model's F alone leaves what no model knows anything about with that model: the target task.
-    `floored: all` gives the mean there. Real Fisher information is often below 1e-6: look at yours, or lower the floor.
+    A floor for the first model only leaves entries that are unimportant to every model with that model: the target
+    task. `floored: all` averages them. Real Fisher information is often below 1e-6: check yours, or lower the floor.
 
     Departures:
-        None from the authors' code, which floors F at 1e-6 and by default only the first model's. The paper has no
-        floor. FusionBench and others square the gradient of a whole batch, which is not Fisher information: `polyak
-        measure fisher` squares that of every example.
+        None from the authors' code, which applies a floor of 1e-6 to F, by default for the first model only. The paper
+        has no floor. FusionBench and others square the gradient of a whole batch, which is not Fisher information:
+        `polyak measure fisher` squares per-example gradients.
 
     Args:
         tensors: (k, *shape).
-        fisher: Diagonal Fisher information of each model, from its own data; never negative.
+        fisher: Diagonal Fisher information of each model on its own data; non-negative.
         squares: Sums of the squares of F_i over the model.
         weight: Weight of each model, the paper's lambda.
-        floor: The least Fisher information of an entry; 0 for the paper's formula.
-        floored: Whose: the first model's (`target`), or `all`.
-        normalize: Divide by the norm of each model's Fisher information, so that a model with larger gradients does
-            not outweigh the others.
+        floor: Minimum Fisher information per entry; 0 for the paper's formula.
+        floored: Models that the floor applies to: the first (`target`), or `all`.
+        normalize: Divide by the norm of each model's Fisher information, so that a model with larger gradients does not
+            dominate.
     """
     xp = array_namespace(tensors)
     relative = _weights(weight, squares)

@@ -1,8 +1,8 @@
-"""Iso-C: the sum of all models with equal singular values."""
+"""Iso-C: isotropic merging in the common subspace."""
 
 from __future__ import annotations
 
-from ..linalg.spectral import isotropic, workspace
+from ..linalg import isotropic, workspace
 from . import Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Vectors, merged, vectors_left
 
@@ -24,31 +24,30 @@ def iso_c(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Add the deltas up and give the sum equal singular values, their mean.
+    """Sum the task vectors and set all singular values of the sum to their mean.
 
     For a matrix, sum_t w_t tau_t = U S V^T; tau = scale * mean(S) U V^T.
 
-    A single model's spectrum is flattened too. U V^T comes from the eigenvectors of the smaller Gram matrix, in
-    float64, or from a singular value decomposition where a direction that counts lies below 1e-5 of the largest. For
-    large float32 matrices of full rank it is found in float32 without singular vectors, by way of a bidiagonal matrix,
+    The spectrum of a single model is flattened too. U V^T comes from the eigenvectors of the smaller Gram matrix, in
+    float64, or from a singular value decomposition if a relevant direction is below 1e-5 of the largest. For
+    large float32 matrices of full rank it is found in float32 without singular vectors, through a bidiagonal matrix,
     with the error of a float32 singular value decomposition; the mean of S is the trace of the symmetric polar factor.
 
     Departures:
         Null directions of the sum (singular values of at most 1e-6 of the largest) are left out, of U V^T and of the
         mean: in the authors' code they get the full energy along arbitrary vectors, which matters for sums of low rank,
-        such as of a few adapters. The authors leave out text_projection alone, here embeddings and heads are too.
+        such as of a few adapters. The authors exclude only text_projection; here embeddings and heads are excluded too.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
+        weight: Factor of each task vector, applied first (paper: 1).
         scale: The paper's alpha, chosen on validation data from 0.1 to 3.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none. The authors have
-            text_projection alone.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none. The authors:
+            text_projection only.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors (authors), or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
     return scale * merged(deltas, weight, name, qkv, lambda tasks: isotropic(tasks.total()), single=True)
 

@@ -1,8 +1,8 @@
-"""Iso-CTS: equal singular values, and room for what only one model has."""
+"""Iso-CTS: isotropic merging in common and task-specific subspaces."""
 
 from __future__ import annotations
 
-from ..linalg.spectral import components, isotropic, joined_orthogonally, leading, workspace
+from ..linalg import components, isotropic, joined_orthogonally, leading, workspace
 from . import Array, Coefficient, Delta, Deltas, Fraction, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
@@ -25,32 +25,31 @@ def iso_cts(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Join the leading directions of the sum with each model's own, make them orthogonal and equally strong.
+    """Combine the sum's leading singular directions with each model's own, orthogonalise, and equalise their strength.
 
     For a matrix with smaller dimension r and T models, k_t = round((r - int(common r)) / T) and k_c = r - T k_t. U_c,
     S_c, V_c are the k_c leading singular triplets of sum_t w_t tau_t; U_t, S_t, V_t the k_t leading ones of
     (1 - U_c U_c^T) w_t tau_t. With U = [U_1 ... U_T U_c], S and V likewise,
     tau = scale * mean(S) polar(U) polar(V)^T, where polar(X) = P Q^T for X = P Sigma Q^T.
 
-    Where there is no room for own directions (k_t = 0) it is Iso-C. Decompositions are as those of `tsv_m`.
+    Without room for task-specific directions (k_t = 0) it is Iso-C. Decompositions are as those of `tsv_m`.
 
     Departures:
         Null directions (singular values of at most 1e-6 of the largest) are dropped everywhere and do not count in the
-        mean; the authors' code keeps them, with arbitrary vectors. Embeddings and heads are left out, by the authors
-        text_projection alone.
+        mean; the authors' code keeps them, with arbitrary vectors. Embeddings and heads are excluded; the authors
+        exclude only text_projection.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
-        common: Share of directions that are the sum's.
+        weight: Factor of each task vector, applied first (paper: 1).
+        common: Fraction of directions that are the sum's.
         scale: The paper's alpha, chosen on validation data from 0.1 to 3.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none. The authors have
-            text_projection alone.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none. The authors:
+            text_projection only.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors (authors), or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks) -> Array:

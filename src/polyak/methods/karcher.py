@@ -1,4 +1,4 @@
-"""Karcher mean: the point on a sphere that is nearest to all models."""
+"""Karcher mean: the point on the sphere that is closest to all models."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def karcher(
     max_iter: Annotated[int, In(0, 10_000)] = 10,
     tol: Annotated[float, In(0, math.inf)] = 1e-5,
 ) -> Merged:
-    """Average the directions of the models along the sphere, and give the mean their average length.
+    """Average the directions of the models on the sphere (Karcher mean), and rescale to their mean norm.
 
     sum_i w_i |theta_i| * mu, weights sum to 1, where mu minimises sum_i w_i angle(mu, theta_i)^2, each tensor taken as
     one vector. From mu = sum_i w_i theta_i / |theta_i|, normalised, at most `max_iter` steps
     mu <- cos |v| mu + sin |v| v / |v|, where v = sum_i w_i a_i / sin a_i (theta_i / |theta_i| - cos a_i mu) and a_i is
     the angle between mu and theta_i, until |v| < tol.
 
-    All steps are taken on the coefficients of the models, from their inner products in float64. Models without length
-    count for the length only; where the directions cancel, the result is sum_i w_i theta_i.
+    All steps are taken on the coefficients of the models, from their inner products in float64. Models with zero norm
+    contribute to the norm only; if the directions cancel, the result is sum_i w_i theta_i.
 
     Departures:
-        mergekit has no weights, starts from the first model where the directions cancel, and leaves out tensors shorter
-        than `tol`.
+        mergekit has no weights, starts from the first model if the directions cancel, and skips tensors with a norm
+        below `tol`.
 
     Args:
         tensors: (k, *shape).
         products: Inner products of the tensors.
         weight: Weight of each model.
-        max_iter: The most steps.
-        tol: Length of a step, in radians, from which it is the last.
+        max_iter: Maximum number of steps.
+        tol: Step length, in radians, below which the iteration stops.
     """
     return sum_with(_coefficients(products.value[:, :, 0], weight, max_iter, tol), tensors)
 
@@ -62,7 +62,7 @@ def _has_a_sum(weight: tuple[float, ...]) -> str | None:
 
 
 def _coefficients(products: Array, weight: Array, max_iter: int, tol: float) -> Array:
-    """What each model is multiplied by: (k,)."""
+    """Coefficient of each model: (k,)."""
     xp = array_namespace(products)
     length = lengths_of(products[:, :, None])[:, 0]
     shares = shares_of(weight, products)

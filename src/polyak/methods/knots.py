@@ -1,4 +1,4 @@
-"""KnOTS: align all deltas in one basis, then merge them there."""
+"""KnOTS: merge task vectors in a shared basis."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def knots(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Write all deltas in one basis of what they put out, merge them there by TIES, and go back.
+    """Express all task vectors in a shared SVD basis of the output space, and merge them there by TIES.
 
     For a matrix, X = [w_1 tau_1 ... w_T tau_T] = U S V^T; with V^T cut into T blocks of columns V_t, the
     representations R_t = S V_t are merged into R as `ties` does, and tau = scale * U R.
 
-    Made for adapters (`lora:` on a model). The signs of singular vectors cancel; where singular values are equal, the
-    basis is arbitrary, and so is what is trimmed.
+    Designed for adapters (`lora:` on a model). The signs of singular vectors cancel; if singular values are equal, the
+    basis is arbitrary, and so is the choice of trimmed entries.
 
     Departures:
         Trimming is per tensor by default; the authors trim the representations of all layers as one vector, which is
@@ -67,21 +67,19 @@ def knots(
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        kept: Which entries of the representations survive, where they compete over the model.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
-        merge: `ties`; or `linear`, the sum of the representations, which is that of the deltas.
-        density: Share of entries that each representation keeps; the paper has 0.2, and 1 for language models.
-        topk: `official` keeps k + 1 entries and all their equals; `exact` keeps max(1, k), the lowest index first.
-        granularity: Over what the entries compete: each `tensor`, or the whole `model`, as the authors have it, with
-            `topk: official` alone. Then each matrix is decomposed once more for each sweep of the search, three as a
-            rule.
-        function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
-        scale: What the result is multiplied by; the paper has 0.6, and 0.4 for language models.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas, or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors, or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused`, or `split` in three where each
-            is square.
+        kept: Entries of the representations to keep, if they are ranked over the model.
+        weight: Factor of each task vector, applied first (paper: 1).
+        merge: `ties`; or `linear`, the sum of the representations, which is that of the task vectors.
+        density: Fraction of entries that each representation keeps; the paper has 0.2, and 1 for language models.
+        topk: `official` keeps k + 1 entries and all ties; `exact` keeps max(1, k), the lowest index first.
+        granularity: Scope of the trim: each `tensor`, or the whole `model` (authors), with `topk: official` alone. Then
+            each matrix is decomposed once more for each sweep of the search, three as a rule.
+        function: Merge agreeing entries by `mean`, `sum`, or `max`, the largest magnitude.
+        scale: Factor of the result; the paper has 0.6, and 0.4 for language models.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors, or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector`, or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused`, or `split` into three if each is square.
     """
 
     def merge_there(tasks: Tasks) -> Array:

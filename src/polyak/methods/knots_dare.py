@@ -1,4 +1,4 @@
-"""KnOTS with DARE: align all deltas in one basis, drop at random there, and add up."""
+"""KnOTS with DARE."""
 
 from __future__ import annotations
 
@@ -30,26 +30,25 @@ def knots_dare(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Write all deltas in one basis of what they put out, drop entries at random there, rescale, add up, and go back.
+    """Express all task vectors in a shared SVD basis of the output space, and merge them there by DARE.
 
     With the basis U and the representations R_t of `knots`, tau = scale * U sum_t m_t R_t / density, where m_t is 1
     with probability `density`, independently for every entry.
 
     Departures:
-        Singular values are dropped up to 1e-6 of the largest; by the authors up to 1e-5.
+        Singular values up to 1e-6 of the largest are dropped; the authors drop those up to 1e-5.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        chance: A number in [0, 1) for each model and entry; an entry is kept where it is below the density.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
+        chance: A uniform random number per model and entry; the entry is kept if it is below the density.
+        weight: Factor of each task vector, applied first (paper: 1).
         density: Probability that an entry is kept: one minus the drop rate p, for which the paper has 0.8.
-        scale: What the result is multiplied by; the paper has 0.6, and 0.4 for language models.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas, or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors, or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused`, or `split` in three where each
-            is square.
+        scale: Factor of the result; the paper has 0.6, and 0.4 for language models.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors, or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector`, or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused`, or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks, drawn: Array) -> Array:

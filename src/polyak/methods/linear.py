@@ -1,4 +1,4 @@
-"""Weighted average."""
+"""Weighted average of models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._weights import has_a_sum
     laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def linear(tensors: Tensors, *, weight: Coefficient, normalize: bool = True) -> Merged:
-    """Average the models, each with its weight.
+    """Average the models with weights: a model soup.
 
     sum_i w_i theta_i / sum_i w_i; without `normalize`, sum_i w_i theta_i.
 

@@ -1,4 +1,4 @@
-"""LiNeS with its alpha measured: scale a merge by how much longer its models' sum is, and more along the layers."""
+"""LiNeS with measured alpha."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ def lines(
     alpha: Annotated[float, In(0, float("inf"))] = 0.0,
     beta: Annotated[float, In(0, float("inf"))] = 0.0,
 ) -> Delta:
-    """Scale the first model's delta by alpha, which is measured, plus a beta that may grow along the layers.
+    """Scale the first model's task vector by a measured alpha, plus a beta that may grow with depth.
 
-    The first model is a merge, by any method (`recipe:`), the others are the T models it was made of. With M the
-    merge's delta, tau = (alpha + beta) M and alpha = (|sum_t tau_t|_1 / |M|_1) / T, norms taken over the whole model.
+    The first model is a merge, by any method (`recipe:`), the others are the T models that were merged. With M the
+    merge's task vector, tau = (alpha + beta) M and alpha = (|sum_t tau_t|_1 / |M|_1) / T, norms taken over the whole
+    model.
 
     LiNeS has beta l / (L - 1) in layer l of L and nothing outside the layers: `beta: {gradient: [0, 0.5], outside: 0}`.
-    With a number for alpha, `lines:` on a method's `scale` is the same without a pass over the models.
+    If alpha is given, `lines:` on a method's `scale` does the same without a pass over the models.
 
     Departures:
-        None known. The authors choose beta on validation data. A merge of no length gives alpha 1 / T.
+        None known. The authors choose beta on validation data. If the merge is zero, alpha is 1 / T.
 
     Args:
-        deltas: (1 + T, *shape); the first is the merge's.
-        norms: L1 norms of the sum of the models' deltas, and of the merge's.
-        alpha: What tensors outside the layers and the first layer are scaled by; 0 stands for the measured one.
-        beta: What is added to alpha.
+        deltas: (1 + T, *shape); the first is that of the merge.
+        norms: L1 norms of the sum of the models' task vectors, and of the merge's.
+        alpha: Scale of the first layer and of tensors outside the layers; 0: the measured value.
+        beta: Increment of alpha, usually a gradient over the layers.
     """
     return (_alpha(norms, deltas.shape[0] - 1, alpha) + beta) * deltas[0, ...]
 

@@ -1,4 +1,4 @@
-"""MagMax: from each entry's deltas the largest."""
+"""MagMax: the largest change per entry."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from . import Delta, Deltas, Law, method
     laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
 )
 def magmax(deltas: Deltas, *, scale: float = 1.0) -> Delta:
-    """Take, for every entry, the delta of the largest magnitude.
+    """Take, per entry, the task vector's entry with the largest magnitude.
 
     scale * tau_m, where m is the model of the largest |tau_m|.
 
-    Of two deltas that differ in nothing but sign, the positive one is taken, whatever the order of the models.
+    Of two entries that differ only in sign, the positive one is taken, independently of the order of the models.
 
     Departures:
-        Of deltas that differ in nothing but sign the authors' code takes the last model's. It scales by 0.5 where
-        models were tuned apart from each other; the default here is 1.
+        If two entries differ only in sign, the authors' code takes the last model's. It scales by 0.5 if models were
+        fine-tuned independently; the default here is 1.
 
     Args:
         deltas: (k, *shape).

@@ -1,4 +1,4 @@
-"""Magnitude pruning: keep the largest entries of each delta, and add them up."""
+"""Magnitude pruning of task vectors."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def magnitude_prune(
     normalize: bool = False,
     scale: float = 1.0,
 ) -> Delta:
-    """Trim each delta to its largest entries and add the weighted deltas: TIES without its election.
+    """Trim each task vector to its top-k entries and add the weighted rest to the base: TIES without sign election.
 
     trimmed_i = tau_i where |tau_i| is among the max(1, int(density n)) largest of n entries, else 0;
     tau = scale * sum_i w_i trimmed_i; with `normalize`, divided by sum_i w_i.
 
     Departures:
-        The trim of TIES, which its paper does not use alone; PEFT has it for adapters.
+        The trim of TIES on its own, which the paper does not use; PEFT implements it for adapters.
 
     Args:
         deltas: (k, *shape).
-        kept: Which entries survive the trim.
+        kept: Entries that remain after the trim.
         weight: Weight of each model; may be negative.
-        density: Share of entries that each model keeps.
-        topk: `exact` keeps exactly max(1, k), the lowest index among equals; `official` keeps k + 1 entries and all
-            their equals, as the code of TIES' authors.
-        granularity: Over what the entries compete: each `tensor`, or the whole `model`.
+        density: Fraction of entries that each model keeps.
+        topk: `exact` keeps exactly max(1, k), ties broken by the lowest index; `official` keeps k + 1 entries and all
+            ties, as the code of TIES' authors.
+        granularity: Scope of the trim: each `tensor`, or the whole `model`.
         normalize: Divide by the sum of the weights.
-        scale: What the result is multiplied by.
+        scale: Factor of the result.
     """
     xp = array_namespace(deltas)
     total = scale * xp.sum(weight * trimmed(deltas, kept), axis=0)

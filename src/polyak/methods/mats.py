@@ -1,4 +1,4 @@
-"""MaTS: match the models in the subspaces that matter to each, by conjugate gradients."""
+"""MaTS: merging by matching models in their task parameter subspaces, by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ def mats(
     start: float = 0.3,
     layout: Layout = "out_in",
 ) -> Delta:
-    """Solve sum_i w_i A_i tau = sum_i w_i A_i tau_i by conjugate gradients, from a multiple of the summed deltas.
+    """Solve sum_i w_i A_i tau = sum_i w_i A_i tau_i by conjugate gradients, starting from scaled task arithmetic.
 
-    A_i is what model i's data says of its weights: its Gram, which multiplies the inputs of a matrix, or its diagonal
-    Fisher information. Stopping early leaves directions that no model's data has where they started, so singular
-    Grams need no ridge. It ends before `iterations` once the residual is 1e-12 of the right side.
+    A_i is a statistic of model i's data: its Gram matrix, which acts on the inputs of a layer, or its diagonal Fisher
+    information. Early stopping leaves directions absent from all data at their start, so singular Gram matrices need no
+    ridge. It ends before `iterations` once the residual is 1e-12 of the right side.
 
     With Grams and many iterations this is `regmean` without shrinking, with Fisher information `fisher` without a
-    floor: those solve directly. Tensors without the statistic get the weighted mean of the deltas.
+    floor: those solve directly. Tensors without the statistic get the weighted mean of the task vectors.
 
     Departures:
-        The paper's block Fisher (K-FAC) is not built.
+        The paper's block Fisher (K-FAC) is not implemented.
 
     Args:
         deltas: (k, *shape).
-        gram: Inner products of each model's inputs, X^T X / n: (k, d, d).
-        fisher: Diagonal Fisher information of each model; never negative.
+        gram: Gram matrix of each model's inputs, X^T X / n: (k, d, d).
+        fisher: Diagonal Fisher information of each model; non-negative.
         weight: Weight of each model.
-        by: Which statistic to solve with.
-        iterations: The most steps.
-        start: Where to start: this times the sum of the deltas (task arithmetic), as in the authors' code.
-        layout: Whether matrices are (outputs, inputs), as torch's Linear, or (inputs, outputs), as Conv1D of GPT-2.
+        by: The statistic to use.
+        iterations: Maximum number of steps.
+        start: Start from this factor times the sum of the task vectors (task arithmetic), as in the authors' code.
+        layout: Layout of matrices: (outputs, inputs), as in torch's Linear, or (inputs, outputs), as in GPT-2's Conv1D.
     """
     xp = array_namespace(deltas)
     shares = weight / xp.sum(weight)
@@ -85,8 +85,8 @@ def conjugate_gradients(operator: Operator, right: Array, x: Array, iterations: 
     Args:
         operator: Symmetric in the inner product of all entries.
         right: The right side.
-        x: Where to start.
-        iterations: The most steps.
+        x: Starting point.
+        iterations: Maximum number of steps.
     """
     xp = array_namespace(right)
     residual = right - operator(x)

@@ -15,9 +15,9 @@ from . import Law, Merged, Tensors, method
     laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
 )
 def median(tensors: Tensors) -> Merged:
-    """Take the median of the models, entry by entry: a few bad models cannot move it far.
+    """Take the median of the models per entry, which is robust to a few faulty models.
 
-    The middle value; of an even number of models the mean of the two middle values.
+    The middle value, or the mean of the two middle values for an even number of models.
 
     Departures:
         None known.

@@ -1,4 +1,4 @@
-"""Model stock: as far from the base as the models agree."""
+"""Model Stock: interpolation between base and mean by the angle between task vectors."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def model_stock(
     clamp: bool = True,
     granularity: Scope = "tensor",
 ) -> Delta:
-    """Interpolate between the base and the models' mean, by the angle between the models' deltas.
+    """Interpolate between the base and the models' mean, by the angle between the task vectors.
 
-    t mean_i(theta_i) + (1 - t) theta_0, where t = k c / (1 + (k - 1) c) and c is the mean over pairs of models of
-    the cosine between their deltas.
+    t mean_i(theta_i) + (1 - t) theta_0, where t = k c / (1 + (k - 1) c) and c is the mean over pairs of models of the
+    cosine between their task vectors.
 
-    Two deltas of no length have a cosine of 1, one of no length and another have 0. Where 1 + (k - 1) c is nearly zero
-    (1e-6) the base stays.
+    The cosine of two zero task vectors is 1, that of a zero and a non-zero one is 0. If 1 + (k - 1) c is nearly zero
+    (1e-6), the base is kept.
 
     Departures:
-        The authors released no code. By default c is not taken below 0: t would be negative there. mergekit does not
-        clamp, and takes products of two norms to be at least 1e-6, which draws tensors with tiny deltas towards the
-        base. FusionBench averages angles in place of their cosines.
+        The authors released no code. By default c is clamped at 0, because t would be negative below. mergekit does not
+        clamp, and bounds products of two norms below by 1e-6, which pulls tensors with tiny task vectors to the base.
+        FusionBench averages angles instead of cosines.
 
     Args:
         deltas: (k, *shape).
-        products: Inner products of the deltas.
-        clamp: Take c to be at least 0: below, t is negative and the result leaves the base away from every model.
-        granularity: What has an angle of its own: each `tensor`, or each `row` (last dimension).
+        products: Inner products of the task vectors.
+        clamp: Clamp c at 0: for negative c, t is negative and the result moves away from every model.
+        granularity: Scope of the angle: each `tensor`, or each `row` (last dimension).
     """
     xp = array_namespace(deltas)
     return products.spread(_ratio(products.value, clamp, xp), deltas) * xp.mean(deltas, axis=0)

@@ -1,4 +1,4 @@
-"""MultiSLERP: a weighted mean of any number of models on a sphere."""
+"""MultiSLERP: spherical average of any number of models."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def multislerp(
     normalize: bool = True,
     eps: Annotated[float, In(0, math.inf, above=True)] = 1e-8,
 ) -> Delta:
-    """Average the directions of the models, and give the mean their average length; with a base, of their deltas.
+    """Average the directions of the models, or of their task vectors if there is a base, and rescale to the mean norm.
 
     sum_i w_i |tau_i| * m / |m|, where m = sum_i w_i tau_i / |tau_i|, weights sum to 1, and tau = theta where there is
     no base. Where |m| is below eps the directions cancel, and the result is sum_i w_i tau_i.
 
-    The source goes from the mean direction into the plane that touches the sphere there, averages in it and comes back.
-    That average is zero for every input, so it is left out here.
+    The source maps to the tangent plane at the mean direction, averages there and maps back. That average is zero for
+    every input, so it is omitted here.
 
     Departures:
-        None in numbers; mergekit fails where more than two directions cancel.
+        None numerically; mergekit fails if more than two directions cancel.
 
     Args:
         deltas: (k, *shape).
-        products: Inner products of the deltas.
+        products: Inner products of the task vectors.
         weight: Weight of each model; may be negative.
         normalize: Divide the weights by their sum.
-        eps: Length that is added to every length which divides, and below which directions cancel.
+        eps: Added to every norm before division; directions whose mean is below it cancel.
     """
     return sum_with(_coefficients(products.value[:, :, 0], weight, normalize, eps), deltas)
 
@@ -56,7 +56,7 @@ multislerp.requires(has_a_sum)
 
 
 def _coefficients(products: Array, weight: Array, normalize: bool, eps: float) -> Array:
-    """What each delta is multiplied by: (k,)."""
+    """Coefficient of each task vector: (k,)."""
     xp = array_namespace(products)
     shares = shares_of(weight, products)
     if normalize:

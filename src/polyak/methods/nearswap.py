@@ -1,4 +1,4 @@
-"""NearSwap: towards another model, by a step of limited length."""
+"""NearSwap: a step of limited length towards another model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from . import Delta, Deltas, In, Law, method
     laws={Law.ELEMENTWISE},
 )
 def nearswap(deltas: Deltas, *, t: Annotated[float, In(0, math.inf)] = 1e-4) -> Delta:
-    """Take the model's entries where they are near the base's, and go a step of a fixed length towards the others.
+    """Move each entry of the base towards the model, by at most t.
 
-    theta_0 + min(1, t / |tau|) tau: each entry's delta, clipped to [-t, t].
+    theta_0 + min(1, t / |tau|) tau: each entry's task vector, clipped to [-t, t].
 
     Departures:
-        mergekit divides by at least 1e-6, so that a t below 1e-6 has less effect there on deltas below 1e-6.
+        mergekit divides by at least 1e-6, so a t below 1e-6 has less effect on changes below 1e-6.
 
     Args:
         deltas: (1, *shape).

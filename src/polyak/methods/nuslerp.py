@@ -1,4 +1,4 @@
-"""NuSLERP: spherical interpolation between two models, or between what they learned."""
+"""NuSLERP: spherical interpolation between two models or their task vectors."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def nuslerp(
     flatten: bool = True,
     along: Along = "last",
 ) -> Delta:
-    """Interpolate between two models along the arc between them; with a base, between their deltas.
+    """Interpolate spherically between two models, or between their task vectors if there is a base.
 
     sin((1 - t) Omega) / sin Omega tau_1 + sin(t Omega) / sin Omega tau_2, where t = w_2 / (w_1 + w_2), Omega is the
-    angle between the two deltas and tau = theta where there is no base. Along the straight line,
-    (1 - t) tau_1 + t tau_2, where sin^2 Omega < 1e-12 or one has no length.
+    angle between the two task vectors and tau = theta where there is no base. Along the straight line, (1 - t) tau_1 +
+    t tau_2, where sin^2 Omega < 1e-12 or one is zero.
 
     Departures:
-        mergekit takes what has no length to be orthogonal to the other, and weights whose sum is below 1e-6 to be
-        equal; it finds angles in the dtype of the inputs, here they are found in float64.
+        mergekit treats zero vectors as orthogonal to the other, and weights with a sum below 1e-6 as equal; it computes
+        angles in the dtype of the inputs, here in float64.
 
     Args:
         deltas: (2, *shape).
         products: Inner products of the two.
-        weight: Weight of each model; the arc is divided by their ratio.
-        flatten: One angle for each tensor; else one for each vector in it.
-        along: Which dimension the vectors run along: the `last` gives each row its angle, the `first` each column.
+        weight: Weight of each model; their ratio divides the arc.
+        flatten: One angle per tensor; otherwise one per vector in it.
+        along: Dimension of the vectors: `last` gives one angle per row, `first` one per column.
     """
     first, second = (products.spread(part, deltas) for part in _coefficients(products.value, weight))
     return first * deltas[0, ...] + second * deltas[1, ...]
@@ -61,7 +61,7 @@ def _has_a_sum(weight: tuple[float, ...]) -> str | None:
 
 
 def _coefficients(products: Array, weight: Array) -> Array:
-    """What the two deltas are multiplied by: (2, rows)."""
+    """Coefficients of the two task vectors: (2, rows)."""
     xp = array_namespace(products)
     shares = shares_of(weight, products)
     t = shares[1] / xp.sum(shares)

@@ -1,4 +1,4 @@
-"""One model's tensors as they are, or scaled."""
+"""One model's tensors, unchanged or scaled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import Law, Merged, Tensors, method
     laws={Law.IDEMPOTENT, Law.ELEMENTWISE, Law.LINEAR},
 )
 def passthrough(tensors: Tensors, *, scale: float = 1.0) -> Merged:
-    """Take the tensors of one model, times a number.
+    """Copy the tensors of one model, optionally scaled.
 
     scale * theta_1.
 
@@ -23,7 +23,7 @@ def passthrough(tensors: Tensors, *, scale: float = 1.0) -> Merged:
 
     Args:
         tensors: (1, *shape).
-        scale: What they are multiplied by.
+        scale: Factor of the tensors.
     """
     return scale * tensors[0]
 

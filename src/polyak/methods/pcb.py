@@ -1,4 +1,4 @@
-"""PCB: entries compete within their model and with the other models; the few that win are averaged."""
+"""PCB: parameter competition balancing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _bounds(clip: float, granularity: Granularity) -> Order:
 
 
 def _ends(ratio: float, granularity: Granularity) -> Order:
-    """Where each model's winning scores begin and end."""
+    """Smallest and largest winning score of each model."""
 
     def index(entries: int) -> list[int]:
         return [min(int(entries * (1 - ratio)), entries - 1), entries - 1]
@@ -53,7 +53,7 @@ def pcb(
     granularity: Granularity = "model",
     scale: float = 1.2,
 ) -> Delta:
-    """Score every entry by its size and by its agreement with the other models; average the entries that win by score.
+    """Score entries by magnitude and by agreement with the other models; average the top entries weighted by score.
 
     A_i = |tau_i| between its clip-th and (1 - clip)-th quantile; C_i = sign(tau_i) A_i; q(x) is x from its minimum
     to its maximum as 0 to 1;
@@ -62,24 +62,25 @@ def pcb(
     theta_0 + scale * sum_i S_i w_i C_i / max(sum_i S_i, 1e-12).
 
     Quantiles are the sorted entries at int(clip d), int((1 - clip) d - 1) and int((1 - ratio) d) of d. Where all
-    numbers are equal, q is 0. beta is multiplied by exp(-k), which changes no S but lets more than 88 models be merged.
+    numbers are equal, q is 0. beta is multiplied by exp(-k), which changes no S but allows more than 88 models to be
+    merged.
 
     Departures:
-        The default is one of four forms in the authors' repository. Where all numbers are equal, the authors' code
-        divides by zero.
+        The default is one of four forms in the authors' repository. If all numbers are equal, the authors' code divides
+        by zero.
 
     Args:
         deltas: (k, *shape).
         bounds: Smallest and largest magnitude of each model after the clip.
         ends: Smallest and largest winning score of each model.
         weight: Weight of each model; the authors search it from 0.8 to 1.3, in place of `scale`.
-        ratio: Share of entries that win; the authors have 0.05 for vision models.
-        variant: How models compete with each other. The authors' repository has several forms: `official`, as above;
-            `normalised`, tanh(tau_i sum_j n_j) with n_j = sign(tau_j) q(A_j) (their vision script, with `clip: 0.01`
-            and `ratio: 0.05`); `pairwise`, sum_j tanh(n_i n_j) (their search). The paper writes a softmax for both
-            terms, and no code has it.
-        clip: Share of the entries that is clipped at either end; the authors' vision and language scripts have 0.01.
-        granularity: Over what entries are ranked: the whole `model` as the authors have it, or each `tensor`.
+        ratio: Fraction of entries that win; the authors have 0.05 for vision models.
+        variant: Form of the competition between models. The authors' repository has several: `official`, as above;
+        `normalised`, tanh(tau_i sum_j n_j) with n_j = sign(tau_j) q(A_j) (their vision script, with `clip: 0.01` and
+        `ratio: 0.05`); `pairwise`, sum_j tanh(n_i n_j) (their search). The paper writes a softmax for both terms, and
+        no code has it.
+        clip: Fraction of the entries that is clipped at either end; the authors' vision and language scripts have 0.01.
+        granularity: Scope of the quantiles: the whole `model` (authors), or each `tensor`.
         scale: The authors' lambda.
     """
     xp = array_namespace(deltas)
@@ -108,7 +109,7 @@ def _scores(deltas: Array, low: Array, high: Array, variant: Variant) -> Array:
 
 
 def _agreement(deltas: Array, size: Array, variant: Variant) -> Array:
-    """How each model agrees with the others, by entry."""
+    """Agreement of each model with the others, per entry."""
     xp = array_namespace(deltas)
     if variant == "official":
         return xp.tanh(deltas * xp.sum(deltas, axis=0))

@@ -1,4 +1,4 @@
-"""RAM: average the deltas of the models that changed an entry."""
+"""RAM: averages over the models that changed an entry."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ._changed_entries import active, merged_where_active
     laws={Law.SYMMETRIC, Law.ELEMENTWISE},
 )
 def ram(deltas: Deltas, *, epsilon: Annotated[float, In(0, math.inf)] = 1e-5) -> Delta:
-    """Average each entry's deltas over the models that changed it; what one model alone changed stays whole.
+    """Average each entry over the models that changed it; entries changed by a single model keep their full change.
 
     sum_i tau_i [|tau_i| > epsilon] / max(1, number of models with |tau_i| > epsilon).
 
-    Made for models that reinforcement learning tuned: they change few entries, and a mean over all models would
-    dilute what one of them learned alone.
+    Designed for models fine-tuned by reinforcement learning: they change few entries, and a mean over all models would
+    dilute changes made by one of them only.
 
     Departures:
         None known.
 
     Args:
         deltas: (k, *shape).
-        epsilon: Magnitude up to which a delta counts as no change.
+        epsilon: Magnitude up to which a task vector counts as no change.
     """
     xp = array_namespace(deltas)
     changed = active(deltas, epsilon)

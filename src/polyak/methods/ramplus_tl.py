@@ -1,4 +1,4 @@
-"""RAM+: RAM, with what one model alone changed made up for what it shares."""
+"""RAM+, tensor-local: RAM with amplified unshared changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _changes() -> Sum:
 
 
 def _shared_and_alone(deltas: Array, epsilon: float) -> Array:
-    """Which changes each model shares with others, then which it made alone: (2 k, *shape)."""
+    """Masks of changes that each model shares with others, then of those it made alone: (2 k, *shape)."""
     xp = array_namespace(deltas)
     changed = active(deltas, epsilon)
     count = xp.sum(xp.astype(changed, xp.int64), axis=0)[None, ...]
@@ -37,23 +37,23 @@ def ramplus_tl(
     alpha: Annotated[float, In(0, math.inf)] = 0.2,
     epsilon: Annotated[float, In(0, math.inf)] = 1e-5,
 ) -> Delta:
-    """Average each entry's deltas over the models that changed it; enlarge what one model alone changed.
+    """Average each entry over the models that changed it; amplify entries that a single model changed.
 
-    An entry that several models changed gets their mean, as in `ram`; one that only model i changed gets
-    lambda_i tau_i, where lambda_i = 1 + r min(alpha, rho_i), and rho_i is the number of model i's changes that are
-    shared over the number that are its own: averaging weakens what is shared, so the rest is strengthened.
+    An entry that several models changed gets their mean, as in `ram`; one that only model i changed gets lambda_i
+    tau_i, where lambda_i = 1 + r min(alpha, rho_i), and rho_i is the number of model i's changes that are shared over
+    the number that are its own: averaging weakens shared changes, so the others are amplified.
 
-    The numbers are counted in each tensor by itself.
+    The counts are per tensor.
 
     Departures:
         The paper counts changes over the whole model; this is mergekit's tensor-local variant.
 
     Args:
         deltas: (k, *shape).
-        changes: How many changes each model shares with others, then how many it has alone.
-        r: How much is made up.
-        alpha: The largest ratio that counts.
-        epsilon: Magnitude up to which a delta counts as no change.
+        changes: Number of changes that each model shares with others, then of those that it alone made.
+        r: Strength of the amplification.
+        alpha: Upper bound of the ratio rho_i.
+        epsilon: Magnitude up to which a task vector counts as no change.
     """
     xp = array_namespace(deltas)
     changed = active(deltas, epsilon)

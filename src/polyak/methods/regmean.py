@@ -1,4 +1,4 @@
-"""RegMean: the matrix whose outputs are closest to each model's, on that model's own inputs."""
+"""RegMean: least squares on each model's layer inputs."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ def regmean(
     ridge: Annotated[float, In(0, float("inf"))] = 1e-6,
     layout: Layout = "out_in",
 ) -> Merged:
-    """Merge matrices so that each model's outputs change least on its own inputs.
+    """Merge linear layers by least squares, so that outputs on each model's own inputs change least.
 
-    W^T = (sum_i w_i G_i + rho I)^-1 (sum_i w_i G_i W_i^T + rho M^T), where G_i = a X_i^T X_i / n_i, with its
+    W^T = (sum_i w_i G_i + rho I)^-1 (sum_i w_i G_i W_i^T + rho M^T), where G_i = a X_i^T X_i / n_i, with a applied to
     off-diagonal entries only, X_i are the inputs that the matrix sees in model i, M is the weighted mean of the
-    matrices, and rho = ridge * trace(sum_i w_i G_i) / d. That is solved as a correction of M, in float64, by Cholesky's
-    factors, and by a pseudo-inverse where the matrix is singular.
+    matrices, and rho = ridge * trace(sum_i w_i G_i) / d. It is solved as a correction of M, in float64, by Cholesky
+    decomposition, or by a pseudo-inverse if the matrix is singular.
 
-    Tensors without a Gram - biases, norms, embeddings - are averaged with the weights. A convolution's inputs are the
-    patches under its kernel.
+    Tensors without a Gram matrix (biases, norms, embeddings) are averaged with the weights. A convolution's inputs are
+    the patches under its kernel.
 
     Departures:
-        The ridge is ours: the authors invert without one. Their paper shrinks with a = 0.9; their configurations have
-        0.1 for some models. Their Grams include padding; ours do not.
+        The ridge is an addition: the authors invert without one. The paper uses a = 0.9; the authors' configurations
+        use 0.1 for some models. Their Gram matrices include padding; those of polyak do not.
 
     Args:
         tensors: (k, *shape).
-        gram: Inner products of each model's inputs, X^T X / n: (k, d, d).
+        gram: Gram matrix of each model's inputs, X^T X / n: (k, d, d).
         weight: Weight of each model.
-        keep: The paper's a: what is kept of the entries off the diagonal.
-        ridge: How firmly directions that no model's inputs have stay with the mean, relative to the mean eigenvalue.
-        layout: Whether matrices are (outputs, inputs), as torch's Linear, or (inputs, outputs), as Conv1D of GPT-2.
+        keep: Factor of the off-diagonal entries; the paper's a.
+        ridge: Ridge towards the mean for directions absent from all inputs, relative to the mean eigenvalue.
+        layout: Layout of matrices: (outputs, inputs), as in torch's Linear, or (inputs, outputs), as in GPT-2's Conv1D.
     """
     return matched(tensors, gram, weight, keep, ridge, layout)
 

@@ -1,4 +1,4 @@
-"""RegMean++: RegMean on what a layer sees behind the merged layers before it."""
+"""RegMean++: RegMean on inputs behind merged blocks."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def regmean_plus_plus(
     ridge: Annotated[float, In(0, float("inf"))] = 1e-6,
     layout: Layout = "out_in",
 ) -> Merged:
-    """Merge matrices so that each model's outputs change least on its inputs behind blocks that are merged already.
+    """Merge linear layers by least squares on inputs that have passed through the blocks merged so far.
 
-    The formula is `regmean`'s:
-    W^T = (sum_i w_i G_i + rho I)^-1 (sum_i w_i G_i W_i^T + rho M^T), G_i = a X_i^T X_i / n_i with its off-diagonal
-    entries only. What differs is X_i: model i's data goes through the merged blocks before, so that a layer is fitted
-    to what it will see. `polyak measure merged-gram` goes through the blocks in order, merges each as soon as it is
-    measured, by this recipe, and goes on behind it. The Grams belong to that recipe's models, weights and settings.
+    The formula is `regmean`'s: W^T = (sum_i w_i G_i + rho I)^-1 (sum_i w_i G_i W_i^T + rho M^T), G_i = a X_i^T X_i /
+    n_i with a applied to off-diagonal entries only. The difference is X_i: model i's data passes through the merged
+    blocks first, so a layer is fitted to the inputs that it will see. `polyak measure merged-gram` processes the blocks
+    in order and merges each, by this recipe, as soon as it is measured. The Gram matrices are valid for that recipe's
+    models, weights and settings only.
 
     Tensors outside the blocks are averaged with the weights, before what is behind them is measured.
 
     Departures:
-        The ridge is ours, as in `regmean`. The authors' code keeps some tensors outside the blocks, such as a last
-        norm, as they were before fine-tuning.
+        The ridge is an addition, as in `regmean`. The authors' code keeps some tensors outside the blocks, such as a
+        final norm, at their values before fine-tuning.
 
     Args:
         tensors: (k, *shape).
-        gram: Inner products of each model's inputs behind merged blocks, X^T X / n: (k, d, d).
+        gram: Gram matrix of each model's inputs behind merged blocks, X^T X / n: (k, d, d).
         weight: Weight of each model.
-        keep: What is kept of the entries off the diagonal; the authors have 0.95.
-        ridge: How firmly directions that no model's inputs have stay with the mean, relative to the mean eigenvalue.
-        layout: Whether matrices are (outputs, inputs), as torch's Linear, or (inputs, outputs), as Conv1D of GPT-2.
+        keep: Factor of the off-diagonal entries (authors: 0.95).
+        ridge: Ridge towards the mean for directions absent from all inputs, relative to the mean eigenvalue.
+        layout: Layout of matrices: (outputs, inputs), as in torch's Linear, or (inputs, outputs), as in GPT-2's Conv1D.
     """
     return matched(tensors, gram, weight, keep, ridge, layout)
 

@@ -1,4 +1,4 @@
-"""SCE: select what varies, calculate a weight for each model, erase what disagrees."""
+"""SCE: select, calculate, erase."""
 
 from __future__ import annotations
 
@@ -59,27 +59,27 @@ def sce(
     tiny: Tiny = "weigh",
     scale: float = 1.0,
 ) -> Delta:
-    """Keep the entries in which the models vary most, weigh models by the size of these, merge what agrees in sign.
+    """Select the entries with the highest variance between models, weight models by energy, average those that agree.
 
     selected_i = tau_i where the variance over the models is among the largest int(select_topk n) of the n that are not
     zero, else 0; w_i = mean square of selected_i over the sum of them; s = sign(sum_i selected_i);
     tau = scale * sum_i w_i selected_i [selected_i s > 0] / sum_i w_i [selected_i s > 0].
 
     Departures:
-        mergekit divides by at least 1e-6, so that what only a model of tiny weight has is shrunk there, and weighs
-        models alike where all mean squares are tiny (`tiny: alike`).
+        mergekit divides by at least 1e-6, which shrinks entries that only a model with a tiny weight has, and gives all
+        models the same weight if all mean squares are tiny (`tiny: alike`).
 
     Args:
         deltas: (k, *shape).
-        varying: How many entries vary at all.
-        selected: Which entries vary most.
+        varying: Number of entries with non-zero variance.
+        selected: The entries with the highest variance.
         squares: Sums of the squares of each model's selected entries, and how many entries there are.
-        select_topk: Share of the entries that vary which is selected; 1 takes all.
-        zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's, `positive` merges the
+        select_topk: Fraction of the entries that vary which is selected; 1 takes all.
+        zero_sum: Sign of entries whose sum is exactly zero: `drop` keeps the base's value, `positive` merges the
             positive ones (mergekit).
-        tiny: What decides where all mean squares together are below 1e-6, as they are for cautious fine-tunes:
-            `weigh` by them all the same, or take all models `alike` (mergekit).
-        scale: What the result is multiplied by.
+        tiny: Weights if all mean squares together are below 1e-6, as for small fine-tuning changes: `weigh` computes
+            them regardless, `alike` gives all models the same weight (mergekit).
+        scale: Factor of the result.
     """
     xp = array_namespace(deltas)
     kept = _select(deltas, selected, select_topk)
@@ -88,13 +88,13 @@ def sce(
 
 
 def _variance(deltas: Array) -> Array:
-    """Of the models, at every entry: (1, *shape)."""
+    """Variance over the models, per entry: (1, *shape)."""
     xp = array_namespace(deltas)
     return xp.mean((deltas - xp.mean(deltas, axis=0)) ** 2, axis=0)[None, ...]
 
 
 def _select(deltas: Array, selected: Cut | None, select_topk: float) -> Array:
-    """The deltas with zeros where they vary too little."""
+    """The task vectors with zeros where they vary too little."""
     if select_topk == 0:
         return array_namespace(deltas).zeros_like(deltas)
     return deltas if selected is None else where(selected.keeps(_variance(deltas)), deltas)
@@ -110,7 +110,7 @@ def _weights(squares: Array, tiny: Tiny) -> Array:
 
 
 def _selection(selected: Cut | None, select_topk: float) -> tuple[bool, Any, int]:
-    """Whether anything is left out, the smallest variance that survives, and the last of its equals."""
+    """True if anything is dropped, the smallest variance that is kept, and the index of its last tie."""
     import numpy as np
 
     if select_topk == 0:

@@ -1,4 +1,4 @@
-"""One model's delta with some of its singular directions left out."""
+"""One model's task vector, reduced to selected singular directions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import components, product, workspace
+from ..linalg import components, product, workspace
 from . import Array, Delta, Deltas, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, is_matrix
 
@@ -25,21 +25,22 @@ _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
     laws={Law.HOMOGENEOUS},
 )
 def singular_part(deltas: Deltas, name: Name, *, keep: Pattern = ALL, exclude: Pattern = EXCLUDE) -> Delta:
-    """Keep some singular directions of a model's delta.
+    """Keep selected singular directions of a model's task vector.
 
-    tau = sum over kept k of s_k u_k v_k^T, where the delta of a matrix is U diag(s) V^T.
+    tau = sum over kept k of s_k u_k v_k^T, where the task vector of a matrix is U diag(s) V^T.
 
-    `polyak learn adarank` nests one such merge a model, with a rule for each matrix, and learns their coefficients.
-    What is no matrix stays as it is. Decompositions are as those of `tsv_m`.
+    `polyak learn adarank` nests one such merge per model, with a rule for each matrix, and learns their coefficients.
+    Tensors that are not matrices are unchanged. Decompositions are as those of `tsv_m`.
 
     Departures:
-        The authors choose directions while they learn, and have no such method by itself.
+        The authors choose directions while learning, and have no separate method for it.
 
     Args:
         deltas: (1, *shape).
         name: The tensor's name.
-        keep: Which directions, the largest singular value being 0: ranges such as `0-3,7`; `all`; or `none`.
-        exclude: Names (`re.search`) of matrices that stay as they are; empty: none.
+        keep: Directions to keep, numbered from 0 for the largest singular value: ranges such as `0-3,7`; `all`; or
+            `none`.
+        exclude: Regular expression for the names of matrices to keep unchanged; empty: none.
     """
     delta = deltas[0, ...]
     if keep == ALL or not is_matrix(name, tuple(delta.shape), exclude, "vector"):

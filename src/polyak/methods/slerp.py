@@ -23,15 +23,15 @@ def _products() -> Gram:
     laws={Law.IDEMPOTENT, Law.ELEMENTWISE},
 )
 def slerp(tensors: Tensors, products: Annotated[Products, FirstPass(_products)], *, t: Fraction = 0.5) -> Merged:
-    """Interpolate between two models along the arc between their tensors.
+    """Interpolate spherically between the tensors of two models.
 
-    sin((1 - t) Omega) / sin Omega theta_1 + sin(t Omega) / sin Omega theta_2, where Omega is the angle between
-    the two tensors, each taken as one vector; lengths are not normalised. Along the straight line,
-    (1 - t) theta_1 + t theta_2, where |cos Omega| > 0.9995 or a tensor has no length (at most 1e-8): so for
-    most tensors of models that were tuned from one base.
+    sin((1 - t) Omega) / sin Omega theta_1 + sin(t Omega) / sin Omega theta_2, where Omega is the angle between the two
+    tensors, each taken as one vector; lengths are not normalised. Along the straight line, (1 - t) theta_1 + t theta_2,
+    where |cos Omega| > 0.9995 or a tensor is zero (norm at most 1e-8): this includes most tensors of fine-tunes of one
+    base.
 
     Departures:
-        mergekit takes a tensor without length to be orthogonal to the other.
+        mergekit treats a tensor of zeros as orthogonal to the other.
 
     Args:
         tensors: (2, *shape).

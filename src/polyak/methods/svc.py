@@ -1,4 +1,4 @@
-"""SVC: calibrate the singular values of a merge by what its models have along its directions."""
+"""SVC: calibration of a merge's singular values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from ..linalg.spectral import components, product, workspace
+from ..linalg import components, product, workspace
 from . import Array, Delta, Deltas, In, Law, Name, Pattern, method
 from ._matrices import EXCLUDE, Conv, Qkv, Tasks, is_matrix, merged
 
@@ -30,26 +30,26 @@ def svc(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Rescale each singular direction of the first model's delta by what the other models' deltas have along it.
+    """Rescale each singular value of a merge by how strongly the merged models agree along its direction.
 
-    The first model is a merge, by any method (`recipe:`), the others are the T models it was made of. For a matrix,
-    the merge's delta is M = U S V^T. Along u_r let a = u_r^T M, a_t = u_r^T tau_t and
-    s_t = <a, a_t> / max(|a_t|^2, 1e-12); tau = U diag(gamma_r S_r) V^T with gamma_r = T / sum_t max(alpha, s_t).
+    The first model is a merge, by any method (`recipe:`), the others are the T models that were merged. For a matrix,
+    the merge's task vector is M = U S V^T. Along u_r let a = u_r^T M, a_t = u_r^T tau_t and s_t = <a, a_t> /
+    max(|a_t|^2, 1e-12); tau = U diag(gamma_r S_r) V^T with gamma_r = T / sum_t max(alpha, s_t).
 
-    Vectors stay as the merge has them. gamma has no upper limit but 1 / alpha: a merge that was scaled down is inflated
+    Vectors keep the merge's values. gamma is bounded by 1 / alpha only: a merge that was scaled down is scaled up
     again, so its scale should be 1. M is decomposed as `tsv_m` does.
 
     Departures:
         Null directions (singular values of at most 1e-6 of the largest) are dropped.
 
     Args:
-        deltas: (1 + T, *shape); the first is the merge's.
+        deltas: (1 + T, *shape); the first is that of the merge.
         name: The tensor's name.
-        alpha: The least that counts as agreement; 0 stands for the 1 / T of the paper. 1 is advised for `tsv_m`.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none. The authors exclude none.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        alpha: Minimum agreement; 0: the paper's 1 / T. 1 is advised for `tsv_m`.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none. The authors exclude
+            none.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
     floor = alpha or 1 / (deltas.shape[0] - 1)
     return merged(deltas, None, name, qkv, lambda tasks: _calibrated(tasks, floor))

@@ -1,4 +1,4 @@
-"""SWUDI: WUDI's descent in closed form, for a time, in the leading subspace."""
+"""SWUDI: the gradient flow of WUDI in closed form."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def swudi(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Follow the gradient flow of WUDI's interference from the sum of the deltas, along C's leading eigenvectors.
+    """Follow the gradient flow of WUDI's interference for a given time, within the leading eigenvectors of C.
 
     For a matrix, with S = sum_t w_t tau_t, and C and D as for `wudi`, C = V diag(l) V^T, eigenvalues at least 1e-8:
     tau = scale * (S - S V diag(f) V^T + D V diag(f / l) V^T), where f = 1 - exp(-l time) for the ceil(rank d_in)
     largest eigenvalues and 0 for the others.
 
-    C and D are made of deltas that are divided by their norm, so that one time suits all matrices. One
-    eigendecomposition a matrix, in float64.
+    C and D are computed from task vectors that are divided by their norm, so that one time fits all matrices. One
+    eigendecomposition per matrix, in float64.
 
     Departures:
         None known.
@@ -46,15 +46,14 @@ def swudi(
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
-        rank: Share of the eigenvectors that are followed; the paper's rho.
-        time: How long; the paper's t.
+        weight: Factor of each task vector, applied first (paper: 1).
+        rank: Fraction of the eigenvectors that are followed; the paper's rho.
+        time: Time of the flow; the paper's t.
         scale: Factor of the result; the paper has none.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none.
-        vector_1d: What is added for vectors: `scale` times the `mean` of the weighted deltas (authors), or `zero`.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none.
+        vector_1d: Change of vectors: `scale` times the `mean` of the weighted task vectors (authors), or `zero`.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks) -> Array:

@@ -1,4 +1,4 @@
-"""TALL masks: one delta of all tasks, and for every model a mask of the entries that it needs."""
+"""TALL masks: a multi-task vector, with a mask per model."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ def tall_masks(
     granularity: Granularity = "tensor",
     zero_sum: ZeroSum = "drop",
 ) -> Delta:
-    """Add up the deltas, by sum or by TIES; keep a mask of the entries that each model needs beside them.
+    """Sum the task vectors, plainly or by TIES, and store a mask per model of the entries that it needs.
 
     tau = sum_i w_i tau_i, or by TIES; mask_i = |w_i tau_i| > lambda_i |tau - w_i tau_i|.
 
-    With `masks`, a merge into a folder also writes `masks/<model>.safetensors` for every model; base + mask_i * tau is
-    model i, nearly; open that file as a checkpoint to have it. The merged model is rounded to its dtype, and
-    so is what the masks cut from it: write it with `dtype: float32` where that matters.
+    With `masks`, a merge into a folder also writes `masks/<model>.safetensors` for every model; base + mask_i * tau
+    approximates model i, and that file opens as a checkpoint of it. The merged model is rounded to its dtype, and so is
+    everything recovered from it with masks: use `dtype: float32` if that matters.
 
     Departures:
-        The authors choose lambda_i for every task on validation data; here it is given. Their TIES trims the whole
-        model and breaks zero sums by majority: `granularity: model` and `zero_sum: majority`.
+        The authors choose lambda_i per task on validation data; here it is a setting. Their TIES trims over the whole
+        model and resolves zero sums by majority: `granularity: model` and `zero_sum: majority`.
 
     Args:
         deltas: (k, *shape).
-        kept: Which entries survive the trim of TIES.
+        kept: Entries that remain after the trim of TIES.
         majority: Sum of all elected signs, to break sums of exactly zero.
         weight: Weight of each model; the paper has 1.
-        tall_lambda: The mask's lambda: the higher, the fewer entries a model keeps. The authors choose from 0.2
-            to 0.6 by the task's validation accuracy; FusionBench has 0.6.
-        masks: Whether masks are written; merges in memory and nested ones write none.
-        of: How the deltas are merged: `sum`, or `ties` with `function: sum`.
-        density: Share of entries that TIES keeps of each model.
-        granularity: Over what the entries of TIES compete: each `tensor`, or the whole `model` as the authors have it.
+        tall_lambda: The mask's lambda: the higher, the sparser the mask. The authors choose from 0.2 to 0.6 by the
+            task's validation accuracy; FusionBench has 0.6.
+        masks: Write masks; merges in memory and nested merges write none.
+        of: Merge task vectors by `sum`, or by `ties` with `function: sum`.
+        density: Fraction of entries that TIES keeps of each model.
+        granularity: Scope of the trim of TIES: each `tensor`, or the whole `model` (authors).
         zero_sum: The sign of entries whose sum is zero, as of `ties`; the authors have `majority`.
     """
     return multi_task(deltas, kept, majority, weight, of, zero_sum)

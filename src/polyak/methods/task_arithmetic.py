@@ -1,4 +1,4 @@
-"""Task arithmetic: add what the models learned."""
+"""Task arithmetic: the sum of task vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._weights import has_a_sum
     laws={Law.SYMMETRIC, Law.ZERO_IS_ABSENT, Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def task_arithmetic(deltas: Deltas, *, weight: Coefficient, scale: float = 1.0, normalize: bool = False) -> Delta:
-    """Add the weighted deltas to the base.
+    """Add the weighted task vectors to the base.
 
     theta_0 + scale * sum_i w_i tau_i; with `normalize`, scale * sum_i w_i tau_i / sum_i w_i.
 

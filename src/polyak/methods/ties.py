@@ -1,4 +1,4 @@
-"""TIES: trim, elect a sign, merge what has it."""
+"""TIES: trim, elect a sign, merge."""
 
 from __future__ import annotations
 
@@ -52,34 +52,33 @@ def ties(
     zero_sum: ZeroSum = "drop",
     scale: float = 1.0,
 ) -> Delta:
-    """Trim each delta to its largest entries, elect a sign for every entry, and merge the deltas that have it.
+    """Trim each task vector to its top-k entries, elect a sign per entry, average the entries that agree.
 
     trimmed_i = tau_i where |tau_i| reaches the density-th quantile, else 0;
     s = sign(sum_i w_i trimmed_i);
     tau = scale * sum_i w_i trimmed_i [w_i trimmed_i s > 0] / sum_i w_i [w_i trimmed_i s > 0].
 
     Departures:
-        The trim is of each tensor by default, as in mergekit and PEFT; in the paper and the authors' code it is of the
-        whole model (`granularity: model`). Entries that sum to zero are dropped by default; by the authors they get the
-        sign of most entries (`zero_sum: majority`), and the negative one where those balance, where we take none. The
-        authors' code keeps k + 1 entries and all their equals, the paper k (`topk: exact`).
+        The trim is per tensor by default, as in mergekit and PEFT; in the paper and the authors' code it is over the
+        whole model (`granularity: model`). Entries that sum to zero are dropped by default; in the authors' code they
+        get the majority sign (`zero_sum: majority`), negative if balanced, where here none is used. The authors' code
+        keeps k + 1 entries and all ties, the paper k (`topk: exact`).
 
     Args:
         deltas: (k, *shape).
-        kept: Which entries survive the trim.
-        norms: L1 norms of the deltas before and after the trim.
+        kept: Entries that remain after the trim.
+        norms: L1 norms of the task vectors before and after the trim.
         majority: Sum of all elected signs, to break sums of exactly zero.
         weight: Weight of each model in election and merge; the paper has 1.
-        density: Share of entries that each model keeps; the paper has 0.2.
-        topk: `official` keeps k + 1 entries and all their equals, as the authors' code; `exact` keeps exactly
-            max(1, k), as the paper, the lowest index among equals.
-        granularity: Over what the entries compete: each `tensor`, or the whole `model` as in the paper and the
-            authors' code.
+        density: Fraction of entries that each model keeps; the paper has 0.2.
+        topk: `official` keeps k + 1 entries and all ties, as the authors' code; `exact` keeps exactly max(1, k), as the
+            paper, ties broken by the lowest index.
+        granularity: Scope of the trim: each `tensor`, or the whole `model` (paper and authors' code).
         rescale: `l1` restores each tensor's L1 norm after the trim (mergekit, on request); `none`.
-        function: How the agreeing entries are merged: `mean`, `sum`, or the `max` by magnitude.
-        zero_sum: What becomes of entries whose sum is exactly zero: `drop` keeps the base's; `majority` gives them
-            the sign of most entries (the authors' code, which takes the negative where they balance; we take
-            none), at the cost of one more pass over all inputs; `positive` gives them that sign (mergekit).
+        function: Merge agreeing entries by `mean`, `sum`, or `max`, the largest magnitude.
+        zero_sum: Sign of entries whose sum is exactly zero: `drop` keeps the base's value; `majority` uses the majority
+            sign of all entries (authors' code, which takes negative if balanced; here none), at the cost of one more
+            pass over all inputs; `positive` uses the positive sign (mergekit).
         scale: The paper's lambda.
     """
     weighted = weight * _sparse(deltas, kept, norms, weight)

@@ -1,4 +1,4 @@
-"""One model's part in TIES: what survives of its delta, before it is merged with the others'."""
+"""The part of one model that TIES keeps."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def ties_part(
     granularity: Granularity = "model",
     scale: float = 1.0,
 ) -> Delta:
-    """Keep of the first model's delta what TIES keeps: its largest entries, where they have the elected sign.
+    """Keep the part of the first model's task vector that TIES keeps: top-k entries with the elected sign.
 
     trimmed_i = tau_i where |tau_i| reaches the density-th quantile, else 0; s = sign(sum_i trimmed_i);
     tau = scale * trimmed_1 [trimmed_1 s > 0].
 
-    The other models only vote. `polyak learn adamerging --set trim=true` nests one such merge a model and learns
+    The other models only vote. `polyak learn adamerging --set trim=true` nests one such merge per model and learns
     their coefficients. Entries whose votes sum to exactly zero are dropped.
 
     Departures:
-        Entries whose votes sum to exactly zero are dropped; in the authors' code they get the sign of most entries.
+        Entries whose votes sum to exactly zero are dropped; in the authors' code they get the majority sign.
 
     Args:
-        deltas: (k, *shape); the first is whose part is wanted.
-        kept: Which entries survive the trim.
-        density: Share of entries that each model keeps; the paper has 0.2.
+        deltas: (k, *shape); the first is the model whose part is kept.
+        kept: Entries that remain after the trim.
+        density: Fraction of entries that each model keeps; the paper has 0.2.
         topk: As for `ties`.
-        granularity: Over what the entries compete: the whole `model`, as the paper, or each `tensor`.
-        scale: Multiplies the result.
+        granularity: Scope of the trim: the whole `model` (paper), or each `tensor`.
+        scale: Factor of the result.
     """
     xp = array_namespace(deltas)
     left = trimmed(deltas, kept)

@@ -15,7 +15,7 @@ from . import In, Law, Merged, Tensors, method
     laws={Law.SYMMETRIC, Law.IDEMPOTENT, Law.ELEMENTWISE, Law.HOMOGENEOUS},
 )
 def trimmed_mean(tensors: Tensors, *, trim: Annotated[float, In(0, 0.5)] = 0.1) -> Merged:
-    """Average the models, entry by entry, without the largest and the smallest values.
+    """Average the models per entry, without the largest and the smallest values.
 
     The mean of what is left when the int(trim k) largest and as many of the smallest of k values are taken away;
     at least one value is left, two of an even k, so that a trim of 0.5 is the median.
@@ -25,8 +25,8 @@ def trimmed_mean(tensors: Tensors, *, trim: Annotated[float, In(0, 0.5)] = 0.1) 
 
     Args:
         tensors: (k, *shape).
-        trim: Share of the models that is taken away at either end: the paper's beta, which is to be at least the
-            share of broken models. Of fewer than 1 / trim models none is taken away.
+        trim: Fraction of the models removed at either end: the paper's beta, which should be at least the fraction of
+            faulty models. With fewer than 1 / trim models none is removed.
     """
     xp = array_namespace(tensors)
     k = tensors.shape[0]
@@ -35,7 +35,7 @@ def trimmed_mean(tensors: Tensors, *, trim: Annotated[float, In(0, 0.5)] = 0.1) 
 
 
 def _cut(k: int, trim: float) -> int:
-    """How many values are taken away at either end."""
+    """Number of values removed at either end."""
     return min(int(trim * k), (k - 1) // 2)
 
 

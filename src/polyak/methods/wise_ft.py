@@ -1,4 +1,4 @@
-"""WiSE-FT: between a base and what was tuned from it."""
+"""WiSE-FT: interpolation between base and fine-tune."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import Delta, Deltas, Fraction, Law, method
     laws={Law.ELEMENTWISE, Law.HOMOGENEOUS, Law.LINEAR},
 )
 def wise_ft(deltas: Deltas, *, alpha: Fraction = 0.5) -> Delta:
-    """Interpolate between the base and a model.
+    """Interpolate between the base and the model.
 
     (1 - alpha) theta_0 + alpha theta_1 = theta_0 + alpha tau.
 

@@ -1,4 +1,4 @@
-"""WUDI: find the delta that disturbs each model's own outputs least."""
+"""WUDI: minimise the interference of the merge with each model."""
 
 from __future__ import annotations
 
@@ -35,36 +35,35 @@ def wudi(
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:
-    """Begin at the sum of the deltas and descend the interference between the result and each delta's row space.
+    """Start from the sum of the task vectors and minimise interference with each model's row space, by Adam.
 
     For a matrix, with Delta_t = w_t tau_t and n_t = |Delta_t|^2, the interference of M is
     sum_t |(M - Delta_t) Delta_t^T|^2 / n_t, and its gradient 2 (M C - D) with C = sum_t Delta_t^T Delta_t / n_t and
     D = sum_t Delta_t Delta_t^T Delta_t / n_t; tau = scale * M.
 
-    Adam moves an entry by the learning rate a step at most, so M depends on the absolute size of the deltas: after
-    300 steps of 1e-5 no entry is further than about 0.003 from the sum. Stopping early is what regularises: the
-    minimum, D C^+, has been reported to be worse (82.3 against 84.6 % for eight tasks with ViT-B/32). C and D are
-    made once, so that a step costs one product; all in float64.
+    Adam moves an entry by at most the learning rate per step, so M depends on the absolute size of the deltas: after
+    300 steps of 1e-5 no entry is further than about 0.003 from the sum. Early stopping is the regulariser: the minimum,
+    D C^+, has been reported to be worse (82.3 against 84.6 % for eight tasks with ViT-B/32). C and D are computed once,
+    so that a step costs one product; all in float64.
 
     Departures:
-        All matrices but `exclude` are merged; the authors' script takes those of attention and MLP alone. FusionBench
-        takes 400 steps, and averages what is no matrix.
+        All matrices except `exclude` are merged; the authors' script merges only attention and MLP matrices.
+        FusionBench uses 400 steps, and averages tensors that are not matrices.
 
     Args:
         deltas: (k, *shape).
         name: The tensor's name.
-        weight: What each delta is multiplied by, first of all; the paper has 1.
+        weight: Factor of each task vector, applied first (paper: 1).
         solver: `adam`, as the authors; or the `closed` form of the minimum, with eigenvalues of C that are at most
             1e-10 of the largest left out.
         iterations: Adam's steps; FusionBench has 400.
         learning_rate: Adam's step size; the authors have 2e-5 for RoBERTa.
         scale: Factor of the result; the paper has none.
-        exclude: Names (`re.search`) of matrices that are taken for vectors; empty: none. The authors take the
-            matrices of attention and MLP alone.
-        vector_1d: What is added for vectors: `zero` (authors), or `scale` times the `mean` of the weighted deltas.
-        conv: Whether tensors of three and more dimensions are vectors (authors), or each the `matrix` (d_out, rest).
-        qkv: Whether queries, keys and values stacked in one matrix are merged `fused` (authors), or `split` in three
-            where each is square.
+        exclude: Regular expression for the names of matrices to treat as vectors; empty: none. The authors merge only
+            attention and MLP matrices.
+        vector_1d: Change of vectors: `zero` (authors), or `scale` times the `mean` of the weighted task vectors.
+        conv: Treat tensors with three or more dimensions as a `vector` (authors), or as a `matrix` (d_out, rest).
+        qkv: Merge stacked query, key and value matrices `fused` (authors), or `split` into three if each is square.
     """
 
     def merge(tasks: Tasks) -> Array:

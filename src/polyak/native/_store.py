@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -76,8 +77,9 @@ def folder(source: Path) -> Path:
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         places = [Path(named)]
     else:
-        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        places = [source / "__pycache__", users / "polyak"]
+        places = [source / "__pycache__"]
+        with suppress(RuntimeError):  # the user has no home
+            places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyak")
     for place in places:
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)

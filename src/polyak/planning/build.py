@@ -8,18 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import DTYPE_NAMES, Checkpoint, DType, TensorSpec, beneath
-from ..checkpoint.masked import FOLDER, HEADS, mask_spec, scale_spec
+from ..checkpoint import (
+    DTYPE_NAMES,
+    HEADS_FOLDER,
+    MASKS_FOLDER,
+    Checkpoint,
+    DType,
+    TensorSpec,
+    beneath,
+    mask_spec,
+    scale_spec,
+)
 from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
-from ._model import NestedMerge, Plan, PlanPart, Read, Sidecars, Step
+from ._plan import NestedMerge, Plan
 from .compatibility import Opened, check
-from .open_models import Open, Shelf
+from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
 from .slices import Part, parts_of
 from .statistics import Given, Measured
+from .steps import PlanPart, Read, Sidecars, Step
 from .tokens.check import compare
 from .tokens.vocabulary import align
 
@@ -48,21 +58,21 @@ def plan(
     """
     _refuse_what_is_no_merge(recipe)
     recipe = with_shared(recipe)
-    shelf = Shelf(opening or open_source, recipe.folder, given or {})
-    donor = shelf.donor(recipe)
-    shelf.fill(recipe)
-    spoken = align(recipe.vocabulary, shelf, donor)
-    divided = parts_of(recipe, shelf)
+    opened_models = OpenedModels(opening or open_source, recipe.folder, given or {})
+    donor = opened_models.donor(recipe)
+    opened_models.fill(recipe)
+    vocabulary = align(recipe.vocabulary, opened_models, donor)
+    divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
         raise RecipeError("models of slices have no `statistics:`: their layers stand elsewhere in the result.")
-    builders = [_Builder(part, i, spoken.kept) for i, part in enumerate(divided.parts)]
+    builders = [_Builder(part, i, vocabulary.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-    opened = [one for _, one in shelf.in_order()]
+    opened = [one for _, one in opened_models.in_order()]
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
-        side, notes = result_sidecars(donor, divided, steps, spoken)
+        side, notes = result_sidecars(donor, divided, steps, vocabulary)
         if recipe.chat_template is not None:
             from .output.chat import with_template
 
@@ -87,11 +97,11 @@ def _refuse_what_is_no_merge(recipe: Recipe) -> None:
 def _notes(
     recipe: Recipe, opened: Sequence[Opened], steps: Sequence[Step], builders: Sequence[_Builder]
 ) -> Iterator[str]:
-    """What should be known of tokens and statistics."""
+    """Notes on tokens, on rules that drop settings, and on statistics."""
     if not recipe.vocabulary:
         yield from compare(opened, steps)
     for builder in builders:
-        yield from builder.measured.notes
+        yield from (*builder.notes, *builder.measured.notes)
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:
@@ -117,7 +127,7 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
 
 
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
-    """Whether masks of every model are to be written beside the merge."""
+    """Tell whether masks of every model are to be written beside the merge."""
     return method.masks is not None and settings["masks"] is True
 
 
@@ -145,6 +155,7 @@ class _Builder:
         names = self._shared_names()
         check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
         treatment = Treatment(self._recipe, names)
+        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
         self.measured = Measured(self._recipe, whole, given, treatment.methods)
@@ -208,7 +219,7 @@ class _Builder:
         """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
         if not out.numel:
             return ()
-        files = [_file_of(model, FOLDER) for model in self._models]
+        files = [_file_of(model, MASKS_FOLDER) for model in self._models]
         specs = mask_spec(out), scale_spec(out)
         return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
 
@@ -266,7 +277,7 @@ class _Builder:
             for name, spec in model.checkpoint.specs.items():
                 if self._heads.search(name):
                     out = TensorSpec(name, spec.dtype, spec.shape)
-                    steps.append(Step(out, "copy", (self._read(model, name),), file=_file_of(model, HEADS)))
+                    steps.append(Step(out, "copy", (self._read(model, name),), file=_file_of(model, HEADS_FOLDER)))
         if not steps:
             raise RecipeError(f"`heads: {self._recipe.heads}` matches no tensor of any model.")
         return steps

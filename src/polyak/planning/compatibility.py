@@ -1,4 +1,4 @@
-"""How the models' tensors fit together: the same names and shapes, ties, and what to say when they do not."""
+"""Compatibility of the models' tensors: names, shapes and ties."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..checkpoint import Checkpoint, TensorSpec
-from ..checkpoint.folder import read_json
+from ..checkpoint import Checkpoint, TensorSpec, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error; people fix patterns, not lists
@@ -41,7 +40,7 @@ class Opened:
         return checkpoint.specs[holder] if holder else None
 
     def ties(self, name: str) -> bool:
-        """Whether the tensor has no values of its own here."""
+        """Tell whether the tensor is tied to another here, so that it has no values of its own."""
         return name not in self.checkpoint.specs and self.find(name) is not None
 
     def tied_embedding(self, name: str) -> str | None:

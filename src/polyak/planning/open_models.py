@@ -16,7 +16,7 @@ Keep = Callable[[str], bool]
 
 
 @dataclass
-class Shelf:
+class OpenedModels:
     """Opens what recipes name.
 
     Attributes:
@@ -35,7 +35,7 @@ class Shelf:
     sources: dict[str, Source | None] = field(default_factory=dict[str, "Source | None"])
     keep: Keep | None = None
 
-    def of_names(self, keep: Keep) -> Shelf:
+    def of_names(self, keep: Keep) -> OpenedModels:
         """The same checkpoints, showing only some names."""
         return replace(self, keep=keep)
 
@@ -48,11 +48,11 @@ class Shelf:
             self.models(recipe)
 
     def put(self, name: str, checkpoint: Checkpoint) -> None:
-        """Let another view stand for a model."""
+        """Replace a model by a view of it."""
         self.found[name] = replace(self.found[name], checkpoint=checkpoint)
 
     def in_order(self) -> list[tuple[str, Opened]]:
-        """All that has been opened, the base first."""
+        """List all opened checkpoints, the base first."""
         return sorted(self.found.items(), key=lambda item: item[0] != BASE)
 
     def models(self, recipe: Recipe) -> list[Opened]:
@@ -82,7 +82,7 @@ class Shelf:
         return recipe.base is not None or BASE in self.given
 
     def donor(self, recipe: Recipe) -> Opened:
-        """Who gives config and tokenizer: the base, else the first model."""
+        """Return the model that gives config and tokenizer: the base, else the first."""
         while not self.has_base(recipe) and not recipe.models:
             recipe = recipe.slices[0] if recipe.slices else recipe.modules[0].recipe
         whole = replace(self, keep=None)

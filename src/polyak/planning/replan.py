@@ -8,8 +8,9 @@ from typing import Any
 
 from ..methods import Law, Method
 from ..recipe import Recipe
-from ._model import Plan, PlanPart, Step
+from ._plan import Plan
 from .resolve import Treatment
+from .steps import PlanPart, Step
 
 
 def with_numbers(before: Plan, recipe: Recipe) -> Plan | None:
@@ -50,6 +51,6 @@ def _again(step: Step, treatment: Treatment, models: int) -> Step | None:
 
 
 def _excuses(method: Method, settings: Mapping[str, Any]) -> bool:
-    """Whether a law excuses a model from being read."""
+    """Tell whether a law excuses a model of weight zero from being read."""
     weight = settings.get("weight")
     return Law.ZERO_IS_ABSENT in method.laws and isinstance(weight, tuple) and 0 in weight

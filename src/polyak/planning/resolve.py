@@ -1,4 +1,4 @@
-"""Which method and which numbers each tensor gets."""
+"""Method and settings of each tensor, resolved from recipe and rules."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
-from ..checkpoint.layers import layer_of
+from ..checkpoint import layer_of
 from ..errors import RecipeError, SettingError, suggestion
 from ..methods import Method, Setting
 from ..methods import resolve as method_named
-from ..recipe import Cases, Gradient, Recipe, Rule, Search, Value
+from ..recipe import Cases, Gradient, Recipe, Rule, Search, Settings, Value
+
+WEIGHT = "weight"  # the only setting that outlives a change of method: it tells how much a model counts
 
 
 @dataclass(frozen=True)
 class Depth:
-    """Where a tensor stands: in which layer, and how deep in its stack.
+    """Depth of a tensor: its layer, and the position of that in its stack.
 
     Attributes:
         layer: The first number between dots in the name; None outside the stacks.
@@ -49,7 +51,7 @@ OUTSIDE = Depth()
 
 
 class Treatment:
-    """What a recipe does to each tensor."""
+    """Resolves a recipe to a method and settings per tensor."""
 
     def __init__(self, recipe: Recipe, names: Iterable[str]) -> None:
         self._recipe, self._depths = recipe, _depths_of(tuple(names))
@@ -71,6 +73,11 @@ class Treatment:
         """Every method that may be used."""
         return [choice.method for choice in (*self._rules, self._otherwise)]
 
+    @property
+    def notes(self) -> list[str]:
+        """Settings of models and recipe that do not reach a rule with another method."""
+        return [note for rule in self._rules if (note := rule.note())]
+
 
 class _Choice:
     """The recipe itself, or one of its rules: a method and its settings, before they meet a tensor."""
@@ -79,10 +86,8 @@ class _Choice:
         self.number, self._rule, self._recipe = number, rule, recipe
         self.method = method_named((rule and rule.method) or recipe.method)
         self._pattern = re.compile(rule.match) if rule else None
-        # A rule that changes the method starts from that method's defaults.
-        inherits = rule is None or rule.method in (None, recipe.method)
-        self._shared = {**(recipe.settings if inherits else {}), **(rule.settings if rule else {})}
-        self._own = [m.settings if inherits else {} for m in recipe.models]
+        self._shared = {**self._inherited(recipe.settings), **(rule.settings if rule else {})}
+        self._own = [self._inherited(model.settings) for model in recipe.models]
         self._check_names()
         self._constant: dict[str, Any] | None = None
 
@@ -92,6 +97,33 @@ class _Choice:
         if layers is not None and (depth.layer is None or not layers[0] <= depth.layer < layers[1]):
             return False
         return self._pattern.search(name) is not None
+
+    def note(self) -> str | None:
+        """Name the settings that are dropped since the rule changes the method."""
+        if self._rule is None:
+            return None
+        outer = {name for settings in self._outer for name in settings}
+        own = {name for settings in (self._rule.settings, *self._rule.models.values()) for name in settings}
+        dropped = sorted(outer - own - {name for settings in self._outer for name in self._inherited(settings)})
+        if not dropped:
+            return None
+        kept = ", weights are kept" if WEIGHT in outer - {*dropped} else ""
+        return (
+            f"rule {(self.number or 0) + 1} ({self._rule.match!r}) changes the method from {self._recipe.method} to "
+            f"{self.method.name}: {', '.join(dropped)} dropped{kept}."
+        )
+
+    @property
+    def _outer(self) -> list[Settings]:
+        """The settings that apply where no rule does."""
+        return [self._recipe.settings, *(model.settings for model in self._recipe.models)]
+
+    def _inherited(self, settings: Settings) -> Settings:
+        """Keep the weights of models where a rule changes the method; all other settings start from its defaults."""
+        if self._rule is None or self._rule.method in (None, self._recipe.method):
+            return settings
+        weighted = WEIGHT in settings and WEIGHT in self.method.settings
+        return {WEIGHT: settings[WEIGHT]} if weighted else {}
 
     def settings(self, name: str, depth: Depth) -> dict[str, Any]:
         if self._constant is not None:
@@ -165,8 +197,8 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
     if depth.t is None:
         if gradient.outside is None:
             raise RecipeError(
-                f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule of its own, "
-                "or the gradient a value `outside:`."
+                f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule that sets "
+                f"{key!r}, or the gradient a value `outside:`."
             )
         return cast("float", gradient.outside)  # plans of recipes with searches are refused
     values = cast("tuple[float, ...]", gradient.values)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from ..checkpoint import picked
-from ..checkpoint.layers import Stack, layer_of, stacks
+from ..checkpoint import Stack, layer_of, picked, stacks
 from ..errors import Mismatch, RecipeError
 from ..recipe import Recipe, Source
 from .compatibility import Opened, layer_counts
-from .open_models import Shelf
+from .open_models import OpenedModels
 
 # What stands behind the layers comes from the last slice; all else outside them from the first.
 _BEHIND = re.compile(
@@ -25,7 +24,7 @@ _BEFORE = re.compile(r"(?:^|\.)embeddings?\.|embed_(?:tokens|positions)|layer_?n
 
 @dataclass(frozen=True)
 class Layer:
-    """Where a layer of the result comes from: a model, its stack and the layer there."""
+    """Source of a layer of the result: a model, its stack and the layer there."""
 
     model: Opened
     stack: Stack
@@ -34,7 +33,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Part:
-    """What one recipe without slices and modules makes of the result.
+    """Part of the result that one recipe without slices and modules makes.
 
     Attributes:
         recipe: What is done.
@@ -66,7 +65,7 @@ class Parts:
     layers: Mapping[str, tuple[Layer, ...]]
 
 
-def parts_of(recipe: Recipe, shelf: Shelf) -> Parts:
+def parts_of(recipe: Recipe, opened_models: OpenedModels) -> Parts:
     """Divide a recipe, and show each part what it takes of its models.
 
     Raises:
@@ -74,13 +73,13 @@ def parts_of(recipe: Recipe, shelf: Shelf) -> Parts:
         Mismatch: the layers of the slices have different names.
     """
     if recipe.modules:
-        return _modules(recipe, shelf)
+        return _modules(recipe, opened_models)
     if recipe.slices:
-        return _stacked(recipe.slices, shelf, "")
+        return _stacked(recipe.slices, opened_models, "")
     if any(source and source.layers for source in _sources(recipe)):
-        return _stacked((recipe,), shelf, "", alone=True)
-    whole = shelf.models(recipe)
-    base = shelf.base(recipe)
+        return _stacked((recipe,), opened_models, "", alone=True)
+    whole = opened_models.models(recipe)
+    base = opened_models.base(recipe)
     return Parts((Part(recipe, tuple(whole), base, "", (*([base] if base else []), *whole)),), {})
 
 
@@ -88,18 +87,18 @@ def _sources(recipe: Recipe) -> list[Source | None]:
     return [*(model.source for model in recipe.models), recipe.base]
 
 
-def _modules(recipe: Recipe, shelf: Shelf) -> Parts:
+def _modules(recipe: Recipe, opened_models: OpenedModels) -> Parts:
     found, layers = list[Part](), dict[str, tuple[Layer, ...]]()
     patterns = [re.compile(module.match) for module in recipe.modules]
     for i, module in enumerate(recipe.modules):
         name = f"module {i + 1} ({module.match!r})"
-        own = shelf.of_names(_takes(patterns, i))
+        own = opened_models.of_names(_takes(patterns, i))
         inner = _one_module(module.recipe, own, name)
         found += [one if one.name else replace(one, name=name) for one in inner.parts]
         layers |= inner.layers
         if not any(view.checkpoint.specs for one in inner.parts for view in one.models):
             raise RecipeError(f"{name} matches no tensor of its models that an earlier module does not take.")
-    _refuse_what_is_left(recipe, shelf, patterns)
+    _refuse_what_is_left(recipe, opened_models, patterns)
     return Parts(tuple(found), layers)
 
 
@@ -107,16 +106,16 @@ def _takes(patterns: Sequence[re.Pattern[str]], index: int) -> Any:
     return lambda name: next((i for i, one in enumerate(patterns) if one.search(name)), None) == index
 
 
-def _one_module(recipe: Recipe, shelf: Shelf, name: str) -> Parts:
+def _one_module(recipe: Recipe, opened_models: OpenedModels, name: str) -> Parts:
     if recipe.slices:
-        return _stacked(recipe.slices, shelf, f"{name}, ")
-    found = parts_of(recipe, shelf)
+        return _stacked(recipe.slices, opened_models, f"{name}, ")
+    found = parts_of(recipe, opened_models)
     return replace(found, parts=tuple(replace(one, name=name) for one in found.parts))
 
 
-def _refuse_what_is_left(recipe: Recipe, shelf: Shelf, patterns: Sequence[re.Pattern[str]]) -> None:
+def _refuse_what_is_left(recipe: Recipe, opened_models: OpenedModels, patterns: Sequence[re.Pattern[str]]) -> None:
     """The model that gives the config must be whole in the result."""
-    donor = shelf.donor(recipe)
+    donor = opened_models.donor(recipe)
     left = [n for n in donor.checkpoint.specs if not any(one.search(n) for one in patterns)]
     if left:
         raise RecipeError(
@@ -125,9 +124,9 @@ def _refuse_what_is_left(recipe: Recipe, shelf: Shelf, patterns: Sequence[re.Pat
         )
 
 
-def _stacked(recipes: Sequence[Recipe], shelf: Shelf, within: str, *, alone: bool = False) -> Parts:
+def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str, *, alone: bool = False) -> Parts:
     names = ["" if alone else f"{within}slice {i}" for i in range(1, len(recipes) + 1)]
-    slices = [_Slice(one, shelf, name) for one, name in zip(recipes, names, strict=True)]
+    slices = [_Slice(one, opened_models, name) for one, name in zip(recipes, names, strict=True)]
     prefix = slices[0].prefix
     for one in slices:
         if one.prefix != prefix:
@@ -159,7 +158,7 @@ def _check_shapes(first: _Slice, other: _Slice) -> None:
 
 
 def _assigned(first: _Slice, last: _Slice) -> dict[_Slice, list[str]]:
-    """Which slice gives the tensors outside the layers."""
+    """Assign the tensors outside the layers to slices."""
     found: dict[_Slice, list[str]] = {first: [], last: []}
     for name in dict.fromkeys([*first.outside, *last.outside]):
         behind = _BEHIND.search(name) and not _BEFORE.search(name)
@@ -178,13 +177,13 @@ class _Everywhere(dict["_Slice", list[str]]):
 class _Slice:
     """Some layers of every model of a recipe, before it is known where they go."""
 
-    def __init__(self, recipe: Recipe, shelf: Shelf, name: str) -> None:
+    def __init__(self, recipe: Recipe, opened_models: OpenedModels, name: str) -> None:
         self.recipe, self.name = recipe, name or "the recipe"
         self._called = name
         if recipe.heads:
             raise RecipeError(f"{self.name} has `heads:`, which layers that are put together cannot have; use `skip:`.")
-        models = shelf.models(recipe)
-        self._base = shelf.base(recipe)
+        models = opened_models.models(recipe)
+        self._base = opened_models.base(recipe)
         self._everyone = [*([self._base] if self._base else []), *models]
         sources = [*([recipe.base] if self._base else []), *(model.source for model in recipe.models)]
         self._windows = [self._window(m, s) for m, s in zip(self._everyone, sources, strict=True)]
@@ -231,7 +230,7 @@ class _Slice:
 
     @property
     def layers(self) -> list[Layer]:
-        """Where its layers come from, by its base or first model."""
+        """Sources of its layers, by its base or first model."""
         stack, first, stop = self._windows[0]
         return [Layer(self._everyone[0], stack, i) for i in range(first, stop)]
 
@@ -247,7 +246,7 @@ class _Slice:
         return found
 
     def part(self, offset: int, outside: Sequence[str]) -> Part:
-        """What it makes of the result when its first layer is number `offset` there."""
+        """Build its part of the result, whose first layer is number `offset` there."""
         tied = frozenset(name for name in outside if all(model.ties(name) for model in self._everyone))
         views: list[Opened] = []
         for model, (stack, first, stop) in zip(self._everyone, self._windows, strict=True):

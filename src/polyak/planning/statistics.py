@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import DTYPES, Checkpoint, TensorSpec
-from ..checkpoint.fingerprint import fingerprint
+from ..checkpoint import DTYPES, Checkpoint, TensorSpec, fingerprint
 from ..errors import Mismatch, RecipeError, suggestion
 from ..methods import Method, Stat
 from ..recipe import Recipe
-from ._model import NestedMerge, Read
+from ._plan import NestedMerge
 from .compatibility import Opened
+from .steps import Read
 
 # By the statistic's name, then the model's.
 Given: TypeAlias = Mapping[str, Mapping[str, Checkpoint]]
 
-KIND, MODEL = "polyak.statistic", "polyak.model"  # keys of a statistic's metadata
+STATISTICS_KIND, MODEL_DIGEST = "polyak.statistic", "polyak.model"  # keys of a statistic's metadata
 
 
 def label(statistic: str, model: str) -> str:
-    """What plans, errors and provenance call a statistic of a model."""
+    """Label of a statistic of a model in plans, errors and provenance."""
     return f"{statistic} of {model}"
 
 
@@ -79,7 +79,7 @@ class Measured:
     def reads(
         self, name: str, shape: tuple[int, ...], method: Method, settings: Mapping[str, Any], models: list[Opened]
     ) -> dict[str, tuple[Read, ...]]:
-        """What a step reads, by the method's parameter; nothing for statistics that no model has of this tensor.
+        """Statistics that a step reads, by the method's parameter; none where no model has one of this tensor.
 
         Raises:
             RecipeError: a model has no such statistic at all.
@@ -115,13 +115,13 @@ class Measured:
             )
 
     def _check(self, kind: str, model: Opened, found: Checkpoint) -> None:
-        """What a statistic says of itself, and its names, must fit the model."""
+        """Refuse a statistic whose metadata or tensor names do not fit the model."""
         said = f"the statistic {kind!r} of {model.name} ({found.label})"
-        if (stated := found.metadata.get(KIND, kind)) != kind:
+        if (stated := found.metadata.get(STATISTICS_KIND, kind)) != kind:
             raise Mismatch(f"{said} is {stated!r} by its metadata. Give the file that holds {kind!r}.")
         for name, spec in found.specs.items():
             if model.find(name) is None:
-                raise Mismatch(f"{said} is of another model: it has {name!r}, which {model.checkpoint.label} has not.")
+                raise Mismatch(f"{said} is of another model: it has {name!r}, which {model.checkpoint.label} lacks.")
             if spec.dtype != DTYPES["F32"]:
                 raise Mismatch(f"{said} holds {name!r} as {spec.dtype}; statistics are F32. Convert or measure again.")
         if not found.specs:
@@ -129,15 +129,15 @@ class Measured:
         self._check_digest(said, model, found)
 
     def _check_digest(self, said: str, model: Opened, found: Checkpoint) -> None:
-        stated = found.metadata.get(MODEL)
+        stated = found.metadata.get(MODEL_DIGEST)
         if stated is None:
             if found.stamps:
                 self.notes.append(f"{said} does not say which model it was measured of.")
             return
         if _is_nested(model.checkpoint):
             raise Mismatch(
-                f"{said} cannot be held against a merge that is not written yet. Merge {model.name} into a folder "
-                "first."
+                f"{said} cannot be validated against a model that has not been written. "
+                f"Merge {model.name} into a folder first."
             )
         if model_digest(model, found.specs) != stated:
             raise Mismatch(

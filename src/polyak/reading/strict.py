@@ -1,4 +1,4 @@
-"""Strict reading of plain data: every value has a place, every key is known or refused."""
+"""Strict reading of plain data: errors carry the location of a value, unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_INTEGER = 2**64 - 1
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands: a file (or what else the recipe came from), and a path inside it."""
+    """Location of a value: a file (or other source of the recipe), and a path inside it."""
 
     file: str
     path: str = ""
@@ -35,7 +35,7 @@ class Place:
         return Place(self.file, f"{self.path}[{index}]", self.whole)
 
     def wanted(self, what: str, got: object, remedy: str = "") -> RecipeError:
-        """Say what should stand here instead."""
+        """Build the error for a value that is not what its place takes."""
         return self.error(f"must be {what}; got {_shown(got)}", remedy)
 
     def error(self, problem: str, remedy: str = "") -> RecipeError:
@@ -43,7 +43,7 @@ class Place:
 
 
 class Table:
-    """A mapping that is being read; each key that it is asked for is known from then on."""
+    """A mapping that is being read; keys that were never taken are refused at the end."""
 
     def __init__(self, data: object, place: Place) -> None:
         self.place = place
@@ -77,13 +77,13 @@ class Table:
         return self._left.get(key)
 
     def left(self) -> list[str]:
-        """The keys that nothing has asked for yet."""
+        """List the keys that have not been taken."""
         return list(self._left)
 
     def finish(self) -> None:
-        """Refuse what nothing has asked for."""
+        """Refuse the keys that have not been taken."""
         for key in self._left:
-            raise (self.place / key).error("is no key that is known here", suggestion(key, self.known))
+            raise (self.place / key).error("is an unknown key", suggestion(key, self.known))
 
 
 def mapping(value: object, place: Place) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def number(value: object, place: Place) -> float:
 
 
 def is_small(value: float) -> bool:
-    """Whether it is finite, and an integer of less than 64 bits."""
+    """Test that a number is finite, and below 2^64 if it is an integer."""
     return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else math.isfinite(value)
 
 

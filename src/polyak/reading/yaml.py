@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -22,9 +21,16 @@ MOST_REPEATED = 100_000  # values that aliases may add: some lines of them can s
 
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its parser is used
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
+_KINDS: dict[str, Any] = {
+    f"{_TAG}int": int,
+    f"{_TAG}float": (int, float),
+    f"{_TAG}bool": bool,
+    f"{_TAG}null": type(None),
+}
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS: dict[str, bool | None] = {
@@ -52,31 +58,27 @@ def read_file(path: Path) -> Data:
     except UnicodeDecodeError as error:
         line, column = _position(raw[: error.start].decode("utf-8", "replace"))
         raise RecipeError(f"{path}, line {line}, column {column}: not UTF-8. Save the file as UTF-8.") from None
-    return parse_json(text, str(path)) if path.suffix == ".json" else parse(text, str(path))
+    return parse_json(text, str(path)) if path.suffix == ".json" else parse_yaml(text, str(path))
 
 
-def parse(text: str, where: str = "the text") -> Data:
+def parse_yaml(text: str, where: str = "the text") -> Data:
     """Read one YAML document; `where` names it in messages.
 
     Raises:
         RecipeError: with line and column.
     """
-    builder = _Builder(where)
     try:
-        for event in cast("Any", yaml).parse(text, Loader=_LOADER):
-            builder.take(event)
+        return _Document(text).read()
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
-        raise builder.error(mark, f"{error.problem or error.context}") from None
+        line, column, problem = mark.line + 1, mark.column + 1, f"{error.problem or error.context}".rstrip(".")
     except yaml.YAMLError as error:
-        position = getattr(error, "position", 0)
-        line, column = _position(text[:position])
-        reason = getattr(error, "reason", "not YAML")
-        raise RecipeError(f"{where}, line {line}, column {column}: {reason}.") from None
+        line, column = _position(text[: getattr(error, "position", 0)])
+        problem = getattr(error, "reason", "not YAML")
     except UnicodeEncodeError as error:
         line, column = _position(text[: error.start])
-        raise RecipeError(f"{where}, line {line}, column {column}: half of a surrogate pair is no character.") from None
-    return builder.document
+        problem = "a lone surrogate is not a character"
+    raise RecipeError(f"{where}, line {line}, column {column}: {problem}.")
 
 
 def parse_json(text: str, where: str) -> Data:
@@ -106,7 +108,7 @@ def parse_json(text: str, where: str) -> Data:
         raise RecipeError(f"{where}: {error}.") from None
 
 
-def write(data: object) -> str:
+def write_yaml(data: object) -> str:
     """Write YAML that reads back as the same data, here and with any YAML 1.1 or 1.2 library."""
     return yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
@@ -116,7 +118,7 @@ class _Writer(_DUMPER):
 
 
 def _write_text(writer: Any, text: str) -> Any:
-    plain = text.isprintable() and not _INTEGER.fullmatch(text) and resolve(text) == text
+    plain = text.isprintable() and not _INTEGER.fullmatch(text) and resolve_scalar(text) == text
     return writer.represent_scalar(f"{_TAG}str", text, style=None if plain else '"')
 
 
@@ -130,8 +132,8 @@ _Writer.add_representer(str, _write_text)
 _Writer.add_representer(float, _write_float)
 
 
-def resolve(text: str) -> str | int | float | bool | None:
-    """What unquoted text means.
+def resolve_scalar(text: str) -> str | int | float | bool | None:
+    """Resolve unquoted text by the core schema of YAML 1.2.
 
     Raises:
         ValueError: it is a whole number with thousands of digits.
@@ -145,146 +147,138 @@ def resolve(text: str) -> str | int | float | bool | None:
     return text
 
 
-@dataclass
-class _Frame:
-    """A mapping or list that is being read."""
+class _Document:
+    """Makes data of the events of a parser, counting levels and repeated values."""
 
-    value: Any
-    mark: Any
-    anchor: str | None
-    key: str | None = None
-    merged: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    size: int = 1
+    def __init__(self, text: str) -> None:
+        self._text, self._parser, self._end = text, _LOADER(text), 0
+        self._level = self._count = self._repeated = 0
+        self._anchors: dict[str, tuple[Any, int] | None] = {}  # values and their sizes; None until they are complete
 
-
-class _Builder:
-    """Turns the events of a parser into data, without recursion."""
-
-    def __init__(self, where: str) -> None:
-        self.document: Data = None
-        self._where = where
-        self._documents = 0
-        self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
-        self._repeated = 0
-
-    def error(self, mark: Any, problem: str) -> RecipeError:
-        return RecipeError(f"{self._where}, line {mark.line + 1}, column {mark.column + 1}: {problem.rstrip('.')}.")
-
-    def take(self, event: Any) -> None:
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            self._open(event)
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._close(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise self.error(event.start_mark, "a second document begins; one file holds one recipe")
-
-    def _scalar(self, event: Any) -> None:
-        text, mark = event.value, event.start_mark
-        if self._wants_key:
-            self._untagged(event)
-            self._begin_key(text, mark, plain=event.implicit[0])
-            return
+    def read(self) -> Data:
+        """Read the only document."""
         try:
-            value = text if event.tag == "!" else resolve(text) if event.implicit[0] else self._tagged(event)
-        except RecipeError:
-            raise
-        except ValueError as error:  # a number of thousands of digits
-            raise self.error(mark, str(error)) from None
-        self._remember(event.anchor, value, 1)
-        self._add(value, 1, mark)
+            self._next()
+            if not isinstance(self._next(), yaml.DocumentStartEvent):
+                return None
+            data = self._value(self._next())
+            self._next()
+            if not isinstance(event := self._next(), yaml.StreamEndEvent):
+                raise _error(event, "a second document begins; one file holds one recipe")
+        except yaml.MarkedYAMLError as error:
+            raise self._too_deep(error.problem_mark) or error from None
+        return data
 
-    def _tagged(self, event: Any) -> Any:
-        if event.tag in (None, f"{_TAG}str"):
-            return event.value
-        kinds = {f"{_TAG}int": int, f"{_TAG}float": (int, float), f"{_TAG}bool": bool, f"{_TAG}null": type(None)}
-        if event.tag not in kinds:
-            raise self._refused(event)
-        value = resolve(event.value)
-        if not isinstance(value, kinds[event.tag]):
-            raise self.error(event.start_mark, f"{event.value!r} is not what its tag says")
-        return float(cast("float", value)) if event.tag == f"{_TAG}float" else value
+    def _next(self) -> Any:
+        event = self._parser.get_event()
+        self._end = event.end_mark.index
+        return event
 
-    def _untagged(self, event: Any) -> None:
-        if event.tag not in (None, "!", f"{_TAG}str", f"{_TAG}map", f"{_TAG}seq"):
-            raise self._refused(event)
-
-    def _refused(self, event: Any) -> RecipeError:
-        return self.error(event.start_mark, f"the tag {event.tag!r} is refused; a recipe is plain data. Remove it")
-
-    def _open(self, event: Any) -> None:
-        self._untagged(event)
-        mapping = isinstance(event, yaml.MappingStartEvent)
-        if self._wants_key:
-            raise self.error(event.start_mark, "a key must be text; this one is a mapping or a list")
-        if event.tag not in (None, "!", f"{_TAG}map" if mapping else f"{_TAG}seq"):
-            raise self._refused(event)
-        if len(self._stack) == DEEPEST:
-            raise self.error(event.start_mark, f"nested more than {DEEPEST} levels deep")
-        self._stack.append(_Frame({} if mapping else [], event.start_mark, event.anchor))
-
-    def _close(self, event: Any) -> None:
-        frame = self._stack.pop()
-        for mapping in frame.merged:
-            for key, value in mapping.items():
-                frame.value.setdefault(key, value)
-        self._remember(frame.anchor, frame.value, frame.size)
-        self._add(frame.value, frame.size, frame.mark)
-
-    def _alias(self, event: Any) -> None:
-        if self._wants_key:
-            raise self.error(event.start_mark, "a key must be written out; this one is an alias")
-        if any(frame.anchor == event.anchor for frame in self._stack):
-            raise self.error(event.start_mark, f"the alias *{event.anchor} stands inside what it refers to")
-        if event.anchor not in self._anchors:
-            raise self.error(event.start_mark, f"the alias *{event.anchor} refers to nothing before it")
-        value, size = self._anchors[event.anchor]
-        self._repeated += size
-        if self._repeated > MOST_REPEATED:
-            raise self.error(event.start_mark, f"aliases repeat more than {MOST_REPEATED:,} values")
-        self._add(value, size, event.start_mark)
-
-    @property
-    def _wants_key(self) -> bool:
-        return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
-
-    def _begin_key(self, key: str, mark: Any, *, plain: bool) -> None:
-        frame = self._stack[-1]
-        if key in frame.value:
-            raise self.error(mark, f"the key {key!r} stands twice in one mapping. Remove one")
-        frame.key = key
-        if not (plain and key == "<<"):
-            frame.value[key] = None
-
-    def _remember(self, anchor: str | None, value: Any, size: int) -> None:
-        if anchor is not None:
-            self._anchors[anchor] = value, size
-
-    def _add(self, value: Any, size: int, mark: Any) -> None:
-        if not self._stack:
-            self.document = value
-            return
-        frame = self._stack[-1]
-        frame.size += size
-        if frame.key is None:
-            frame.value.append(value)
-        elif frame.key in frame.value:
-            frame.value[frame.key] = value
+    def _value(self, event: Any) -> Any:
+        if isinstance(event, yaml.AliasEvent):
+            return self._aliased(event)
+        before, self._count = self._count, self._count + 1
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+        elif self._level == DEEPEST:
+            raise _error(event, _TOO_DEEP)
         else:
-            self._merge(frame, value, mark)
-        frame.key = None
+            self._level += 1
+            value = self._mapping(event) if isinstance(event, yaml.MappingStartEvent) else self._list(event)
+            self._level -= 1
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value, self._count - before
+        return value
 
-    def _merge(self, frame: _Frame, value: Any, mark: Any) -> None:
-        many = cast("list[Any]", value) if isinstance(value, list) else [value]
-        if not all(isinstance(one, dict) for one in many):
-            raise self.error(mark, "'<<' takes a mapping or a list of mappings")
-        frame.merged += many
+    def _list(self, start: Any) -> list[Any]:
+        _check_tag(start, "seq")
+        items: list[Any] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._value(event))
+        return items
+
+    def _mapping(self, start: Any) -> dict[str, Any]:
+        """Read the keys in their order, then those of merged mappings (`<<`) that are not among them."""
+        _check_tag(start, "map")
+        own, merged = dict[str, Any](), list[dict[str, Any]]()
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = _key(event)
+            if key in own:
+                raise _error(event, f"the key {key!r} stands twice in one mapping. Remove one")
+            following = self._next()
+            value = self._value(following)
+            if key == "<<" and event.implicit[0]:
+                merged += _mappings(value, following)
+            else:
+                own[key] = value
+        for mapping in merged:
+            own |= {key: value for key, value in mapping.items() if key not in own}
+        return own
+
+    def _aliased(self, event: Any) -> Any:
+        name = event.anchor
+        if (anchored := self._anchors.get(name)) is None:
+            problem = "stands inside what it refers to" if name in self._anchors else "refers to nothing before it"
+            raise _error(event, f"the alias *{name} {problem}")
+        value, size = anchored
+        self._count, self._repeated = self._count + size, self._repeated + size
+        if self._repeated > MOST_REPEATED:
+            raise _error(event, f"aliases repeat more than {MOST_REPEATED:,} values")
+        return value
+
+    def _too_deep(self, mark: Any) -> yaml.MarkedYAMLError | None:
+        """Tell whether a parser failed at too many brackets: libyaml has a limit of its own, and reads ahead."""
+        ahead = self._text[self._end : mark.index] if mark else ""
+        level = self._level + sum(map(ahead.count, "[{")) - sum(map(ahead.count, "]}"))
+        return yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark) if level > DEEPEST else None
+
+
+def _key(event: Any) -> str:
+    if isinstance(event, yaml.AliasEvent):
+        raise _error(event, "a key must be written out; this one is an alias")
+    if not isinstance(event, yaml.ScalarEvent):
+        raise _error(event, "a key must be text; this one is a mapping or a list")
+    _check_tag(event, "str")
+    return event.value
+
+
+def _mappings(value: Any, event: Any) -> list[dict[str, Any]]:
+    many = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in many):
+        raise _error(event, "'<<' takes a mapping or a list of mappings")
+    return many
+
+
+def _scalar(event: Any) -> str | int | float | bool | None:
+    tag, is_plain = event.tag, event.tag is None and event.implicit[0]
+    if not is_plain and tag in (None, "!", f"{_TAG}str"):
+        return event.value
+    if not is_plain and tag not in _KINDS:
+        raise _refused(event)
+    try:
+        value = resolve_scalar(event.value)
+    except ValueError as error:  # a number of thousands of digits
+        raise _error(event, str(error)) from None
+    if is_plain:
+        return value
+    if not isinstance(value, _KINDS[tag]):
+        raise _error(event, f"{event.value!r} is not what its tag says")
+    return float(cast("float", value)) if tag == f"{_TAG}float" else value
+
+
+def _check_tag(event: Any, kind: str) -> None:
+    if event.tag not in (None, "!", f"{_TAG}{kind}"):
+        raise _refused(event)
+
+
+def _refused(event: Any) -> yaml.MarkedYAMLError:
+    return _error(event, f"the tag {event.tag!r} is refused; a recipe is plain data. Remove it")
+
+
+def _error(event: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def _position(before: str) -> tuple[int, int]:

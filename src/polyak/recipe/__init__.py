@@ -13,10 +13,10 @@ from ._model import Scalar as Scalar
 from ._model import Search as Search
 from ._model import Settings as Settings
 from ._model import Source as Source
-from ._model import Token as Token
 from ._model import Value as Value
-from ._model import Vocabulary as Vocabulary
 from ._model import with_shared as with_shared
+from ._vocabulary import Token as Token
+from ._vocabulary import Vocabulary as Vocabulary
 from .loading import load as load
 from .loading import loads as loads
 from .loading import read as read
@@ -24,5 +24,7 @@ from .schema import schema as schema
 from .searching import Sought as Sought
 from .searching import filled as filled
 from .searching import sought as sought
+from .writing import as_data as as_data
 from .writing import digest as digest
 from .writing import dump as dump
+from .writing import plain_source as plain_source

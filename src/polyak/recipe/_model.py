@@ -1,4 +1,4 @@
-"""What a recipe says, as frozen data.  Equal recipes give equal checkpoints."""
+"""Recipes as frozen data.  Equal recipes give equal checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
+
+from ..reading import Place, Table, integer, one_of, patterns, text
+from ._keys import (
+    declared,
+    dtype_name,
+    file_key,
+    layer_range,
+    plain_mapping,
+    positive,
+    read_keys,
+    share,
+    write_keys,
+)  # fmt: skip
+from ._vocabulary import Vocabulary, plain_vocabulary, read_vocabulary
 
 Scalar: TypeAlias = bool | int | float | str
 BASE = "base"  # what the base is called, and no model may be
@@ -75,7 +89,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights come from: a path or a nested recipe, and how to look at it.
+    """Source of weights: a path or a nested recipe, and the view of it.
 
     Attributes:
         path: A folder or file; relative to `Recipe.folder`.
@@ -91,11 +105,11 @@ class Source:
     path: str | None = None
     recipe: Recipe | None = None
     lora: tuple[Lora, ...] = ()
-    key: str | None = None
-    strip_prefix: str | None = None
-    add_prefix: str | None = None
-    layers: tuple[int, int] | None = None
-    stack: str | None = None
+    key: str | None = file_key(text)
+    strip_prefix: str | None = file_key(text)
+    add_prefix: str | None = file_key(text)
+    layers: tuple[int, int] | None = file_key(layer_range)
+    stack: str | None = file_key(text)
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ class Rule:
     Attributes:
         match: Regular expression (`re.search`) on the tensor's name.
         layers: Half-open range of layers [first, stop) that it is limited to (default: no limit).
-        method: Another method; its settings start from its own defaults.
+        method: Another method; models keep their weights, its other settings start from its own defaults.
         settings: Settings that replace the recipe's.
         models: Per-model settings that replace those of models and rule, by model name.
     """
@@ -136,7 +150,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Factorisation:
-    """How merged adapters become an adapter again.
+    """Factorisation of merged adapters into an adapter.
 
     Attributes:
         rank: The most that a module of the result has (default: no limit, where the merge is of low rank by itself).
@@ -148,47 +162,22 @@ class Factorisation:
         base: The name of the base that the result is for (default: the adapters' own, which must agree).
     """
 
-    rank: int | None = None
-    energy: float | None = None
-    space: Literal["product", "factors"] = "product"
-    absent: Literal["refuse", "zero"] = "refuse"
-    base: str | None = None
+    rank: int | None = file_key(positive)
+    energy: float | None = file_key(share)
+    space: Literal["product", "factors"] = file_key(one_of(("product", "factors")), "product")
+    absent: Literal["refuse", "zero"] = file_key(one_of(("refuse", "zero")), "refuse")
+    base: str | None = file_key(text)
 
 
-@dataclass(frozen=True)
-class Token:
-    """Where a token's rows come from in models that do not have the token.
-
-    Attributes:
-        source: A model by name, `base`, or `zero`.
-        token: Whose row it is there (default: the same token's).
-        token_id: Or which row, by its number.
-        force: Also in models that have the token.
-    """
-
-    source: str
-    token: str | None = None
-    token_id: int | None = None
-    force: bool = False
+def _read_factorisation(value: object, place: Place) -> Factorisation:
+    table = Table(value, place)
+    factorisation = Factorisation(**read_keys(Factorisation, table))
+    table.finish()
+    return factorisation
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """Which tokens the result has, and how tables of models with other tokens are made to fit.
-
-    Attributes:
-        source: The tokens of the result: `union`, `base`, or those of a model by name.
-        rows: Instead, by the number of rows alone: `intersect` cuts tables to the shortest, `pad` fills them up to the
-            longest with the base's rows, `skip` keeps those of the base or first model, `keep` merges tables of one
-            length although their tokens are ordered differently.
-        tokens: Tokens whose rows are chosen; those that are in no tokenizer are added.
-        pad_to_multiple_of: Rows are added until their number can be divided by this; they hold the mean.
-    """
-
-    source: str | None = None
-    rows: Literal["intersect", "pad", "skip", "keep"] | None = None
-    tokens: Mapping[str, Token] = field(default_factory=lambda: MappingProxyType({}))
-    pad_to_multiple_of: int | None = None
+def _write_factorisation(factorisation: Factorisation) -> dict[str, Any]:
+    return write_keys(factorisation) or {"absent": factorisation.absent}  # an empty block would be left out
 
 
 @dataclass(frozen=True)
@@ -206,7 +195,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to merge, and how.
+    """A merge: models, method, settings, and exceptions for some tensors.
 
     Precedence of a setting: a rule's value for a model, the rule's, the model's, the recipe's, the method's default.
 
@@ -235,23 +224,23 @@ class Recipe:
     base: Source | None = None
     settings: Settings = field(default_factory=lambda: NOTHING)
     rules: tuple[Rule, ...] = ()
-    skip: str | None = None
-    heads: str | None = None
-    buffers: Literal["first", "last"] | None = None
-    dtype: str | None = None
-    seed: int = 0
-    adapter: Factorisation | None = None
+    skip: str | None = file_key(patterns, scope="merge")
+    heads: str | None = file_key(patterns, scope="merge")
+    buffers: Literal["first", "last"] | None = file_key(one_of(("first", "last")), scope="shared")
+    dtype: str | None = file_key(dtype_name, scope="shared")
+    seed: int = file_key(integer, 0, scope="shared")
+    adapter: Factorisation | None = file_key(_read_factorisation, write=_write_factorisation)
     slices: tuple[Recipe, ...] = ()
     modules: tuple[Module, ...] = ()
-    vocabulary: Vocabulary | None = None
-    chat_template: str | None = None
-    provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    vocabulary: Vocabulary | None = file_key(read_vocabulary, write=plain_vocabulary)
+    chat_template: str | None = file_key(text)
+    provenance: Mapping[str, Any] = file_key(plain_mapping, MappingProxyType({}))
     folder: Path = field(default=Path(), compare=False)
 
 
 def with_shared(recipe: Recipe) -> Recipe:
     """Give slices and modules what they share: seed, dtype, buffers, and modules the base where they name none."""
-    shared: dict[str, Any] = {"dtype": recipe.dtype, "seed": recipe.seed, "buffers": recipe.buffers}
+    shared: dict[str, Any] = {name: getattr(recipe, name) for name in declared(Recipe, "shared")}
     slices = tuple(replace(one, **shared) for one in recipe.slices)
     modules = tuple(
         replace(m, recipe=with_shared(replace(m.recipe, **shared, base=m.recipe.base or recipe.base)))
@@ -261,7 +250,7 @@ def with_shared(recipe: Recipe) -> Recipe:
 
 
 def names_in(recipe: Recipe) -> set[str]:
-    """What the models of a recipe, of its slices and of its modules are called, and `base` where there is one."""
+    """Names of the models of a recipe, its slices and its modules, and `base` where there is one."""
     parts = [*recipe.slices, *(module.recipe for module in recipe.modules)]
     found = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
     return found | {"base"} if recipe.base else found

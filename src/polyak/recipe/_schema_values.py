@@ -1,4 +1,4 @@
-"""What values the settings of methods take, as JSON Schema."""
+"""Values of the settings of methods, as JSON Schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def value(setting: Setting) -> Schema:
 
 
 def domain(setting: Setting) -> str:
-    """What values a setting takes, in words: settings of the same domain share a definition."""
+    """Name the domain of a setting: settings of the same domain share a definition."""
     if isinstance(setting.kind, tuple):
         return f"one of {', '.join(setting.kind)}"
     kinds: dict[type, str] = {bool: "true or false", str: "regular expression", int: "whole number", float: "number"}
@@ -32,7 +32,7 @@ def domain(setting: Setting) -> str:
 
 
 def definition(setting: Setting) -> Schema:
-    """What a value of the setting may be: one value, or a form that gives each tensor its own."""
+    """Schema of a setting: one value, or a form that gives each tensor its own."""
     leaf = _scalar(setting)
     along = [_gradient({"anyOf": [leaf, _search(leaf, setting)]}), _LINES] if setting.kind is float else []
     search = _search(leaf, setting)

@@ -1,4 +1,4 @@
-"""Where a recipe is being read: what its paths are relative to, and which recipes enclose it."""
+"""Context of a recipe that is being read: the folder of its paths, and the recipes around it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from ..reading import yaml as _yaml
-from ..reading.strict import Place, is_mapping, text
+from ..reading import Place, is_mapping, read_file, text
 from ._model import Recipe
 
 DEEPEST = 16  # recipes inside one another
@@ -17,7 +16,7 @@ MOST = 1000  # nested recipes in all: files that name others twice each double a
 
 @dataclass(frozen=True)
 class Scope:
-    """What paths are relative to, and which recipes enclose the one that is being read.
+    """Folder of relative paths, and the recipes around the one that is being read.
 
     Attributes:
         document: Reads a recipe of either dialect.
@@ -40,7 +39,7 @@ class Scope:
         return str(PurePath(self.prefix, path)) if self.prefix and "://" not in path else path
 
     def here(self, path: str) -> Path:
-        """Where a path written in the file that is being read lies."""
+        """Resolve a path of the file that is being read."""
         return self.folder / self.prefix / path
 
     def nested(self, value: object, place: Place) -> Recipe:
@@ -63,4 +62,4 @@ class Scope:
         if (real := file.resolve()) in self.files:
             raise place.error(f"is a circle: {file} is being read already")
         inner = replace(self, prefix=str(PurePath(self.prefix, path).parent), files=(*self.files, real))
-        return self.document(_yaml.read_file(file), Place(str(file)), inner)
+        return self.document(read_file(file), Place(str(file)), inner)

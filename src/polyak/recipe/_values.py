@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from ..errors import SettingError, suggestion
-from ..reading.strict import Place, Table, boolean, each, is_list, is_mapping, is_small, number, pattern
+from ..reading import Place, Table, boolean, each, is_list, is_mapping, is_small, number, pattern
 from ._model import NOTHING, Cases, Gradient, Scalar, Search, Settings, Value
 
 if TYPE_CHECKING:
@@ -159,5 +159,5 @@ def _read_lines(value: object, place: Place, setting: Setting) -> Gradient:
 
 
 def is_one_a_model(value: object, setting: Setting | None) -> TypeGuard[Sequence[object]]:
-    """Whether this is a list with one value a model."""
+    """Test for a list with one value per model."""
     return setting is not None and setting.per_model and is_list(value)

@@ -3,14 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from ..errors import suggestion
-from ..reading.strict import Place, Table, integer, mapping, one_of, text
-from ._model import Token, Vocabulary
+from ..reading import Place, Table, integer, mapping, one_of, text
 
 ROWS = ("intersect", "pad", "skip", "keep")
+
+
+@dataclass(frozen=True)
+class Token:
+    """Source of a token's embedding row for models that lack the token.
+
+    Attributes:
+        source: A model by name, `base`, or `zero`.
+        token: Whose row it is there (default: the same token's).
+        token_id: Or which row, by its number.
+        force: Also in models that have the token.
+    """
+
+    source: str
+    token: str | None = None
+    token_id: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens of the merged model, and the alignment of embedding tables of models with other tokens.
+
+    Attributes:
+        source: The tokens of the result: `union`, `base`, or those of a model by name.
+        rows: Instead, by the number of rows alone: `intersect` cuts tables to the shortest, `pad` fills them up to the
+            longest with the base's rows, `skip` keeps those of the base or first model, `keep` merges tables of one
+            length although their tokens are ordered differently.
+        tokens: Tokens whose rows are chosen; those that are in no tokenizer are added.
+        pad_to_multiple_of: Rows are added until their number can be divided by this; they hold the mean.
+    """
+
+    source: str | None = None
+    rows: Literal["intersect", "pad", "skip", "keep"] | None = None
+    tokens: Mapping[str, Token] = field(default_factory=lambda: MappingProxyType({}))
+    pad_to_multiple_of: int | None = None
 
 
 def read_vocabulary(value: object, place: Place) -> Vocabulary:

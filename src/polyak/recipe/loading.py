@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..reading import yaml as _yaml
-from ..reading.strict import Place, is_mapping
+from ..reading import Place, is_mapping, parse_yaml, read_file
 from . import native
 from ._model import Recipe
 from ._scope import Scope
@@ -23,7 +22,7 @@ def load(path: str | Path) -> Recipe:
         RecipeError: the file is missing or damaged, or says something that is not understood.
     """
     file = Path(path)
-    data = _yaml.read_file(file)
+    data = read_file(file)
     return _document(data, Place(str(file)), Scope(_document, file.parent, files=(file.resolve(),)))
 
 
@@ -37,7 +36,7 @@ def loads(text: str, folder: str | Path = ".") -> Recipe:
     Raises:
         RecipeError: it says something that is not understood.
     """
-    return read(_yaml.parse(text), folder)
+    return read(parse_yaml(text), folder)
 
 
 def read(data: object, folder: str | Path = ".") -> Recipe:

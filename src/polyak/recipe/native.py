@@ -9,24 +9,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import UnknownMethod, suggestion
-from ..reading.strict import (
+from ..reading import (
     Place,
     Table,
     each,
-    integer,
     is_list,
-    is_mapping,
-    is_small,
     mapping,
     number,
-    one_of,
     pattern,
     patterns,
     text,
 )
+from ._keys import declared, layer_range, read_keys
 from ._model import (
     NOTHING,
-    Factorisation,
     Lora,
     Model,
     Module,
@@ -40,14 +36,13 @@ from ._model import (
 )
 from ._scope import Scope
 from ._values import frozen, is_one_a_model, per_model, read_settings, read_value
-from ._vocabulary import checked, read_vocabulary
+from ._vocabulary import checked
 
 if TYPE_CHECKING:
     from ..methods import Method
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _NOTHING: tuple[Settings, Mapping[str, Settings]] = NOTHING, MappingProxyType({})
-DEEPEST = 64  # mappings and lists inside one another in `provenance`
 
 
 def read(data: object, place: Place, scope: Scope) -> Recipe:
@@ -60,13 +55,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     method = table.take("method", resolve_method)
     recipe = Recipe(
         **_read_what(table, method, scope),
-        buffers=table.take("buffers", cast("Any", one_of(("first", "last"))), None),
-        dtype=table.take("dtype", dtype, None),
-        seed=table.take("seed", integer, 0),
-        adapter=table.take("adapter", _read_adapter, None),
-        vocabulary=table.take("vocabulary", read_vocabulary, None),
-        chat_template=table.take("chat_template", text, None),
-        provenance=table.take("provenance", _read_provenance, _EMPTY),
+        **read_keys(Recipe, table, "shared", "recipe"),
         folder=scope.folder,
     )
     table.finish()
@@ -75,13 +64,13 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
 
 
 def _read_what(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
-    """What is merged, and how: models, or slices, or modules."""
+    """Read the models, slices or modules of a merge, with the keys that go with them."""
     divided = [key for key in ("models", "slices", "modules") if key in table]
     if len(divided) > 1:
         raise table.place.wanted("given one of models, slices and modules", " and ".join(divided))
     base = table.take("base", lambda value, where: _read_base(value, where, scope), None)
     if divided and divided != ["models"]:
-        for key in ("settings", "rules", "skip", "heads"):
+        for key in ("settings", "rules", *declared(Recipe, "merge")):
             if key in table:
                 raise (table.place / key).error(f"has no effect beside {divided[0]}", f"Move it into the {divided[0]}.")
         slices = table.take("slices", each(lambda one, where: _read_slice(one, where, method, scope)), ())
@@ -100,8 +89,7 @@ def _read_merge(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
         "models": tuple(replace(m, settings=frozen({**own.get(m.name, {}), **m.settings})) for m in models),
         "settings": frozen(shared),
         "rules": table.take("rules", lambda value, where: _read_rules(value, where, method, names), ()),
-        "skip": table.take("skip", patterns, None),
-        "heads": table.take("heads", patterns, None),
+        **read_keys(Recipe, table, "merge"),
     }
 
 
@@ -136,17 +124,10 @@ def resolve_method(value: object, place: Place) -> Method:
 
 
 def no_method(name: str, known: Iterable[str], place: Place) -> UnknownMethod:
-    """Say that there is no such method, and where it was wanted."""
+    """Build the error for a method that does not exist, with its location."""
     found = UnknownMethod(name, known)
     found.args = (f"{place.file}: {place.path}: {found}",)
     return found
-
-
-def dtype(value: object, place: Place) -> str:
-    """Read the name of a dtype in which a result can be written."""
-    from ..checkpoint import DTYPE_NAMES
-
-    return one_of(list(DTYPE_NAMES))(value, place)
 
 
 def _read_models(value: object, place: Place, scope: Scope, settings: Mapping[str, Any]) -> tuple[Model, ...]:
@@ -185,7 +166,7 @@ def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, 
 
 
 def default_name(path: str) -> str:
-    """What a model is called unless its recipe says otherwise: the last component of its path.
+    """Name a model by the last component of its path, the default.
 
     A revision (`hf://org/name@revision`) is no part of it, nor is the suffix of a recipe file.
     """
@@ -222,11 +203,7 @@ def _read_source(table: Table, scope: Scope) -> Source:
         path=table.take("path", path, None),
         recipe=table.take("recipe", scope.nested, None),
         lora=table.take("lora", adapters, ()),
-        key=table.take("key", text, None),
-        strip_prefix=table.take("strip_prefix", text, None),
-        add_prefix=table.take("add_prefix", text, None),
-        layers=table.take("layers", _read_layers, None),
-        stack=table.take("stack", text, None),
+        **read_keys(Source, table),
     )
 
 
@@ -271,7 +248,7 @@ def _read_rule(value: object, place: Place, outer: Method, names: Sequence[str])
     models = {name: {**dealt.get(name, {}), **own.get(name, {})} for name in names if name in dealt or name in own}
     rule = Rule(
         match=table.take("match", pattern),
-        layers=table.take("layers", _read_layers, None),
+        layers=table.take("layers", layer_range, None),
         method=named.name if named else None,
         settings=frozen(shared),
         models=MappingProxyType({name: frozen(settings) for name, settings in models.items()}),
@@ -289,55 +266,3 @@ def _read_rule_models(value: object, place: Place, method: Method, names: Sequen
             raise (place / name).error("names no model of this recipe", suggestion(name, names))
         found[name] = read_settings(Table(settings, place / name), known, owner)
     return found
-
-
-def _read_layers(value: object, place: Place) -> tuple[int, int]:
-    bounds = each(integer)(value, place) if is_list(value) else ()
-    if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise place.wanted("[first, stop), with first below stop", value)
-    return bounds[0], bounds[1]
-
-
-def _read_adapter(value: object, place: Place) -> Factorisation:
-    table = Table(value, place)
-    found = Factorisation(
-        rank=table.take("rank", _rank, None),
-        energy=table.take("energy", _energy, None),
-        space=cast("Any", table.take("space", one_of(("product", "factors")), "product")),
-        absent=cast("Any", table.take("absent", one_of(("refuse", "zero")), "refuse")),
-        base=table.take("base", text, None),
-    )
-    table.finish()
-    return found
-
-
-def _rank(value: object, place: Place) -> int:
-    if (found := integer(value, place)) < 1:
-        raise place.wanted("at least 1", value)
-    return found
-
-
-def _energy(value: object, place: Place) -> float:
-    if not 0 < (found := number(value, place)) <= 1:
-        raise place.wanted("above 0 and at most 1", value)
-    return found
-
-
-def _read_provenance(value: object, place: Place) -> Mapping[str, Any]:
-    return MappingProxyType(cast("dict[str, Any]", _copy(mapping(value, place), place, DEEPEST)))
-
-
-def _copy(value: object, place: Place, depth: int) -> object:
-    """A copy of plain data, so that nobody else can change a recipe."""
-    if depth == 0:
-        raise place.error(f"is nested more than {DEEPEST} levels deep")
-    if is_mapping(value):
-        items = mapping(value, place).items()
-        return {text(key, place): _copy(one, place / key, depth - 1) for key, one in items}
-    if is_list(value):
-        return [_copy(one, place[i], depth - 1) for i, one in enumerate(value)]
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int | float):
-        return value if isinstance(value, int) and is_small(value) else number(value, place)
-    return value if value == "" else text(value, place)

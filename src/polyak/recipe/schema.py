@@ -7,19 +7,13 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..reading.strict import LARGEST_INTEGER
-from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source, Token, Vocabulary
+from ..reading import LARGEST_INTEGER
+from ._keys import declared
+from ._model import Factorisation, Gradient, Lora, Model, Module, Recipe, Rule, Source
 from ._schema_values import TEXT, Schema, definition, domain, list_or, value
+from ._vocabulary import Token, Vocabulary
 
 if TYPE_CHECKING:
     from ..methods import Method, Setting
@@ -67,7 +61,7 @@ def schema() -> Schema:
 
 
 # What slices and modules share with the recipe that holds them.
-_SHARED = ("buffers", "dtype", "seed", "provenance", "vocabulary", "chat_template")
+_SHARED = tuple(declared(Recipe, "shared", "recipe"))
 _SOURCE_OR_ROWS: Schema = {
     "oneOf": [
         {"required": ["source"], "properties": {"rows": False}},
@@ -79,7 +73,7 @@ _ONE_TOKEN: Schema = {
     "if": {"properties": {"source": {"const": "zero"}}},
     "then": {"properties": {"token": False, "token_id": False}},
 }
-_MERGE_ALONE = ("settings", "rules", "skip", "heads")
+_MERGE_ALONE = ("settings", "rules", *declared(Recipe, "merge"))
 _DIVIDED = ("models", "slices", "modules")
 _ONE_OF_THREE: Schema = {
     "oneOf": [
@@ -162,7 +156,7 @@ _REQUIRED: Mapping[type, tuple[str, ...]] = {
 
 
 def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
-    """Where a file may say more than the dataclass, or where the type does not tell everything."""
+    """Schemas of fields whose type does not tell everything that a file may hold."""
     from ..checkpoint import DTYPE_NAMES
 
     named = {"enum": [method.name for method in methods]}
@@ -217,7 +211,7 @@ def _of(hint: Any) -> Schema:
 
 
 def _attributes(cls: type) -> dict[str, str]:
-    """What the docstring says of each field."""
+    """Descriptions of the fields, from the docstring."""
     said: dict[str, str] = {}
     lines = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines()
     for line in lines:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import RecipeError
-from ._model import Cases, Factorisation, Gradient, Lora, Model, Recipe, Rule, Search, Settings, Source, Value
-from ._vocabulary import plain_vocabulary
+from ._keys import declared, plain, write_keys
+from ._model import Cases, Gradient, Lora, Model, Recipe, Rule, Search, Settings, Source, Value
 from .native import default_name
 
 
@@ -28,9 +24,9 @@ def dump(recipe: Recipe, folder: Path | None = None) -> str:
     Raises:
         RecipeError: it holds something that no recipe file can, such as NaN.
     """
-    from ..reading.yaml import write
+    from ..reading import write_yaml
 
-    return write(plain(recipe, recipe.folder if folder is None else folder))
+    return write_yaml(as_data(recipe, recipe.folder if folder is None else folder))
 
 
 def digest(recipe: Recipe) -> str:
@@ -43,11 +39,11 @@ def digest(recipe: Recipe) -> str:
     """
     import xxhash
 
-    data = _canonical(plain(recipe, None))
+    data = _canonical(as_data(recipe, None))
     return xxhash.xxh3_128_hexdigest(json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
-def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
+def as_data(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     """The data that reads as this recipe in `folder` (None: with paths as they are)."""
     data = {
         "base": _source(recipe.base, recipe, folder) if recipe.base else None,
@@ -57,22 +53,14 @@ def plain(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
         "method": recipe.method,
         "settings": _settings(recipe.settings),
         "rules": [_rule(rule, [model.name for model in recipe.models]) for rule in recipe.rules],
-        "skip": recipe.skip,
-        "heads": recipe.heads,
-        "buffers": recipe.buffers,
-        "dtype": recipe.dtype,
-        "seed": _copy(recipe.seed) or None,
-        "adapter": None if recipe.adapter is None else _adapter(recipe.adapter),
-        "vocabulary": plain_vocabulary(recipe.vocabulary),
-        "chat_template": recipe.chat_template,
-        "provenance": _copy(recipe.provenance),
+        **write_keys(recipe),
     }
     return _without_defaults(data)
 
 
 def _part(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     """A slice or module, without what it shares with the others."""
-    return {key: value for key, value in plain(recipe, folder).items() if key not in ("dtype", "seed", "buffers")}
+    return {key: value for key, value in as_data(recipe, folder).items() if key not in declared(Recipe, "shared")}
 
 
 def plain_source(source: Source, recipe: Recipe) -> dict[str, Any]:
@@ -83,11 +71,6 @@ def plain_source(source: Source, recipe: Recipe) -> dict[str, Any]:
 
 def _without_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if value not in (None, {}, [])}
-
-
-def _adapter(adapter: Factorisation) -> dict[str, Any] | None:
-    given = {f.name: getattr(adapter, f.name) for f in fields(adapter) if getattr(adapter, f.name) != f.default}
-    return {key: _copy(value) for key, value in given.items()} or {"absent": adapter.absent}
 
 
 def _model(model: Model, recipe: Recipe, folder: Path | None) -> str | dict[str, Any]:
@@ -105,20 +88,16 @@ def _source(source: Source, recipe: Recipe, folder: Path | None) -> str | dict[s
     data = _without_defaults(
         {
             "path": None if source.path is None else _path(source.path, recipe, folder),
-            "recipe": None if source.recipe is None else plain(source.recipe, folder),
+            "recipe": None if source.recipe is None else as_data(source.recipe, folder),
             "lora": [_lora(lora, recipe, folder) for lora in source.lora],
-            "key": source.key,
-            "strip_prefix": source.strip_prefix,
-            "add_prefix": source.add_prefix,
-            "layers": None if source.layers is None else list(source.layers),
-            "stack": source.stack,
+            **write_keys(source),
         }
     )
     return data["path"] if data.keys() == {"path"} else data
 
 
 def _lora(lora: Lora, recipe: Recipe, folder: Path | None) -> str | dict[str, Any]:
-    path, scale = _path(lora.path, recipe, folder), _copy(lora.scale)
+    path, scale = _path(lora.path, recipe, folder), plain(lora.scale)
     return path if scale == 1 else {"path": path, "scale": scale}
 
 
@@ -161,24 +140,9 @@ def _value(value: Value) -> object:
         return {"gradient": [_value(one) for one in value.values], **outside}
     if isinstance(value, Search):
         if value.choices:
-            return {"search": {"choices": _copy(value.choices)}}
-        return {"search": [_copy(value.low), _copy(value.high)], **({"log": True} if value.log else {})}
-    return _copy(value)
-
-
-def _copy(value: object) -> Any:
-    """Plain Python data; numbers of NumPy become Python's."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, Mapping):
-        return {str(key): _copy(one) for key, one in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return [_copy(one) for one in cast("Sequence[Any]", value)]
-    raise RecipeError(f"a recipe cannot hold {value!r}, only text, finite numbers, true, false, lists and mappings.")
+            return {"search": {"choices": plain(value.choices)}}
+        return {"search": [plain(value.low), plain(value.high)], **({"log": True} if value.log else {})}
+    return plain(value)
 
 
 def _canonical(data: Any) -> Any:

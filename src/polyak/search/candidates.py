@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import planning
-from ..checkpoint import Checkpoint, TensorSpec
-from ..checkpoint.memory import MemoryCheckpoint
+from ..checkpoint import Checkpoint, MemoryCheckpoint, TensorSpec
 from ..engine import OpenModels, Session, Sink, without_masks
 from ..planning import Plan, Step
 from ..recipe import Recipe, Scalar, filled, sought

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from ..checkpoint.fingerprint import fingerprint
-from ..checkpoint.memory import MemoryCheckpoint
+from ..checkpoint import MemoryCheckpoint, fingerprint
 from ..errors import NotFinite, PolyakError, TaskError
 from ._measurement import Measurement
 from ._tree import bytes_of, flatten

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checkpoint as checkpoints
-from ..checkpoint import DTYPES, TensorSpec
-from ..checkpoint.safetensors import layout
+from ..checkpoint import DTYPES, TensorSpec, layout
 from ..errors import CheckpointError, Mismatch, OutputExists
-from ..planning.statistics import KIND, MODEL
+from ..planning import MODEL_DIGEST, STATISTICS_KIND
 from ..storage import sync_file, sync_folder, writing
 
 _DATA, _EXAMPLES, _ROWS, _FACTS = "polyak.data", "polyak.examples", "polyak.rows", "polyak.facts"
@@ -60,7 +59,7 @@ class Measurement:
 
     def _metadata(self) -> dict[str, str]:
         return {
-            KIND: self.kind, MODEL: self.model, _DATA: self.data, _EXAMPLES: str(self.examples),
+            STATISTICS_KIND: self.kind, MODEL_DIGEST: self.model, _DATA: self.data, _EXAMPLES: str(self.examples),
             _ROWS: json.dumps(dict(self.rows), sort_keys=True), _FACTS: json.dumps(dict(self.facts), sort_keys=True),
         }  # fmt: skip
 
@@ -79,7 +78,9 @@ def load(path: str | Path) -> Measurement:
             if set(rows) != set(file.specs):
                 raise ValueError
             tensors = {name: file.read(name) for name in file.specs}
-            return Measurement(said[KIND], tensors, rows, int(said[_EXAMPLES]), said[MODEL], said[_DATA], facts)
+            return Measurement(
+                said[STATISTICS_KIND], tensors, rows, int(said[_EXAMPLES]), said[MODEL_DIGEST], said[_DATA], facts
+            )
         except (KeyError, ValueError, TypeError, AttributeError):
             raise CheckpointError(
                 f"{path} is no measurement: its metadata lacks what `polyak measure` writes. Measure again."

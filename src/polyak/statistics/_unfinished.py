@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..checkpoint.safetensors import SafetensorsFile
+from ..checkpoint import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputExists
 from ..storage import writing
 from ._measurement import Measurement, write

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.safetensors import SafetensorsFile
+from ..checkpoint import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputExists
 from ..storage import locked
 from ._api import Statistic

@@ -14,9 +14,7 @@ import numpy.typing as npt
 import torch
 
 from .. import recipe as recipes
-from ..checkpoint import Checkpoint
-from ..checkpoint.fingerprint import fingerprint
-from ..checkpoint.memory import MemoryCheckpoint
+from ..checkpoint import Checkpoint, MemoryCheckpoint, fingerprint
 from ..engine import run_in_memory
 from ..errors import RecipeError, TaskError, suggestion
 from ..planning import Plan, plan

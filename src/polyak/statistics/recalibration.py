@@ -53,7 +53,7 @@ def recalibrate(
             seen += size
             for norm in norms.values():
                 norm.momentum = size / seen
-            _forward(module, batch, run)
+            _forward(module, batch, size, run)
             advance(seen)
         if not seen:
             raise TaskError("there is nothing to recalibrate on: the data has no examples.")
@@ -99,11 +99,11 @@ def _measuring(norms: Iterable[Any]) -> Generator[None]:
             norm.momentum = momentum
 
 
-def _forward(module: nn.Module, batch: Any, run: Outputs | None) -> None:
+def _forward(module: nn.Module, batch: Any, size: int, run: Outputs | None) -> None:
     try:
         run(module, batch) if run else module(batch)
     except PolyakError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        small = " Use larger batches." if "more than 1 value per channel" in str(error) else ""
+        small = " Use larger batches." if size == 1 else ""
         raise TaskError(f"the module fails on a batch: {type(error).__name__}: {error}.{small}") from error

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import Checkpoint, TensorSpec
-from ..checkpoint._api import Bytes
+from ..checkpoint import Bytes, Checkpoint, TensorSpec
 from ..errors import Mismatch, suggestion
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, TaskError
 from ..modules.recognition import Build, from_factory
-from ..reading import yaml as _yaml
-from ..reading.strict import Place, Table, integer, is_list, is_mapping, number, one_of, pattern, patterns, text
+from ..reading import Place, Table, integer, is_list, is_mapping, number, one_of, pattern, patterns, read_file, text
 from . import kinds
 from ._api import SPLITS, Task
 from .examples import Body
@@ -99,7 +98,7 @@ def read_task(path: str | Path, *, factory: Callable[[], nn.Module] | None = Non
     """
     file = Path(path)
     try:
-        data = _yaml.read_file(file)
+        data = read_file(file)
     except RecipeError as error:
         raise TaskError(str(error)) from None
     return task_of(data, file.parent, factory=factory, where=str(file), name=file.name.partition(".")[0])

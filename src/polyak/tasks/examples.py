@@ -119,7 +119,7 @@ class ExampleTask(Task):
 
 def digest_of_model(checkpoint: Checkpoint) -> str:
     """Digest of the contents of all tensors, as provenance has it."""
-    from ..inspection.verification import digest_of
+    from ..inspection import digest_of
     from ..storage import model_digest
 
     return model_digest({name: digest_of(checkpoint, name, "xxh3-128") for name in checkpoint.specs}, "xxh3-128")

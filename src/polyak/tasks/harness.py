@@ -37,7 +37,7 @@ class HarnessScorer(Scorer):
             import lm_eval  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise TaskError(
-                f"the task {name!r} is one of lm-eval, which is not installed: pip install lm-eval"
+                f"the task {name!r} is one of lm-eval, which is not installed: pip install 'polyak[lm-eval]'"
             ) from None
         self.name, self.folder, self.wanted, self.model = name, folder, metric, model
         self.metric, self.splits = metric or "score", ("test",)

@@ -195,7 +195,7 @@ def _read_parquet(path: Path) -> Mapping[str, Sequence[Any]]:
     try:
         from pyarrow import parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise TaskError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from None
+        raise TaskError(f"{path}: Parquet files need pyarrow: pip install 'polyak[datasets]'") from None
     return cast("Any", parquet).read_table(path).to_pydict()
 
 
@@ -205,7 +205,7 @@ def _read_folder(path: Path, part: str) -> Mapping[str, Sequence[Any]]:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise TaskError(f"{path}: folders saved by `datasets` need it: pip install datasets") from None
+        raise TaskError(f"{path}: folders saved by `datasets` need it: pip install 'polyak[datasets]'") from None
     found: Any = cast("Any", datasets).load_from_disk(str(path))
     if (path / "dataset_dict.json").is_file():
         if part not in found:

@@ -30,7 +30,7 @@ def checks_for(method: Method) -> Iterator[Check]:
     """The universal checks, then one for each law that `method` claims."""
     for module in (_declaration, _checks, _twin_checks):
         yield from (found for found in vars(module).values() if isinstance(found, Check))
-    yield from (check for law, check in LAWS.items() if law in method.laws)
+    yield from (of_law for law, of_law in LAWS.items() if law in method.laws)
 
 
 def check_method(method: Method, *, seed: int = 0, only: str | None = None, skip: Collection[str] = ()) -> None:
@@ -46,30 +46,31 @@ def check_method(method: Method, *, seed: int = 0, only: str | None = None, skip
         AssertionError: the first check that fails: in which case, how, the remedy, and how to reproduce it.
         SettingError: no check that applies is called so.
     """
-    checks = {check.name: check for check in checks_for(method)}
+    checks = {applies.name: applies for applies in checks_for(method)}
     for name in (*skip, *([only] if only else [])):
         if name not in checks:
             raise SettingError(f"method {method.name!r} has no check {name!r}. {suggestion(name, checks)}")
-    for name, check in checks.items():
+    for name, applies in checks.items():
         if name not in skip and only in (None, name):
-            check(method, seed)
+            applies(method, seed)
 
 
 def parametrize_with_checks(
     methods: Iterable[Method], *, seed: int = 0, skip: Collection[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make pytest run a test, a function of `check`, once for every check of every method.
+    """Make pytest run a test once for every check of every method: a function of `check`, which calls `check()`.
 
-    @parametrize_with_checks([my_method])
-    def test_my_method(check):
-        check()
+    Args:
+        methods: The methods.
+        seed: Of the random numbers.
+        skip: Names of checks to leave out.
     """
     import pytest
 
     cases = [
-        pytest.param(partial(check, method, seed), id=f"{method.name}-{check.name}")
+        pytest.param(partial(applies, method, seed), id=f"{method.name}-{applies.name}")
         for method in methods
-        for check in checks_for(method)
-        if check.name not in skip
+        for applies in checks_for(method)
+        if applies.name not in skip
     ]
     return pytest.mark.parametrize("check", cases)

@@ -25,21 +25,27 @@ def assert_close(found: Any, wanted: Any, otherwise: str, size: float = 0.0) -> 
 
 def assert_each_close(found: Any, wanted: Any, otherwise: str, sizes: Any) -> None:
     """The same, where each number has a size of its own, and within 1e-4 of that."""
-    assert_close(found, wanted, otherwise, largest(sizes))
-    _assert_within(found, wanted, _CLOSE_FOR_EACH * np.maximum(sizes, 1e-30), otherwise)
+    limit = _CLOSE * max(largest(wanted), largest(sizes), 1e-30)
+    _assert_within(found, wanted, np.minimum(limit, _CLOSE_FOR_EACH * np.maximum(sizes, 1e-30)), otherwise)
 
 
 def _assert_within(found: Any, wanted: Any, limit: Any, otherwise: str) -> None:
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     errors = np.abs(found - wanted)
+    if (errors <= limit).all():
+        return
     limits = np.broadcast_to(limit, errors.shape)
     wrong = [tuple(int(i) for i in index) for index in np.argwhere(~(errors <= limits))]
-    if wrong:
-        worst = max(wrong, key=lambda index: float(np.nan_to_num(errors[index], nan=np.inf)))
-        raise AssertionError(
-            f"{otherwise}: entry {list(worst)} is {found[worst]:.7g}, not {wanted[worst]:.7g}, and may be off by "
-            f"{limits[worst]:.3g} ({len(wrong)} of {errors.size} entries are)"
-        )
+    worst = max(wrong, key=lambda index: float(np.nan_to_num(errors[index], nan=np.inf)))
+    raise AssertionError(
+        f"{otherwise}: entry {list(worst)} is {found[worst]:.7g}, not {wanted[worst]:.7g}, and may be off by "
+        f"{limits[worst]:.3g} ({len(wrong)} of {errors.size} entries are off)"
+    )
+
+
+def assert_finite(merged: Any) -> None:
+    wrong = np.argwhere(~np.isfinite(merged))
+    assert_that(not len(wrong), f"finite inputs gave infinity or NaN, at {wrong[:1].tolist()}")
 
 
 def assert_refused(attempt: Callable[[], object], *named: str) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 from ..methods import Method
 from ._check import Case
 from ._problems import Problem, sample
-from ._settings import accepts, choices, combinations, extremes, uneven
+from ._settings import accepts, choices, combinations, extremes, single_words, uneven
+from ._twins import has_twin
 
 Change = Callable[[Problem, np.random.Generator], Problem]
 SHAPES = [(), (1,), (7,), (1, 9), (9, 1), (4, 6), (3, 2, 2, 2), (0, 4), (2, 65)]
-_MIXTURES = 6  # per seed
+_MIXTURES = 4  # per seed
+_MANY = 24
 
 
 def plain(method: Method, seed: int) -> Iterator[Case]:
@@ -38,7 +40,7 @@ def every_setting(method: Method, seed: int) -> Iterator[Case]:
 
 def special_numbers(method: Method, seed: int) -> Iterator[Case]:
     """Random numbers, with special numbers among the settings, and one combination of words with each."""
-    problem, words = sample(method, seed=seed), _words(method, seed)
+    problem, words = sample(method, seed=seed), _in_turn(method, seed)
     for name, numbers in extremes(method, problem.k):
         yield from _cases(method, name, problem, numbers, {}, next(words))
 
@@ -47,9 +49,10 @@ def special(method: Method, seed: int) -> Iterator[Case]:
     """All that is special, each for itself and in mixtures: settings, inputs, numbers of models, shapes."""
     yield from special_numbers(method, seed)
     yield from special_inputs(method, seed)
-    words, rng = _words(method, seed + 1), np.random.default_rng(seed)
+    words, rng = _in_turn(method, seed + 1), np.random.default_rng(seed)
     for models in _counts(method):
         problem = sample(method, (3, 14), seed, models=models)
+        yield from _cases(method, f"{models} models", problem, {}, {})
         yield from _cases(method, f"{models} models", problem, uneven(method, models), next(words))
     for shape in SHAPES:
         problem = sample(method, shape, seed)
@@ -60,20 +63,31 @@ def special(method: Method, seed: int) -> Iterator[Case]:
 
 def special_inputs(method: Method, seed: int) -> Iterator[Case]:
     """Inputs that leave little to merge, that cancel, that are tied, tiny or huge."""
-    problem, words, rng = sample(method, seed=seed), _words(method, seed + 2), np.random.default_rng(seed)
+    problem, words, rng = sample(method, seed=seed), _in_turn(method, seed + 2), np.random.default_rng(seed)
     for name, change in _CHANGES.items():
         changed = change(problem, rng)
         if name == "statistics of zero" and not method.statistics:
             continue
-        yield from _cases(method, name, changed, {}, {})
+        several = _enough_words(method) if name in _DECISIVE and has_twin(method) else [dict[str, Any](), next(words)]
+        yield from _cases(method, name, changed, {}, *several)
         yield from _cases(method, name, changed, uneven(method, problem.k), next(words))
+        for title, numbers in extremes(method, problem.k):
+            if title != _SCALED_WITH.get(name):
+                continue
+            yield from _cases(method, f"{name}, {title}", changed, numbers, {})
+
+
+def _enough_words(method: Method) -> list[dict[str, Any]]:
+    """All combinations of words and switches; where these are many, each word alone."""
+    every = list(combinations(method))
+    return every if len(every) <= _MANY else single_words(method)
 
 
 def _cases(
     method: Method, name: str, problem: Problem, numbers: Mapping[str, Any], *several: Mapping[str, Any]
 ) -> Iterator[Case]:
     """With each of several choices of words and switches that goes together with the numbers and the problem."""
-    for words in several if several[-1] else several[-1:]:  # no words, no choice
+    for words in several if any(several) else several[:1]:
         settings = {**numbers, **words}
         if accepts(method, settings, problem.k) and _has_its_statistics(method, problem, settings):
             yield Case(name, problem, settings)
@@ -98,7 +112,7 @@ def _mixture(method: Method, seed: int, words: Mapping[str, Any], rng: np.random
     yield from _cases(method, name, mixed, numbers, words)
 
 
-def _words(method: Method, seed: int) -> Iterator[Mapping[str, Any]]:
+def _in_turn(method: Method, seed: int) -> Iterator[Mapping[str, Any]]:
     """Combinations of words and switches in turn, without end; the seed says which is the first."""
     every = list(combinations(method))
     turn = np.random.default_rng(seed).permutation(len(every))
@@ -140,6 +154,11 @@ def _opposite(problem: Problem, _: object) -> Problem:
     return replace(problem, tensors=np.stack([problem.base + np.float32(sign) * delta for sign in signs]))
 
 
+def _partly_opposite(problem: Problem, rng: np.random.Generator) -> Problem:
+    where = rng.random(problem.base.shape) < 0.5
+    return replace(problem, tensors=np.where(where, _opposite(problem, rng).tensors, problem.tensors))
+
+
 def _tied(problem: Problem, _: object) -> Problem:
     step = np.float32(0.25)
     return replace(problem, tensors=problem.base + step * np.rint((problem.tensors - problem.base) / step))
@@ -172,6 +191,9 @@ def _statistics_of_zero(problem: Problem, rng: np.random.Generator) -> Problem:
     return replace(problem, statistics=zeroed)
 
 
+# Settings in the units of the weights hide what becomes of tiny and of huge numbers, unless they are so themselves.
+_SCALED_WITH = {"tiny numbers": "numbers at their lowest", "huge numbers": "numbers at their highest"}
+_DECISIVE = {"deltas that cancel in some entries", "equal magnitudes", "small numbers"}  # words decide there
 _CHANGES: Mapping[str, Change] = {
     "deltas of zero": _unmoved,
     "one model equal to the base": _one_unmoved,
@@ -179,9 +201,11 @@ _CHANGES: Mapping[str, Change] = {
     "sparse deltas": _sparse,
     "equal models": _alike,
     "opposite deltas": _opposite,
+    "deltas that cancel in some entries": _partly_opposite,
     "equal magnitudes": _tied,
     "negative deltas": _negative,
     "nothing but zeros": _all_zero,
+    "small numbers": _scaled(-14),
     "tiny numbers": _scaled(-80),
     "huge numbers": _scaled(60),
     "entries of very different sizes": _of_many_sizes,

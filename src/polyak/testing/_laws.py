@@ -13,7 +13,7 @@ from ._asserts import assert_close, assert_that
 from ._cases import every_setting, plain, special_numbers
 from ._check import Case, Check, check
 from ._pieces import Pieces
-from ._settings import accepts, of_models
+from ._settings import accepts, gain, of_models
 from ._twins import by_definition
 
 _DROP = "mend the definition, or drop {} from `laws`"
@@ -49,7 +49,7 @@ def _default_words(method: Method, seed: int) -> Iterator[Case]:
 def check_idempotent(method: Method, case: Case) -> None:
     copies = case.problem.pick([0] * case.problem.k)
     merged = copies.merge(method, case.settings)
-    assert_close(merged, copies.tensors[0], "copies of one model gave another", _gain(case))
+    assert_close(merged, copies.tensors[0], "copies of one model gave another", gain(method, case.settings))
 
 
 @check(
@@ -61,7 +61,9 @@ def check_elementwise(method: Method, case: Case) -> None:
     whole = Pieces(method, case.problem, case.settings)
     slabs = [by_definition(method, whole.slab(start, stop)) for start, stop in pairwise((0, 1, 8, 23, 30))]
     wanted = np.reshape(by_definition(method, whole.arguments), -1)
-    assert_close(np.concatenate(slabs), wanted, "slices of the merge are not the merge of slices", _gain(case))
+    assert_close(
+        np.concatenate(slabs), wanted, "slices of the merge are not the merge of slices", gain(method, case.settings)
+    )
 
 
 @check(every_setting, law=Law.ROWS, remedy=_DROP.format("ROWS"))
@@ -89,7 +91,7 @@ def check_linear(method: Method, case: Case) -> None:
     sums = replace(problem, tensors=problem.tensors + other.tensors, base=problem.base + other.base)
     wanted = case.merge(method) + other.merge(method, case.settings)
     merged = sums.merge(method, case.settings)
-    assert_close(merged, wanted, "the merge of sums is not the sum of merges", 8 * _gain(case))
+    assert_close(merged, wanted, "the merge of sums is not the sum of merges", 8 * gain(method, case.settings))
 
 
 @check(every_setting, law=Law.ZERO_IS_ABSENT, remedy=_DROP.format("ZERO_IS_ABSENT"))
@@ -102,13 +104,9 @@ def check_zero_is_absent(method: Method, case: Case) -> None:
         without = of_models(method, settings, rest)
         if accepts(method, settings, k) and accepts(method, without, k - 1):
             there, gone = case.problem.merge(method, settings), case.problem.pick(rest).merge(method, without)
-            assert_close(there, gone, f"model {silent}, of weight zero, changed the result", _gain(case))
-
-
-def _gain(case: Case) -> float:
-    """The largest number among the settings: what entries may have been multiplied by before they cancelled."""
-    numbers = [n for value in case.settings.values() for n in (value if isinstance(value, list) else [value])]
-    return max([1.0, *(abs(float(n)) for n in numbers if isinstance(n, int | float))])
+            assert_close(
+                there, gone, f"model {silent}, of weight zero, changed the result", gain(method, case.settings)
+            )
 
 
 # ELEMENTWISE, ROWS, SYMMETRIC, LINEAR and ZERO_IS_ABSENT hold whatever the settings; the others where words and

@@ -55,10 +55,18 @@ class Pieces:
 
     def slab(self, start: int, stop: int) -> dict[str, Any]:
         """The definition's arguments for the entries [start, stop): flat, or rows where rows are merged apart."""
-        cut = {n: self._shaped(self._flat(stack)[..., start:stop].copy()) for n, stack in self.stacks.items()}
-        settings = settings_as_arrays(self.method, self.bound, cut["tensors"])
         answers = {name: moved(known, start, stop) for name, known in self.answers.items()}
-        return {**cut, **self._absent, **settings, **self._names, **answers}
+        return {**self._cut(start, stop), **self._columns, **answers}
+
+    @cached_property
+    def _columns(self) -> dict[str, Any]:
+        """The settings of slabs."""
+        return settings_as_arrays(self.method, self.bound, self._cut(0, self._unit)["tensors"])
+
+    def _cut(self, start: int, stop: int) -> dict[str, Any]:
+        """Copies, which may be overwritten, of the stacks' entries; and what all entries share."""
+        cut = {n: self._shaped(self._flat(stack)[..., start:stop].copy()) for n, stack in self.stacks.items()}
+        return {**cut, **self._absent, **self._names}
 
     @cached_property
     def twin_answers(self) -> dict[str, Any]:
@@ -84,7 +92,7 @@ class Pieces:
         kinds = self.method.settings
         numbers = {n: np.array(v, np.float32) if kinds[n].per_model else v for n, v in self.bound.items()}
         drawn = {n: Stream(self.keys, start) for n, role in self.method.inputs.items() if role is Role.UNIFORM}
-        return {**self.slab(start, stop), **known, **numbers, **drawn}
+        return {**self._cut(start, stop), **known, **numbers, **drawn}
 
     def ranges(self, cuts: Sequence[int], unit: int | None = None) -> Iterator[tuple[int, int]]:
         """Ranges of entries near some cuts that can be evaluated apart: of whole units (default: the method's)."""

@@ -78,11 +78,15 @@ def sample(
     base = draw(1, *shape)
     tensors = np.asarray(base + draw(0.25, k, *shape), np.float32)
     keys, chance = _random_numbers(method, seed, k, shape)
+    return Problem(tensors, base, chance, _statistics(method, k, shape, rng), keys)
+
+
+def _statistics(method: Method, k: int, shape: tuple[int, ...], rng: np.random.Generator) -> dict[str, Any]:
+    """Those that tensors of this shape can have."""
     words = {name: setting.default for name, setting in method.settings.items()}
     sizes = {stat: stat.shape_for(shape, words) for stat in method.statistics.values()}
     measured = {stat.name: _measured(stat, k, size, rng) for stat, size in sizes.items()}
-    statistics = {name: statistic for name, statistic in measured.items() if statistic is not None}
-    return Problem(tensors, base, chance, statistics, keys)
+    return {name: statistic for name, statistic in measured.items() if statistic is not None}
 
 
 def _random_numbers(method: Method, seed: int, k: int, shape: tuple[int, ...]) -> tuple[Any, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from ..errors import SettingError
 from ..methods import REQUIRED, Method, Setting
 
@@ -69,6 +71,15 @@ def combinations(method: Method) -> Iterator[dict[str, Any]]:
         yield dict(zip(words, combination, strict=True))
 
 
+def single_words(method: Method) -> list[dict[str, Any]]:
+    """The defaults, and then each other word or switch alone."""
+    words: list[dict[str, Any]] = [{}]
+    for name, setting in method.settings.items():
+        values = (True, False) if setting.kind is bool else setting.kind
+        words += [{name: value} for value in values if value != setting.default] if isinstance(values, tuple) else []
+    return words
+
+
 def extremes(method: Method, k: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names of special settings, and values for all numbers among the settings, as far as the method accepts them.
 
@@ -117,9 +128,13 @@ def _lowest(setting: Setting, k: int, _: int) -> Any:
 
 
 def _highest(setting: Setting, k: int, _: int) -> Any:
-    if setting.range is None or math.isinf(setting.range.high) or setting.kind is int:  # many steps take long
+    if setting.range is None or setting.kind is int:  # many steps take long
         return None
-    return _everywhere(setting, setting.range.high, k)
+    return _everywhere(setting, min(setting.range.high, 2.0**60), k)
+
+
+def _one_more(setting: Setting, _: int, __: int) -> Any:
+    return setting.default + 1 if setting.kind is int and _admits(setting, setting.default + 1) else None
 
 
 def _everywhere(setting: Setting, value: float, k: int) -> Any:
@@ -139,9 +154,17 @@ _EXTREMES: Mapping[str, Callable[[Setting, int, int], Any]] = {
     "large weights": _large_weights,
     "numbers at their lowest": _lowest,
     "numbers at their highest": _highest,
+    "one more than the default": _one_more,
 }
 
 
 def of_models(method: Method, settings: Mapping[str, Any], models: Sequence[int]) -> dict[str, Any]:
     """The settings of some of the models, in the order given."""
     return {n: [v[i] for i in models] if method.settings[n].per_model else v for n, v in settings.items()}
+
+
+def gain(method: Method, settings: Mapping[str, Any]) -> float:
+    """The largest of the weights and factors: what entries may be multiplied by before they cancel."""
+    free = [name for name, setting in method.settings.items() if setting.kind is float and setting.range is None]
+    numbers = np.concatenate([np.ravel(np.float64(settings.get(name, 1.0))) for name in free] or [np.ones(1)])
+    return max(float(np.max(np.abs(numbers))), 1.0)

@@ -33,7 +33,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What was read of a file: its object, the bytes that describe it, and where storages begin and end."""
+    """Contents of a file: its object, the bytes that describe it, and the ranges of its storages."""
 
     found: Any
     header: bytes
@@ -99,7 +99,7 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
 
 
 def _checked(name: str, tensor: Tensor, spans: Mapping[str, tuple[int, int]], path: Path) -> tuple[int, StridedTensor]:
-    """Where in the file the tensor's storage begins, after making sure that the tensor lies within it."""
+    """Offset of the tensor's storage in the file, once the tensor is known to lie within it."""
     if isinstance(tensor, Unreadable):
         raise UnsupportedFormat(f"{path}: {name!r} is a {tensor.kind}, which polyak cannot read.")
     storage, itemsize = tensor.storage, tensor.dtype.itemsize
@@ -151,7 +151,7 @@ def _entries(file: BinaryIO, path: Path) -> dict[str, zipfile.ZipInfo]:
 
 
 def _span(file: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> tuple[int, int]:
-    """Where in the file an entry's bytes are; the directory says where its local header is."""
+    """Range of an entry's bytes in the file; the directory gives the offset of its local header."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
         raise UnsupportedFormat(
             f"{path}: {info.filename!r:.80} is compressed or encrypted in the archive; torch.save does neither. "
@@ -184,7 +184,7 @@ def _read_legacy(file: BinaryIO, start: bytes, path: Path) -> _Contents:
     if start[257:262] == b"ustar":
         raise UnsupportedFormat(f"{path} is a tar archive of PyTorch before 0.1.10. Load and save it again with torch.")
     if not start.startswith(b"\x80"):
-        raise CheckpointError(f"{path} is no PyTorch file: it begins with {start[:8]!r}. It may be truncated.")
+        raise CheckpointError(f"{path} is not a PyTorch file: it begins with {start[:8]!r}. It may be truncated.")
     pickles = _Pickles(file, path)
     if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
         raise UnsupportedFormat(f"{path} is a pickle, but not one of torch.save.")

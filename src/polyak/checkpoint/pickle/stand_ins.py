@@ -1,4 +1,4 @@
-"""What a PyTorch pickle may name, and the harmless thing that each name stands for here."""
+"""Names that a PyTorch pickle may use, and the inert stand-in for each."""
 
 from __future__ import annotations
 

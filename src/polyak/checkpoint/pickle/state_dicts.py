@@ -1,4 +1,4 @@
-"""Where in an unpickled object the state dict lies."""
+"""Search for the state dict in an unpickled object."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ ReadInto = Callable[[Bytes, int], None]  # out, offset in bytes
 
 
 def is_row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether the elements lie in the file as they are delivered."""
+    """Tell whether the elements are contiguous in the file, in row-major order."""
     expected = 1
     for size, step in zip(reversed(shape), reversed(stride), strict=True):
         if size > 1 and step != expected:
@@ -106,7 +106,7 @@ def _gather_box(read_into: ReadInto, first: int, stride: tuple[int, ...], target
 
 
 def _is_sparse(target: NDArray[Any], stride: tuple[int, ...]) -> bool:
-    """Whether the gaps between rows are so wide that each row is read by itself."""
+    """Tell whether the gaps between rows are so wide that each row is read by itself."""
     inner = reach(target.shape[1:], stride[1:])
     return (stride[0] - inner) * target.itemsize > _FAR_NBYTES
 

@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 
 from .._api import F32, Bytes, Checkpoint, DType, Stamp, TensorSpec
 
-Integers: TypeAlias = NDArray[np.int64]
-ZERO, MEAN, PADDING = -1, -2, -3
+RowNumbers: TypeAlias = NDArray[np.int64]
+ZERO_ROW, MEAN_ROW, PADDING_ROW = -1, -2, -3
 SPAN_NBYTES = 2**20  # rows that lie this close are read together, with what lies between them
 SPARSE = 4  # or if no more than so many times as much is read as is wanted
 BLOCK_NBYTES = 2**24  # rows that are averaged together
 
 
 @dataclass(frozen=True)
-class Means:
+class MeanRows:
     """Rows that are the mean of several: member i is row `row[i]` of source `source[i]`, and belongs to row `of[i]`."""
 
-    of: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
-    source: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
-    row: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    of: RowNumbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    source: RowNumbers = field(default_factory=lambda: np.zeros(0, np.int64))
+    row: RowNumbers = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Where each row of a table comes from.
+class TokenRows:
+    """Source of each row of an embedding table.
 
     Attributes:
         tables: The tables that rows are taken from: a checkpoint and a name there.
@@ -41,30 +41,30 @@ class Rows:
     """
 
     tables: Sequence[tuple[Checkpoint, str]]
-    source: Integers
-    row: Integers
-    means: Means = field(default_factory=Means)
+    source: RowNumbers
+    row: RowNumbers
+    means: MeanRows = field(default_factory=MeanRows)
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Rows:
+    def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> TokenRows:
         """The same rows of exchanged checkpoints; the object itself where `swap` exchanges none."""
         tables = [(swap(checkpoint), name) for checkpoint, name in self.tables]
         same = all(new is old for (new, _), (old, _) in zip(tables, self.tables, strict=True))
         return self if same else replace(self, tables=tables)
 
     def dtype(self, own: DType) -> DType:
-        """What rows are delivered in: as stored if all are rows of one dtype, else float32."""
+        """Dtype of the rows: as stored if all are of one dtype, else float32."""
         taken = {self.tables[i][0].spec(self.tables[i][1]).dtype for i in np.unique(self.source) if i >= 0}
-        computed = bool(((self.source == MEAN) | (self.source == PADDING)).any())
+        computed = bool(((self.source == MEAN_ROW) | (self.source == PADDING_ROW)).any())
         return own if taken <= {own} and not computed else F32
 
 
-class Aligned(Checkpoint):
+class AlignedCheckpoint(Checkpoint):
     """`inner` with some of its tables replaced: a table is a tensor that has a row (or an entry) for each token."""
 
-    def __init__(self, inner: Checkpoint, tables: Mapping[str, Rows], stamps: Sequence[Stamp] = ()) -> None:
+    def __init__(self, inner: Checkpoint, tables: Mapping[str, TokenRows], stamps: Sequence[Stamp] = ()) -> None:
         self.inner = self._inner = inner
         self.label, self.metadata, self.folder = inner.label, inner.metadata, inner.folder
         self.ties, self.stamps = inner.ties, (*inner.stamps, *stamps)
@@ -107,17 +107,17 @@ class Aligned(Checkpoint):
                 taken = _take(*rows.tables[i], row[here], out.shape[1])
                 # Mostly a table has most rows of its own: runs are copied without an array of their numbers.
                 out[here if here[-1] - here[0] >= len(here) else slice(here[0], here[-1] + 1)] = taken
-        if (source == MEAN).any():
+        if (source == MEAN_ROW).any():
             _add_means(rows, first, out, source)
-        if (source == PADDING).any():
-            out[source == PADDING] = self._average(name)
+        if (source == PADDING_ROW).any():
+            out[source == PADDING_ROW] = self._average(name)
         return out
 
     def _average(self, name: str) -> NDArray[np.float32]:
         """The mean of all rows that are not padding."""
         with self._lock:
             if name not in self._averages:
-                stop = int(np.argmax(self._tables[name].source == PADDING))
+                stop = int(np.argmax(self._tables[name].source == PADDING_ROW))
                 total, width = np.zeros(self._width(name)), self._width(name)
                 step = max(BLOCK_NBYTES // (4 * width), 1)
                 for first in range(0, stop, step):
@@ -126,14 +126,14 @@ class Aligned(Checkpoint):
             return self._averages[name]
 
 
-def _spec(spec: TensorSpec, rows: Rows) -> TensorSpec:
+def _spec(spec: TensorSpec, rows: TokenRows) -> TensorSpec:
     """The entry of a table with other rows; the tokens are along the first axis that has more than one."""
     shape = (1, len(rows)) if len(spec.shape) == 2 and spec.shape[0] == 1 else (len(rows), *spec.shape[1:])
     dtype = rows.dtype(spec.dtype)
     return replace(spec, shape=shape, dtype=dtype, rests_as=spec.stored if dtype is not spec.dtype else spec.rests_as)
 
 
-def _take(table: Checkpoint, name: str, rows: Integers, width: int) -> NDArray[Any]:
+def _take(table: Checkpoint, name: str, rows: RowNumbers, width: int) -> NDArray[Any]:
     """Rows of a table in any order, in as few reads as are sensible."""
     spec = table.spec(name)
     low, span = int(rows.min()), int(rows.max() - rows.min()) + 1
@@ -155,7 +155,7 @@ def _block(table: Checkpoint, spec: TensorSpec, first: int, stop: int, width: in
     return data.view(spec.dtype.numpy).reshape(-1, width)
 
 
-def _add_means(rows: Rows, first: int, out: NDArray[Any], source: Integers) -> None:
+def _add_means(rows: TokenRows, first: int, out: NDArray[Any], source: RowNumbers) -> None:
     means = rows.means
     here = (means.of >= first) & (means.of < first + len(out))
     of = means.of[here] - first
@@ -164,4 +164,4 @@ def _add_means(rows: Rows, first: int, out: NDArray[Any], source: Integers) -> N
         # No row has two members of one source, so that plain addition meets each row once.
         out[of[mine]] += _take(*rows.tables[int(i)], means.row[here][mine], out.shape[1]).astype(np.float32)
     counts = np.bincount(of, minlength=len(out))
-    out[source == MEAN] /= counts[source == MEAN, None]
+    out[source == MEAN_ROW] /= counts[source == MEAN_ROW, None]

@@ -14,7 +14,7 @@ from .._api import Stamp
 from ..folder import inside, read_json
 
 Json: TypeAlias = dict[str, Any]
-FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 KINDS = ("BPE", "WordPiece", "WordLevel", "Unigram")
 _REMEDY = "Merge models that share a tokenizer, or keep the tables of one model: `vocabulary: skip`."
 UNLIKELY = 10.0  # how far below the least likely piece a placeholder lies
@@ -59,7 +59,7 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """How many rows its tokens need."""
+        """Number of rows that its tokens need."""
         return max(self.tokens.values(), default=-1) + 1
 
 
@@ -70,15 +70,15 @@ def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
         UnsupportedFormat: there is none that can be read without its library.
         CheckpointError: it is damaged.
     """
-    if folder is None or not (folder / FILE).is_file():
+    if folder is None or not (folder / TOKENIZER_FILE).is_file():
         raise UnsupportedFormat(
-            f"{label} has no {FILE}. If it has a tokenizer in another form, write one with transformers: "
+            f"{label} has no {TOKENIZER_FILE}. If it has a tokenizer in another form, write one with transformers: "
             "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`."
         )
-    path = inside(folder, FILE)
+    path = inside(folder, TOKENIZER_FILE)
     data = read_json(path)
     _check(data, path)
-    settings = read_json(inside(folder, SETTINGS)) if (folder / SETTINGS).is_file() else {}
+    settings = read_json(inside(folder, TOKENIZER_SETTINGS)) if (folder / TOKENIZER_SETTINGS).is_file() else {}
     return Tokenizer(label, data, settings, (Stamp.of(path, path.read_bytes()),))
 
 
@@ -111,7 +111,7 @@ def _is_added(one: Any) -> bool:
     return isinstance(entry.get("content"), str) and type(entry.get("id")) is int and 0 <= entry["id"] < 2**31
 
 
-def refuse_unlike(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
+def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
     """Refuse tokenizers that do not cut text into the same kind of pieces.
 
     Raises:
@@ -127,7 +127,7 @@ def refuse_unlike(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
             raise Mismatch(f"the tokenizers of {first.label} and {other.label} have no token in common. " + _REMEDY)
 
 
-def union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
+def tokenizer_union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
     """A tokenizer with the tokens of all: those of the first keep their numbers, others follow in order.
 
     Pieces become pieces, with the merges that make them after those of the first; added tokens stay added.

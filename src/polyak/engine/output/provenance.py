@@ -9,7 +9,7 @@ from ... import recipe as recipes
 from ..._version import __version__
 from ...checkpoint import Checkpoint
 from ...planning import BASE, Plan
-from ...recipe.writing import plain_source
+from ...recipe import plain_source
 from ...storage import model_digest
 from ..step.device import Device
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint.safetensors import layout
+from ...checkpoint import layout
 from ...planning import Sidecars, Step
 from ...storage import Draft, open_for_writing, read_at, sync_data, write_at, writing
 from .. import tuning

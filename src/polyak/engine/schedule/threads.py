@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
-from ...linalg.blas import one_thread
+from ...linalg import one_thread
 from ..step.buffers import Buffers
 from .stages import Group, Task
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...checkpoint import Checkpoint, DType
-from ...checkpoint._api import Bytes
+from ...checkpoint import Bytes, Checkpoint, DType
 from ...kernels.convert import decode_rows
 from ...planning import Step
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ... import recipe as recipes
-from ...checkpoint import Checkpoint
-from ...checkpoint._api import Bytes
+from ...checkpoint import Bytes, Checkpoint
 from ...planning import open_source
 from ...recipe import Source
 from ..nested import Readers

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ...checkpoint._api import Bytes
+from ...checkpoint import Bytes
 from ...planning import Step
 
 Tile = NDArray[np.float32]

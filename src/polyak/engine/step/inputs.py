@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ...checkpoint._api import Bytes
+from ...checkpoint import Bytes
 from ...errors import NotFinite
 from ...kernels.convert import decode_rows
 from ...methods import Role

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.masked import FOLDER, KIND
+from ...checkpoint import MASKS_FOLDER, MASKS_KIND
 from ...methods import Masks
 from ...methods._passes import call
 from ...planning import BASE, Plan, Step
@@ -23,10 +23,10 @@ from .prepared import PreparedStep
 def file_metadata(plan: Plan, file: str) -> dict[str, str]:
     """What the header of one of a result's files says: where the base of masks was, in particular."""
     plain = {"format": "pt"}
-    if not file.startswith(f"{FOLDER}/"):
+    if not file.startswith(f"{MASKS_FOLDER}/"):
         return plain
     label = plan.models[BASE].label
-    return plain | {"polyak": KIND, "base": str(Path(label).absolute()) if Path(label).exists() else label}
+    return plain | {"polyak": MASKS_KIND, "base": str(Path(label).absolute()) if Path(label).exists() else label}
 
 
 def without_masks(plan: Plan) -> Plan:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...checkpoint._api import Bytes
+from ...checkpoint import Bytes
 from ...errors import CheckpointError, NotFinite
 from ...methods import Stat
 from ...planning import Read, Step

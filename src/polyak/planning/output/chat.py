@@ -9,11 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from ...checkpoint.folder import inside, read_json
-from ...checkpoint.vocabulary.tokenizer import SETTINGS
+from ...checkpoint import TOKENIZER_SETTINGS, inside, read_json
 from ...errors import CheckpointError, RecipeError, suggestion
-from .._model import Sidecars
 from ..compatibility import Opened
+from ..steps import Sidecars
 
 TEMPLATE = "chat_template.jinja"
 _TEMPLATES = resources.files("polyak.planning.output").joinpath("chat_templates")
@@ -32,21 +31,21 @@ def with_template(side: Sidecars, wanted: str, models: Sequence[Opened]) -> Side
         RecipeError: no model has one, or there is none of this name.
     """
     template = _found(wanted, models)
-    settings = side.written.get(SETTINGS) or _settings_of(side.copied)
-    dropped = {TEMPLATE, _LEGACY, *([SETTINGS] if "chat_template" in settings else [])}
+    settings = side.written.get(TOKENIZER_SETTINGS) or _settings_of(side.copied)
+    dropped = {TEMPLATE, _LEGACY, *([TOKENIZER_SETTINGS] if "chat_template" in settings else [])}
     copied = [
         path for path in side.copied if path.name not in dropped and path.parent.name != "additional_chat_templates"
     ]
     written = dict(side.written)
     if "chat_template" in settings:
-        written[SETTINGS] = {key: value for key, value in settings.items() if key != "chat_template"}
+        written[TOKENIZER_SETTINGS] = {key: value for key, value in settings.items() if key != "chat_template"}
     if template is not None:
         written[TEMPLATE] = template
     return replace(side, copied=tuple(copied), written=written)
 
 
 def _settings_of(files: Sequence[Path]) -> Mapping[str, Any]:
-    path = next((path for path in files if path.name == SETTINGS), None)
+    path = next((path for path in files if path.name == TOKENIZER_SETTINGS), None)
     return read_json(path) if path else {}
 
 
@@ -88,14 +87,14 @@ def template_of(model: Opened) -> str | None:
             return path.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}.") from error
-    for name in (_LEGACY, SETTINGS):
+    for name in (_LEGACY, TOKENIZER_SETTINGS):
         if (folder / name).is_file() and (template := _default(read_json(inside(folder, name)).get("chat_template"))):
             return template.strip()
     return None
 
 
 def _default(template: Any) -> str | None:
-    """Where a model has several templates by name, the default one."""
+    """Pick the default of a model's named templates."""
     if isinstance(template, list):
         many = [cast("dict[str, Any]", one) for one in cast("list[Any]", template) if isinstance(one, dict)]
         template = next((one.get("template") for one in many if one.get("name") == "default"), None)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ...checkpoint.layers import Stack, stacks
+from ...checkpoint import Stack, stacks
 from ..compatibility import LAYER_COUNT, Opened, layer_counts
 from ..slices import Layer, Parts
 
@@ -108,7 +108,7 @@ def _followed(config: Config, prefix: str, layers: Sequence[Layer], old: int, *,
 
 
 def _speaks_of(key: str, prefix: str, config: Mapping[str, Any]) -> bool:
-    """Whether a key is about this stack, in a config that may be about an encoder and a decoder."""
+    """Tell whether a key is about this stack, in a config that may have an encoder and a decoder."""
     if not any("decoder" in one and LAYER_COUNT.fullmatch(one) for one in config):
         return True
     return ("decoder" in key) == bool(re.search(r"(?:^|\.)decoder\.", prefix))
@@ -121,7 +121,7 @@ def _lists(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _are_numbers(values: Sequence[Any], count: int) -> bool:
-    """Whether these are numbers of some layers, in order; one for each layer is no choice of some."""
+    """Tell whether these are ascending indices of some layers; one per layer selects none."""
     if len(values) >= count or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         return False
     return all(0 <= v < count for v in values) and sorted(set(values)) == list(values)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from .._model import Step
 from ..compatibility import Opened, layer_counts
 from ..slices import Parts
+from ..steps import Step
 from .config_layers import PLACES
 
 Config = dict[str, Any]
@@ -74,7 +74,7 @@ def _depths(part: Config) -> Config:
 
 
 def _own(giver: Opened, key: str, config: Config) -> Config | None:
-    """What the giver's config says of a part: under the same key, or all of it where it is such a part by itself."""
+    """Part of the giver's config: under the same key, or all of it where it is such a part by itself."""
     if isinstance(found := giver.config.get(key), dict):
         return dict(cast("Config", found))
     kind = cast("Config", config[key]).get("model_type")

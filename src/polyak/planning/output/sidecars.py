@@ -7,16 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import DTYPE_NAMES, Checkpoint, TensorSpec
-from ...checkpoint.folder import inside, read_json
-from ...checkpoint.pipeline import OWN_STEM, components_of, files_beside, models_in, stem_of
-from ...checkpoint.vocabulary.tokenizer import FILE, SETTINGS
+from ...checkpoint import (
+    DTYPE_NAMES,
+    OWN_STEM,
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS,
+    Checkpoint,
+    TensorSpec,
+    components_of,
+    files_beside,
+    inside,
+    models_in,
+    read_json,
+    stem_of,
+)
 from ...errors import Mismatch
-from .._model import Sidecars, Step
 from ..compatibility import HEAD, Opened, read_config
 from ..slices import Parts
+from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
-from ..tokens.vocabulary import Spoken
+from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
 
@@ -36,14 +46,16 @@ _COPIED = (
 _EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
 
 
-def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken: Spoken) -> tuple[Sidecars, list[str]]:
+def result_sidecars(
+    donor: Opened, divided: Parts, steps: Sequence[Step], vocabulary: OutputVocabulary
+) -> tuple[Sidecars, list[str]]:
     """Config and files of the result, and what should be known about its ties, layers and code.
 
     Args:
         donor: The model that gives them.
         divided: The parts of the merge.
         steps: What is written.
-        spoken: The tokens of the result.
+        vocabulary: The tokens of the result.
     """
     written = [step for step in steps if step.file is None]
     if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
@@ -58,8 +70,8 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken
         config, said = follow_widths(found.config, divided, donor, written)
         found = replace(found, config=config)
         notes += said
-    found = _speaking(found, spoken)
-    notes += spoken.notes
+    found = _with_vocabulary(found, vocabulary)
+    notes += vocabulary.notes
     if found.config is not None and _loses_its_head(donor, divided, written):
         found = replace(found, config={**found.config, "tie_word_embeddings": True})
     if tied:
@@ -69,28 +81,28 @@ def result_sidecars(donor: Opened, divided: Parts, steps: Sequence[Step], spoken
     return found, notes
 
 
-def _speaking(found: Sidecars, spoken: Spoken) -> Sidecars:
+def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
     """The files with the tokenizer of the result, and a config that follows it."""
-    giver = spoken.donor
+    giver = vocabulary.donor
     config = found.config
     if config is not None:
         own = giver.config if giver.name != found.donor else {}
         ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
-        config = {**with_vocabulary_size(config, *spoken.sizes), **ids} if spoken.sizes[0] else config
+        config = {**with_vocabulary_size(config, *vocabulary.sizes), **ids} if vocabulary.sizes[0] else config
     copied, written = list(found.copied), dict(found.written)
     if giver.name != found.donor and giver.checkpoint.folder is not None:
         copied = [path for path in copied if path.name not in TOKENIZER]
         copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
-    if spoken.tokenizer is not None:
+    if vocabulary.tokenizer is not None:
         copied = [path for path in copied if path.name not in _DESCRIBE_TOKENS]
-        written[FILE] = spoken.tokenizer.data
-        if spoken.tokenizer.settings:
-            written[SETTINGS] = spoken.tokenizer.settings
+        written[TOKENIZER_FILE] = vocabulary.tokenizer.data
+        if vocabulary.tokenizer.settings:
+            written[TOKENIZER_SETTINGS] = vocabulary.tokenizer.settings
     return replace(found, config=config, copied=tuple(copied), written=written)
 
 
 def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
-    """Whether something is untied, what stays tied, and what to say of it."""
+    """Tell whether something is untied, with the names that stay tied and the notes on both."""
     notes, untied = list[str](), False
     for step in written:
         whole = divided.parts[step.part].whole
@@ -109,7 +121,7 @@ def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], lis
 
 
 def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
-    """Whether the donor has a head of its own while the result's is tied, as in the models it comes from."""
+    """Tell whether the donor has a head of its own while the result's is tied, as in its models."""
     last = divided.parts[-1].whole[0]
     tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
     return bool(tied) and not donor.config.get("tie_word_embeddings", False)
@@ -118,7 +130,7 @@ def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> b
 def pipeline_sidecars(
     donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
 ) -> tuple[Sidecars, list[str]]:
-    """What lies in a pipeline beside the tensors of its models, and what should be known about it.
+    """Collect the files of a pipeline that are not tensors of its models, with notes.
 
     Raises:
         Mismatch: a model of the pipeline would have no weights.

@@ -1,14 +1,14 @@
-"""Notice models whose tokens are numbered differently, where nothing is said about it."""
+"""Comparison of tokenizers, for recipes without `vocabulary:`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...checkpoint.vocabulary.tokenizer import FILE, Tokenizer, read_tokenizer
+from ...checkpoint import TOKENIZER_FILE, Tokenizer, read_tokenizer
 from ...errors import CheckpointError, Mismatch
-from .._model import Step
 from ..compatibility import Opened
+from ..steps import Step
 from .embedding_tables import tables_of
 
 _SHOWN = 3
@@ -53,7 +53,7 @@ def _meeting(models: Sequence[Opened], steps: Sequence[Step]) -> list[Opened]:
 
 def _file(model: Opened) -> Path | None:
     folder = model.checkpoint.folder
-    return folder / FILE if folder is not None and (folder / FILE).is_file() else None
+    return folder / TOKENIZER_FILE if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
 
 
 def _differences(first: Opened, known: Tokenizer, other: Opened, found: Tokenizer) -> list[str]:

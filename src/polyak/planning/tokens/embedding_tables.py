@@ -1,4 +1,4 @@
-"""Which tensors have a row for each token, by their names and by the number of rows that the config names."""
+"""Tensors with one row per token, found by their names and by the vocabulary size of the config."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ...checkpoint import TensorSpec
-from ...checkpoint.layers import layer_of
+from ...checkpoint import TensorSpec, layer_of
 from ..compatibility import HEAD, Opened
 
 _EMBEDDING = re.compile(
@@ -19,7 +18,7 @@ _BIAS = re.compile(r"(?:predictions|decoder|lm_head|embed_out|output|proj_out)\.
 
 
 def tables_of(model: Opened) -> tuple[int, list[str]]:
-    """How many rows a model's tables of tokens have, and their names; 0 and none if it has no tokens."""
+    """Number of rows of a model's embedding tables, and their names; 0 and none if it has no tokens."""
     outside = [spec for spec in model.checkpoint.specs.values() if layer_of(spec.name) is None]
     embeddings = [s for s in outside if len(s.shape) == 2 and _EMBEDDING.search(s.name) and not _OTHER.search(s.name)]
     if not embeddings:
@@ -38,7 +37,7 @@ def _is_table(spec: TensorSpec, rows: int) -> bool:
 
 
 def vocabulary_sizes(config: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
-    """Where a config says how many rows there are: itself, or a config nested in it."""
+    """Vocabulary sizes of a config and of the configs nested in it, by path."""
     return {place: size for place, part in _configs(config) if isinstance(size := part.get("vocab_size"), int)}
 
 

@@ -1,4 +1,4 @@
-"""Make models with different tokens fit: give every table of tokens the rows of the result's vocabulary."""
+"""Alignment of models with different tokens: every embedding table gets the rows of the merged vocabulary."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...checkpoint import Checkpoint
-from ...checkpoint.vocabulary.rows import MEAN, PADDING, ZERO, Aligned, Integers, Means, Rows
-from ...checkpoint.vocabulary.tokenizer import Tokenizer, read_tokenizer, refuse_unlike, union, with_tokens
+from ...checkpoint import (
+    MEAN_ROW,
+    PADDING_ROW,
+    ZERO_ROW,
+    AlignedCheckpoint,
+    Checkpoint,
+    MeanRows,
+    RowNumbers,
+    Tokenizer,
+    TokenRows,
+    read_tokenizer,
+    refuse_unlike_tokenizers,
+    tokenizer_union,
+    with_tokens,
+)
 from ...errors import Mismatch, RecipeError
 from ...recipe import Token, Vocabulary
 from ..compatibility import Opened
-from ..open_models import BASE, Shelf
+from ..open_models import BASE, OpenedModels
 from .embedding_tables import tables_of
 
 _FEW = 0.5  # share of a model's tokens below which it is worth a word
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """What the result speaks.
+class OutputVocabulary:
+    """Vocabulary of the merged model.
 
     Attributes:
         donor: Whose tokenizer files it takes.
@@ -39,8 +51,8 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class _Speaker:
-    """A model that has tokens."""
+class _Tokenized:
+    """A model with embedding tables."""
 
     model: Opened
     rows: int
@@ -52,12 +64,12 @@ class _Speaker:
         return self.model.name
 
 
-def align(wanted: Vocabulary | None, shelf: Shelf, donor: Opened) -> Spoken:
-    """Put aligned views of the models on the shelf.
+def align(wanted: Vocabulary | None, opened_models: OpenedModels, donor: Opened) -> OutputVocabulary:
+    """Replace each opened model by a view with aligned embedding rows.
 
     Args:
         wanted: What the recipe says; nothing if all must have the same tokens.
-        shelf: Everything that the merge reads, opened.
+        opened_models: Everything that the merge reads, opened.
         donor: Who gives config and tokenizer.
 
     Raises:
@@ -65,69 +77,73 @@ def align(wanted: Vocabulary | None, shelf: Shelf, donor: Opened) -> Spoken:
         RecipeError: a token is not where the recipe says.
         CheckpointError: a tokenizer is missing or damaged.
     """
-    speakers = [_Speaker(one, *tables_of(one)) for _, one in shelf.in_order()]
-    speakers = [one for one in speakers if one.rows]
+    tokenized = [_Tokenized(one, *tables_of(one)) for _, one in opened_models.in_order()]
+    tokenized = [one for one in tokenized if one.rows]
     if wanted is None:
-        return Spoken(donor)
-    if not speakers:
+        return OutputVocabulary(donor)
+    if not tokenized:
         raise RecipeError("`vocabulary:` has no effect: no model has a table of tokens.")
     if wanted.rows is not None:
-        return _by_rows(wanted.rows, speakers, shelf, donor)
-    return _by_tokens(wanted, speakers, shelf, donor)
+        return _by_rows(wanted.rows, tokenized, opened_models, donor)
+    return _by_tokens(wanted, tokenized, opened_models, donor)
 
 
-def _by_rows(policy: str, speakers: Sequence[_Speaker], shelf: Shelf, donor: Opened) -> Spoken:
-    counts = {one.name: one.rows for one in speakers}
-    old = counts.get(donor.name, speakers[0].rows)
+def _by_rows(
+    policy: str, tokenized: Sequence[_Tokenized], opened_models: OpenedModels, donor: Opened
+) -> OutputVocabulary:
+    counts = {one.name: one.rows for one in tokenized}
+    old = counts.get(donor.name, tokenized[0].rows)
     if policy == "keep" or len(set(counts.values())) == 1:
-        return Spoken(donor)
+        return OutputVocabulary(donor)
     said = ", ".join(f"{name} {rows}" for name, rows in counts.items())
     if policy == "skip":
-        kept = frozenset(table for one in speakers for table in one.tables)
-        return Spoken(
-            donor, kept=kept, notes=(f"tables of tokens are not merged ({said} rows): those of {donor.name}.",)
+        kept = frozenset(table for one in tokenized for table in one.tables)
+        return OutputVocabulary(
+            donor, kept=kept, notes=(f"embedding tables are not merged ({said} rows): those of {donor.name}.",)
         )
     new = (min if policy == "intersect" else max)(counts.values())
-    for one in speakers:
-        tables = {name: _numbered(one, name, new, speakers) for name in one.tables}
-        shelf.put(one.name, Aligned(one.model.checkpoint, tables))
-    notes = [f"tables of tokens have {new} rows in the result ({said})."]
+    for one in tokenized:
+        tables = {name: _numbered(one, name, new, tokenized) for name in one.tables}
+        opened_models.put(one.name, AlignedCheckpoint(one.model.checkpoint, tables))
+    notes = [f"embedding tables have {new} rows in the result ({said})."]
     if new < old:
         notes.append(f"the tokenizer of {donor.name} may have tokens without a row: remove those from {new} on.")
-    return Spoken(donor, sizes=(old, new), notes=tuple(notes))
+    return OutputVocabulary(donor, sizes=(old, new), notes=tuple(notes))
 
 
-def _numbered(one: _Speaker, name: str, new: int, speakers: Sequence[_Speaker]) -> Rows:
+def _numbered(one: _Tokenized, name: str, new: int, tokenized: Sequence[_Tokenized]) -> TokenRows:
     """Rows by their number: its own, then those of the base, then those of the first that has them."""
-    givers = [one, *(other for other in speakers if other is not one and other.model.find(name))]
+    givers = [one, *(other for other in tokenized if other is not one and other.model.find(name))]
     source, row, begin = np.zeros(new, np.int64), np.arange(new), 0
     for i, giver in enumerate(givers):
         source[begin:] = i
         begin = max(begin, min(giver.rows, new))
-    return Rows(_places(name, givers), source, row)
+    return TokenRows(_places(name, givers), source, row)
 
 
-def _places(name: str, speakers: Sequence[_Speaker]) -> list[tuple[Checkpoint, str]]:
-    """Where each model has a table; it may be tied to another."""
-    return [(one.model.checkpoint, spec.name if (spec := one.model.find(name)) else "") for one in speakers]
+def _places(name: str, tokenized: Sequence[_Tokenized]) -> list[tuple[Checkpoint, str]]:
+    """Locate a table in each model; it may be tied to another."""
+    return [(one.model.checkpoint, spec.name if (spec := one.model.find(name)) else "") for one in tokenized]
 
 
-def _by_tokens(wanted: Vocabulary, speakers: Sequence[_Speaker], shelf: Shelf, donor: Opened) -> Spoken:
-    speakers = [replace(one, tokenizer=read_tokenizer(one.model.checkpoint.folder, one.name)) for one in speakers]
-    for one in speakers:
+def _by_tokens(
+    wanted: Vocabulary, tokenized: Sequence[_Tokenized], opened_models: OpenedModels, donor: Opened
+) -> OutputVocabulary:
+    tokenized = [replace(one, tokenizer=read_tokenizer(one.model.checkpoint.folder, one.name)) for one in tokenized]
+    for one in tokenized:
         _refuse_missing_rows(one)
-    tokenizer, giver = _result(wanted, speakers, donor)
-    plan = _Alignment(tokenizer, giver, wanted, speakers)
-    for one in speakers:
+    tokenizer, giver = _result(wanted, tokenized, donor)
+    plan = _Alignment(tokenizer, giver, wanted, tokenized)
+    for one in tokenized:
         stamps = one.tokenizer.stamps if one.tokenizer else ()
         tables = {name: plan.rows(one, name) for name in one.tables}
-        shelf.put(one.name, Aligned(one.model.checkpoint, tables, stamps))
-    old = next((one.rows for one in speakers if one.name == donor.name), speakers[0].rows)
+        opened_models.put(one.name, AlignedCheckpoint(one.model.checkpoint, tables, stamps))
+    old = next((one.rows for one in tokenized if one.name == donor.name), tokenized[0].rows)
     changed = tokenizer if tokenizer is not giver.tokenizer else None
-    return Spoken(giver.model, changed, (old, plan.size), notes=tuple(plan.notes()))
+    return OutputVocabulary(giver.model, changed, (old, plan.size), notes=tuple(plan.notes()))
 
 
-def _refuse_missing_rows(one: _Speaker) -> None:
+def _refuse_missing_rows(one: _Tokenized) -> None:
     assert one.tokenizer
     if one.tokenizer.size > one.rows:
         token = max(one.tokenizer.tokens, key=one.tokenizer.tokens.__getitem__)
@@ -137,34 +153,36 @@ def _refuse_missing_rows(one: _Speaker) -> None:
         )
 
 
-def _result(wanted: Vocabulary, speakers: Sequence[_Speaker], donor: Opened) -> tuple[Tokenizer, _Speaker]:
+def _result(wanted: Vocabulary, tokenized: Sequence[_Tokenized], donor: Opened) -> tuple[Tokenizer, _Tokenized]:
     """The tokenizer of the result, and whose it is."""
     called = donor.name if wanted.source == "union" else wanted.source
-    giver = next((one for one in speakers if one.name == called), None)
+    giver = next((one for one in tokenized if one.name == called), None)
     if giver is None:
         raise RecipeError(f"`vocabulary:` names {called!r}, which has no table of tokens in this merge.")
     assert giver.tokenizer
-    others = [one.tokenizer for one in speakers if one is not giver and one.tokenizer]
-    refuse_unlike(giver.tokenizer, others)
-    found = union(giver.tokenizer, others) if wanted.source == "union" else giver.tokenizer
+    others = [one.tokenizer for one in tokenized if one is not giver and one.tokenizer]
+    refuse_unlike_tokenizers(giver.tokenizer, others)
+    found = tokenizer_union(giver.tokenizer, others) if wanted.source == "union" else giver.tokenizer
     return with_tokens(found, [content for content in wanted.tokens if content not in found.tokens]), giver
 
 
 class _Alignment:
-    """Where the rows of the result's tokens lie in every model."""
+    """Sources of the rows of the merged vocabulary, per model."""
 
-    def __init__(self, tokenizer: Tokenizer, giver: _Speaker, wanted: Vocabulary, speakers: Sequence[_Speaker]) -> None:
-        self._tokenizer, self._speakers, self._wanted = tokenizer, speakers, wanted
-        self._own = np.stack([_own(tokenizer, one, kept=one is giver) for one in speakers])
+    def __init__(
+        self, tokenizer: Tokenizer, giver: _Tokenized, wanted: Vocabulary, tokenized: Sequence[_Tokenized]
+    ) -> None:
+        self._tokenizer, self._speakers, self._wanted = tokenizer, tokenized, wanted
+        self._own = np.stack([_own(tokenizer, one, kept=one is giver) for one in tokenized])
         self._chosen = {
             tokenizer.tokens[content]: self._choice(content, token) for content, token in wanted.tokens.items()
         }
         self._forced = [tokenizer.tokens[content] for content, token in wanted.tokens.items() if token.force]
         multiple = wanted.pad_to_multiple_of or 1
         self.size = -(-tokenizer.size // multiple) * multiple
-        self._fills: dict[tuple[bool, ...], tuple[Integers, Integers]] = {}
+        self._fills: dict[tuple[bool, ...], tuple[RowNumbers, RowNumbers]] = {}
 
-    def rows(self, one: _Speaker, name: str) -> Rows:
+    def rows(self, one: _Tokenized, name: str) -> TokenRows:
         """The rows of one table of one model."""
         has_table = tuple(other.model.find(name) is not None for other in self._speakers)
         if has_table not in self._fills:
@@ -174,15 +192,15 @@ class _Alignment:
         mine = self._own[index] >= 0
         mine[self._forced] = False
         source, row = np.where(mine, index, fill), np.where(mine, self._own[index], fill_row)
-        means = self._means(np.flatnonzero(source == MEAN), np.array(has_table))
-        padding = np.full(self.size - len(source), PADDING)
-        return Rows(_places(name, self._speakers), np.append(source, padding), np.append(row, padding), means)
+        means = self._means(np.flatnonzero(source == MEAN_ROW), np.array(has_table))
+        padding = np.full(self.size - len(source), PADDING_ROW)
+        return TokenRows(_places(name, self._speakers), np.append(source, padding), np.append(row, padding), means)
 
-    def _filled(self, has_table: Integers) -> tuple[Integers, Integers]:
+    def _filled(self, has_table: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
         """For models without a token: the only owner's row, else the base's, else the mean of the owners'."""
         has = (self._own >= 0) & has_table[:, None]
         count = has.sum(0)
-        fill = np.where(count == 0, ZERO, np.where(count == 1, has.argmax(0), MEAN))
+        fill = np.where(count == 0, ZERO_ROW, np.where(count == 1, has.argmax(0), MEAN_ROW))
         base = next((i for i, one in enumerate(self._speakers) if one.name == BASE), None)
         if base is not None:
             fill = np.where(has[base], base, fill)
@@ -191,14 +209,14 @@ class _Alignment:
             fill[number], row[number] = source, its_row
         return fill, row
 
-    def _means(self, of: Integers, has_table: Integers) -> Means:
+    def _means(self, of: RowNumbers, has_table: RowNumbers) -> MeanRows:
         owner, which = np.nonzero((self._own[:, of] >= 0) & has_table[:, None])
-        return Means(of[which], owner, self._own[owner, of[which]])
+        return MeanRows(of[which], owner, self._own[owner, of[which]])
 
     def _choice(self, content: str, token: Token) -> tuple[int, int]:
-        """Which model and row the recipe chooses for a token."""
+        """Look up the model and row that the recipe chooses for a token."""
         if token.source == "zero":
-            return ZERO, 0
+            return ZERO_ROW, 0
         index = next((i for i, one in enumerate(self._speakers) if one.name == token.source), None)
         if index is None:
             raise RecipeError(f"the token {content!r} is to come from {token.source}, which has no table of tokens.")
@@ -212,7 +230,7 @@ class _Alignment:
         return index, row
 
     def notes(self) -> list[str]:
-        """How many tokens each model lacks."""
+        """Report how many tokens each model lacks."""
         total = len(self._tokenizer.tokens)
         found = [f"the result has {total} tokens in tables of {self.size} rows."]
         for one, own in zip(self._speakers, self._own, strict=True):
@@ -224,7 +242,7 @@ class _Alignment:
         return found
 
 
-def _own(tokenizer: Tokenizer, one: _Speaker, *, kept: bool) -> Integers:
+def _own(tokenizer: Tokenizer, one: _Tokenized, *, kept: bool) -> RowNumbers:
     """For each row of the result, the row of the same token in a model; -1 if it has no such token.
 
     Rows without a token, which a tokenizer may leave between others, stay with the model that gives the tokenizer.

@@ -1,4 +1,4 @@
-"""What mergekit 0.1.5 calls its methods and parameters, what it takes for the unsaid, and what polyak calls them."""
+"""Methods, parameters and defaults of mergekit 0.1.5, with polyak's names for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ...reading.strict import Place, number
+from ...reading import Place, number
 from .._model import Scalar
 
 

@@ -1,4 +1,4 @@
-"""How mergekit's recipes name models: `path[@revision][+adapter[@revision]]`, or the same as mappings."""
+"""References to models in mergekit's recipes: `path[@revision][+adapter[@revision]]`, or the same as mappings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ...reading.strict import Place, Table, is_mapping, text
+from ...reading import Place, Table, is_mapping, text
 from .._model import BASE, Lora, Source
 from .._scope import Scope
 from ..native import default_name
@@ -44,7 +44,7 @@ def read_reference(value: object, place: Place, scope: Scope) -> Reference:
 
 
 def names(references: Iterable[Reference]) -> list[str]:
-    """What to call the models: the last component of their paths, or all that is written where that is not unique.
+    """Names of models: the last component of their paths, or the whole reference where that is not unique.
 
     No model may be called `base`: that is what the base is called.
     """
@@ -90,7 +90,7 @@ def _reference(model: str, adapter: str | None, place: Place, scope: Scope) -> R
 
 
 def _located(written: str, place: Place, scope: Scope) -> str:
-    """Where it lies: relative to the current directory or to the recipe, else on the Hub if it may be a name there."""
+    """Locate a model: relative to the current directory or to the recipe, else on the Hub if it may be a name there."""
     path, at, revision = ("", "", "") if _exists(written, scope) else written.rpartition("@")
     if not at:
         return _local(written, scope) or (f"hf://{written}" if _HUB.fullmatch(written) else scope.rebased(written))
@@ -104,7 +104,7 @@ def _exists(path: str, scope: Scope) -> bool:
 
 
 def _local(path: str, scope: Scope) -> str | None:
-    """Where a path leads that exists; the current directory comes first, as in mergekit."""
+    """Resolve a path that exists; the current directory comes first, as in mergekit."""
     beside = scope.here(path)
     if _is_there(path):
         same = _is_there(beside) and beside.samefile(path)

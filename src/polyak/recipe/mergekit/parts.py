@@ -1,4 +1,4 @@
-"""What mergekit's files merge: whole models, slices of their layers, or the modules that models consist of."""
+"""Models, slices and modules of mergekit's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SettingError
-from ...reading.strict import Place, Table, each, integer, is_list, mapping
+from ...reading import Place, Table, each, integer, is_list, mapping
 from .._model import Model, Module, Recipe, Source
 from .._scope import Scope
 from .._values import frozen
@@ -190,7 +190,7 @@ def _groups(what: What) -> Sequence[Group]:
 
 
 def _base_source(group: Group) -> Source:
-    """Where the base lies; in a slice, with the layers that the slice takes of it."""
+    """Source of the base; in a slice, with the layers that the slice takes of it."""
     assert group.base
     layers = next((e.layers for e in group.entries if e.reference.source == group.base.source), None)
     return replace(group.base.source, layers=layers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...reading.strict import Place, Table, one_of, text
+from ...reading import Place, Table, one_of, text
 from .._model import Recipe, with_shared
 from .._scope import Scope
 from ..native import no_method, resolve_method

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from ...reading.strict import Place, Table, integer, mapping, text
-from .._model import Token, Vocabulary
+from ...reading import Place, Table, integer, mapping, text
 from .._scope import Scope
+from .._vocabulary import Token, Vocabulary
 from .methods import flag
 from .models import Reference, read_reference, without_nulls
 
@@ -21,7 +21,7 @@ class Speech:
         self._scope, self._base, self._mentioned, self._called = scope, base, mentioned, called
 
     def vocabulary(self, table: Table) -> Vocabulary | None:
-        """What a file says of tokens; nothing if it says nothing."""
+        """Vocabulary that a file asks for; None if it has no such keys."""
         if "tokenizer" in table and "tokenizer_source" in table:
             raise table.place.wanted("given one of tokenizer and tokenizer_source", "both")
         source = table.take("tokenizer_source", self._source, None)
@@ -48,7 +48,7 @@ class Speech:
         return self._name(value, place)
 
     def _name(self, value: object, place: Place) -> str:
-        """What the recipe calls a model that a file refers to."""
+        """Name in the recipe of a model that a file refers to."""
         wanted = read_reference(value, place, self._scope)
         if self._base is not None and wanted.source == self._base.source:
             return "base"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from ...reading.strict import Place, Table, is_list, is_mapping, mapping, number, text
+from ...reading import Place, Table, is_list, is_mapping, mapping, number, text
 from .._model import Cases, Gradient, Scalar, Value
 from .._values import check_scalar, unknown
 from .methods import Parameter, Translation
@@ -22,7 +22,7 @@ NONE: Given = MappingProxyType({})
 
 
 def joined(inner: Given, outer: Given) -> Given:
-    """What falls through from an inner scope to an outer one."""
+    """Names that fall through from an inner scope to an outer one."""
     return {name: [*inner.get(name, ()), *outer.get(name, ())] for name in {**inner, **outer}}
 
 

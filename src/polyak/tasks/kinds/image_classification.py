@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import TaskError
-from ...reading.strict import Place, Table, each, integer, is_list, number, one_of, text
+from ...reading import Place, Table, each, integer, is_list, number, one_of, text
 from .._api import Batch, Task
 from ..classification import METRICS, Classification, labelled
 from ..description import Frame

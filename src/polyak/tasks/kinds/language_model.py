@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
-from ...reading.strict import Table, integer, one_of, text
+from ...reading import Table, integer, one_of, text
 from .._api import IGNORED, Batch, Likelihood, Task
 from ..description import Frame
 from ..examples import ExampleTask, logits_of

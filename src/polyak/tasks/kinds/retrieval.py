@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TaskError
-from ...reading.strict import Place, Table, integer, one_of, text
+from ...reading import Place, Table, integer, one_of, text
 from .._api import Batch, Task
 from ..description import Frame
 from ..examples import ExampleTask

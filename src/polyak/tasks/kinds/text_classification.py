@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...modules.recognition import Build
-from ...reading.strict import Table, each, integer, one_of, text
+from ...reading import Table, each, integer, one_of, text
 from .._api import Batch, Task
 from ..classification import METRICS, Classification, labelled
 from ..description import Frame

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TaskError, suggestion
-from ...reading.strict import Table, each, integer, one_of, text
+from ...reading import Table, each, integer, one_of, text
 from .._api import IGNORED, Batch, Likelihood, Task
 from ..description import Frame
 from ..examples import ExampleTask, logits_of

@@ -1,23 +1,15 @@
-"""What a merge will do, tensor by tensor."""
+"""Steps: what a merge reads, computes and writes, one step per tensor."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import xxhash
-
 from .. import recipe as recipes
-from .._version import __version__
-from ..checkpoint import DTYPES, Checkpoint, TensorSpec
-from ..checkpoint._api import Bytes
-from ..checkpoint.pipeline import stem_of
-from ..errors import PolyakError
+from ..checkpoint import Checkpoint, TensorSpec, stem_of
 from ..methods import Law, Method
 
 Kind = Literal["merge", "copy", "same", "beside"]
@@ -83,7 +75,7 @@ class Step:
 
     @property
     def unit(self) -> int:
-        """How many entries must be merged together: one, a row (those that share their first index), or all."""
+        """Number of entries that must be merged together: one, a row (equal first index), or all."""
         laws = self.method.laws if self.method else {Law.ELEMENTWISE}
         if Law.ELEMENTWISE in laws:
             return 1
@@ -92,7 +84,7 @@ class Step:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a method merges the whole tensor at a time."""
+        """Tell whether a method merges the whole tensor at once."""
         return self.method is not None and self.method.laws.isdisjoint((Law.ELEMENTWISE, Law.ROWS))
 
     @property
@@ -134,7 +126,7 @@ class Sidecars:
 
     @property
     def stem(self) -> str:
-        """What the names of the tensor files begin with."""
+        """Beginning of the names of the tensor files."""
         return stem_of(self.config or {})
 
 
@@ -148,92 +140,3 @@ class PlanPart(NamedTuple):
 
     name: str
     recipe: recipes.Recipe
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything a merge will do; made from headers alone.
-
-    Attributes:
-        recipe: What was asked for.
-        steps: One a tensor of the result, in the order of the first source's file.
-        models: The models by name, and the base under `base`.
-        sidecars: Config, tokenizer and the like.
-        notes: What the user should know before the merge.
-        statistics: What was measured of the models, as `STATISTIC of MODEL`.
-        parts: The slices or modules that the steps belong to.
-    """
-
-    recipe: recipes.Recipe
-    steps: tuple[Step, ...]
-    models: Mapping[str, Checkpoint]
-    sidecars: Sidecars = Sidecars()
-    notes: tuple[str, ...] = ()
-    statistics: Mapping[str, Checkpoint] = field(default_factory=lambda: MappingProxyType({}))
-    parts: tuple[PlanPart, ...] = ()
-
-    @property
-    def inputs(self) -> Mapping[str, Checkpoint]:
-        """Models, base and statistics."""
-        return {**self.models, **self.statistics}
-
-    @cached_property
-    def nbytes_read(self) -> int:
-        return sum(step.nbytes_read for step in self.steps)
-
-    @cached_property
-    def nbytes_written(self) -> int:
-        return sum(step.out.nbytes for step in self.steps)
-
-    @cached_property
-    def digest(self) -> str:
-        """A name for this plan over these files, which changes when either does."""
-        stamps = {
-            name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps]
-            for name, model in self.inputs.items()
-        }
-        text = json.dumps([__version__, recipes.digest(self.recipe), stamps], sort_keys=True)
-        return xxhash.xxh3_128_hexdigest(text.encode())
-
-    def explain(self) -> str:
-        """Say what the merge will do, without doing it."""
-        from .explain import explain
-
-        return explain(self)
-
-    def __repr__(self) -> str:
-        from .explain import summary
-
-        return f"<Plan: {summary(self)}>"
-
-    def __str__(self) -> str:
-        return self.explain()
-
-    def _repr_html_(self) -> str:
-        """The plan in a notebook."""
-        from .explain import as_html
-
-        return as_html(self)
-
-
-class NestedMerge(Checkpoint):
-    """The result of another plan: its header, before the merge.
-
-    The engine puts a checkpoint that can be read in its place: plans know nothing of engines.
-    """
-
-    def __init__(self, plan: Plan, label: str) -> None:
-        self.plan, self.label = plan, label
-        self.folder = next((m.folder for m in plan.models.values() if m.folder), None)
-        self.specs = {s.out.name: _as_delivered(s) for s in plan.steps if s.file is None}
-        self.stamps = tuple(stamp for model in plan.inputs.values() for stamp in model.stamps)
-
-    def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        raise PolyakError(f"{self.label} is a planned merge; only a running merge can read it.")
-
-
-def _as_delivered(step: Step) -> TensorSpec:
-    """Merged tensors are handed on in float32, unrounded; copies as they are."""
-    if step.kind != "merge":
-        return step.out
-    return TensorSpec(step.out.name, DTYPES["F32"], step.out.shape, rests_as=step.out.dtype)

@@ -1,0 +1,144 @@
+"""Keys of recipes that stand by themselves: each is declared once, at the dataclass field that holds it.
+
+Reading, writing and the JSON schema derive from the declaration. Keys that depend on one another (method, models,
+settings, rules, slices, modules) are read in `native` and written in `writing`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, field, fields
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+from ..errors import RecipeError
+from ..reading import Place, Table, each, integer, is_list, is_mapping, is_small, mapping, number, one_of, text
+
+DEEPEST = 64  # mappings and lists inside one another in `provenance`
+Scope: TypeAlias = Literal["merge", "recipe", "shared"]
+
+
+class Key(NamedTuple):
+    """How a field is read and written.
+
+    Attributes:
+        read: Reads it from data at a place.
+        write: Gives the data that reads as it.
+        scope: `merge`: slices and modules have their own; `recipe`: of the whole recipe alone; `shared`: of the whole
+            recipe, which hands it to slices and modules.
+    """
+
+    read: Callable[[object, Place], Any]
+    write: Callable[[Any], Any]
+    scope: Scope
+
+
+def plain(value: object) -> Any:
+    """Copy data to plain Python: numbers of NumPy become Python's.
+
+    Raises:
+        RecipeError: it is something that no recipe file can hold, such as NaN.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [plain(inner) for inner in cast("Sequence[Any]", value)]
+    raise RecipeError(f"a recipe cannot hold {value!r}, only text, finite numbers, true, false, lists and mappings.")
+
+
+def file_key(
+    read: Callable[[object, Place], Any],
+    default: Any = None,
+    *,
+    write: Callable[[Any], Any] = plain,
+    scope: Scope = "recipe",
+) -> Any:
+    """Declare a dataclass field as a key that may be left out."""
+    metadata = {"key": Key(read, write, scope)}
+    if isinstance(default, Mapping):
+        return field(default_factory=lambda: cast("Mapping[str, Any]", default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def declared(cls: type, *scopes: Scope) -> dict[str, Field[Any]]:
+    """The fields of a dataclass that are declared as keys, of some scopes or of all."""
+    found = {one.name: one for one in fields(cls) if "key" in one.metadata}
+    return {name: one for name, one in found.items() if not scopes or one.metadata["key"].scope in scopes}
+
+
+def read_keys(cls: type, table: Table, *scopes: Scope) -> dict[str, Any]:
+    """Read the declared keys of a dataclass from a table.
+
+    Raises:
+        RecipeError: a value is not what its key takes.
+    """
+    return {
+        name: table.take(name, one.metadata["key"].read, _default(one)) for name, one in declared(cls, *scopes).items()
+    }
+
+
+def write_keys(value: Any) -> dict[str, Any]:
+    """Give those declared keys of a dataclass as data that are not at their defaults."""
+    keys = {name: one for name, one in declared(type(value)).items() if getattr(value, name) != _default(one)}
+    return {name: one.metadata["key"].write(getattr(value, name)) for name, one in keys.items()}
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default_factory() if callable(one.default_factory) else one.default
+
+
+def layer_range(value: object, place: Place) -> tuple[int, int]:
+    """Read a half-open range of layers."""
+    bounds = each(integer)(value, place) if is_list(value) else ()
+    if len(bounds) != 2 or bounds[0] >= bounds[1]:
+        raise place.wanted("[first, stop), with first below stop", value)
+    return bounds[0], bounds[1]
+
+
+def dtype_name(value: object, place: Place) -> str:
+    """Read the name of a dtype in which a result can be written."""
+    from ..checkpoint import DTYPE_NAMES
+
+    return one_of(list(DTYPE_NAMES))(value, place)
+
+
+def positive(value: object, place: Place) -> int:
+    """Read a whole number of at least 1."""
+    if (count := integer(value, place)) < 1:
+        raise place.wanted("at least 1", value)
+    return count
+
+
+def share(value: object, place: Place) -> float:
+    """Read a number in (0, 1]."""
+    if not 0 < (fraction := number(value, place)) <= 1:
+        raise place.wanted("above 0 and at most 1", value)
+    return fraction
+
+
+def plain_mapping(value: object, place: Place) -> Mapping[str, Any]:
+    """Read any plain data, copied so that nobody else can change a recipe."""
+    return MappingProxyType(cast("dict[str, Any]", _copy(mapping(value, place), place, DEEPEST)))
+
+
+def _copy(value: object, place: Place, depth: int) -> object:
+    if depth == 0:
+        raise place.error(f"is nested more than {DEEPEST} levels deep")
+    if is_mapping(value):
+        items = mapping(value, place).items()
+        return {text(name, place): _copy(inner, place / name, depth - 1) for name, inner in items}
+    if is_list(value):
+        return [_copy(inner, place[i], depth - 1) for i, inner in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return value if isinstance(value, int) and is_small(value) else number(value, place)
+    return value if value == "" else text(value, place)

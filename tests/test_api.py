@@ -93,14 +93,13 @@ def test_torch_modules_are_merged():
     models[0].load_state_dict(merged)
 
 
-def test_progress_goes_to_a_function_or_a_bar(family, capsys):
+def test_progress_goes_to_a_function_or_a_bar(family):
     events = []
     polyak.merge("recipe.yaml", "out", progress=events.append)
     assert isinstance(events[0], Started) and events[-1] == Finished("merging")
     done = sum(event.count for event in events if isinstance(event, Advanced))
     assert 0 < done == pytest.approx(events[0].total, rel=0.01)
-    polyak.merge("recipe.yaml", "out", progress=True, force=True)
-    assert capsys.readouterr().err == ""  # done before a bar is worth it
+    assert polyak.merge("recipe.yaml", "out", progress=True, force=True).tensors == 8
 
 
 def test_plans_and_reports_print_and_render(family):

@@ -164,7 +164,10 @@ def _elect(
     tie: float,
     scale: float,
 ) -> Any:
-    """`trim_and_elect` by one threshold per model."""
+    """`trim_and_elect` by one threshold per model.
+
+    Deltas are computed twice, for the vote and for the sum: cheaper than keeping them.
+    """
     zero, one, tie_sign, factor = np.float32(0), np.float32(1), np.float32(tie), np.float32(scale)
     top, block = np.uint32(0), scratch(_BLOCK, np.float32)
     for begin in range(0, out.size, _BLOCK):
@@ -173,7 +176,6 @@ def _elect(
         for i in range(part.size):
             at = first + np.uint64(i)  # unsigned: otherwise the compiler cannot prove it non-negative
             base = _widened(stored[_MODELS, at])
-            # Deltas are computed twice, for the vote and for the sum: cheaper than keeping them.
             vote = zero
             for model in range(_MODELS):
                 delta = _widened(stored[model, at]) - base

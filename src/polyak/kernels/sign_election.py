@@ -18,6 +18,8 @@ FUNCTIONS = {"mean": MEAN, "sum": SUM, "max": MAX}
 def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: float, scale: float) -> None:
     """Elect the sign of the weighted vote; average or sum the entries that agree, or take the largest.
 
+    Two sweeps over a block in cache: the vote per entry, then the entries that agree with its sign.
+
     Args:
         out: (n,) float32, written.
         stack: (k, n) float32.
@@ -31,7 +33,6 @@ def elect(out: F32, stack: F32Rows, weight: F32, vote: F32, function: int, tie: 
     zero, one = np.float32(0), np.float32(1)
     tie_sign, factor = np.float32(tie), np.float32(scale)
     for begin in range(0, out.size, _BLOCK):
-        # Two sweeps over a block in cache: the vote per entry, then the entries that agree with its sign.
         part = out[begin : begin + _BLOCK]
         part[:] = zero
         for model in range(stack.shape[0]):

@@ -48,21 +48,20 @@ def cut_rows(
         indices: (n + 1,) uint32, overwritten.
         inside: (max(n + 1, LANES),) uint32, overwritten.
     """
-    n = rows.shape[2]
     for model in range(rows.shape[0]):
         for r in range(rows.shape[1]):
             row = rows[model, r]
-            mean = _sum(row, inside[:LANES]) / n
+            mean = _sum(row, inside[:LANES]) / row.size
             found = _collect(row, counts, model, guess, mean, near, indices)
             for c in range(counts.shape[0]):
                 count = counts[c, model]
-                if count <= 0 or count >= n:
+                if count <= 0 or count >= row.size:
                     value[c, model, r] = np.float32(np.inf) if count <= 0 else np.float32(-1)
                     last[c, model, r] = -1
                     continue
                 pattern, nth = _boundary(near[:found], count, guess[c, model], mean, inside)
                 value[c, model, r] = float_of(pattern)
-                last[c, model, r] = first + r * n + np.int64(indices[_position(near[:found], pattern, nth)])
+                last[c, model, r] = first + r * row.size + np.int64(indices[_position(near[:found], pattern, nth)])
 
 
 @kernel

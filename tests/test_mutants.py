@@ -146,7 +146,7 @@ def _setting(name: str, change: Callable[[Any], Any]) -> Twin:
 
 def of_first_passes(method: Method) -> Iterator[tuple[str, Twin]]:
     """Answers are misread, and statistics."""
-    for name in _read_by_the_definition(method).intersection(method.passes):
+    for name in sorted(_read_by_the_definition(method).intersection(method.passes)):
         yield f"another answer for {name!r}", _answer(name, _spoilt_answer)
     for name, kind in method.inputs.items():
         if isinstance(kind, Stat):

@@ -23,7 +23,7 @@ from .conftest import random_family, recipe_text, write_model
 methods.load_all()
 SHAPES = {"layers.0.w": (61, 113), "layers.0.b": (3,), "nothing": (0, 4)}
 WORDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-LOOPS = [m for m in methods.registry.values() if m.loop is not None]
+LOOPS = [m for m in methods.registry.values() if m.is_fusable]
 
 
 def planned(method, family, dtype="BF16"):

@@ -20,7 +20,7 @@ from polyak.learn._candidate import Candidate
 from polyak.learn._objective import Objective
 from polyak.learn._spectra import Spectra
 from polyak.methods import load_all, resolve
-from polyak.methods.singular_part import kept, ranges
+from polyak.methods._directions import direction_numbers, direction_ranges
 
 from . import problems
 
@@ -115,7 +115,7 @@ def test_some_steps_are_those_of_the_loop_written_out(world):
     for i, model in enumerate(learned.recipe.models):
         keeps = {rule.match: rule.settings["keep"] for rule in model.source.recipe.rules}
         for name, each in raw.items():
-            wanted = ranges((each[i] > 0).tolist())
+            wanted = direction_ranges((each[i] > 0).tolist())
             assert keeps.get(f"^{name.replace('.', chr(92) + '.')}$", "all") == wanted
 
 
@@ -138,7 +138,7 @@ def test_directions_come_and_go_and_the_recipe_rebuilds_the_merge(world, tmp_pat
             keep = keeps.get(f"^{name.replace('.', chr(92) + '.')}$", "all")
             flags = torch.ones(len(parts[i][name][1]), dtype=torch.float64)
             if keep != "all":
-                flags = torch.tensor([float(k in set(kept(keep))) for k in range(len(flags))])
+                flags = torch.tensor([float(k in set(direction_numbers(keep))) for k in range(len(flags))])
             masks[name].append(flags)
     lambdas = dict(zip(learned.names, learned.coefficients, strict=True))
     wanted = merged(base, deltas, parts, lambdas, masks)
@@ -217,6 +217,6 @@ def test_what_is_no_range_is_refused(keep: str):
     ("flags", "text"), [([1, 1, 0, 1], "0-1,3"), ([0, 0], "none"), ([1, 1], "all"), ([0, 1, 1, 1, 0], "1-3")]
 )
 def test_choices_are_written_as_ranges_and_read_back(flags: list[int], text: str):
-    assert ranges(flags) == text
+    assert direction_ranges(flags) == text
     if text != "all":
-        assert [int(i in set(kept(text))) for i in range(len(flags))] == flags
+        assert [int(i in set(direction_numbers(text))) for i in range(len(flags))] == flags

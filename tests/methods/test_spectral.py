@@ -11,7 +11,7 @@ import polyak
 from polyak.errors import SettingError
 from polyak.linalg.spectral import components, polar
 from polyak.methods import load_all, resolve
-from polyak.methods._matrices import EXCLUDE, is_matrix
+from polyak.methods._matrices import NOT_MATRICES, is_matrix
 
 load_all()
 
@@ -325,7 +325,7 @@ def test_embeddings_and_heads_are_vectors_unless_the_recipe_says_otherwise(name:
 
 @pytest.mark.parametrize("name", ["layers.3.mlp.up_proj.weight", "h.0.attn.c_proj.weight", "visual.proj", ""])
 def test_other_names_are_matrices(name: str):
-    assert is_matrix(name, (4, 4), EXCLUDE, "vector")
+    assert is_matrix(name, (4, 4), NOT_MATRICES, "vector")
 
 
 def test_an_exclude_that_is_no_regular_expression_is_refused_by_name():

@@ -163,7 +163,7 @@ def _on_test(out: Path, tasks: Any, batch_size: int, device: str) -> dict[str, f
 
 
 def _show(result: Found, out: Path, tested: dict[str, float], *, as_json: bool) -> None:
-    from ..search.results import as_data
+    from ..search import as_data
 
     if as_json:
         import json

@@ -8,15 +8,15 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from ..errors import DeclarationError
-from ..reading import strict
+from ..reading import Read, Table, boolean, each, integer, number, one_of, text
 from .setting import REQUIRED
 from .signature import keyword_parameters
 
-_SCALARS: Mapping[Any, tuple[strict.Read[Any], str]] = {
-    str: (strict.text, "text"),
-    int: (strict.integer, "whole number"),
-    float: (strict.number, "number"),
-    bool: (strict.boolean, "true or false"),
+_SCALARS: Mapping[Any, tuple[Read[Any], str]] = {
+    str: (text, "text"),
+    int: (integer, "whole number"),
+    float: (number, "number"),
+    bool: (boolean, "true or false"),
 }
 
 
@@ -32,7 +32,7 @@ class Key:
     """
 
     name: str
-    read: strict.Read[Any]
+    read: Read[Any]
     values: str
     default: Any
 
@@ -41,7 +41,7 @@ def keys_of(owner: str, fn: Callable[..., Any]) -> dict[str, Key]:
     """The keys that a function takes, by name.
 
     Annotations are str, int, float, bool, Literal[...], tuple[T, ...], any of these `| None`, and
-    `Annotated[T, reader]`, where `reader` takes the value and its `polyak.reading.strict.Place`.
+    `Annotated[T, reader]`, where `reader` takes the value and its `polyak.reading.Place`.
 
     Args:
         owner: Name of the declaration in messages, such as "task kind 'retrieval'".
@@ -62,7 +62,7 @@ def keys_of(owner: str, fn: Callable[..., Any]) -> dict[str, Key]:
     return keys
 
 
-def read_keys(keys: Mapping[str, Key], table: strict.Table) -> dict[str, Any]:
+def read_keys(keys: Mapping[str, Key], table: Table) -> dict[str, Any]:
     """The values of keys in a table; defaults where it lacks them.
 
     Raises:
@@ -74,17 +74,17 @@ def read_keys(keys: Mapping[str, Key], table: strict.Table) -> dict[str, Any]:
     }
 
 
-def _reader(hint: Any) -> tuple[strict.Read[Any], str] | None:
+def _reader(hint: Any) -> tuple[Read[Any], str] | None:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         inner = _reader(arguments[0])
         return arguments[1], inner[1] if inner else "text"
     if origin is Literal:
-        return strict.one_of(arguments), ", ".join(f"`{word}`" for word in arguments)
+        return one_of(arguments), ", ".join(f"`{word}`" for word in arguments)
     if origin in (Union, UnionType):
         kinds = [kind for kind in arguments if kind is not NoneType]
         return _reader(kinds[0]) if len(kinds) == 1 else None
     if origin is tuple:
         inner = _reader(arguments[0])
-        return None if inner is None else (strict.each(inner[0]), f"list of {inner[1]}")
+        return None if inner is None else (each(inner[0]), f"list of {inner[1]}")
     return _SCALARS.get(hint)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import RecipeError
 from ..linalg import Components, components, one_thread
-from ..methods._matrices import EXCLUDE, is_matrix
+from ..methods import NOT_MATRICES, is_matrix
 from ..recipe import Recipe
 from ._api import Numbers
 from ._pool import Pool
@@ -43,7 +43,7 @@ class Spectra(Pool):
         try:
             with one_thread():
                 for name, step in self.steps.items():
-                    if is_matrix(name, step.out.shape, EXCLUDE, "vector"):
+                    if is_matrix(name, step.out.shape, NOT_MATRICES, "vector"):
                         self._parts[name] = self._decomposed(name)
         except BaseException:
             self._folder.cleanup()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from ..declare import In
-from ..methods.singular_part import ALL, ranges
+from ..methods import ALL_DIRECTIONS, direction_ranges
 from ..recipe import Model, Recipe, Rule, Source
 from ._api import Learned, Log, Numbers, Problem, Split, learner
 from ._batches import drawn
@@ -147,8 +147,12 @@ def _pruned(recipe: Recipe, masks: Mapping[str, list[Numbers]]) -> Recipe:
     """The recipe with each model replaced by what is left of it."""
     models: list[Model] = []
     for i, model in enumerate(recipe.models):
-        keeps = {name: ranges(each[i]) for name, each in masks.items() if each}
-        rules = [Rule(f"^{re.escape(name)}$", settings={"keep": keep}) for name, keep in keeps.items() if keep != ALL]
+        keeps = {name: direction_ranges(each[i]) for name, each in masks.items() if each}
+        rules = [
+            Rule(f"^{re.escape(name)}$", settings={"keep": keep})
+            for name, keep in keeps.items()
+            if keep != ALL_DIRECTIONS
+        ]
         plain = Model(model.name, model.source)
         part = replace(
             recipe, method="singular_part", settings={}, models=(plain,), rules=tuple(rules), dtype=None, buffers=None

@@ -43,13 +43,13 @@ def apply(
     ground = xp.reshape(base, stack.shape[1:]) if base is not None and method.uses_base else None
     if method.is_random:
         chance = _draw(stack, seed) if chance is None else xp.reshape(chance, stack.shape)
-    result = evaluate(method, stack, ground, name, chance, bound, statistics)
+    result = evaluate_definition(method, stack, ground, name, chance, bound, statistics)
     if tuple(result.shape) != tuple(stack.shape[1:]):
         raise DeclarationError(f"method {method.name!r} turned {shape} into {tuple(result.shape)}.")
     return xp.reshape(result, shape)
 
 
-def evaluate(
+def evaluate_definition(
     method: Method,
     stack: Array,
     base: Array | None,
@@ -65,10 +65,10 @@ def evaluate(
     arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.UNIFORM: chance}
     if base is not None or method.optional_base:
         arrays[Role.DELTAS] = stack if base is None else stack - base
-    return evaluate_given(method, stack, arrays, bound, statistics, answers)
+    return evaluate_on_arrays(method, stack, arrays, bound, statistics, answers)
 
 
-def evaluate_given(
+def evaluate_on_arrays(
     method: Method,
     stack: Array,
     arrays: Mapping[Role, Array],
@@ -100,10 +100,10 @@ def evaluate_given(
             supply[parameter] = None if request is None else answer(request, supply)
         elif not isinstance(kind, Stat):
             supply[parameter] = arrays[kind]
-    return finish(method, call(method.fn, supply), arrays.get(Role.BASE), stack)
+    return as_result(method, call(method.fn, supply), arrays.get(Role.BASE), stack)
 
 
-def finish(method: Method, result: Array, base: Array | None, stack: Array) -> Array:
+def as_result(method: Method, result: Array, base: Array | None, stack: Array) -> Array:
     """Bring a definition's result to the dtype of its inputs, and onto the base where it is a delta from one."""
     from ._signature import Role
 

@@ -23,7 +23,7 @@ Qkv: TypeAlias = Literal["fused", "split"]
 
 # The authors of TSV-M and Iso-C leave out text_projection alone. Embeddings and heads are added: their rows are
 # independent, and there are too many of them to decompose.
-EXCLUDE: Pattern = r"text_projection|embed|(^|\.)(wte|wpe|lm_head|shared)\."
+NOT_MATRICES: Pattern = r"text_projection|embed|(^|\.)(wte|wpe|lm_head|shared)\."
 # Stacked [q; k; v]. What interleaves them by head (`query_key_value`) is not split.
 _FUSED = re.compile(r"in_proj_weight|in_proj\.weight|qkv|c_attn")
 

@@ -10,7 +10,7 @@ from array_api_compat import array_namespace, is_numpy_array
 from ..linalg import eigenvectors, has_lapack, tridiagonal
 from . import Array, Coefficient, Delta, Deltas, Law, Name, Pattern, method
 from ._interference import FLOOR, Interference, interference, minimum_within, minimum_without, workspace
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
 _CLEAR = 1e-4  # the least eigenvalue of C, relative to the largest, that float32 may be trusted with
 _FEW = 4  # one over the share of eigenvectors that are quicker found alone
@@ -29,7 +29,7 @@ def aswudi(
     *,
     weight: Coefficient,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

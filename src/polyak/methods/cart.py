@@ -6,7 +6,7 @@ from typing import Annotated
 
 from ..linalg import leading, product, workspace
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left_unscaled
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left_unscaled
 
 
 @method(
@@ -22,7 +22,7 @@ def cart(
     weight: Coefficient,
     rank: Annotated[float, In(0, 1)] = 0.16,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from ..linalg import Components, joined, leading, orthogonal, workspace
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
 
 def _workspace(k: int, shape: tuple[int, ...]) -> int:
@@ -30,7 +30,7 @@ def dc_merge(
     weight: Coefficient,
     density: Annotated[float, In(0, 1)] = 0.001,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..linalg import isotropic, workspace
 from . import Coefficient, Delta, Deltas, Law, Name, Pattern, method
-from ._matrices import EXCLUDE, Conv, Qkv, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Vectors, merged, vectors_left
 
 
 @method(
@@ -19,7 +19,7 @@ def iso_c(
     *,
     weight: Coefficient,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

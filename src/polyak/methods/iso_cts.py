@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..linalg import components, isotropic, joined_orthogonally, leading, workspace
 from . import Array, Coefficient, Delta, Deltas, Fraction, Law, Name, Pattern, method
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
 
 @method(
@@ -20,7 +20,7 @@ def iso_cts(
     weight: Coefficient,
     common: Fraction = 0.8,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, FirstPass, Fraction, Law, Name, Pattern, method
 from ._knots import aligned, restored, workspace
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, tasks_of, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, tasks_of, vectors_left
 from ._passes import Cut, Top, answer
 from ._sign_election import Function, elect
 from ._sparsify import Granularity, TopK, survivors, trimmed, where
@@ -47,7 +47,7 @@ def knots(
     granularity: Granularity = "tensor",
     function: Function = "mean",
     scale: float = 0.6,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

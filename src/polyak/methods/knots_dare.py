@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, Uniform, method
 from ._knots import aligned, restored, workspace
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
 
 @method(
@@ -25,7 +25,7 @@ def knots_dare(
     weight: Coefficient,
     density: Annotated[float, In(0, 1, above=True)] = 0.2,
     scale: float = 0.6,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from typing import Any
 
 from array_api_compat import array_namespace
 
 from ..linalg import components, product, workspace
-from . import Array, Delta, Deltas, Law, Name, Pattern, method
-from ._matrices import EXCLUDE, is_matrix
-
-ALL, NO = "all", "none"
-_RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+from . import Delta, Deltas, Law, Name, Pattern, method
+from ._directions import ALL_DIRECTIONS, NO_DIRECTIONS, RANGES, direction_numbers
+from ._matrices import NOT_MATRICES, is_matrix
 
 
 @method(
@@ -24,7 +20,9 @@ _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
     workspace=workspace,
     laws={Law.HOMOGENEOUS},
 )
-def singular_part(deltas: Deltas, name: Name, *, keep: Pattern = ALL, exclude: Pattern = EXCLUDE) -> Delta:
+def singular_part(
+    deltas: Deltas, name: Name, *, keep: Pattern = ALL_DIRECTIONS, exclude: Pattern = NOT_MATRICES
+) -> Delta:
     """Keep selected singular directions of a model's task vector.
 
     tau = sum over kept k of s_k u_k v_k^T, where the task vector of a matrix is U diag(s) V^T.
@@ -43,18 +41,18 @@ def singular_part(deltas: Deltas, name: Name, *, keep: Pattern = ALL, exclude: P
         exclude: Regular expression for the names of matrices to keep unchanged; empty: none.
     """
     delta = deltas[0, ...]
-    if keep == ALL or not is_matrix(name, tuple(delta.shape), exclude, "vector"):
+    if keep == ALL_DIRECTIONS or not is_matrix(name, tuple(delta.shape), exclude, "vector"):
         return delta
     xp = array_namespace(delta)
     found = components(xp.astype(delta, xp.float64))
-    wanted = set(kept(keep))
+    wanted = set(direction_numbers(keep))
     chosen = xp.asarray([1.0 if i in wanted else 0.0 for i in range(found.s.shape[0])], dtype=xp.float64)
     return product(found.u, found.s * chosen, found.v)
 
 
 @singular_part.requires
 def _is_a_choice(keep: str) -> str | None:
-    if keep in (ALL, NO) or _RANGES.fullmatch(keep):
+    if keep in (ALL_DIRECTIONS, NO_DIRECTIONS) or RANGES.fullmatch(keep):
         return None
     return f"`keep` must be `all`, `none`, or ranges of numbers such as 0-3,7; got {keep!r}."
 
@@ -62,23 +60,3 @@ def _is_a_choice(keep: str) -> str | None:
 @singular_part.delegates_to
 def _vectors(name: str, shape: tuple[int, ...], exclude: str) -> tuple[str, Mapping[str, Any]] | None:
     return None if is_matrix(name, shape, exclude, "vector") else ("task_arithmetic", {"weight": [1.0]})
-
-
-def kept(text: str) -> Iterable[int]:
-    """The numbers that ranges stand for."""
-    for part in () if text == NO else text.split(","):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def ranges(chosen: Array) -> str:
-    """The text for a choice, given as something true or false for each direction, largest singular value first."""
-    flags = [bool(one) for one in chosen]
-    if all(flags):
-        return ALL
-    parts: list[str] = []
-    for is_kept, run in groupby(range(len(flags)), key=flags.__getitem__):
-        numbers = list(run)
-        if is_kept:
-            parts.append(str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}")
-    return ",".join(parts) or NO

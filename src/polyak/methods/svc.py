@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from ..linalg import components, product, workspace
 from . import Array, Delta, Deltas, In, Law, Name, Pattern, method
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, is_matrix, merged
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, is_matrix, merged
 
 _TINY = 1e-12
 
@@ -26,7 +26,7 @@ def svc(
     name: Name,
     *,
     alpha: Annotated[float, In(0, 1)] = 0.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     conv: Conv = "vector",
     qkv: Qkv = "fused",
 ) -> Delta:

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._interference import FLOOR, filtered, interference, workspace
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
 
 @method(
@@ -26,7 +26,7 @@ def swudi(
     rank: Annotated[float, In(0, 1)] = 0.65,
     time: Annotated[float, In(0, math.inf)] = 1300.0,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "mean",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

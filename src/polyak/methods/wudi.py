@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from . import Array, Coefficient, Delta, Deltas, In, Law, Name, Pattern, method
 from ._interference import Interference, interference, workspace
-from ._matrices import EXCLUDE, Conv, Qkv, Tasks, Vectors, merged, vectors_left
+from ._matrices import NOT_MATRICES, Conv, Qkv, Tasks, Vectors, merged, vectors_left
 
 Solver: TypeAlias = Literal["adam", "closed"]
 _NULL = 1e-10  # eigenvalues of C, relative to the largest, that its pseudo-inverse leaves out
@@ -30,7 +30,7 @@ def wudi(
     iterations: Annotated[int, In(0, 1_000_000)] = 300,
     learning_rate: Annotated[float, In(0, 1, above=True)] = 1e-5,
     scale: float = 1.0,
-    exclude: Pattern = EXCLUDE,
+    exclude: Pattern = NOT_MATRICES,
     vector_1d: Vectors = "zero",
     conv: Conv = "vector",
     qkv: Qkv = "fused",

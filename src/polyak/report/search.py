@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from ..display import table
-from ..search.results import Found, Tried
+from ..search import Found, Tried
 from .html import document, figure
 from .plots import Point, points_plot
 

@@ -2,6 +2,7 @@
 
 from .results import Found as Found
 from .results import Tried as Tried
+from .results import as_data as as_data
 from .running import Search as Search
 from .running import search as search
 from .scoring import Examples as Examples

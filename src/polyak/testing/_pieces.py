@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..methods import FirstPass, Law, Masks, Method, Role
-from ..methods._apply import settings_as_arrays
-from ..methods._passes import Order, Top, answer, call, moved
-from ..methods._stat import supplied
+from ..methods import FirstPass, Law, Masks, Method, Order, Role, Top, answer, call, moved, settings_as_arrays, supplied
 from ._problems import Problem
 from ._twins import ranked_by_twin
 

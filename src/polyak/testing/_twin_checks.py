@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..methods import Method, Role
-from ..methods._passes import Order, Rows, Sum, Top, call, in_rows
+from ..methods import Method, Order, Role, Rows, Sum, Top, call, in_rows
 from ._asserts import assert_close, assert_each_close, assert_that, largest
 from ._cases import every_word, plain, special, special_numbers
 from ._check import Case, check

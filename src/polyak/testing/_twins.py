@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..methods import Method, Role
-from ..methods._passes import Order, Sum, Top, call, in_rows
+from ..methods import Method, Order, Role, Sum, Top, call, in_rows
 
 Arguments = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from ...methods._passes import Gram, Order, Request, Sum, Top
+from ...methods import Gram, Order, Request, Sum, Top
 from .. import tuning
 from ..step.prepared import PreparedStep
 from .base import RunningPass, row_length

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...kernels.fused_pipeline import OfStored, products
 from ...kernels.gram import TOGETHER, inner_products, inner_products_by_column, inner_products_by_row
-from ...methods._passes import Gram, Products
+from ...methods import Gram, Products
 from ...planning import Step
 from .. import tuning
 from ..step.buffers import Buffers, Tile

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...methods._passes import Array, Order, Top
+from ...methods import Array, Order, Top
 from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk

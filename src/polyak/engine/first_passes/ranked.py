@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...methods._passes import Top, call
+from ...methods import Top, call
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk
 from ..step.evaluate import definition_supply, kernel_supply, sources_for

@@ -9,9 +9,7 @@ import numpy as np
 
 from ...kernels.fused_pipeline import FINITE
 from ...kernels.sums import LANES, WIDTH, add_up, sums
-from ...methods import Role
-from ...methods._passes import Rows, Sum, call, in_rows
-from ...methods._sum_call import SumCall
+from ...methods import Role, Rows, Sum, SumCall, call, in_rows
 from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk, chunks_of, tiles

@@ -25,7 +25,7 @@ from ...kernels.topk import (
     put_deltas_into_bins,
     put_into_bins,
 )
-from ...methods._passes import EVERY_TIE
+from ...methods import EVERY_TIE
 from .. import tuning
 
 INFINITY = 0x7F800000

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...methods._passes import EVERY_TIE, Cut, Top
+from ...methods import EVERY_TIE, Cut, Top
 from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk, chunks_of, tiles

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...methods._passes import Top, call
+from ...methods import Top, call
 from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk

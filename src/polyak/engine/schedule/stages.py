@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ...methods._passes import Order, Request, Sum, Top, call, parameters
+from ...methods import Order, Request, Sum, Top, call, parameters
 from .. import tuning
 from ..first_passes.base import RunningPass
 from ..first_passes.dispatch import can_share, start_pass

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import xxhash
 
-from ...methods._passes import parameters
+from ...methods import parameters
 from .. import tuning
 from ..schedule.stages import ranking_key, request_of
 from ..step.prepared import PreparedStep

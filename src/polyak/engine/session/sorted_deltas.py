@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.convert import decode_rows
-from ...methods._passes import EVERY_TIE, Cut, Top
+from ...methods import EVERY_TIE, Cut, Top
 from ...planning import Step
 from .. import tuning
 from ..first_passes.threshold import INFINITY

@@ -7,8 +7,7 @@ from functools import cache
 from typing import Any, cast
 
 from ...kernels.weighted_sums import add
-from ...methods import Method, Role, Stat, _apply
-from ...methods._passes import Array, call, parameters
+from ...methods import Array, Method, Role, Stat, as_result, call, evaluate_definition, evaluate_on_arrays, parameters
 from .buffers import Buffers, Tile
 from .device import back
 from .inputs import Loaded, Sources, Tap, tile_length
@@ -107,7 +106,7 @@ def _by_definition(prepared: PreparedStep, start: int, stop: int, loaded: Loaded
     if prepared.stream is not None:
         supply |= _drawn(prepared, start, stop)
     stack = loaded.tensors if loaded.tensors is not None else loaded.deltas
-    return _apply.finish(method, call(method.fn, supply), loaded.base, cast("Array", stack))
+    return as_result(method, call(method.fn, supply), loaded.base, cast("Array", stack))
 
 
 def _whole(prepared: PreparedStep, loaded: Loaded) -> Any:
@@ -133,12 +132,12 @@ def _defined(prepared: PreparedStep, loaded: Loaded, put: Callable[[Any], Any]) 
         }
         stack = put(tensors.reshape(-1, *shape))
         answers = prepared.answers_of_the_model
-        return _apply.evaluate(method, stack, base, step.out.name, chance, step.settings, known, answers)
+        return evaluate_definition(method, stack, base, step.out.name, chance, step.settings, known, answers)
     arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.UNIFORM: chance}
     stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
     arrays |= {role: put(stack.reshape(-1, *shape)) for role, stack in stacks.items() if stack is not None}
     stack = arrays[Role.DELTAS if loaded.tensors is None else Role.TENSORS]
-    return _apply.evaluate_given(method, stack, arrays, step.settings)
+    return evaluate_on_arrays(method, stack, arrays, step.settings)
 
 
 def positional(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:

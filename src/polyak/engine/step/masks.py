@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...checkpoint import MASKS_FOLDER, MASKS_KIND
-from ...methods import Masks
-from ...methods._passes import call
+from ...methods import Masks, call
 from ...planning import BASE, Plan, Step
 from ...storage import Leaves
 from .chunks import Chunk

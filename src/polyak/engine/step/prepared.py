@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.philox import Stream, stream
-from ...methods import KernelCall, Law, Method, Role
-from ...methods._passes import Sum, call, moved
-from ...methods._sum_call import SumCall
+from ...methods import KernelCall, Law, Method, Role, Sum, SumCall, call, moved
 from ...native import is_available
 from ...planning import Plan, Step
 from .device import Device

@@ -13,7 +13,7 @@ from polyak.declare import REQUIRED, Registry, Setting, argument_help
 
 
 def built_in(registry: Registry[Any]) -> Mapping[str, Any]:
-    """What polyak itself declares, by name: installed packages do not change the pages."""
+    """The declarations of polyak itself, by name: installed packages do not change the pages."""
     registry.load_all()
     return {name: declared for name, declared in sorted(registry.items()) if registry.is_built_in(name)}
 

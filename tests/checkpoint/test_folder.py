@@ -241,7 +241,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path):
 def test_a_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "model.safetensors")
     assert_refused(tmp_path / "model.safetensors", "neither a file nor a folder")
-    assert_refused(tmp_path, "no regular file")
+    assert_refused(tmp_path, "not a regular file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -51,7 +51,7 @@ def test_settings_come_from_keyword_only_parameters():
         ({}, "learner 'x' needs a value for 'steps'"),
         ({"steps": 1, "rat": 0}, "learner 'x' has no setting 'rat'. Did you mean 'rate'?"),
         ({"steps": 1, "rate": 2}, "'rate' of learner 'x' must be between 0 and 1; got 2"),
-        ({"steps": 1.5}, "'steps' of learner 'x' must be a whole number; got 1.5"),
+        ({"steps": 1.5}, "'steps' of learner 'x' must be an integer; got 1.5"),
         ({"steps": 1, "how": "quick"}, "must be one of fast, slow; got 'quick'"),
         ({"steps": 1, "names": "("}, "must be a regular expression"),
     ],

@@ -15,7 +15,7 @@ from .snippets import snippets
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXTENSIONS = {
-    "method": (["methods", "long_average"], "Average the deltas and stretch"),
+    "method": (["methods", "long_average"], "Average the task vectors and rescale"),
     "statistic": (["measure", "input-power", "--help"], "Exponent of the inputs' magnitudes."),
     "learner": (["learn", "list"], "score_softmax: Average models with weights softmax"),
     "task": (

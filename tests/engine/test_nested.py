@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import polyak
-from polyak.engine import tuning
+from polyak.engine import run, tuning
 from polyak.engine.nested import TensorCache
 from polyak.engine.step import evaluate as tiles
 
@@ -46,7 +46,7 @@ def test_a_nested_merge_of_whole_matrices_is_computed_once_a_pass(
     for out, source in {"nested": {"recipe": inner}, "written": {"path": str(tmp_path / "inner")}}.items():
         models = [{"name": "inner", **source}, str(tmp_path / "m1")]
         recipe = {"base": base, "models": models, "method": method, "settings": settings}
-        polyak.merge(recipe, tmp_path / out, workers=workers, tile=1024)
+        run(polyak.plan(recipe), tmp_path / out, workers=workers, tile=1024)
     assert len(merged) == passes * len(shapes)  # these are small, and passed over together
     with polyak.open(tmp_path / "nested") as nested, polyak.open(tmp_path / "written") as written:
         assert all(np.array_equal(nested.read(name), written.read(name)) for name in shapes)

@@ -107,7 +107,7 @@ def test_wrong_commands_end_with_a_message_and_a_code(polyak, arguments, said, c
 
 def test_two_models_of_one_name_must_be_named(place, polyak):
     said = polyak("compare", "expert", "./expert", "--task", "points.yaml", code=2)
-    assert "two models are called 'expert'" in said
+    assert "two models are named 'expert'" in said
 
 
 def test_the_cache_forgets_what_is_damaged_or_belongs_to_other_weights(place, tmp_path):

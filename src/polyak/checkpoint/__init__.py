@@ -18,6 +18,7 @@ from .folder import inside as inside
 from .folder import read_json as read_json
 from .formats import Format as Format
 from .formats import checkpoint_format as checkpoint_format
+from .formats import suffixes as suffixes
 from .hub import locate as locate
 from .layers import Stack as Stack
 from .layers import layer_of as layer_of

@@ -26,7 +26,7 @@ class DerivedGroup(TyperGroup):
         return [*derived, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if (written := super().get_command(ctx, cmd_name)) is not None:
+        if (written := super().get_command(ctx, cmd_name.replace("_", "-"))) is not None:
             return written
         make = self.declared().get(cmd_name.replace("-", "_"))
         return None if make is None else _as_command(cmd_name, make())

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 _RECIPES = (".yaml", ".yml", ".json")
-_CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _OUT = "Folder for the result, instead of the last argument."
 _METHOD = "Merge method, for models without a recipe (default: linear)."
 _WEIGHT = "Weights of the models, in their order: repeated, or separated by commas."
@@ -77,8 +76,10 @@ def recipe_of(sources: Sequence[str], inline: Inline) -> Recipe:
 
 def _is_recipe(source: str) -> bool:
     """Tell a recipe from a model: by its suffix, or as a file that is not a checkpoint."""
+    from ..checkpoint import suffixes
+
     path = Path(source)
-    return source == "-" or path.suffix in _RECIPES or (path.is_file() and path.suffix not in _CHECKPOINTS)
+    return source == "-" or path.suffix in _RECIPES or (path.is_file() and path.suffix not in suffixes())
 
 
 def read_recipe(source: str) -> Recipe:

@@ -118,7 +118,7 @@ class DeclarationError(PolyakError, TypeError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Say which of `known` was probably meant by `name`, or list them all."""
+    """Suggest the name in `known` that is most similar to `name`, or list them all."""
     names = sorted(known)
     if close := get_close_matches(name, names, n=1):
         return f"Did you mean {close[0]!r}?"

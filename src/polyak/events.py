@@ -14,8 +14,8 @@ class Started:
 
     Attributes:
         activity: Its name, such as `merging`.
-        total: How much there is to do, in units; 0 if that is not known.
-        unit: What is counted, such as `bytes`.
+        total: Amount of work, in units; 0 if it is not known.
+        unit: Unit of the count, such as `bytes`.
     """
 
     activity: str
@@ -85,8 +85,8 @@ class Reporter:
 
     Args of the constructor:
         watcher: Receives the events.
-        activity: What is going on, such as `merging`.
-        unit: What is counted.
+        activity: Name of the activity, such as `merging`.
+        unit: Unit of the count.
     """
 
     def __init__(self, watcher: Watcher, activity: str = "merging", unit: str = "bytes") -> None:

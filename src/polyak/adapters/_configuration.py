@@ -15,7 +15,7 @@ def configuration(ranks: Mapping[str, int], kept: Mapping[str, Any]) -> dict[str
 
     Args:
         ranks: The rank of each module.
-        kept: What else it says; keys given here win.
+        kept: Further keys; these take precedence.
     """
     usual = Counter(ranks.values()).most_common(1)[0][0]
     # Anchored, because PEFT takes a key for the end of a name.
@@ -53,10 +53,10 @@ def merged_configuration(
     """The configuration of a merge.
 
     Args:
-        adapters: What was merged.
+        adapters: The merged adapters.
         ranks: The rank of each module of the result.
         base: The name of its base, if it was given.
-        whole: Whether the result keeps any tensor whole.
+        whole: True if the result keeps any tensor whole.
     """
     first = adapters[0].config
     kept = {key: first[key] for key in _KEPT if key in first}

@@ -1,4 +1,4 @@
-"""Whether adapters can be merged: for one base, with the same modules, of the same shapes."""
+"""Compatibility of adapters: one base, the same modules, the same shapes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def fitted(
     """Every module with the shape of its weight, in the order of the first adapter, then of the others.
 
     Args:
-        adapters: What is merged.
+        adapters: The adapters to merge.
         wanted: Says what a module is in adapters that lack it, and may name the base.
-        skipped: Whether a tensor of this name is left out.
+        skipped: Predicate on names: True for tensors to leave out.
 
     Raises:
         Mismatch: they do not fit together; names which and where.

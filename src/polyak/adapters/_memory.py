@@ -1,4 +1,4 @@
-"""What a merge of adapters costs in memory: one module a worker, in factors or as a matrix."""
+"""Memory of a merge of adapters: one module per worker, as factors or as a matrix."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def workers_within(
     """The most workers, up to `workers`, that stay within a budget of bytes.
 
     Args:
-        plan: What is merged.
+        plan: The plan of the merge.
         weighted: The names of tensors that are weighted sums, which are carried out on factors.
         modules: Every module by the name of its weight.
-        adapters: What is merged.
-        workers: How many there may be.
+        adapters: The adapters to merge.
+        workers: Maximum number of workers.
         memory: The budget; no limit if None.
 
     Raises:

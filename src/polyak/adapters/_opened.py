@@ -39,8 +39,8 @@ class Module:
         a: A, of shape (r, in) or (r, in, height, width).
         b: B, of shape (out, r) or (out, r, 1, 1).
         scaling: s = alpha / r, or alpha / sqrt(r).
-        embedding: Whether it is an embedding.
-        transposed: Whether the weight that it changes is kept as (in, out).
+        embedding: True for an embedding.
+        transposed: True if the weight is stored as (in, out).
     """
 
     a: TensorSpec
@@ -68,10 +68,10 @@ class Adapter:
     """An adapter folder, opened: headers and configuration are read, factors are not.
 
     Attributes:
-        name: What the recipe calls it.
-        folder: Where it lies.
+        name: Its name in the recipe.
+        folder: Its folder.
         config: adapter_config.json as it is.
-        settings: What of it matters for merging, checked.
+        settings: Its checked settings, as far as they matter for merging.
         modules: The adapted modules, by name.
         whole: Tensors that it keeps whole (`modules_to_save`, biases), by the name of the base's tensor.
         stamps: Its files as they were when it was opened.
@@ -132,13 +132,13 @@ def _module(name: str, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, 
 
 
 class Products(Checkpoint):
-    """What an adapter adds to its base, as a checkpoint of float32 tensors; computed while it is read.
+    """The updates of an adapter as a checkpoint of float32 tensors, computed while it is read.
 
     A module's tensor is called as the weight that it changes: `MODULE.weight`.  Tensors that the adapter keeps whole
     are there under the base's names.
 
     Args:
-        adapter: Whose.
+        adapter: The adapter.
         shapes: Every module with the shape of its weight; those that the adapter lacks are zero.
     """
 

@@ -1,4 +1,4 @@
-"""What became of a merge or an extraction of adapters."""
+"""Reports of merges and extractions of adapters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Report:
     """An adapter that was written.
 
     Attributes:
-        out: Where it is.
+        out: The output folder.
         modules: Its modules.
         nbytes_written: Bytes of its tensors.
         seconds: Wall time.

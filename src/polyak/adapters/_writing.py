@@ -42,8 +42,8 @@ class Spool:
     """Tensors in the order in which they come; the file's header is known only when all ranks are.
 
     Args:
-        draft: Where they are kept.
-        dtype: How numbers are stored.
+        draft: Folder of the temporary files.
+        dtype: Dtype of the stored numbers.
     """
 
     def __init__(self, draft: Draft, dtype: DType) -> None:
@@ -109,12 +109,12 @@ def put_factors(
     """Store a module's factors under PEFT's names.
 
     Args:
-        spool: Where to.
+        spool: Destination.
         module: Its name.
         factors: B and A, as matrices.
         a: The shape of an A of another rank.
         b: The shape of a B of another rank.
-        embedding: Whether the module is an embedding.
+        embedding: True for an embedding.
     """
     at = f"base_model.model.{module}.lora_"
     names = (f"{at}embedding_A", f"{at}embedding_B") if embedding else (f"{at}A.weight", f"{at}B.weight")

@@ -22,11 +22,11 @@ def bake(
     """Write base + scale * s B A as a model: an ordinary merge of one model that has an adapter on it.
 
     Args:
-        base: What the adapter was trained on.
+        base: The model that the adapter was trained on.
         adapter: The adapter's folder.
-        out: Where the model goes; it appears whole or not at all.
+        out: Output folder; it appears whole or not at all.
         scale: Factor of the update.
-        dtype: How the result is stored (default: each tensor as the base has it).
+        dtype: Dtype of the result (default: each tensor as the base has it).
         **options: Those of `polyak.engine.run`: workers, memory, shard_nbytes, digest, resume, force, progress.
 
     Raises:

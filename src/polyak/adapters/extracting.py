@@ -33,13 +33,13 @@ _EMBEDDING = re.compile(r"embed|wte|wpe|shared\.weight$")
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a fine-tune goes into the adapter.
+    """Selection of the tensors of a fine-tune that go into the adapter.
 
     Attributes:
-        modules: Which matrices become factors, by a pattern found in their names (default: those that are changed and
-            whose names do not speak of embeddings, heads, norms or convolutions).
-        whole: Which tensors are kept whole, as `modules_to_save`, by a pattern found in their names.
-        transposed: Whether the matrices are kept as (in, out), as GPT-2's Conv1D does.
+        modules: Pattern for the names of matrices that become factors (default: those that are changed and
+            whose names do not mention embeddings, heads, norms or convolutions).
+        whole: Pattern for the names of tensors to keep whole, as `modules_to_save`.
+        transposed: True if matrices are stored as (in, out), as GPT-2's Conv1D does.
     """
 
     modules: str | None = None
@@ -68,14 +68,14 @@ def extract(
     Args:
         base: The model before.
         tuned: The model after.
-        out: Where the adapter goes; it appears whole or not at all, and PEFT loads it onto `base`.
-        rank: The most that a module has.
+        out: Output folder; it appears whole or not at all, and PEFT loads it onto `base`.
+        rank: Maximum rank of a module.
         energy: The least share of the squares of a module's difference that is kept, in (0, 1].
-        choice: What goes into the adapter.
-        dtype: How the factors are stored.
-        workers: Threads; each holds one matrix (default: one a CPU that this process may use).
-        force: Replace what is there.
-        progress: Who watches.
+        choice: Selection of tensors.
+        dtype: Dtype of the stored factors.
+        workers: Threads; each holds one matrix (default: one per CPU that this process may use).
+        force: Replace an existing result.
+        progress: Receiver of progress.
 
     Raises:
         SettingError: neither rank nor energy is given, or one is out of range.
@@ -85,7 +85,7 @@ def extract(
     began = time.perf_counter()
     limit = _limit(rank, energy)
     if dtype not in DTYPE_NAMES:
-        raise SettingError(f"there is no dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
+        raise SettingError(f"unknown dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
     work = _Extraction(str(base), str(tuned), limit, choice, progress or Silent())
     return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 

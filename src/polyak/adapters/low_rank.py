@@ -36,7 +36,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of a matrix is kept.
+    """Limit on the rank or the lost energy of an approximation.
 
     Attributes:
         rank: At most so many singular values (default: all).
@@ -51,7 +51,7 @@ class Limit:
         return self.rank is None and self.energy is None
 
     def count(self, squares: Doubles) -> int:
-        """How many of the singular values are kept, of at least one, whose squares these are, largest first."""
+        """Number of singular values to keep (at least one), given their squares, largest first."""
         most = min(len(squares), self.rank or len(squares))
         if self.energy is None:
             return most

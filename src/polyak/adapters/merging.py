@@ -52,11 +52,11 @@ def merge(
 
     Args:
         recipe: Its models are adapters' folders; `recipe.adapter` says what the result is like.
-        out: Where the result goes; it appears whole or not at all, and PEFT loads it.
-        workers: Threads (default: one a CPU that this process may use).
+        out: Output folder; it appears whole or not at all, and PEFT loads it.
+        workers: Threads (default: one per CPU that this process may use).
         memory: The most anonymous memory to hold, bytes: fewer workers run if need be (default: no limit).
-        force: Replace what is there.
-        progress: Who watches.
+        force: Replace an existing result.
+        progress: Receiver of progress.
 
     Raises:
         RecipeError: the recipe asks for what cannot be done with adapters.
@@ -230,7 +230,7 @@ def _opened(recipe: Recipe) -> list[Adapter]:
 
 
 def coefficients(step: Step) -> Sequence[float] | None:
-    """What each model is multiplied by, if the method is a weighted sum: its values at the unit vectors."""
+    """Coefficient of each model if the method is a weighted sum, found from its values at the unit vectors."""
     method = step.method
     if method is None or Law.LINEAR not in method.laws:
         return None

@@ -44,7 +44,7 @@ def read_run(folder: str | Path, table: str | Path | None = None) -> list[RunChe
 
     A run is a folder that the Hugging Face Trainer wrote (`checkpoint-STEP` folders; the last one's
     `trainer_state.json` is the log) or that Lightning did (`*step=STEP*.ckpt` files, and the `metrics.csv` of its
-    CSVLogger beside or below them), or the rows of a CSV table.
+    CSVLogger next to or below them), or the rows of a CSV table.
 
     Args:
         folder: The run's folder.

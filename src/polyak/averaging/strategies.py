@@ -124,7 +124,7 @@ def compare_strategies(
 
     Raises:
         SettingError: unknown strategy `against`.
-        TaskError: there is no task, two have one name, or as `score` raises it.
+        TaskError: no task is given, two have one name, or as `score` raises it.
         CheckpointError: a checkpoint cannot be read.
 
     Source: Schmidt, Vulic and Glavas, 2023. Free Lunch: Robust Cross-Lingual Transfer via Model Checkpoint Averaging.

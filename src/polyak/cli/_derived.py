@@ -41,7 +41,7 @@ def with_settings(
         command: The function of the command.
         fn: The declared function.
         settings: Its settings.
-        owner: What messages call the declaration.
+        owner: Name of the declaration in messages.
 
     Raises:
         DeclarationError: a setting has the name of one of the command's own options.

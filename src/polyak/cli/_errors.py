@@ -6,6 +6,6 @@ from ..errors import PolyakError
 
 
 class Interrupted(PolyakError):
-    """The user stopped the command; the message says how to go on."""
+    """The user stopped the command; the message says how to continue."""
 
     exit_code = 130

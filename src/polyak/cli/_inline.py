@@ -27,7 +27,7 @@ Settings: TypeAlias = Annotated[list[str] | None, typer.Option("--set", "-s", he
 
 
 class Inline(NamedTuple):
-    """What the command line says of a merge that has no recipe.
+    """Options of a merge without a recipe file.
 
     Attributes:
         method: The merge method, or empty.
@@ -48,7 +48,7 @@ def recipe_and_out(places: Sequence[str], out: Path | None, inline: Inline) -> t
     Args:
         places: A recipe or models; without `out`, the last one is the folder for the result.
         out: That folder, if an option names it.
-        inline: What stands in for a recipe.
+        inline: Options that replace a recipe.
 
     Raises:
         typer.BadParameter: arguments are missing, or contradict each other.

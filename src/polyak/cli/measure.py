@@ -57,7 +57,7 @@ def _command_of(kind: StatisticKind) -> Callable[..., None]:
 
 
 class _Statistics(DerivedGroup):
-    """One subcommand per declared statistic, beside those below."""
+    """One subcommand per declared statistic, in addition to those below."""
 
     def declared(self) -> Mapping[str, Callable[[], Callable[..., None]]]:
         return {name: lambda kind=kind: _command_of(kind) for name, kind in _statistics().items()}

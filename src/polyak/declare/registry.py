@@ -57,7 +57,7 @@ class Registry(dict[str, T]):
         Of the built-in ones, only the module of that name is imported, and installed packages are not asked.
 
         Raises:
-            Exception: what `unknown` makes, with the name that was probably meant.
+            Exception: what `unknown` makes, which suggests the likely name.
         """
         steps = (lambda: self._import(name.replace("-", "_")), self._import_built_in, self.load_all)
         for step in (lambda: None, *steps):  # a file may declare several, an installed package any

@@ -1,4 +1,4 @@
-"""What people see: progress of all kinds, sizes, names in natural order, tables of HTML."""
+"""Output for people: progress, sizes, names in natural order, HTML tables."""
 
 from __future__ import annotations
 

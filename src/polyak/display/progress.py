@@ -20,7 +20,7 @@ def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: b
     """The watcher that suits where progress is shown.
 
     Args:
-        stream: Where it is written (default: standard error).
+        stream: Output stream (default: standard error).
         quiet: Show nothing.
         as_json: Write JSON lines instead of text.
     """
@@ -35,7 +35,7 @@ def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: b
 
 
 def _in_notebook() -> bool:
-    """Whether this is a Jupyter kernel; IPython need not be installed."""
+    """True in a Jupyter kernel; IPython need not be installed."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     return type(get_ipython()).__name__ == "ZMQInteractiveShell"
 
@@ -77,7 +77,7 @@ class _Counted:
 
     @property
     def share(self) -> float | None:
-        """How much is done, of 1; None if the total is not known."""
+        """Completed fraction; None if the total is not known."""
         return min(1.0, self._done / self._started.total) if self._started.total else None
 
     def described(self) -> str:

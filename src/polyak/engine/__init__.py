@@ -1,4 +1,4 @@
-"""The engine: carries out plans, in bounded memory, with the same bytes whatever the workers.
+"""The engine: carries out plans, in bounded memory, with the same bytes for any number of workers.
 
 Four ways in: `run` merges into a folder, `run_in_memory` returns arrays, `stream` hands on tensor after tensor, and a
 `Session` merges many plans of the same models. Everything else here is what these take and return.

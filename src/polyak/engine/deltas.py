@@ -14,7 +14,7 @@ def deltas(step: Step, buffers: Buffers) -> Iterator[tuple[int, Loaded]]:
     """The task vectors of a step and its base, a tile at a time: the index of its first entry, and float32 arrays.
 
     Args:
-        step: Of a plan that the engine has opened, so that nested merges can be read.
+        step: Step of a plan that the engine has opened, so that nested merges can be read.
         buffers: A tile lives in them until the next one.
 
     Raises:

@@ -33,7 +33,7 @@ def run_in_memory(
         workers: Threads.
         tile: Entries merged at a time (default: as many as fit the cache); the result does not depend on it.
         tick: Called a few times per second.
-        device: Where whole matrices are merged: `cpu`, `cuda` or `auto`.
+        device: Device for whole-matrix merges: `cpu`, `cuda` or `auto`.
 
     Returns:
         NumPy arrays by name (with ml_dtypes where NumPy has no such dtype); heads under `heads/<model>/<name>`.

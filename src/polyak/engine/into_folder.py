@@ -34,7 +34,7 @@ SHARD_NBYTES = 5_000_000_000
 
 
 class Progress(Protocol):
-    """Who watches a merge."""
+    """Receiver of the progress of a merge."""
 
     def start(self, nbytes: int, /) -> None:
         """The merge begins; it reads about so many bytes."""
@@ -59,11 +59,11 @@ class Silent:
 
 @dataclass(frozen=True)
 class Report:
-    """What a merge did.
+    """The outcome of a merge.
 
     Attributes:
-        out: Where the result is.
-        tensors: How many tensors it has.
+        out: The output folder.
+        tensors: Number of tensors.
         nbytes_read: Bytes of the inputs.
         nbytes_written: Bytes of tensors written.
         resumed: Pieces that an earlier run had done.
@@ -118,18 +118,18 @@ def run(
     folder appears whole or not at all.
 
     Args:
-        plan: What to do.
-        out: Where the result goes.
-        workers: Threads (default: one a CPU that this process may use).
+        plan: The plan.
+        out: Output folder.
+        workers: Threads (default: one per CPU that this process may use).
         memory: The most anonymous memory to hold, bytes: fewer workers run if need be (default: no limit).
-        shard_nbytes: The most bytes of tensors in a file.
+        shard_nbytes: Maximum size of a shard, bytes.
         tile: Entries that are merged at a time (default: as many as fit the processor's cache).
         digest: `xxh3-128` or `sha256`.
-        resume: Go on with an unfinished merge of the same plan.
+        resume: Continue an unfinished merge of the same plan.
         force: Replace a model that is there, and throw away unfinished work.
-        progress: Who watches.
-        device: Where whole matrices are merged, as the spectral methods do: `cpu` by NumPy, `cuda` by torch, or `auto`,
-            CUDA where there is torch and a GPU. Everything else is merged on the CPU.
+        progress: Receiver of progress.
+        device: Device for whole-matrix merges, such as those of spectral methods: `cpu` (NumPy), `cuda` (torch) or
+            `auto`, CUDA if there are torch and a GPU. Everything else is merged on the CPU.
 
     Raises:
         SettingError: there is no such digest or device.
@@ -247,7 +247,7 @@ class _Merge(Sink):
                     )
 
     def _write_sidecars(self) -> str:
-        """Everything beside the tensors; returns the result's digest."""
+        """Write everything except the tensors; returns the result's digest."""
         model, side = self._draft.model, self._plan.sidecars
         outputs, inputs = self._completed.digests()
         used = sorted({s.method.name for s in self._plan.steps if s.method})

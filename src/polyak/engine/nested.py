@@ -45,7 +45,7 @@ class Readers:
 
     Args of the constructor:
         workers: Threads.
-        device: Where whole matrices are merged.
+        device: Device for whole-matrix merges.
     """
 
     def __init__(self, workers: int, device: Device | None = None) -> None:
@@ -107,7 +107,7 @@ class TensorCache:
     """The tensors that were asked for last; each is computed once, by whoever asks first, and the others wait.
 
     Args of the constructor:
-        most: How many.
+        most: Maximum number of tensors to keep.
     """
 
     def __init__(self, most: int) -> None:

@@ -25,7 +25,7 @@ class TensorDiff:
     Attributes:
         name: The tensor.
         change: ||b - a|| / ||a||; infinity where a is zero and b is not.
-        cosine: Of a and b; 1 where both are zero.
+        cosine: Cosine of a and b; 1 where both are zero.
         largest: Largest |b - a|.
         differing: Share of entries that differ.
         products: Sums of a a, a b, b b and (b - a)^2 over the entries.

@@ -24,8 +24,8 @@ class Verification:
     """Result of a verification.
 
     Attributes:
-        tensors: How many tensors of the result were read.
-        differing: What is not as the provenance says, in words; empty if all is well.
+        tensors: Number of tensors of the result that were read.
+        differing: Differences from the provenance, in words; empty if there are none.
         inputs: For each model, `unchanged`, `not found`, or what differs.
     """
 

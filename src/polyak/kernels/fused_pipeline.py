@@ -40,8 +40,8 @@ def through(step: Any, stored: DType, out: DType) -> Through | None:
         offset: Index in `stored` of the first entry.
         start: Index in the tensor of the first entry.
         models: Number of rows that are models.
-        relative: Whether the base is subtracted from them.
-        adds: Whether it is added to the result.
+        relative: True to subtract the base from them.
+        adds: True to add it to the result.
         args: More arguments of the kernel.
     """
     reading, writing = decoder(stored), encoder(out)
@@ -82,7 +82,7 @@ def products(stored: DType) -> OfStored | None:
         out: (blocks, models, models) float64: what `inner_products` would write for each block.
         block: Entries per block.
         room: float32 buffer, TOGETHER entries per row.
-        relative: Whether the base is subtracted.
+        relative: True to subtract the base.
     """
     reading = decoder(stored)
     if reading is None:

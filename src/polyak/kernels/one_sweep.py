@@ -39,8 +39,8 @@ def sweep(
         stored: Dtype of the rows.
         out: Dtype that a file would have.
         models: Number of models.
-        relative: Whether the base is subtracted from them.
-        adds: Whether it is added to the result.
+        relative: True to subtract the base from them.
+        adds: True to add it to the result.
     """
     if stored is not out or stored.name not in _DTYPES or not 0 < models <= MOST:
         return None

@@ -46,7 +46,7 @@ def sums(step: Any, stored: DType) -> OfStored | None:
         room: float32 buffer, WIDTH entries per row.
         lanes: (terms, LANES) float64, overwritten.
         start: Index in the tensor of the first entry.
-        relative: Whether the base is subtracted.
+        relative: True to subtract the base.
         args: More arguments of the kernel.
     """
     reading = decoder(stored)

@@ -35,7 +35,7 @@ def smallest(diagonal: F64, beside: F64, least: float, most: float, out: F64) ->
 
 @kernel
 def _is_positive(diagonal: Any, beside: Any, shift: Any) -> Any:
-    """Whether all eigenvalues are above the shift, that is, all pivots of L D L^T are positive."""
+    """True if all eigenvalues are above the shift, that is, all pivots of L D L^T are positive."""
     pivot = diagonal[0] - shift
     for i in range(1, diagonal.size):
         if not pivot > 0:

@@ -56,7 +56,7 @@ class Tridiagonal(NamedTuple):
     Attributes:
         diagonal: (n,).
         beside: (n,); the last is zero.
-        reflections: (n, n), of P; beside what is left of T.
+        reflections: (n, n), of P; in addition to the rest of T.
         scales: (n,), of the reflections.
     """
 
@@ -83,7 +83,7 @@ class Tridiagonal(NamedTuple):
         return values
 
     def eigenvectors(self, first: int, last: int) -> Matrix:
-        """Of P T P^T, those of the eigenvalues [first, last): (n, last - first)."""
+        """Eigenvectors of P T P^T for the eigenvalues [first, last): (n, last - first)."""
         n, count = self.diagonal.size, last - first
         vectors = np.empty((n, count), np.float32, order="F")
         support, integers = np.empty(2 * max(1, count), np.int64), np.empty(10 * n, np.int64)

@@ -4,7 +4,7 @@ NumPy computes eigenvalues in float64 whatever it is given, always all of them, 
 forms. Its wheels bundle the OpenBLAS of the package scipy-openblas64, whose LAPACK symbols begin with `scipy_` and end
 with `_64_`, after the size of their integers. They are called through ctypes since neither alternative will do. SciPy
 (143 MB, no dependency of polyak) does not wrap `sormtr`, `sgebrd` and `sormbr`, and its own OpenBLAS gives other bytes
-(`ssyevr` of SciPy 1.17.1 beside NumPy 2.4.6). Float64 takes about twice the time, and rounds to other bytes. No other
+(`ssyevr` of SciPy 1.17.1 against NumPy 2.4.6). Float64 takes about twice the time, and rounds to other bytes. No other
 file knows of these symbols. Without them (NumPy of a distribution, or of a system whose wheels use another library)
 `routine` returns None, and all callers fall back to NumPy's float64.
 """

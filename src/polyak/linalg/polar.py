@@ -84,7 +84,7 @@ def bounded(diagonal: Matrix | Numbers, beside: Matrix | Numbers, least: float) 
 
 
 def _squared(diagonal: Numbers, beside: Numbers) -> tuple[Numbers, Numbers]:
-    """B^T B, a tridiagonal matrix: its diagonal and what is beside it."""
+    """B^T B, a tridiagonal matrix: its diagonal and superdiagonal."""
     squares = diagonal**2
     squares[1:] += beside[:-1] ** 2
     return squares, diagonal * beside

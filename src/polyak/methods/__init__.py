@@ -20,6 +20,9 @@ from ._matrices import NOT_MATRICES as NOT_MATRICES
 from ._matrices import is_matrix as is_matrix
 from ._method import KernelCall as KernelCall
 from ._method import Method as Method
+from ._method import load_all as load_all
+from ._method import registry as registry
+from ._method import resolve as resolve
 from ._passes import EVERY_TIE as EVERY_TIE
 from ._passes import Array as Array
 from ._passes import Cut as Cut
@@ -35,9 +38,6 @@ from ._passes import call as call
 from ._passes import in_rows as in_rows
 from ._passes import moved as moved
 from ._passes import parameters as parameters
-from ._registry import load_all as load_all
-from ._registry import registry as registry
-from ._registry import resolve as resolve
 from ._signature import Base as Base
 from ._signature import Coefficient as Coefficient
 from ._signature import Delta as Delta

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from array_api_compat import array_namespace
 
 from ..errors import DeclarationError, SettingError
+from ._definition import Definition
 from ._passes import Array, answer, call
+from ._signature import FirstPass, Role
 from ._stat import Stat, supplied
-
-if TYPE_CHECKING:
-    from ._method import Method
-    from ._signature import Role
 
 NO_STATISTICS: Mapping[str, Array] = MappingProxyType({})
 
 
 def apply(
-    method: Method,
+    method: Definition,
     tensors: Array,
     base: Array | None,
     name: str,
@@ -50,7 +48,7 @@ def apply(
 
 
 def evaluate_definition(
-    method: Method,
+    method: Definition,
     stack: Array,
     base: Array | None,
     name: str,
@@ -60,8 +58,6 @@ def evaluate_definition(
     answers: Mapping[str, Any] = NO_STATISTICS,
 ) -> Array:
     """Answer the method's first passes from the stack itself, call it, and add the base where it returns a delta."""
-    from ._signature import Role
-
     arrays: dict[Role, Array] = {Role.TENSORS: stack, Role.BASE: base, Role.NAME: name, Role.UNIFORM: chance}
     if base is not None or method.optional_base:
         arrays[Role.DELTAS] = stack if base is None else stack - base
@@ -69,7 +65,7 @@ def evaluate_definition(
 
 
 def evaluate_on_arrays(
-    method: Method,
+    method: Definition,
     stack: Array,
     arrays: Mapping[Role, Array],
     bound: Mapping[str, Any],
@@ -86,8 +82,6 @@ def evaluate_on_arrays(
         statistics: The models' statistics, by name, stacked.
         answers: Answers of first passes that are already known.
     """
-    from ._signature import FirstPass, Role
-
     supply = settings_as_arrays(method, bound, stack)
     named = {"tensors": Role.TENSORS, "deltas": Role.DELTAS, "base": Role.BASE}
     supply |= {parameter: arrays[role] for parameter, role in named.items() if role in arrays}
@@ -103,16 +97,14 @@ def evaluate_on_arrays(
     return as_result(method, call(method.fn, supply), arrays.get(Role.BASE), stack)
 
 
-def as_result(method: Method, result: Array, base: Array | None, stack: Array) -> Array:
+def as_result(method: Definition, result: Array, base: Array | None, stack: Array) -> Array:
     """Bring a definition's result to the dtype of its inputs, and onto the base where it is a delta from one."""
-    from ._signature import Role
-
     xp = array_namespace(stack)
     result = xp.astype(result, stack.dtype, copy=False)
     return result + base if method.returns is Role.DELTA and base is not None else xp.asarray(result, copy=True)
 
 
-def settings_as_arrays(method: Method, bound: Mapping[str, Any], stack: Array) -> dict[str, Any]:
+def settings_as_arrays(method: Definition, bound: Mapping[str, Any], stack: Array) -> dict[str, Any]:
     """Bound settings, those with a number for each model shaped (k, 1, ..., 1) to multiply the stack."""
     xp = array_namespace(stack)
     column = (stack.shape[0], *[1] * (stack.ndim - 1))

@@ -17,9 +17,8 @@ from typing import Any, cast, get_args, get_type_hints
 
 from ..declare import annotation_mark, check_docstring, settings_of
 from ..errors import DeclarationError
-from ._method import Method, Workspace
+from ._method import Method, Workspace, registry
 from ._passes import Array
-from ._registry import registry
 from ._signature import FirstPass, Law, Role
 from ._stat import Stat
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from ..declare import Setting, bind
-from ..errors import DeclarationError, SettingError
+from ..declare import Registry, Setting, bind
+from ..errors import DeclarationError, SettingError, UnknownMethod
+from ._apply import apply
 from ._masks import Masks
 from ._passes import Array, call, parameters
-from ._registry import resolve
 from ._signature import FirstPass, Law, Role
 from ._stat import Stat
 
@@ -243,8 +243,6 @@ class Method:
         Raises:
             SettingError: a setting or statistic does not fit, or the number of models, or the base is missing.
         """
-        from ._apply import apply
-
         return apply(self, tensors, base, name, chance, seed, given, statistics or {})
 
 
@@ -252,3 +250,7 @@ def _count(low: int, high: int | None) -> str:
     if high is None:
         return f"{low} or more models"
     return f"exactly {low} model{'s' * (low != 1)}" if low == high else f"{low} to {high} models"
+
+
+registry: Registry[Method] = Registry("method", package=f"{__package__}", group="polyak.methods", unknown=UnknownMethod)
+resolve, load_all = registry.resolve, registry.load_all

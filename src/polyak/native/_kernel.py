@@ -59,7 +59,7 @@ class Kernel(Source):
 
     @property
     def is_available(self) -> bool:
-        """Whether this installation can run the kernel: it was built with it, or has the compiler."""
+        """True if this installation can run the kernel: it is in the library, or there is a compiler."""
         return has_compiler() or any(_library.find(self.identity, key) for key in self.keys)
 
     def _variant(self, key: Key) -> Call | None:
@@ -134,13 +134,13 @@ def filled(template: Callable[..., Any], **parts: Any) -> Any:
 
 @cache
 def has_compiler() -> bool:
-    """Whether Numba is installed."""
+    """True if Numba is installed."""
     return find_spec("numba") is not None
 
 
 @cache
 def is_available(fn: Callable[..., Any]) -> bool:
-    """Whether this installation can run a function: its kernels are in the library, or there is a compiler.
+    """True if this installation can run a function: its kernels are in the library, or there is a compiler.
 
     Warns if it cannot. Looked at are the function, if it is a kernel, and the kernels of its module that it names.
     """

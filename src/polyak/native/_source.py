@@ -1,4 +1,4 @@
-"""What the code of a kernel is made of: functions that it may call, and four that mean something special inside it."""
+"""Building blocks of kernels: functions that they may call, and four with a special meaning inside them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Opened:
     """A checkpoint with what its config says of ties.
 
     Attributes:
-        name: What the recipe calls it.
+        name: Its name in the recipe.
         checkpoint: Its tensors.
         config: Its config.json; empty if there is none.
     """

@@ -21,7 +21,7 @@ Scope: TypeAlias = Literal["merge", "recipe", "shared"]
 
 
 class Key(NamedTuple):
-    """How a field is read and written.
+    """Reader and writer of a field.
 
     Attributes:
         read: Reads it from data at a place.

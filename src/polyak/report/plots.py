@@ -21,7 +21,7 @@ class Dot:
     """A value in a row of a plot.
 
     Attributes:
-        value: Where it is.
+        value: Its value.
         low: Lower end of its interval, if it has one.
         high: Upper end.
         colour: An index into the palette.
@@ -58,7 +58,7 @@ class Scale:
     """A linear scale from numbers to positions, with ticks at round numbers.
 
     Args:
-        values: What must be shown.
+        values: Values that must lie within the scale.
         start: Position of its lower end.
         stop: Position of its upper end; smaller than `start` for a vertical axis.
         ticks: About how many ticks there are.
@@ -102,7 +102,7 @@ def rows_plot(
     Args:
         rows: From top to bottom.
         axis: The axis' label.
-        name: What the plot shows, for readers who cannot see it.
+        name: Description of the plot for readers who cannot see it.
         reference: A value to mark and to include.
         legend: Colours by their meaning.
     """
@@ -130,7 +130,7 @@ def points_plot(
     Args:
         points: The points.
         axes: Labels of the horizontal and the vertical axis.
-        name: What the plot shows, for readers who cannot see it.
+        name: Description of the plot for readers who cannot see it.
         steps: Corners of a line that moves horizontally, then vertically.
         legend: Colours by their meaning; the line has colour 1.
     """

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from .. import recipe as recipes
 from ..errors import PolyakError, SettingError
+from .job import Search
 from .results import Tried, as_tried
 from .studies import counted
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
-    from .running import Search
-
+Work = Callable[[Search, int, float | None, int], None]  # job, share of the candidates, end, number of the process
 PAUSE = 0.2  # seconds between two polls of the study
 
 
 def work_together(
-    asked: Search, trials: int, ends: float | None, jobs: int, study: Study, progress: Callable[[Tried], None] | None
-) -> None:
-    """Divide the candidates among processes, and wait for all of them.
+    asked: Search, trials: int, ends: float | None, jobs: int, study: Study, progress: Callable[[Tried], None] | None,
+    work: Work,
+) -> None:  # fmt: skip
+    """Divide the candidates among processes, which call `work`, and wait for all of them.
 
     Raises:
         SettingError: the tasks are not given as a function, which other processes need to build them.
@@ -41,7 +42,7 @@ def work_together(
     rest = {field.name: getattr(asked, field.name) for field in fields(asked) if field.name != "recipe"}
     wanted = [share for share in shares if share > 0]
     workers = [
-        context.Process(target=_work, args=(sent, rest, share, seconds, i), daemon=True)
+        context.Process(target=_work, args=(work, sent, rest, share, seconds, i), daemon=True)
         for i, share in enumerate(wanted)
     ]
     for worker in workers:
@@ -71,10 +72,10 @@ def _watch(workers: Sequence[BaseProcess], study: Study, progress: Callable[[Tri
         time.sleep(PAUSE)
 
 
-def _work(sent: tuple[str, str], rest: Mapping[str, Any], share: int, seconds: float | None, i: int) -> None:
+def _work(
+    work: Work, sent: tuple[str, str], rest: Mapping[str, Any], share: int, seconds: float | None, i: int
+) -> None:
     import sys
-
-    from .running import Search, work
 
     try:
         asked = Search(recipes.loads(*sent), **rest)

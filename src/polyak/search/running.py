@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import recipe as recipes
 from .._version import __version__
 from ..errors import CheckpointError, NotFinite, PolyakError, RecipeError, SettingError, TaskError
-from ..recipe import Recipe, sought
+from ..recipe import sought
 from ..storage import locked
-from ..tasks import Scorer
 from .candidates import Candidates, with_values
+from .job import Progress, Search
+from .processes import work_together
 from .results import Found, Tried, as_tried, best_of, counts_of, front_of, importance_of
 from .samplers import check_sampler, sampler_for
-from .scoring import Examples, Objective, Scoring, as_asked
+from .scoring import Objective, Scoring, as_asked
 from .space import baselines, distributions, largest
 from .studies import close, close_interrupted, counted, join_study, open_study
 
@@ -25,40 +25,6 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
     from ..planning import Plan
-
-Progress = Callable[["Tried"], None]
-Tasks = Sequence[Scorer] | Callable[[], Sequence[Scorer]]
-
-
-@dataclass(frozen=True)
-class Search:
-    """Settings of a search.
-
-    Attributes:
-        recipe: Recipe with `search:` values.
-        tasks: Tasks to score on, or a function that builds them, which other processes can call.
-        study: File of the study.
-        sampler: `tpe`, `cma-es`, `nsga-ii` or `random`.
-        objective: The `mean` of the tasks' metrics, or `each`.
-        experts: Score of a task's expert, by the task's name.
-        examples: Selection of examples.
-        seed: Seed of the sampler.
-        pruning: Stop candidates early that score badly on a quarter or a half of the examples.
-        memory: Bytes of the models to cache.
-        workers: Worker threads of a merge.
-    """
-
-    recipe: Recipe
-    tasks: Tasks
-    study: Path
-    sampler: str = "tpe"
-    objective: str = "mean"
-    experts: Mapping[str, float] = field(default_factory=dict[str, float])
-    examples: Examples = field(default_factory=Examples)
-    seed: int = 0
-    pruning: bool = False
-    memory: int = 2**62
-    workers: int = 1
 
 
 def search(
@@ -99,9 +65,7 @@ def search(
             if jobs == 1:
                 worker.work(study, trials - len(counted(study)), ends, progress)
             else:
-                from .processes import work_together
-
-                work_together(asked, trials - len(counted(study)), ends, jobs, study, progress)
+                work_together(asked, trials - len(counted(study)), ends, jobs, study, progress, work)
             return worker.found(study)
         finally:
             close(study)

@@ -51,7 +51,7 @@ class Scoring:
     """Scores candidates on tasks.
 
     Raises:
-        TaskError: there is no task, two have the same name, one lacks the split, or the split is `test`.
+        TaskError: no task is given, two have the same name, one lacks the split, or the split is `test`.
     """
 
     def __init__(self, tasks: Sequence[Scorer], examples: Examples) -> None:

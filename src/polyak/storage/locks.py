@@ -57,7 +57,7 @@ class Lock:
         self._lock = lock
 
     def is_in_place(self) -> bool:
-        """Whether the locked file is still the one at the path: its last holder may have removed it meanwhile."""
+        """True if the locked file is still the one at the path; its last holder may have removed it."""
         if self._fd < 0:  # a file that is open cannot be removed there
             return True
         return self._path.exists() and os.fstat(self._fd).st_ino == self._path.stat().st_ino

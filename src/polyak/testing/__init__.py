@@ -1,4 +1,4 @@
-"""What every merge method must do.  Public: authors of methods run these checks on their own.
+"""Contract tests for merge methods.  Public: authors of methods run these checks on their own.
 
 from polyak.testing import check_method
 check_method(my_method)
@@ -38,7 +38,7 @@ def check_method(method: Method, *, seed: int = 0, only: str | None = None, skip
 
     Args:
         method: The method.
-        seed: Of the random numbers; other seeds try other combinations of words, settings and inputs.
+        seed: Seed of the random numbers; other seeds try other combinations of words, settings and inputs.
         only: The name of a check to run alone (default: all run).
         skip: Names of checks to leave out.
 
@@ -62,7 +62,7 @@ def parametrize_with_checks(
 
     Args:
         methods: The methods.
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
         skip: Names of checks to leave out.
     """
     import pytest

@@ -1,4 +1,4 @@
-"""What the checks demand."""
+"""Assertions of the contract checks."""
 
 from __future__ import annotations
 

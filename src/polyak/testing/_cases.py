@@ -94,7 +94,7 @@ def _cases(
 
 
 def _has_its_statistics(method: Method, problem: Problem, settings: Mapping[str, Any]) -> bool:
-    """Whether statistics have the shapes that these settings want: a word may say which way round matrices are."""
+    """True if statistics have the shapes that these settings need; a setting may transpose matrices."""
     bound, shape = method.bind(settings, problem.k), problem.base.shape
     shapes = {stat.name: stat.shape_for(shape, bound) for stat in method.statistics.values()}
     return all(shapes[name] == stack.shape[1:] for name, stack in problem.statistics.items())

@@ -1,4 +1,4 @@
-"""What holds for every method."""
+"""Checks that apply to every method."""
 
 from __future__ import annotations
 

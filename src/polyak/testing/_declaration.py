@@ -1,4 +1,4 @@
-"""What a method must say of itself."""
+"""Checks of a method's declaration and docstring."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ._twins import ranked_by_twin
 
 
 class Pieces:
-    """A problem with settings bound and first passes answered, to be evaluated piece by piece as the engine does.
+    """A problem with settings bound and first passes answered, to be evaluated in ranges as the engine does.
 
     Attributes:
         stacks: Tensors, deltas, base and statistics by name; scalars as vectors of one entry, as the engine has them.

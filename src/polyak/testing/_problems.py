@@ -22,7 +22,7 @@ class Problem:
         base: The base's, (*shape).
         chance: Random numbers in [0, 1), (k, *shape).
         statistics: Statistics of the models by name, stacked.
-        keys: Of the random numbers, (k, 2): see `polyak.kernels.philox.Stream`.
+        keys: Keys of the random numbers, (k, 2): see `polyak.kernels.philox.Stream`.
     """
 
     tensors: Any
@@ -62,9 +62,9 @@ def sample(
 
     Args:
         method: The method.
-        shape: Of the tensor (default: 6 by 5; 5 by 5 where a setting says which way round matrices are).
-        seed: Of the random numbers.
-        models: How many (default: three, or what the method takes).
+        shape: Shape of the tensor (default: 6 by 5; 5 by 5 where a setting says which way round matrices are).
+        seed: Seed of the random numbers.
+        models: Number of models (default: three, or what the method takes).
     """
     if shape is None:
         shape = (5, 5) if any(stat.inputs_first for stat in method.statistics.values()) else (6, 5)

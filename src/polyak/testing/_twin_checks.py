@@ -162,7 +162,7 @@ def _plain_and_special_numbers(method: Method, seed: int) -> Iterator[Case]:
     remedy="leave entries out by a condition, in the twin as in the definition: zero times infinity is NaN",
 )
 def check_infinities_in_excluded_places(method: Method, case: Case) -> None:
-    """Where the definition leaves an infinity out, because it is dropped, outvoted or clipped, so does the twin."""
+    """An infinity that the definition drops, outvotes or clips does not reach the twin's result either."""
     whole = Pieces(method, case.problem, case.settings)
     name, entries = _stack_of(method), whole.entries
     for infinity in (np.inf, -np.inf):

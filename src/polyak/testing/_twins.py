@@ -30,7 +30,7 @@ def by_twin(method: Method, tile: Arguments, answers: Arguments, start: int, ent
         tile: Its arguments for these entries, in the forms of twins.
         answers: The answers of its first passes for the whole tensor.
         start: Index in the tensor of the first entry.
-        entries: How many.
+        entries: Number of entries.
     """
     out = np.full(entries, np.nan, np.float32)
     assert method.kernel_form is not None

@@ -29,7 +29,7 @@ class RunningPass(ABC):
 
     @abstractmethod
     def sweep(self) -> list[Chunk]:
-        """What must be visited next."""
+        """List the chunks to visit next; empty if the answer is complete."""
 
     @abstractmethod
     def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
@@ -45,7 +45,7 @@ class RunningPass(ABC):
 
 
 def block_of(unit: int) -> int:
-    """How many entries are reduced together, where that must be a multiple of some number."""
+    """Block size, rounded down to a multiple of `unit` entries."""
     return max(tuning.BLOCK // unit, 1) * unit
 
 

@@ -18,7 +18,7 @@ from .topk_whole import TopkOfDerived
 
 
 def can_share(one: Request, other: Request) -> bool:
-    """Whether two requests can be answered by one sweep."""
+    """True if one sweep can answer both requests."""
     match one, other:
         case Top(scope=here, of=a, kernel=c), Top(scope=there, of=b, kernel=d):
             return here == there and a is b and c is d
@@ -51,5 +51,5 @@ def start_pass(requests: Sequence[Request], members: Sequence[PreparedStep]) -> 
 
 
 def _is_one_long_row(prepared: PreparedStep) -> bool:
-    """Whether a tensor is a single row that is too long to be held whole: it is looked at as a tensor then."""
+    """True if a tensor is a single row too long to be held whole; it is then processed in blocks."""
     return prepared.step.out.numel == row_length(prepared) > tuning.LONG_ROW

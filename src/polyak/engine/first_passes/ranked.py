@@ -1,4 +1,4 @@
-"""What competes for the largest places: the deltas, or what a request makes of them."""
+"""The values that a top-k request ranks: the task vectors, or a function of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..step.evaluate import definition_supply, kernel_supply, sources_for
 
 
 class RankedValues:
-    """What competes in a chunk: the deltas, or what a request makes of them."""
+    """The ranked values of one chunk: its task vectors, or what the request's function makes of them."""
 
     def __init__(self, chunk: Chunk, request: Top, buffers: Buffers) -> None:
         self._of, self._kernel, self._prepared = request.of, request.kernel, chunk.prepared

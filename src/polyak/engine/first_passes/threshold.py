@@ -36,22 +36,22 @@ State = Literal["sample", "collect", "bins", "ties", "place", "done"]
 
 @dataclass
 class ThresholdSearch:
-    """The boundary of one model.
+    """The search for the threshold of one model.
 
     Attributes:
-        count: How many entries survive.
-        state: What the next sweep does.
-        ties: Which of the boundary's equals survive: the `first`, or `all`.
-        low: The boundary is at or above this pattern,
+        count: Number of entries to keep.
+        state: Task of the next sweep.
+        ties: Tie-breaking at the threshold: keep the `first`, or `all`.
+        low: The threshold is at or above this pattern,
         high: and at or below this one.
-        held: How many entries have been collected; a limit only, so it may be raced for.
-        value: The boundary, once it is known.
-        last: Index, over all members, of the last of its equals that survives.
-        equals: How many of its equals survive, while `last` is looked for.
+        held: Number of entries collected; only a limit, so a race does no harm.
+        value: The threshold, once it is known.
+        last: Index, over all members, of the last tie that is kept.
+        equals: Number of ties to keep, until `last` is found.
         place: The block in which `last` lies, as a range over all members.
-        bins: How many entries lie in each part of the bracket,
+        bins: Number of entries in each part of the bracket,
         ends: and the smallest and the largest pattern of each part.
-        lock: Of bins and ends.
+        lock: Guards bins and ends.
     """
 
     count: int
@@ -74,7 +74,7 @@ class ThresholdSearch:
 
     @property
     def shift(self) -> int:
-        """How far patterns are shifted so that the bracket falls into `tuning.BINS` bins."""
+        """Right shift of the patterns that maps the bracket to `tuning.BINS` bins."""
         return max((self.high - self.low).bit_length() - (tuning.BINS.bit_length() - 1), 0)
 
     def bracket(self, low: int, high: int) -> None:
@@ -86,7 +86,7 @@ class ThresholdSearch:
         self.ends = np.tile(np.array([0xFFFFFFFF, 0], np.uint32), (tuning.BINS, 1))
 
     def add_bins(self, bins: Any, ends: Any) -> None:
-        """Take in a chunk's bins, in any order: they are whole numbers."""
+        """Take in a chunk's bins, in any order: sums of integers do not depend on it."""
         with self.lock:
             self.bins += bins
             np.minimum(self.ends[:, 0], ends[:, 0], out=self.ends[:, 0])
@@ -100,7 +100,7 @@ class ThresholdSearch:
 
 
 class Visit:
-    """What one chunk tells about the boundary of one model."""
+    """The contribution of one chunk to the search for one model's threshold."""
 
     def __init__(self, search: ThresholdSearch) -> None:
         self._search = search

@@ -57,7 +57,7 @@ class RowCutter:
     """Finds where the largest entries of rows end, tile after tile.
 
     Args:
-        counts: How many survive in a row, for each request and model: (requests, k).
+        counts: Number of entries to keep per row, for each request and model: (requests, k).
         length: Entries of a row.
     """
 
@@ -67,7 +67,7 @@ class RowCutter:
         self._scratch = [np.empty(max(length + 1, LANES), np.uint32) for _ in range(3)]
 
     def cut(self, stack: Any, start: int) -> tuple[Any, Any]:
-        """For each request, model and row, the smallest surviving magnitude and the last of its equals that survives.
+        """For each request, model and row: the smallest magnitude kept, and the index of the last tie kept.
 
         Args:
             stack: (k, rows * length) float32.

@@ -1,7 +1,7 @@
-"""The largest entries of what methods of whole tensors make of them, over the whole model.
+"""Top-k over the whole model for methods of whole tensors, which rank values computed from them.
 
-What competes is made anew in every sweep, from one whole tensor of all models: to keep it would take as much memory as
-the models do. How much it is in all is known after the first sweep, which puts it into bins.
+The ranked values are computed again in every sweep, from one whole tensor of all models: keeping them would take as much
+memory as the models. Their total number is known after the first sweep, which counts them in bins.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What of a merge is done: the digests of its pieces, which the journal keeps and provenance is made of."""
+"""The completed chunks of a merge and their digests, from which journal and provenance are written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class CompletedChunks:
     """The pieces of a plan that are done; from any thread.
 
     Args of the constructor:
-        plan: Whose pieces.
-        algorithm: How digests are made.
+        plan: The plan of the merge.
+        algorithm: Digest algorithm.
     """
 
     def __init__(self, plan: Plan, algorithm: str) -> None:
@@ -31,7 +31,7 @@ class CompletedChunks:
         return len(self._leaves)
 
     def is_missing(self, chunk: Chunk) -> bool:
-        """Whether a chunk, or what is written beside it, is yet to be done."""
+        """True if a chunk, or a mask that is written with it, is not complete yet."""
         return any((self._index(step), number) not in self._leaves for step, number in steps_of(chunk))
 
     def enter(self, chunk: Chunk, out: bytes, reads: Sequence[bytes]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a result says of itself: where it comes from, digest by digest, and a model card for people."""
+"""Provenance of a merged model: digests of every tensor read and written, and a model card."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def provenance(
     """The contents of polyak.json: no time, no machine, so the same merge writes the same bytes.
 
     Args:
-        plan: What was done.
-        algorithm: How digests were made.
+        plan: The plan.
+        algorithm: Digest algorithm.
         outputs: Digest of each tensor of the result, by `file:name` or name.
         inputs: For each model and statistic, the digest of each tensor as it was read.
-        device: Where whole matrices were merged, if not on the CPU: its name and what the bytes depend on are told.
+        device: Device of whole-matrix merges, if not the CPU: its name and what the bytes depend on are told.
     """
     found = {
         "polyak": __version__,
@@ -60,7 +60,7 @@ def _read(
 
 
 def _source(plan: Plan, name: str) -> dict[str, Any]:
-    """How to read a model again that is more than a path."""
+    """The source of a model that needs more than a path to be read again."""
     sources = {model.name: model.source for model in plan.recipe.models}
     source = plan.recipe.base if name == BASE else sources.get(name)
     if source is None or not (source.recipe or source.lora or source.key or source.strip_prefix):

@@ -19,7 +19,7 @@ _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 
 
 def shards_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
-    """Which steps go to which file: a model in shards of at most `shard_nbytes`, heads in files of their own."""
+    """Assign steps to files: a model in shards of at most `shard_nbytes`, heads in files of their own."""
     models: dict[str, list[Step]] = {} if sidecars.stems else {sidecars.stem: []}
     own: dict[str, list[Step]] = {}
     for step in steps:
@@ -61,7 +61,7 @@ def _index(parts: Mapping[str, list[Step]]) -> dict[str, Any]:
 
 
 def stored_name(step: Step, file: str) -> str:
-    """What a tensor is called in its file: models of a pipeline do not name their own folder."""
+    """The name of a tensor within its file, without the folder of a pipeline's component."""
     folder = file.rpartition("/")[0]
     return step.out.name.removeprefix(f"{folder}/") if folder and step.file is None else step.out.name
 
@@ -76,7 +76,7 @@ class ShardWriter:
     """The open files of a draft.
 
     Args:
-        draft: Where they lie.
+        draft: The staging folder.
         files: The steps that each holds.
         metadata: From a file's name to the free-form strings of its header.
     """

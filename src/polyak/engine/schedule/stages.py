@@ -1,4 +1,4 @@
-"""Steps that are worked on together: first their first passes, sweep by sweep, then their merge."""
+"""Stages of a group of steps: first passes sweep by sweep, then the merge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Finish = Callable[[Sequence[Chunk], Buffers], None]  # merges chunks and hands t
 
 
 class Group:
-    """Some steps, and what remains to be done for them.
+    """A group of steps and its remaining stages.
 
     A stage is a list of tasks that may run in any order; `next_stage` is called when all of one are done.
     """
@@ -131,7 +131,7 @@ def _joined(tasks: list[Task]) -> list[Task]:
 
 
 def request_of(prepared: PreparedStep, name: str) -> Request | None:
-    """What a first pass asks for under the step's settings; None if they make it unnecessary."""
+    """The request of a first pass under the step's settings; None if they make the pass unnecessary."""
     return call(prepared.method.passes[name].ask, prepared.step.settings)
 
 
@@ -193,7 +193,7 @@ def unneeded_passes(prepared: PreparedStep) -> dict[str, None]:
 
 
 def has_model_scope(prepared: PreparedStep) -> bool:
-    """Whether any first pass that is yet to be answered runs over the whole model."""
+    """True if an unanswered first pass runs over the whole model."""
     if prepared.step.method is None:
         return False
     requests = [request_of(prepared, name) for name in prepared.method.passes if name not in prepared.answers]
@@ -232,5 +232,5 @@ def ranking_key(member: PreparedStep) -> str:
 
 
 def _key(member: PreparedStep) -> object:
-    """Steps of one group share their waves, so they must share the method and which passes it needs."""
+    """Steps of one group share their waves, so they must share the method and the passes that it needs."""
     return (member.step.kind, member.step.method and member.step.method.name, tuple(member.answers))

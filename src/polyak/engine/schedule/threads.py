@@ -30,7 +30,7 @@ class Scheduler:
     """Runs groups until all are finished, one fails, or it is told to stop.
 
     Args:
-        groups: What to run, in order.
+        groups: The groups to run, in order.
         workers: Threads.
         advance: Told how many bytes each task has read.
         buffers: Makes the buffers of a thread.

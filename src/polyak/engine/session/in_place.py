@@ -22,9 +22,9 @@ class InPlaceMerger:
     """Merges chunks into their places; those that cannot be are left to another.
 
     Args of the constructor:
-        place: Where tensors go.
+        place: Memory of each tensor.
         inputs: The inputs in memory.
-        otherwise: What merges the other chunks.
+        otherwise: Fallback that merges the other chunks.
     """
 
     def __init__(self, place: Place, inputs: InputCache, otherwise: Finish) -> None:
@@ -35,7 +35,7 @@ class InPlaceMerger:
             self._otherwise(others, buffers)
 
     def _merge(self, chunk: Chunk, buffers: Buffers) -> bool:
-        """Whether that was possible; numbers that are not finite are left to the other, who says where they are."""
+        """Merge a chunk in place if possible; False leaves it, and values that are not finite, to the fallback."""
         prepared, step = chunk.prepared, chunk.prepared.step
         place = None if step.method is None or prepared.kernel_call is None else self._place(step)
         rows = None if place is None else self._inputs.rows(step)
@@ -49,7 +49,7 @@ class InPlaceMerger:
         return into(chunk, run, rows, place, buffers)
 
     def _sweep(self, chunk: Chunk, rows: Any, place: Any) -> bool:
-        """Whether it was merged in one sweep: where a result is not finite, another says so."""
+        """Merge a chunk in one sweep if possible; False also if a result is not finite."""
         if (run := one_sweep(chunk.prepared)) is None:
             return False
         finite = self._inputs.are_finite(rows, chunk.prepared.step.reads[0].spec.dtype)

@@ -29,8 +29,8 @@ class InputCache:
     """Rows of bytes by step, within a budget.
 
     Args of the constructor:
-        reader: What reads a checkpoint; None if it may be another one at the next merge.
-        take: Whether so many more bytes may be kept; a negative number gives some back.
+        reader: Reader of a checkpoint; None if it may be another one at the next merge.
+        take: Reserves bytes, and tells if there were enough; a negative number gives some back.
     """
 
     def __init__(self, reader: Callable[[Checkpoint], Reader | None], take: Callable[[int], bool]) -> None:
@@ -54,7 +54,7 @@ class InputCache:
             return block.rows
 
     def are_finite(self, rows: Bytes, dtype: DType) -> bool:
-        """Whether rows that are kept hold finite numbers alone; looked at once."""
+        """True if all cached rows are finite; checked once per row."""
         if id(rows) not in self._finite:
             self._finite[id(rows)] = _are_finite(rows, dtype)
         return self._finite[id(rows)]
@@ -84,5 +84,5 @@ def _are_finite(rows: Bytes, dtype: DType) -> bool:
 
 
 def key_of(step: Step) -> Key:
-    """Which tensors a step reads."""
+    """Key of the tensors that a step reads."""
     return tuple([(id(read.checkpoint), read.spec.name) for read in step.own_reads])

@@ -1,4 +1,4 @@
-"""What merges have found out, for further merges of the same models with other numbers.
+"""Cached answers of first passes, for further merges of the same models with other settings.
 
 The answer of a first pass depends on the settings that its request and its functions name, on the models, and on
 earlier answers; a threshold of TIES is the same for all weights.  An answer over the whole model depends on those of
@@ -103,7 +103,7 @@ class _Ranked:
         return self._asked[key]
 
     def digest(self, one: PreparedStep, name: str) -> str:
-        """Of what a pass over the whole model depends on, for all that it ranks with this step."""
+        """Digest of everything that a pass over the whole model depends on, for all steps ranked together."""
         key = ranking_key(one), name
         if key not in self._digests:
             each = [(_place(member), _depends(member, name)) for member in self._members[key[0]]]
@@ -112,7 +112,7 @@ class _Ranked:
 
 
 def _keys(one: PreparedStep, ranked: _Ranked) -> dict[str, Key]:
-    """What the answer of each pass depends on; passes that are not needed have none."""
+    """Cache key per pass: everything that its answer depends on. Passes that are not needed have none."""
     if one.step.method is None or not one.method.passes:
         return {}
     found: dict[str, Key] = {}
@@ -130,7 +130,7 @@ def _depends(one: PreparedStep, name: str) -> Key:
 
 
 class _Asked(NamedTuple):
-    """What is asked under some settings by a pass that is needed."""
+    """A pass that is needed under some settings."""
 
     name: str
     depends: Key
@@ -157,7 +157,7 @@ def _passes_behind(one: PreparedStep, name: str) -> list[str]:
 
 
 def _functions(one: PreparedStep, name: str) -> list[Callable[..., Any]]:
-    """What is called to answer a pass: the method's `ask`, and whatever functions the request holds."""
+    """All functions that take part in answering a pass: the method's `ask` and the functions of its request."""
     request = request_of(one, name)
     held = [getattr(request, field.name) for field in fields(request)] if request is not None else []
     return [one.method.passes[name].ask, *(fn for fn in held if callable(fn))]

@@ -26,7 +26,7 @@ class Session:
     merged again, and inputs that are held in memory are merged in place. No byte of a result depends on any of it.
 
     Args of the constructor:
-        sink: What takes the tensors; it still holds what it was given for earlier plans. Masks are left out.
+        sink: Destination of the tensors; it still holds what it was given for earlier plans. Masks are left out.
         inputs: The models' tensors in memory (default: they are read again for every plan).
         workers: Threads.
     """

@@ -39,7 +39,7 @@ class _Sorted:
         return int(self._values[rank if self._ends is None else np.searchsorted(self._ends, rank, "right")])
 
     def below(self, pattern: int, *, equals: bool) -> int:
-        """How many entries are below a pattern, with its equals or without."""
+        """Count the entries below a pattern, including or excluding those equal to it."""
         at = int(np.searchsorted(self._values, np.uint32(pattern), "right" if equals else "left"))
         return at if self._ends is None else int(self._ends[at - 1]) if at else 0
 
@@ -71,7 +71,7 @@ class SortedDeltas:
                 member.answers[name] = Cut(*ends, max(member.step.out.numel, 1))
 
     def _sort(self, members: Sequence[PreparedStep]) -> bool:
-        """Whether all members are sorted."""
+        """Sort the members that can be sorted; True if all are."""
         if any(self._inputs.rows(member.step) is None for member in members):
             return False
         keys = [key_of(member.step) for member in members]
@@ -117,7 +117,7 @@ def _ranking(prepared: Iterable[PreparedStep]) -> list[tuple[str, Top, list[Prep
 def _boundaries(
     request: Top, members: Sequence[PreparedStep], tables: Sequence[list[_Sorted]]
 ) -> tuple[Any, Any] | None:
-    """What `TopkOfTensors` finds for each model; None where equals must be told apart by their place."""
+    """The thresholds that `TopkOfTensors` finds; None if ties at a threshold must be broken by index."""
     total = sum(member.step.out.numel for member in members)
     values, lasts = list[float](), list[int]()
     for model, count in enumerate(request.counts(total, members[0].answers)):

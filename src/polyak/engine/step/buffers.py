@@ -12,6 +12,7 @@ from ...checkpoint import Bytes
 from ...planning import Step
 
 Tile = NDArray[np.float32]
+Tap = Callable[[int, Bytes], None]  # called with the number of a read and the bytes it delivered
 
 
 class Buffers:

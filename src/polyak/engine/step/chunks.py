@@ -1,4 +1,4 @@
-"""Ranges of entries: how steps are cut into pieces of work."""
+"""Chunks: the ranges of entries into which steps are divided as units of work and of the journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Chunk(NamedTuple):
 
 
 def chunks_of(prepared: PreparedStep, unit: int | None = None) -> Iterator[Chunk]:
-    """Cut a step into pieces, the last one apart: those that are written, or of a length that is a multiple of `unit`.
+    """Divide a step into chunks, of the size that is written or of a multiple of `unit`; the last may be smaller.
 
     A tensor without entries has one piece, which is empty: it is written too.
     """
@@ -31,7 +31,7 @@ def chunks_of(prepared: PreparedStep, unit: int | None = None) -> Iterator[Chunk
 
 
 def chunk_length(step: Step, unit: int | None = None) -> int:
-    """How many entries a piece of a step has, the last piece apart.
+    """Chunk size of a step in entries; the last chunk may be smaller.
 
     What must be merged together and lies in two pieces is merged twice, so it must be small.
     """
@@ -44,7 +44,7 @@ def chunk_length(step: Step, unit: int | None = None) -> int:
 
 
 def tiles(chunk: Chunk, length: int) -> Iterator[tuple[int, int]]:
-    """Cut a chunk into tiles [start, stop) of some length."""
+    """Divide a chunk into tiles [start, stop) of some length."""
     for start in range(chunk.start, chunk.stop, length):
         yield start, min(start + length, chunk.stop)
 

@@ -1,4 +1,4 @@
-"""Where whole matrices are merged: by NumPy on the CPU, or by torch on another device.
+"""Devices for whole-matrix merges: NumPy on the CPU, or torch on another device.
 
 Definitions are written against the array API standard, so that they take torch's tensors as they take NumPy's arrays.
 """
@@ -22,9 +22,9 @@ class Device:
     """A device of torch's.
 
     Attributes:
-        name: What `polyak merge --device` calls it.
-        torch_name: What torch calls it.
-        said: What results depend on: versions and kind, for their provenance.
+        name: Its name for `polyak merge --device`.
+        torch_name: Its name in torch.
+        said: Facts that results depend on: versions and kind, for their provenance.
     """
 
     name: str

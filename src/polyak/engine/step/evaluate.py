@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from ...kernels.weighted_sums import add
 from ...methods import Array, Method, Role, Stat, as_result, call, evaluate_definition, evaluate_on_arrays, parameters
-from .buffers import Buffers, Tile
+from .buffers import Buffers, Tap, Tile
 from .device import back
-from .inputs import Loaded, Sources, Tap, tile_length
+from .inputs import Loaded, Sources, tile_length
 from .prepared import PreparedStep
 
 TileObserver = Callable[[Loaded, int, int], None]  # shown what is loaded, and from which entry to which
@@ -60,7 +60,7 @@ def merged_tiles(
         stop: One past the last entry.
         buffers: Buffers; a tile lives in them until the next one.
         tap: Sees the bytes read of [start, stop).
-        tile: The most entries of a tile, about (default: what the cache holds).
+        tile: Maximum number of entries of a tile, about (default: what the cache holds).
         observe: Shown what is loaded, and for which entries, before the method may overwrite it.
     """
     step, length = prepared.step, tile_length(prepared.step, tile)

@@ -11,17 +11,17 @@ from ...kernels.one_sweep import Sweep, sweep
 from ...methods import Role
 from ...planning import Step
 from .. import tuning
-from .buffers import Buffers
+from .buffers import Buffers, Tap
 from .chunks import Chunk
 from .evaluate import stacks_wanted
-from .inputs import Sources, Tap
+from .inputs import Sources
 from .prepared import PreparedStep
 
 _MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
 
 
 def fused_pipeline(prepared: PreparedStep) -> Through | None:
-    """What merges a step's stored numbers, if they can be merged without tiles."""
+    """The fused kernel that decodes, merges and encodes a step; None if it must be merged tile by tile."""
     step, kernel = prepared.step, prepared.kernel_call
     if kernel is None or step.masks or step.statistics:
         return None
@@ -77,7 +77,7 @@ def merge_from(
 
 
 def one_sweep(prepared: PreparedStep) -> Sweep | None:
-    """What merges a step's stored numbers, if they are finite, in one sweep into float32; None if nothing does."""
+    """The kernel that merges a step's finite inputs in one sweep into float32; None if there is none."""
     step, kernel = prepared.step, prepared.kernel_call
     if kernel is None or step.masks or step.statistics:
         return None
@@ -87,14 +87,14 @@ def one_sweep(prepared: PreparedStep) -> Sweep | None:
 
 
 def _spaces(prepared: PreparedStep) -> tuple[bool, bool]:
-    """Whether the base is subtracted from the models, and whether it is added to the result."""
+    """Two flags: subtract the base from the models, and add it to the result."""
     based = prepared.step.base is not None
     relative = based and Role.DELTAS in prepared.method.inputs.values()
     return relative, based and prepared.method.returns is Role.DELTA
 
 
 def not_storable(step: Step, method: str) -> str:
-    """What is said of a result that its dtype cannot hold."""
+    """The message for a result that its dtype cannot hold."""
     return (
         f"the merge of {step.out.name!r} by {method!r} holds numbers that {step.out.dtype} "
         "cannot hold. Write a wider `dtype:`, or look at weights and scale."

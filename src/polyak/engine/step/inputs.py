@@ -6,7 +6,7 @@ tiles are small, because their numbers should stay in cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -19,16 +19,14 @@ from ...kernels.convert import decode_rows
 from ...methods import Role
 from ...planning import Read, Step
 from .. import tuning
-from .buffers import Buffers, Tile
+from .buffers import Buffers, Tap, Tile
 from .statistic_inputs import measured
-
-Tap = Callable[[int, Bytes], None]  # called with the number of a read and the bytes it delivered
 
 _SHIFTS = {"BF16": 16, "F32": 0}
 
 
 def tile_length(step: Step, entries: int | None = None) -> int:
-    """How many entries to merge at a time: as many as the cache holds for every source, within reason.
+    """Tile size in entries: as many as the cache holds for all sources.
 
     It is a multiple of what must be merged together. `entries` are taken instead of the cache's, if given.
     """
@@ -66,14 +64,14 @@ class Sources:
     """The sources of a step for a chunk of its entries, to be loaded from front to back.
 
     Args:
-        step: Whose sources.
-        stop: Where the chunk ends.
+        step: The step.
+        stop: One past the last entry of the chunk.
         buffers: Buffers; what is loaded lives in them until the next load.
-        want: Which of tensors, deltas and base are needed.
+        want: The stacks needed: tensors, deltas, base.
         tap: Sees the bytes as they come, once each, to hash them.
-        statistics: Which statistics are needed too, by parameter.
-        tapped: Which entries it sees (default: all).
-        tile: How many entries are loaded at a time; else some may be read twice.
+        statistics: The statistics needed, by parameter.
+        tapped: The entries that it sees (default: all).
+        tile: Entries loaded at a time; otherwise some may be read twice.
         window: Bytes that are read at a time, of all sources together.
     """
 
@@ -107,7 +105,7 @@ class Sources:
             self._take_kept(step)
 
     def _take_kept(self, step: Step) -> None:
-        """What is in memory already is a window over all entries."""
+        """Use rows that are in memory already instead of reading."""
         if (rows := self._buffers.rows(step)) is not None:
             self._raw, self._begin, self._end = rows, 0, step.out.numel
 

@@ -1,4 +1,4 @@
-"""Write each model's mask beside a merge: a bit an entry, packed tile by tile."""
+"""Write a mask per model next to the merged tensors: one bit per entry, packed tile by tile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .prepared import PreparedStep
 
 
 def file_metadata(plan: Plan, file: str) -> dict[str, str]:
-    """What the header of one of a result's files says: where the base of masks was, in particular."""
+    """Metadata in the header of an output file; for masks, also the location of the base."""
     plain = {"format": "pt"}
     if not file.startswith(f"{MASKS_FOLDER}/"):
         return plain
@@ -29,7 +29,7 @@ def file_metadata(plan: Plan, file: str) -> dict[str, str]:
 
 
 def without_masks(plan: Plan) -> Plan:
-    """The same merge without masks beside it, for a result that is no folder."""
+    """The same merge without masks, for results that are not folders."""
     return replace(plan, steps=tuple(_bare(step) for step in plan.steps if step.kind != "beside"))
 
 
@@ -41,8 +41,8 @@ class MaskPacker:
     """Packs the masks of a chunk as its tiles go by.
 
     Args:
-        chunk: Of a step that has masks.
-        algorithm: How digests are made.
+        chunk: Chunk of a step with masks.
+        algorithm: Digest algorithm.
     """
 
     def __init__(self, chunk: Chunk, algorithm: str) -> None:
@@ -68,7 +68,7 @@ class MaskPacker:
         self._packed.append(packed)
 
     def taken(self, stop: int) -> Iterator[tuple[Step, int, Any]]:
-        """What has been packed since the last call, up to entry `stop`: the step, where it begins, and its bytes.
+        """Masks packed since the last call, up to entry `stop`: the step, its first byte, and the bytes.
 
         A tile may have been looked at whose merged numbers still wait to be written.
         """
@@ -86,7 +86,7 @@ class MaskPacker:
                 yield step, factor.reshape(1).view(np.uint8)
 
     def digests(self) -> Iterator[tuple[Chunk, bytes]]:
-        """Each step beside the chunk's own, as a chunk, with the digests of its leaves."""
+        """Each step written with the chunk, as a chunk, with the digests of its leaves."""
         start, stop, number = self._span.start // 8, -(-self._span.stop // 8), self._span.number
         for mask, leaves in zip(self._masks, self._leaves, strict=True):
             yield Chunk(PreparedStep(mask, 0), start, stop, number), leaves.digests()

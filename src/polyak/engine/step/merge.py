@@ -23,8 +23,8 @@ class Merger:
     """Merges chunks of prepared steps into a sink.
 
     Args of the constructor:
-        sink: What takes the result.
-        algorithm: How digests are made; None makes none.
+        sink: Destination of the result.
+        algorithm: Digest algorithm; None computes no digests.
         tile: Entries that are merged at a time.
     """
 

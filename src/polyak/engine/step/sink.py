@@ -1,4 +1,4 @@
-"""Where merged tensors go."""
+"""Destinations of merged tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .chunks import Chunk
 
 
 class Sink(Protocol):
-    """What takes the merged bytes; its methods are called from any thread."""
+    """The destination of merged bytes; its methods are called from any thread."""
 
     def write(self, step: Step, start: int, data: Any) -> None:
         """Take bytes of a tensor, beginning with its entry `start`."""

@@ -39,7 +39,7 @@ def batches(chunks: Iterable[Chunk], tile: int | None) -> Iterator[list[Chunk]]:
 
 
 def _is_plain(chunk: Chunk) -> bool:
-    """Whether nothing of the merge depends on which tensor an entry lies in, or where."""
+    """True if the merge of an entry does not depend on its tensor or position."""
     prepared, step = chunk.prepared, chunk.prepared.step
     whole = chunk.start == 0 and chunk.stop == step.out.numel > 0
     if not whole or step.kind != "merge" or step.unit > 1 or prepared.stream is not None:
@@ -65,7 +65,7 @@ class SmallTensorSources(Sources):
     """The sources of several whole tensors, as one.
 
     Attributes:
-        begins: Where each tensor begins among the entries of all, and where the last one ends.
+        begins: Offset of each tensor in the joined entries, and the end of the last one.
     """
 
     def __init__(self, chunks: Sequence[Chunk], buffers: Buffers) -> None:
@@ -89,7 +89,7 @@ class SmallTensorSources(Sources):
         return [[of_small(row[a * size : b * size], algorithm) for row in self._raw] for a, b in parts]
 
     def _take_kept(self, step: Step) -> None:
-        """What is kept is kept by tensor."""
+        """Do nothing: cached rows belong to one tensor each."""
 
     def _fill(self, start: int, stop: int) -> None:
         """Read everything; it is asked for once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,7 @@ from ...errors import CheckpointError, NotFinite
 from ...methods import Stat
 from ...planning import Read, Step
 from .. import tuning
-from .buffers import Buffers, Tile
-
-if TYPE_CHECKING:
-    from .inputs import Tap
+from .buffers import Buffers, Tap, Tile
 
 
 def measured(step: Step, stop: int, buffers: Buffers, tap: Tap | None) -> dict[str, Rows]:
@@ -35,9 +31,9 @@ class Rows:
 
     Args:
         key: The method's parameter; names the buffers.
-        stat: What it declares.
-        reads: One a model.
-        stop: Where the entries end that will be asked for.
+        stat: Its declaration.
+        reads: One per model.
+        stop: One past the last entry that will be requested.
         buffers: Buffers; what is loaded lives in them until the next load.
         tap: Sees the bytes as they come, once each, to hash them.
         first: The number of the first of `reads` among all that the step reads.

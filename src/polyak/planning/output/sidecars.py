@@ -159,7 +159,7 @@ def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untie
 
     Args:
         donor: The model that gives them.
-        name: What the recipe calls it.
+        name: Its name in the recipe.
         specs: The tensors of the result.
         untied: Whether a head is written that the donor ties to its embedding.
     """

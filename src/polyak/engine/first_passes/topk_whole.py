@@ -1,7 +1,7 @@
 """Top-k over the whole model for methods of whole tensors, which rank values computed from them.
 
-The ranked values are computed again in every sweep, from one whole tensor of all models: keeping them would take as much
-memory as the models. Their total number is known after the first sweep, which counts them in bins.
+The ranked values are computed again in every sweep, from one whole tensor of all models: keeping them would take
+as much memory as the models. Their total number is known after the first sweep, which counts them in bins.
 """
 
 from __future__ import annotations

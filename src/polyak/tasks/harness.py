@@ -72,9 +72,13 @@ class HarnessScorer(Scorer):
         from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
         from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
+        make_model: Any = HFLM  # decorators of lm-eval hide both signatures
+        evaluate: Any = simple_evaluate
         with quietly():
-            model = HFLM(pretrained=module, tokenizer=tokenizer, batch_size=request.batch_size, device=request.device)
-            found: Any = simple_evaluate(
+            model = make_model(
+                pretrained=module, tokenizer=tokenizer, batch_size=request.batch_size, device=request.device
+            )
+            found: Any = evaluate(
                 model=model,
                 tasks=[self.name],
                 task_manager=TaskManager(include_path=None if self.folder is None else str(self.folder)),

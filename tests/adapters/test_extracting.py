@@ -132,7 +132,7 @@ def test_bfloat16_models_are_compared_in_float32(place):
         ({"rank": 9}, "rank 9 is more than any matrix can have, which is 8"),
         ({"energy": 0.0}, "above 0"),
         ({"energy": float("nan")}, "above 0"),
-        ({"rank": 1, "dtype": "int4"}, "no dtype 'int4'"),
+        ({"rank": 1, "dtype": "int4"}, "unknown dtype 'int4'"),
         ({"rank": 1, "choice": adapters.Choice(modules="nothing")}, "'nothing' is found in the name of no matrix"),
         ({"rank": 1, "choice": adapters.Choice(modules="(")}, "no regular expression"),
         ({"rank": 1, "choice": adapters.Choice(whole="nothing")}, "'nothing' is found in the name of no tensor"),

@@ -34,17 +34,9 @@ def work_together(
     """
     if not callable(asked.tasks):
         raise SettingError("several jobs need `tasks` as a function that builds them, since each process has its own.")
-    context = multiprocessing.get_context("spawn")  # the threads of torch and of the kernels do not survive a fork
     shares = [trials // jobs + (i < trials % jobs) for i in range(jobs)]
     seconds = None if ends is None else ends - time.monotonic()
-    # The recipe goes as text: its read-only mappings cannot be sent.
-    sent = recipes.dump(asked.recipe), str(asked.recipe.folder)
-    rest = {field.name: getattr(asked, field.name) for field in fields(asked) if field.name != "recipe"}
-    wanted = [share for share in shares if share > 0]
-    workers = [
-        context.Process(target=_work, args=(work, sent, rest, share, seconds, i), daemon=True)
-        for i, share in enumerate(wanted)
-    ]
+    workers = _processes(asked, [share for share in shares if share > 0], seconds, work)
     for worker in workers:
         worker.start()
     try:
@@ -56,6 +48,18 @@ def work_together(
     if any(worker.exitcode for worker in workers):
         codes = ", ".join(str(worker.exitcode) for worker in workers)
         raise PolyakError(f"a process of the search ended early (exit codes {codes}); the study is kept: run again.")
+
+
+def _processes(asked: Search, shares: Sequence[int], seconds: float | None, work: Work) -> list[BaseProcess]:
+    """One process per share of the candidates, not started yet."""
+    context = multiprocessing.get_context("spawn")  # the threads of torch and of the kernels do not survive a fork
+    # The recipe goes as text: its read-only mappings cannot be sent.
+    sent = recipes.dump(asked.recipe), str(asked.recipe.folder)
+    rest = {field.name: getattr(asked, field.name) for field in fields(asked) if field.name != "recipe"}
+    return [
+        context.Process(target=_work, args=(work, sent, rest, share, seconds, i), daemon=True)
+        for i, share in enumerate(shares)
+    ]
 
 
 def _watch(workers: Sequence[BaseProcess], study: Study, progress: Callable[[Tried], None] | None) -> None:

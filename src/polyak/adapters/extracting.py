@@ -27,8 +27,8 @@ from .low_rank import Factors, Limit, factorised
 from .merging import DIGEST, each
 
 # Matrices that are no linear layer: their rows are looked up, or the layer's type cannot be told from its shape.
-_NOT_LINEAR = re.compile(r"embed|wte|wpe|shared\.weight$|lm_head|norm|conv", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|wte|wpe|shared\.weight$")
+_NOT_LINEAR = re.compile(rf"{_EMBEDDING.pattern}|lm_head|norm|conv", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

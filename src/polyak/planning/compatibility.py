@@ -12,7 +12,10 @@ from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error; people fix patterns, not lists
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
-_EMBEDDING = re.compile(r"(?:embed_tokens|word_embeddings|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$")
+EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
+# Others whose names end in `embeddings` may embed something else: positions, say.
+EMBEDDING = rf"(?:{'|'.join(EMBEDDINGS)}|embeddings?)\.weight$"
+_EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
 
 

@@ -22,7 +22,7 @@ from ...checkpoint import (
     stem_of,
 )
 from ...errors import Mismatch
-from ..compatibility import HEAD, Opened, read_config
+from ..compatibility import EMBEDDINGS, HEAD, Opened, read_config
 from ..slices import Parts
 from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
@@ -43,7 +43,7 @@ _COPIED = (
     "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )  # fmt: skip
-_EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
+_TABLES = tuple(f"{module}.weight" for module in EMBEDDINGS)
 
 
 def result_sidecars(
@@ -183,7 +183,7 @@ def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) 
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
     if untied:
         followed["tie_word_embeddings"] = False
-    rows = {spec.shape[0] for spec in specs if spec.name.endswith(_EMBEDDINGS) and len(spec.shape) == 2}
+    rows = {spec.shape[0] for spec in specs if spec.name.endswith(_TABLES) and len(spec.shape) == 2}
     if "vocab_size" in config and len(rows) == 1:
         followed["vocab_size"] = rows.pop()
     return followed

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from ...checkpoint import TensorSpec, layer_of
-from ..compatibility import HEAD, Opened
+from ..compatibility import EMBEDDING, HEAD, Opened
 
-_EMBEDDING = re.compile(
-    r"(?:embed_tokens|embed_tokens_per_layer|word_embeddings?|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$"
-)
+_EMBEDDING = re.compile(rf"{EMBEDDING}|embed_tokens_per_layer\.weight$")
 _OTHER = re.compile(r"position|token_type|type_embed|segment|patch|relative|class_|time_|label")
 _HEAD = re.compile(r"(?:^|\.)(?:proj_out|generator|output_projection)\.weight$")
 _BIAS = re.compile(r"(?:predictions|decoder|lm_head|embed_out|output|proj_out)\.bias$|final_logits_bias$")

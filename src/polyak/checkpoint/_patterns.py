@@ -8,9 +8,10 @@ steps for a text of n characters; `re` only tells which single characters an ato
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
+
+from ..reading import problem_with_pattern
 
 LONGEST = 500  # characters of a pattern
 DEEPEST = 50  # groups inside one another
@@ -66,12 +67,8 @@ class Pattern:
     def __init__(self, text: str) -> None:
         if len(text) > LONGEST:
             raise ValueError(f"it has {len(text)} characters; at most {LONGEST} are read")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                re.compile(text)
-        except (re.error, RecursionError, OverflowError, Warning) as error:
-            raise ValueError(f"it is not a valid regular expression ({error})") from None
+        if problem := problem_with_pattern(text):
+            raise ValueError(f"it is not a valid regular expression ({problem})")
         self._root = _parsed(text)
 
     def matches_end(self, text: str) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
-import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
+
+from ..reading import problem_with_pattern
 
 REQUIRED = inspect.Parameter.empty  # the default of a setting that the user must give
 _LARGEST = (2 - 2.0**-24) * 2.0**127  # from here on numbers round to infinity in float32, in which methods compute
@@ -82,10 +82,5 @@ class Setting:
 def _problem_with_pattern(value: object) -> str | None:
     if not isinstance(value, str):
         return "text, a regular expression"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            re.compile(value)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        return f"a regular expression ({error})"
-    return None
+    problem = problem_with_pattern(value)
+    return f"a regular expression ({problem})" if problem else None

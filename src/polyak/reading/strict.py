@@ -173,14 +173,20 @@ def is_small(value: float) -> bool:
 def pattern(value: object, place: Place) -> str:
     """A regular expression."""
     written = text(value, place)
+    if problem := problem_with_pattern(written):
+        raise place.wanted("a regular expression", value, f"({problem})")
+    return written
+
+
+def problem_with_pattern(written: str) -> str | None:
+    """Say why text is no regular expression, or one that another version of Python may read otherwise; None if fine."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             re.compile(written)
     except (re.error, OverflowError, RecursionError, Warning) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise place.wanted("a regular expression", value, f"({reason})") from None
-    return written
+        return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return None
 
 
 def patterns(value: object, place: Place) -> str:

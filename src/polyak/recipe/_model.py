@@ -253,4 +253,4 @@ def names_in(recipe: Recipe) -> set[str]:
     """Names of the models of a recipe, its slices and its modules, and `base` where there is one."""
     parts = [*recipe.slices, *(module.recipe for module in recipe.modules)]
     found = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
-    return found | {"base"} if recipe.base else found
+    return found | {BASE} if recipe.base else found

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from ..errors import suggestion
-from ..reading import Place, Table, integer, mapping, one_of, text
+from ..reading import Place, Table, boolean, integer, mapping, one_of, text
 
 ROWS = ("intersect", "pad", "skip", "keep")
 
@@ -100,7 +100,7 @@ def _read_token(value: object, place: Place) -> Token:
         table.take("source", text),
         table.take("token", text, None),
         table.take("token_id", integer, None),
-        force=table.take("force", flag, False),
+        force=table.take("force", boolean, False),
     )
     table.finish()
     if problem := _problem(token):
@@ -114,13 +114,6 @@ def _problem(token: Token) -> str | None:
     if token.source == "zero" and (token.token is not None or token.token_id is not None):
         return "is zero, which has no token of its own"
     return None
-
-
-def flag(value: object, place: Place) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise place.wanted("true or false", value)
-    return value
 
 
 def _positive(value: object, place: Place) -> int:

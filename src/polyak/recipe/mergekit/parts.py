@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SettingError
-from ...reading import Place, Table, each, integer, is_list, mapping
+from ...reading import Place, Table, each, mapping
+from .._keys import layer_range
 from .._model import Model, Module, Recipe, Source
 from .._scope import Scope
 from .._values import frozen
@@ -128,7 +129,7 @@ class PartReader:
         table = Table(without_nulls(value), place)
         reference = table.take("model", lambda one, where: read_reference(one, where, self._scope))
         own = table.take("parameters", lambda one, where: self._parameters.read(one, where, of_model=True), NONE)
-        layers = table.take("layer_range", _read_range) if sliced else None
+        layers = table.take("layer_range", layer_range) if sliced else None
         table.finish()
         return Entry(reference, own, place / "parameters" if own else place, layers)
 
@@ -194,13 +195,6 @@ def _base_source(group: Group) -> Source:
     assert group.base
     layers = next((e.layers for e in group.entries if e.reference.source == group.base.source), None)
     return replace(group.base.source, layers=layers)
-
-
-def _read_range(value: object, place: Place) -> tuple[int, int]:
-    bounds = each(integer)(value, place) if is_list(value) else ()
-    if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise place.wanted("[first, stop), with first below stop", value)
-    return bounds[0], bounds[1]
 
 
 def _refuse_dropped_sources(slices: Slices) -> None:

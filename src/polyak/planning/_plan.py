@@ -167,7 +167,7 @@ def tensors_kept(workers: int) -> int:
 
 def _kept_nbytes(plan: Plan) -> int:
     """The largest such tensor of every nested merge."""
-    nested = [found.plan for model in plan.models.values() if (found := _nested(model))]
+    nested = [found.plan for model in plan.models.values() if (found := nested_merge(model))]
     return sum(4 * _largest_whole(one) + _kept_nbytes(one) for one in nested)
 
 
@@ -177,19 +177,19 @@ def _largest_whole(plan: Plan) -> int:
 
 def _worker_nbytes(plan: Plan) -> int:
     """Memory of one worker; nested merges are computed while it waits for them."""
-    nested = [found for model in plan.models.values() if (found := _nested(model))]
+    nested = [found for model in plan.models.values() if (found := nested_merge(model))]
     inside = sum(_worker_nbytes(one.plan) for one in nested)
     return inside + max((step_nbytes(step) for step in plan.steps), default=0)
 
 
 def _held_nbytes(model: Checkpoint) -> int:
     """Memory of a model, however small the piece that is read: the factors of its adapters."""
-    nested = _nested(model)
+    nested = nested_merge(model)
     inside = sum(_held_nbytes(one) for one in nested.plan.models.values()) if nested else 0
     return model.held_nbytes + inside
 
 
-def _nested(model: Checkpoint) -> NestedMerge | None:
+def nested_merge(model: Checkpoint) -> NestedMerge | None:
     """The nested merge that a model is, whatever views lie on it."""
     inner: Checkpoint | None = model
     while inner is not None and not isinstance(inner, NestedMerge):

@@ -69,7 +69,7 @@ def plan(
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-    opened = [one for _, one in opened_models.in_order()]
+    opened = opened_models.in_order()
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, vocabulary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..checkpoint import Checkpoint, TensorSpec, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
@@ -126,6 +126,11 @@ def _report(missing: list[str], differing: list[str]) -> str:
 def _rest(problems: list[str]) -> list[str]:
     more = len(problems) - _SHOWN
     return [f"  ... and {more} more"] if more > 0 else []
+
+
+def configs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A config, and those nested in it, such as `text_config`."""
+    return [config, *(cast("Mapping[str, Any]", one) for one in config.values() if isinstance(one, Mapping))]
 
 
 def layer_counts(config: Mapping[str, Any]) -> dict[int, list[str]]:

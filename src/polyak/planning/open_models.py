@@ -51,9 +51,9 @@ class OpenedModels:
         """Replace a model by a view of it."""
         self.found[name] = replace(self.found[name], checkpoint=checkpoint)
 
-    def in_order(self) -> list[tuple[str, Opened]]:
+    def in_order(self) -> list[Opened]:
         """List all opened checkpoints, the base first."""
-        return sorted(self.found.items(), key=lambda item: item[0] != BASE)
+        return sorted(self.found.values(), key=lambda model: model.name != BASE)
 
     def models(self, recipe: Recipe) -> list[Opened]:
         """The models of a recipe.

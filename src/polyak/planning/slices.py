@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from ..checkpoint import Stack, layer_of, picked, stacks
 from ..errors import Mismatch, RecipeError
 from ..recipe import Recipe, Source
-from .compatibility import Opened, layer_counts
+from .compatibility import Opened, configs, layer_counts
 from .open_models import OpenedModels
 
 # What stands behind the layers comes from the last slice; all else outside them from the first.
@@ -278,5 +278,4 @@ def chosen(model: Opened, wanted: str | None) -> Stack:
 
 
 def _counts(config: Mapping[str, Any]) -> set[int]:
-    parts = [config, *(cast("Mapping[str, Any]", one) for one in config.values() if isinstance(one, Mapping))]
-    return {count for part in parts for count in layer_counts(part)}
+    return {count for part in configs(config) for count in layer_counts(part)}

@@ -11,7 +11,7 @@ from ..checkpoint import DTYPES, Checkpoint, TensorSpec, fingerprint
 from ..errors import Mismatch, RecipeError, suggestion
 from ..methods import Method, Stat
 from ..recipe import Recipe
-from ._plan import NestedMerge
+from ._plan import nested_merge
 from .compatibility import Opened
 from .steps import Read
 
@@ -134,7 +134,7 @@ class Measured:
             if found.stamps:
                 self.notes.append(f"{said} does not say which model it was measured of.")
             return
-        if _is_nested(model.checkpoint):
+        if nested_merge(model.checkpoint) is not None:
             raise Mismatch(
                 f"{said} cannot be validated against a model that has not been written. Merge {model.name} into a "
                 "folder first."
@@ -164,9 +164,3 @@ class Measured:
 
 def _opened(path: str, folder: Path) -> Checkpoint:
     return checkpoints.open(checkpoints.locate(path, folder))
-
-
-def _is_nested(checkpoint: Checkpoint | None) -> bool:
-    while checkpoint is not None and not isinstance(checkpoint, NestedMerge):
-        checkpoint = checkpoint.inner
-    return checkpoint is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ...checkpoint import Stack, stacks
-from ..compatibility import LAYER_COUNT, Opened, layer_counts
+from ..compatibility import LAYER_COUNT, Opened, configs, layer_counts
 from ..slices import Layer, Parts
 
 _NUMBERS = re.compile(r"(?:_layers|layer_?(?:ids|idx|idxs|indices|indexes)|_idxs|_indices)$")
@@ -129,8 +129,8 @@ def _are_numbers(values: Sequence[Any], count: int) -> bool:
 
 def _own(layer: Layer, key: str, otherwise: Sequence[Any]) -> Sequence[Any]:
     """The list of the model that a layer comes from, which may be another than the donor's."""
-    for part in (layer.model.config, *layer.model.config.values()):
-        if isinstance(part, Mapping) and isinstance(value := cast("Config", part).get(key), list):
+    for part in configs(layer.model.config):
+        if isinstance(value := part.get(key), list):
             return cast("list[Any]", value)
     return otherwise
 

@@ -23,12 +23,10 @@ from ...checkpoint import (
     with_tokens,
 )
 from ...errors import Mismatch, RecipeError
-from ...recipe import Token, Vocabulary
+from ...recipe import BASE, Token, Vocabulary
 from ..compatibility import Opened
-from ..open_models import BASE, OpenedModels
+from ..open_models import OpenedModels
 from .embedding_tables import tables_of
-
-_FEW = 0.5  # share of a model's tokens below which it is worth a word
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def align(wanted: Vocabulary | None, opened_models: OpenedModels, donor: Opened)
         RecipeError: a token is not where the recipe says.
         CheckpointError: a tokenizer is missing or damaged.
     """
-    tokenized = [_Tokenized(one, *tables_of(one)) for _, one in opened_models.in_order()]
+    tokenized = [_Tokenized(one, *tables_of(one)) for one in opened_models.in_order()]
     tokenized = [one for one in tokenized if one.rows]
     if wanted is None:
         return OutputVocabulary(donor)

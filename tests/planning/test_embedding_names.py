@@ -1,4 +1,4 @@
-"""Names of embeddings: the tensors that stand in for a tied head, have a row per token, and give the vocabulary size."""
+"""Names of embeddings: of tensors that stand in for a tied head, have a row per token, or give the vocabulary size."""
 
 from __future__ import annotations
 

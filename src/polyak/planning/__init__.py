@@ -13,7 +13,6 @@ from .replan import with_numbers as with_numbers
 from .resolve import depths as depths
 from .statistics import MODEL_DIGEST as MODEL_DIGEST
 from .statistics import STATISTICS_KIND as STATISTICS_KIND
-from .steps import PlanPart as PlanPart
 from .steps import Read as Read
 from .steps import Sidecars as Sidecars
 from .steps import Step as Step

@@ -32,7 +32,7 @@ def exceptions() -> Counter[str]:
 
 
 def too_long() -> Counter[str]:
-    """Lines of functions of the library that are too long, docstrings apart, and of modules: `path:function`, `path`."""
+    """Lines of functions that are too long, docstrings apart, as `path:function`, and of modules, as `path`."""
     found: Counter[str] = Counter()
     for path in sorted((ROOT / "src" / "polyak").rglob("*.py")):
         place = path.relative_to(ROOT / "src").as_posix()

@@ -146,7 +146,7 @@ def test_a_merge_takes_a_measurement_of_its_own_model_and_no_other(tmp_path):
     found = polyak.plan({"models": models, "method": "fisher"})
     assert not found.notes
     models[0]["statistics"], models[1]["statistics"] = models[1]["statistics"], models[0]["statistics"]
-    with pytest.raises(errors.Mismatch, match="measured of another model"):
+    with pytest.raises(errors.Mismatch, match="measured on another model"):
         polyak.plan({"models": models, "method": "fisher"})
 
 

@@ -98,9 +98,9 @@ def test_of_several_templates_the_default_is_taken(place):
 
 
 def test_a_template_that_is_not_there_is_refused(place):
-    refused("d", "`chat_template: d`: that model has no chat template")
+    refused("d", "`chat_template: d`: this model has no chat template")
     refused("auto", "no model has a chat template", "`chatml`", models="d")
-    refused("chatlm", "`chat_template: chatlm` is no template", "Did you mean 'chatml'?")
+    refused("chatlm", "`chat_template: chatlm` is neither a template", "Did you mean 'chatml'?")
 
 
 def test_a_template_that_is_no_text_is_refused_by_its_file(place):

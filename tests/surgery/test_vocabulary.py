@@ -176,21 +176,21 @@ def test_tokenizers_that_do_not_go_together_are_refused(speakers):
     write_tokenizer(speakers / "b", [f"x{i}" for i in range(6)])
     refused(A_AND_B + "vocabulary: union", "base and b have no token in common", "`vocabulary: skip`")
     write_tokenizer(speakers / "b", ["<s>"], kind="WordPiece")
-    refused(A_AND_B + "vocabulary: union", "b is of the kind WordPiece, that of base WordLevel")
+    refused(A_AND_B + "vocabulary: union", "b is of kind WordPiece, that of base of kind WordLevel")
 
 
 def test_damaged_and_missing_tokenizers_are_refused_by_name(speakers):
     (speakers / "b" / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": [1]}}')
     refused(A_AND_B + "vocabulary: union", "tokenizer.json: expected a model", kind=errors.CheckpointError)
     (speakers / "b" / "tokenizer.json").write_text('{"model": {"type": "Magic"}}')
-    refused(A_AND_B + "vocabulary: union", "its kind is 'Magic'", kind=errors.UnsupportedFormat)
+    refused(A_AND_B + "vocabulary: union", "its model is of kind 'Magic'", kind=errors.UnsupportedFormat)
     (speakers / "b" / "tokenizer.json").unlink()
     refused(A_AND_B + "vocabulary: union", "b has no tokenizer.json", "save_pretrained", kind=errors.UnsupportedFormat)
 
 
 def test_tokens_without_a_row_are_refused(speakers):
     write_speaker(speakers / "b", ["<s>", "one", "two", "three"], 3, rows=3)
-    refused(A_AND_B + "vocabulary: union", "the tokenizer of b has 'three' as number 3", "have 3 rows")
+    refused(A_AND_B + "vocabulary: union", "the tokenizer of b has 'three' with id 3", "have 3 rows")
 
 
 @pytest.mark.parametrize(
@@ -208,15 +208,15 @@ def test_a_source_that_does_not_have_the_token_is_refused(speakers, block, part)
 @pytest.mark.parametrize(
     ("block", "part"),
     [
-        ("unoin", "vocabulary.source is 'unoin', which is no model of this recipe. Did you mean 'union'?"),
+        ("unoin", "vocabulary.source is 'unoin', which is not a model of this recipe. Did you mean 'union'?"),
         ("{}", "vocabulary must be given either `source:` or `rows:`"),
         ("{source: union, rows: pad}", "vocabulary must be given either"),
         ("{rows: cut}", "vocabulary.rows must be one of intersect, pad, skip, keep"),
-        ("{rows: pad, tokens: {x: zero}}", "tokens has no effect beside rows"),
+        ("{rows: pad, tokens: {x: zero}}", "tokens has no effect together with rows"),
         ("{source: union, pad_to_multiple_of: 0}", "from 1 to 2^20"),
-        ("{source: union, tokens: {x: c}}", "vocabulary.tokens.x.source is 'c', which is no model"),
+        ("{source: union, tokens: {x: c}}", "vocabulary.tokens.x.source is 'c', which is not a model"),
         ("{source: union, tokens: {x: {source: a, token: y, token_id: 1}}}", "both `token` and `token_id`"),
-        ("{source: union, tokens: {x: {source: zero, token: y}}}", "is zero, which has no token"),
+        ("{source: union, tokens: {x: {source: zero, token: y}}}", "is zero, which has no tokens"),
         ("{source: union, tokens: {x: {source: a, force: 1}}}", "force must be true or false"),
     ],
 )

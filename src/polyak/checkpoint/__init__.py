@@ -1,4 +1,4 @@
-"""Checkpoints: named tensors that can be read a piece at a time, wherever they lie."""
+"""Checkpoints: named tensors, read in ranges, from files, memory or views of other checkpoints."""
 
 from __future__ import annotations
 

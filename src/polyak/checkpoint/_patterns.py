@@ -1,8 +1,8 @@
 """Untrusted regular expressions, matched in bounded time.
 
 Python's matcher backtracks: patterns such as `(a+)+b` take exponential time, and it cannot be interrupted. Here the
-structure of a pattern (alternatives, groups, repetitions, anchors) is walked over sets of positions, in O(nodes n^2)
-steps for a text of n characters; `re` only tells which single characters an atom takes.
+structure of a pattern (alternatives, groups, repetitions, anchors) is evaluated over sets of positions, in O(nodes n^2)
+steps for a text of n characters; `re` only decides which single characters an atom matches.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _TOKEN = re.compile(
 
 
 class Atom(NamedTuple):
-    """One character of a set."""
+    """Any one character that a pattern matches."""
 
     takes: re.Pattern[str]
 
 
 class Anchor(NamedTuple):
-    """The beginning or the end of the text."""
+    """Beginning or end of the text."""
 
     at_end: bool
 
 
 class Group(NamedTuple):
-    """Any of several sequences."""
+    """Alternative sequences."""
 
     branches: list[list[Node]]
 
 
 class Repeat(NamedTuple):
-    """A node several times; `most` is None without a limit."""
+    """A node repeated from `least` to `most` times; `most` is None if there is no limit."""
 
     node: Node
     least: int
@@ -72,7 +72,7 @@ class Pattern:
         self._root = _parsed(text)
 
     def matches_end(self, text: str) -> bool:
-        """Tell whether the pattern matches from the beginning of the text, or from behind a dot, to its end.
+        """Test whether the pattern matches the whole text, or the whole of what follows one of its dots.
 
         Raises:
             ValueError: it takes too many steps.
@@ -107,7 +107,7 @@ def _tokens(text: str) -> Iterable[re.Match[str]]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None or (token["repeat"] and text.startswith("+", token.end())):
-            raise ValueError(f"{text[position : position + 4]!r} is more than patterns of module names may use")
+            raise ValueError(f"{text[position : position + 4]!r} is not supported in patterns of module names")
         yield token
         position = token.end()
 

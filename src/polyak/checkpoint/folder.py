@@ -13,10 +13,10 @@ from ._api import Bytes, Checkpoint
 from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
 from .safetensors import SafetensorsFile
 
-# What transformers would load comes first, then what diffusers would.
+# Files that transformers loads come first, then those of diffusers.
 _PREFERRED = (("model", ".safetensors"), ("pytorch_model", ".bin"), (OWN_STEM, ".safetensors"), (OWN_STEM, ".bin"))
 
-# How quantisers name what they keep beside, or instead of, a weight.
+# Last parts of the names of tensors that quantisers add to, or store instead of, a weight.
 _QUANTISERS_OWN = frozenset(
     ["qweight", "qzeros", "SCB", "CB", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "quant_map"]
 )
@@ -46,9 +46,9 @@ def open_folder(folder: Path) -> Checkpoint:
     """Open the model in a Hugging Face folder, preferring what transformers would load.
 
     Raises:
-        CheckpointError: there is no model, or its index does not match its files.
-        UnsupportedFormat: an adapter, a distributed checkpoint, a quantised model, or another format that is
-            no model by itself.
+        CheckpointError: the folder has no weights, or its index does not match its files.
+        UnsupportedFormat: it is an adapter, a distributed checkpoint, a quantised model, or in a format that polyak
+            cannot read.
     """
     _refuse_quantised_config(folder)
     opened = _open_model(folder)
@@ -83,7 +83,9 @@ def _parts_of(folder: Path) -> str:
         found = ", ".join(path.name for path in models_in(folder))
     except OSError:
         return ""
-    return f" Models lie in {found}: name one of them, or put the pipeline's {INDEX} beside them." if found else ""
+    return (
+        f" There are models in {found}: name one of them, or put the pipeline's {INDEX} next to them." if found else ""
+    )
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -128,7 +130,7 @@ def refuse_quantised(opened: Checkpoint) -> None:
     """Refuse a model whose tensors are the codes, scales or tables of a quantiser.
 
     Raises:
-        UnsupportedFormat: a tensor's name says so.
+        UnsupportedFormat: a tensor has such a name.
     """
     for name in opened.specs:
         leaf = name.rpartition(".")[2]
@@ -169,7 +171,7 @@ def _read_weight_map(index: Path) -> dict[str, str]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which nothing is named twice: which of two shards would hold the tensor?"""
+    """Refuse an index that names a tensor twice: its shard would be ambiguous."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
@@ -178,14 +180,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file.
+    """Read a JSON object from a file.
 
     Args:
         path: The file.
-        pairs: Makes an object of its names and values (default: the last of equal names counts).
+        pairs: Builds an object from its (name, value) pairs (default: the last of equal names counts).
 
     Raises:
-        CheckpointError: it cannot be read, or is no JSON object.
+        CheckpointError: it cannot be read, or is not a JSON object.
     """
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=pairs)
@@ -199,13 +201,13 @@ def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
 
 
 def inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
-    """The path of a file that must lie in `folder`: an index may not point anywhere else.
+    """The path of a file that must be in `folder`, or in a folder below it: an index may not point anywhere else.
 
-    Links inside the folder are followed; the one link out of it that is allowed is the Hub cache's
-    own, from `snapshots/` to the `blobs/` beside it.
+    Links inside the folder are followed; the one link out of it that is allowed is that of the Hub cache, from
+    `snapshots/` to the `blobs/` next to it.
 
     Raises:
-        CheckpointError: the file is missing, or lies elsewhere.
+        CheckpointError: the file is missing, or is elsewhere.
     """
     by = f" (named by {named_by.name})" if named_by else ""
     path = folder / name

@@ -1,4 +1,4 @@
-"""Find a model by what a recipe calls it: a path, or a name on the Hugging Face Hub."""
+"""Find the model that a recipe names: by a path, or by a name on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def locate(path: str, folder: Path) -> Path:
     Args:
         path: A path, relative to `folder`; or `hf://org/name@revision`, looked up in the Hub's local cache and
             downloaded if huggingface_hub is installed and the network is allowed.
-        folder: Where the recipe lies.
+        folder: The folder of the recipe.
 
     Raises:
-        CheckpointError: nothing is there.
-        UnsupportedFormat: another kind of address.
+        CheckpointError: it does not exist.
+        UnsupportedFormat: it is another kind of URL.
     """
     if path.startswith("hf://"):
         return _from_hub(path.removeprefix("hf://"))
@@ -62,7 +62,7 @@ def _wanted_files() -> list[str]:
 
 
 def _cached(name: str) -> Path | None:
-    """The snapshot of a model in the Hub's cache, which records what a revision's name stands for."""
+    """The snapshot of a model in the Hub's cache, which maps the names of revisions to commits."""
     found = _HUB_NAME.match(name)
     assert found is not None
     home = _cache() / f"models--{found['repo'].replace('/', '--')}"

@@ -1,4 +1,4 @@
-"""Layers by the names of tensors: `PREFIX.0.`, `PREFIX.1.`, ... is a stack, whatever the architecture."""
+"""Layers, found by the names of tensors: `PREFIX.0.`, `PREFIX.1.`, ... is a stack in any architecture."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Stack:
     """The layers of one stack.
 
     Attributes:
-        prefix: What their names begin with, up to the number.
-        layers: For each layer, the rest of its names, each with the whole name.
+        prefix: The beginning of their names, up to the number.
+        layers: For each layer, a mapping from the rest of each name to the whole name.
     """
 
     prefix: str
@@ -37,13 +37,13 @@ class Stack:
 
     @cached_property
     def only_in_first(self) -> frozenset[str]:
-        """Tensors that the first layer alone holds for all layers: T5 keeps its position biases there."""
+        """Tensors that only the first layer has, such as the position biases of T5, which all layers use."""
         if len(self) < 2:
             return frozenset()
         return frozenset(self.layers[0]).difference(*self.layers[1:])
 
     def window(self, first: int, stop: int, offset: int) -> dict[str, str]:
-        """Layers [first, stop) numbered from `offset` on: new names, each with the old one."""
+        """Layers [first, stop), renumbered to begin at `offset`: a mapping from new names to old names."""
         found: dict[str, str] = {}
         for layer in range(first, stop):
             at = f"{self.prefix}{offset + layer - first}."
@@ -54,7 +54,7 @@ class Stack:
 
 
 def stacks(names: Iterable[str]) -> dict[str, Stack]:
-    """The stacks among some names, by prefix; numbers that do not run from 0 on are no layers."""
+    """The stacks among some names, by prefix; numbers that do not count up from 0 are not layers."""
     found: dict[str, dict[int, dict[str, str]]] = {}
     for name in names:
         if (place := layer_of(name)) is not None:

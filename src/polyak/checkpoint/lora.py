@@ -1,4 +1,4 @@
-"""A LoRA adapter on its base, as a checkpoint: computed while it is read, never stored."""
+"""A LoRA adapter applied to its base, as a checkpoint that is computed while it is read and never stored."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
     """A PEFT LoRA adapter on its base: W + scale * s * (B @ A), in float32 and unrounded.
 
     s is alpha / r, or alpha / sqrt(r) with `use_rslora`; `rank_pattern` and `alpha_pattern` match the end of a
-    module's name as they do in PEFT.  Tensors that the adapter trained whole (`modules_to_save`, biases,
-    resized embeddings) replace the base's, whatever `scale` is; every other tensor is the base's.  A tensor
-    that shares its memory with another in the base, of which the adapter changes one, is no longer tied to it.
+    module's name as they do in PEFT. Tensors that the adapter trained whole (`modules_to_save`, biases,
+    resized embeddings) replace the base's, for any `scale`; every other tensor is the base's. Two tensors that are
+    tied in the base are untied if the adapter changes one of them.
 
     Args:
-        base: What the adapter was trained on.  Its names may have a prefix that the adapter's lack, or lack one.
+        base: The model that the adapter was trained on. Its tensor names may have a prefix that the adapter's lack, or
+            lack a prefix that the adapter's have.
         adapter: A folder with adapter_config.json and adapter_model.safetensors or adapter_model.bin.
         scale: Factor of the low-rank updates.
 
     Raises:
         CheckpointError: the adapter is damaged or does not fit the base.
-        UnsupportedFormat: it is of another kind than plain LoRA, or was initialised by changing the base.
+        UnsupportedFormat: it is not plain LoRA, or was initialised by changing the base.
         SettingError: `scale` is not a finite number.
 
     Source: Hu et al., 2021. LoRA: Low-Rank Adaptation of Large Language Models. arXiv:2106.09685
@@ -76,7 +77,7 @@ class _Update:
     Attributes:
         left: The adapter's tensor whose rows are the rows of the update.
         right: The other factor.
-        swapped: Whether the factors are A^T and B^T, since the weight is kept transposed.
+        swapped: True if the factors are A^T and B^T, since the weight is stored transposed.
         scaling: `scale` * s.
     """
 
@@ -118,7 +119,7 @@ class _LoraView(Checkpoint):
         return TensorSpec(name, dtype, held.shape, rests if rests != dtype else None)
 
     def _source(self, name: str) -> tuple[Checkpoint, TensorSpec]:
-        """Tensors to which a low-rank update may be added."""
+        """The checkpoint and entry of the values to which a low-rank update may be added."""
         replacement = self._replaced.get(name)
         if replacement is None:
             return self._base, self._base.spec(name)
@@ -196,7 +197,7 @@ def _updates(
     for module, target, fit in fits:
         if len(fit) == 2 and transposed and not settings.fan_in_fan_out:
             raise CheckpointError(
-                f"{settings.path}: {module!r} is square, and other modules of this adapter are kept transposed while "
+                f"{settings.path}: {module!r} is square, and other modules of this adapter are stored transposed while "
                 "fan_in_fan_out is false. Set it to true if this module is a Conv1D (GPT-2)."
             )
         swapped = settings.fan_in_fan_out if len(fit) == 2 else fit == {True}
@@ -208,14 +209,14 @@ def _updates(
 def _orientations(
     module: str, weight: TensorSpec, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, names: AdapterNames
 ) -> set[bool]:
-    """Match B @ A with the weight as it is (False), transposed (True), or both.
+    """Orientations in which B @ A fits the weight: as it is (False), transposed (True), or both.
 
     Shapes: A (r, in), B (out, r), weight (out, in); of a convolution A (r, in, ...), B (out, r, 1, ...), weight
     (out, in, ...); of an embedding A (r, vocabulary), B (size, r), weight (vocabulary, size).
     """
     if not weight.dtype.floating or not a.dtype.floating or not b.dtype.floating:
         raise CheckpointError(
-            f"{settings.path}: {module!r} must be of floating point; it is {weight.dtype} in the base, "
+            f"{settings.path}: {module!r} must be floating-point; it is {weight.dtype} in the base, "
             f"A is {a.dtype} and B {b.dtype}."
         )
     rank = settings.rank_of(module)
@@ -238,7 +239,7 @@ def _replacements(
 ) -> Iterable[tuple[str, str]]:
     for wanted, held in names.replaced.items():
         module = wanted.rpartition(".")[0]
-        # A task's head is often not in the base at all.
+        # The head of a task is often missing from the base.
         if finder.lacks(wanted) and any(module == m or module.endswith(f".{m}") for m in settings.modules_to_save):
             yield wanted, held
             continue
@@ -252,7 +253,7 @@ def _replacements(
 
 
 class _Finder:
-    """Finds the tensor of the base that an adapter means, if one of the two names has a prefix more."""
+    """Finds the tensor of the base that an adapter refers to, where one of the two names has an extra prefix."""
 
     def __init__(self, names: list[str], label: str) -> None:
         self._names, self._label = dict.fromkeys(names), label

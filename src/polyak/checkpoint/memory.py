@@ -14,7 +14,7 @@ _BY_NUMPY = {spec.numpy: spec for spec in DTYPES.values()}
 
 
 class MemoryCheckpoint(Checkpoint):
-    """A state dict.  Tensors are not copied unless they are strided or on another device.
+    """A state dict. Tensors are not copied unless they are strided or on another device.
 
     Two names whose tensors are the same object, or the same view of the same memory, are tied.
     """
@@ -58,7 +58,7 @@ def _is_torch(tensor: Any) -> bool:
 
 
 def _place(tensor: Any) -> object | None:
-    """Identity of the memory of an array, equal for views of it; None for what shares no memory."""
+    """Key of a tensor's memory, equal for equal views of the same memory; None for tensors that share none."""
     if _is_torch(tensor):
         if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.device.type == "meta":
             return None
@@ -82,7 +82,7 @@ def _as_numpy(name: str, tensor: Any, label: str) -> tuple[np.ndarray[Any, Any],
 
 
 def _torch_as_numpy(name: str, tensor: Any, label: str) -> np.ndarray[Any, Any]:
-    """NumPy has no bfloat16 or float8 of its own: hand the bits over and name them."""
+    """Convert a tensor to NumPy; bfloat16 and float8, which NumPy lacks, by their bits and with ml_dtypes."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     try:
         tensor = tensor.detach().resolve_neg().cpu().contiguous()

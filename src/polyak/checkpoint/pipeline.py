@@ -1,4 +1,4 @@
-"""Pipelines as diffusers lays them out: a folder of several models, each in a folder of its own."""
+"""Pipelines in the layout of diffusers: a folder of several models, each in its own folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from . import formats
 from ._api import Bytes, Checkpoint
 
 INDEX = "model_index.json"
-OWN_STEM = "diffusion_pytorch_model"  # what the files of its own models begin with, not those of transformers
+OWN_STEM = "diffusion_pytorch_model"  # beginning of the names of weight files of models of diffusers
 
 
 def stem_of(config: Mapping[str, Any]) -> str:
-    """Beginning of the names of tensor files, by the library that reads a model with this config."""
+    """Beginning of the names of weight files, by the library that reads a model with this config."""
     return OWN_STEM if "_diffusers_version" in config else "model"
 
 
@@ -44,7 +44,7 @@ def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipelin
     """Open all models of a pipeline.
 
     Raises:
-        UnsupportedFormat: none of its folders holds weights, or one holds such as cannot be read.
+        UnsupportedFormat: none of its folders holds weights, or one holds weights that cannot be read.
     """
     if not (found := models_in(folder)):
         raise UnsupportedFormat(f"{folder} is a pipeline ({INDEX}), and none of its folders holds weights.")
@@ -59,7 +59,7 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
-    """The folders of a pipeline that tensors of these names belong to; none if this is no pipeline."""
+    """The folders of a pipeline that tensors of these names belong to; none if this is not a pipeline."""
     if folder is None or not (folder / INDEX).is_file():
         return []
     first = dict.fromkeys(name.partition("/")[0] for name in names)

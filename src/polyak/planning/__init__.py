@@ -1,4 +1,4 @@
-"""Plans: a recipe plus headers, priced in bytes, before any tensor is read."""
+"""Plans: every step of a merge with its cost in bytes, from a recipe and headers, before any tensor is read."""
 
 from ..recipe import BASE as BASE
 from ._plan import NestedMerge as NestedMerge

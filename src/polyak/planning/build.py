@@ -1,4 +1,4 @@
-"""Make a plan of a recipe: open its models, fit their tensors together, resolve every number."""
+"""Make the plan of a recipe: open its models, match their tensors, resolve all settings."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def plan(
     opening: Open | None = None,
     tensors_only: bool = False,
 ) -> Plan:
-    """Plan a merge: read headers, resolve names, shapes and numbers, and find every error that can be known.
+    """Plan a merge: read headers, resolve names, shapes and settings, and report all errors that they reveal.
 
     Args:
-        recipe: What to merge.
+        recipe: The recipe.
         given: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
-            of what their source says.
+            of their sources.
         statistics: Statistics to use, by their name and then the model's, instead of those that the recipe names.
-        opening: Opens sources, whole (default: `open_source`, anew for each plan).
-        tensors_only: Leave out sidecars and notes: they have been planned before, with other numbers.
+        opening: Opens a source with all its layers (default: `open_source`).
+        tensors_only: Leave out sidecars and notes, which an earlier plan with other numbers has.
 
     Raises:
         RecipeError: a method, setting or base is missing, unknown or out of range.
@@ -64,7 +64,7 @@ def plan(
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
-        raise RecipeError("models of slices have no `statistics:`: their layers stand elsewhere in the result.")
+        raise RecipeError("models of slices cannot have `statistics:`: their layers have other numbers in the result.")
     builders = [_Builder(part, i, vocabulary.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
@@ -89,7 +89,7 @@ def _refuse_what_is_no_merge(recipe: Recipe) -> None:
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
     if searched := sought(recipe):
         raise RecipeError(
-            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task "
+            f"{searched[0].place} is still a search range ({len(searched)} in all). `polyak search RECIPE --task "
             "TASK -o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
         )
 
@@ -105,11 +105,11 @@ def _notes(
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:
-    """Open what a recipe names, whole: `layers` and `stack` are for the plan.
+    """Open a source with all its layers: the plan applies `layers` and `stack`.
 
     Raises:
         CheckpointError: it cannot be opened.
-        RecipeError: it names nothing.
+        RecipeError: it has neither a path nor a recipe.
     """
     if source is None or (source.path is None and source.recipe is None):
         raise RecipeError("a model needs `path:` or `recipe:`.")
@@ -127,16 +127,16 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
 
 
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
-    """Tell whether masks of every model are to be written beside the merge."""
+    """Test whether the merge also writes a mask for every model."""
     return method.masks is not None and settings["masks"] is True
 
 
 def _file_of(model: Opened, folder: str) -> str:
-    """A file of one model beside the merged one."""
+    """The path in the result of a file for one of the models."""
     if "/" in model.name:  # a name such as ../../x would leave the result's folder
         raise RecipeError(
-            f"{folder} are written to a file of each model's name, which {model.name!r} cannot be: give it a `name:` "
-            "without '/'."
+            f"{folder} are written to one file per model, named after it, which {model.name!r} cannot be: give it a "
+            "`name:` without '/'."
         )
     return f"{folder}/{model.name}.safetensors"
 
@@ -162,7 +162,7 @@ class _Builder:
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
         steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
         steps += self._head_steps()
-        steps += [beside for step in steps for pair in step.masks for beside in pair]
+        steps += [mask_or_scale for step in steps for pair in step.masks for mask_or_scale in pair]
         return [replace(step, part=self._number) for step in steps]
 
     @property
@@ -170,7 +170,7 @@ class _Builder:
         return [*([self._base] if self._base else []), *self._models]
 
     def _shared_names(self) -> list[str]:
-        """All names but heads, in the order of the reference, then of the others."""
+        """The names of all tensors except heads: those of the base or first model in its order, then others."""
         names: dict[str, None] = {}
         for model in self._everyone:
             names.update(dict.fromkeys([*model.checkpoint.specs, *model.checkpoint.ties]))
@@ -216,15 +216,15 @@ class _Builder:
         return Step(out, "merge", reads, base, method, settings, number, statistics=statistics, masks=masks)
 
     def _masks(self, out: TensorSpec) -> tuple[tuple[Step, Step], ...]:
-        """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
+        """Steps of a tensor's mask and scale for each model, in the file of the model; an empty tensor has none."""
         if not out.numel:
             return ()
         files = [_file_of(model, MASKS_FOLDER) for model in self._models]
         specs = mask_spec(out), scale_spec(out)
-        return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
+        return tuple((Step(specs[0], "mask", (), file=f), Step(specs[1], "mask", (), file=f)) for f in files)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
-        """The models that must be read: the law excuses those of weight zero."""
+        """Indices of the models that must be read: some methods need not read models of weight zero."""
         everyone = list(range(len(self._models)))
         weight = settings.get("weight")
         if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple) or _has_masks(method, settings):
@@ -245,12 +245,12 @@ class _Builder:
     def _read(model: Opened, name: str) -> Read:
         spec = model.find(name)
         assert spec is not None
-        # Renaming views are for the plan: what is read, and its digest, are the stored tensor's.
+        # Renaming views matter to the plan alone: steps read, and digests name, the stored tensor.
         checkpoint, stored = beneath(model.checkpoint, spec.name)
         return Read(model.name, checkpoint, checkpoint.specs[stored])
 
     def _kept(self, name: str) -> Step | None:
-        """A skipped tensor keeps the base's values; without them it is left out."""
+        """Copy a skipped tensor from the base; without a base it is left out."""
         if self._base is None:
             return None
         return self._copied(self._base, name)
@@ -262,7 +262,7 @@ class _Builder:
         return Step(TensorSpec(name, read.spec.dtype, read.spec.shape), "copy", (read,))
 
     def _buffer(self, name: str) -> Step:
-        """Integers and booleans are not averaged."""
+        """Copy a tensor of integers or booleans, which are not averaged."""
         donors = {"first": self._models[0], "last": self._models[-1], None: self._base}
         donor = donors[self._recipe.buffers]
         reads = tuple(self._read(m, name) for m in ([donor] if donor else self._models))

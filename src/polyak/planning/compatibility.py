@@ -10,10 +10,10 @@ from typing import Any, cast
 from ..checkpoint import Checkpoint, TensorSpec, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
-_SHOWN = 8  # problems listed in one error; people fix patterns, not lists
+_SHOWN = 8  # problems listed in one error
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
-# Others whose names end in `embeddings` may embed something else: positions, say.
+# Other modules whose names end in `embeddings` may embed something else, such as positions.
 EMBEDDING = rf"(?:{'|'.join(EMBEDDINGS)}|embeddings?)\.weight$"
 _EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
@@ -21,7 +21,7 @@ LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|v
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint with what its config says of ties.
+    """A checkpoint with its config, which may declare a tied head.
 
     Attributes:
         name: Its name in the recipe.
@@ -34,7 +34,7 @@ class Opened:
     config: Mapping[str, Any]
 
     def find(self, name: str) -> TensorSpec | None:
-        """The entry that holds a tensor's values, following ties, or None."""
+        """The entry that stores a tensor's values, following ties, or None."""
         checkpoint = self.checkpoint
         found = checkpoint.specs.get(name)
         if found is not None:
@@ -43,11 +43,11 @@ class Opened:
         return checkpoint.specs[holder] if holder else None
 
     def ties(self, name: str) -> bool:
-        """Tell whether the tensor is tied to another here, so that it has no values of its own."""
+        """Test whether the tensor is tied to another, so that it has no values of its own."""
         return name not in self.checkpoint.specs and self.find(name) is not None
 
     def tied_embedding(self, name: str) -> str | None:
-        """The embedding that stands in for an output head which the config ties and the file leaves out."""
+        """The embedding that serves as output head where the config ties them and the file omits the head."""
         if not self.config.get("tie_word_embeddings", False) or not HEAD.search(name):
             return None
         found = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
@@ -55,7 +55,7 @@ class Opened:
 
 
 def opened(name: str, checkpoint: Checkpoint) -> Opened:
-    """Look at the config beside a checkpoint.
+    """Read the config in the folder of a checkpoint.
 
     Raises:
         UnsupportedFormat: the weights are quantised.
@@ -134,7 +134,7 @@ def configs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def layer_counts(config: Mapping[str, Any]) -> dict[int, list[str]]:
-    """The numbers that may count layers, each with its keys."""
+    """Numbers of a config that may be numbers of layers, each with its keys."""
     found: dict[int, list[str]] = {}
     for key, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool) and LAYER_COUNT.fullmatch(key):
@@ -143,7 +143,7 @@ def layer_counts(config: Mapping[str, Any]) -> dict[int, list[str]]:
 
 
 def read_config(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
-    """config.json beside a checkpoint, or None."""
+    """config.json in the folder of a checkpoint, or None."""
     if checkpoint.folder is None or not (checkpoint.folder / "config.json").exists():
         return None
     try:

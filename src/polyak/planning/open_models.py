@@ -1,4 +1,4 @@
-"""The checkpoints of a recipe, each opened once however many parts take tensors from it."""
+"""The checkpoints of a recipe, each opened once, however many parts of the recipe use it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Keep = Callable[[str], bool]
 
 @dataclass
 class OpenedModels:
-    """Opens what recipes name.
+    """Opens the sources of recipes.
 
     Attributes:
-        open: Opens a source, without its choice of layers.
-        folder: What paths are relative to.
-        given: Checkpoints that stand for models, by name, instead of what their source says.
-        found: What has been opened, by what the plan calls it.
-        sources: What each of those is.
-        keep: Which names are shown (default: all).
+        open: Opens a source with all its layers.
+        folder: The folder that paths are relative to.
+        given: Checkpoints to use for models, by name, instead of their sources.
+        found: The opened checkpoints, by their name in the plan.
+        sources: The source of each of them.
+        keep: Test for names of tensors to show (default: all).
     """
 
     open: Open
@@ -40,7 +40,7 @@ class OpenedModels:
         return replace(self, keep=keep)
 
     def fill(self, recipe: Recipe) -> None:
-        """Open everything that a recipe, its slices and its modules read."""
+        """Open all checkpoints that a recipe, its slices and its modules read."""
         for part in (*recipe.slices, *(module.recipe for module in recipe.modules)):
             self.fill(part)
         if recipe.models:
@@ -59,12 +59,12 @@ class OpenedModels:
         """The models of a recipe.
 
         Raises:
-            RecipeError: a name stands for two different models, or is the base's.
+            RecipeError: two different models have the same name, or a model is called `base`.
         """
         called = next((model.source for model in recipe.models if model.name == BASE), None)
         if called and self.has_base(recipe) and (recipe.base is None or _whole(called) != _whole(recipe.base)):
             raise RecipeError(
-                f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
+                f"a model may not be called {BASE!r}, which is the name of the base: give it another `name:`."
             )
         return [self._shown(self._take(model.name, model.source)) for model in recipe.models]
 
@@ -82,7 +82,7 @@ class OpenedModels:
         return recipe.base is not None or BASE in self.given
 
     def donor(self, recipe: Recipe) -> Opened:
-        """Return the model that gives config and tokenizer: the base, else the first."""
+        """The model whose config and tokenizer the result takes: the base, else the first model."""
         while not self.has_base(recipe) and not recipe.models:
             recipe = recipe.slices[0] if recipe.slices else recipe.modules[0].recipe
         whole = replace(self, keep=None)
@@ -92,7 +92,7 @@ class OpenedModels:
         where = _whole(source) if source else None
         if name in self.found:
             if self.sources[name] != where:
-                raise RecipeError(f"{name!r} stands for two different models; give one of them another `name:`.")
+                raise RecipeError(f"{name!r} is the name of two different models; give one of them another `name:`.")
             return self.found[name]
         checkpoint = self.given.get(name) or self.open(source or Source(), self.folder)
         self.sources[name] = where
@@ -108,5 +108,5 @@ class OpenedModels:
 
 
 def _whole(source: Source) -> Source:
-    """A source without its choice of layers: the same file, whatever is taken of it."""
+    """A source with all its layers."""
     return replace(source, layers=None, stack=None)

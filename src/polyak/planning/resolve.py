@@ -1,4 +1,4 @@
-"""Method and settings of each tensor, resolved from recipe and rules."""
+"""Resolution of recipe and rules into the method and settings of each tensor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from ..methods import Method, Setting
 from ..methods import resolve as method_named
 from ..recipe import Cases, Gradient, Recipe, Rule, Search, Settings, Value
 
-WEIGHT = "weight"  # the only setting that outlives a change of method: it tells how much a model counts
+WEIGHT = "weight"  # the only setting that rules with another method inherit
 
 
 @dataclass(frozen=True)
 class Depth:
-    """Depth of a tensor: its layer, and the position of that in its stack.
+    """Depth of a tensor: its layer, and the relative position of the layer in its stack.
 
     Attributes:
         layer: The first number between dots in the name; None outside the stacks.
-        t: layer / (layers - 1), or 1 in a stack of one; None outside. In a slice, from its first layer to its last.
+        t: layer / (layers - 1), or 1 in a stack of one; None outside the stacks. In a slice, 0 at its first layer and
+            1 at its last.
     """
 
     layer: int | None = None
@@ -31,7 +32,7 @@ class Depth:
 
 
 def depths(names: Iterable[str]) -> dict[str, Depth]:
-    """Find the stacks of layers by the names alone: `PREFIX.0.`, `PREFIX.1.`, ... is a stack."""
+    """Depths of tensors by their names: `PREFIX.0.`, `PREFIX.1.`, ... is a stack of layers."""
     found = {name: place[:2] for name in names if (place := layer_of(name))}
     ends: dict[str, tuple[int, int]] = {}
     for stack, layer in found.values():
@@ -59,10 +60,10 @@ class Treatment:
         self._otherwise = _Choice(recipe, None, None)
 
     def of(self, name: str) -> tuple[int | None, Method, dict[str, Any]]:
-        """The number of the rule that decided, the method, and all settings checked and in numbers.
+        """The number of the rule that matched (or None), the method, and the checked value of every setting.
 
         Raises:
-            RecipeError: a gradient meets a tensor outside the layers, or a setting is wrong.
+            RecipeError: a gradient applies to a tensor outside the layers, or a setting is invalid.
         """
         depth = self._depths.get(name, OUTSIDE)
         choice = next((rule for rule in self._rules if rule.matches(name, depth)), self._otherwise)
@@ -75,12 +76,12 @@ class Treatment:
 
     @property
     def notes(self) -> list[str]:
-        """Settings of models and recipe that do not reach a rule with another method."""
+        """Notes on settings of models and recipe that a rule with another method drops."""
         return [note for rule in self._rules if (note := rule.note())]
 
 
 class _Choice:
-    """The recipe itself, or one of its rules: a method and its settings, before they meet a tensor."""
+    """Method and settings of the recipe itself or of one of its rules, not yet resolved for a tensor."""
 
     def __init__(self, recipe: Recipe, rule: Rule | None, number: int | None) -> None:
         self.number, self._rule, self._recipe = number, rule, recipe
@@ -99,7 +100,7 @@ class _Choice:
         return self._pattern.search(name) is not None
 
     def note(self) -> str | None:
-        """Name the settings that are dropped since the rule changes the method."""
+        """Note on the settings that are dropped because the rule changes the method, or None."""
         if self._rule is None:
             return None
         outer = {name for settings in self._outer for name in settings}
@@ -119,7 +120,7 @@ class _Choice:
         return [self._recipe.settings, *(model.settings for model in self._recipe.models)]
 
     def _inherited(self, settings: Settings) -> Settings:
-        """Keep the weights of models where a rule changes the method; all other settings start from its defaults."""
+        """The settings that a rule inherits: all, or the weights alone if it changes the method."""
         if self._rule is None or self._rule.method in (None, self._recipe.method):
             return settings
         weighted = WEIGHT in settings and WEIGHT in self.method.settings
@@ -136,7 +137,7 @@ class _Choice:
 
     @cached_property
     def _given(self) -> dict[str, Any]:
-        """A value a setting, or a tuple of one a model, still with gradients and cases."""
+        """One value per setting, or a tuple of one per model, in which gradients and cases are not yet resolved."""
         given: dict[str, Any] = {k: v for k, v in self._shared.items() if not self._setting(k).per_model}
         for setting in self.method.settings.values():
             if setting.per_model:
@@ -145,7 +146,7 @@ class _Choice:
         return given
 
     def _for_model(self, setting: Setting, index: int) -> Any:
-        """A rule's value for a model, the rule's, the model's, the recipe's, the default: the first there is."""
+        """The first that exists of the rule's value for a model, the rule's, the model's, the recipe's, the default."""
         model, rule = self._recipe.models[index].name, self._rule
         for place in (rule.models.get(model, {}) if rule else {}, rule.settings if rule else {}, self._own[index]):
             if setting.name in place:
@@ -162,7 +163,7 @@ class _Choice:
             return tuple(self._number(one, name, depth, key) for one in value)
         if isinstance(value, Search):
             raise RecipeError(
-                f"{key!r} is yet to be searched: use `polyak search`, and merge the recipe that it writes."
+                f"{key!r} is still a search range: use `polyak search`, and merge the recipe that it writes."
             )
         if isinstance(value, Cases):
             hit = next((v for pattern, v in value.cases if re.search(pattern, name)), self._setting(key).default)
@@ -184,7 +185,7 @@ class _Choice:
         for name in {name for place in places for name in place}:
             if not self._setting(name).per_model:
                 raise SettingError(
-                    f"{name!r} of method {self.method.name!r} is not a setting of a model; put it under `settings:`."
+                    f"{name!r} of method {self.method.name!r} is not a per-model setting; put it under `settings:`."
                 )
 
 
@@ -200,7 +201,7 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
                 f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule that sets "
                 f"{key!r}, or the gradient a value `outside:`."
             )
-        return cast("float", gradient.outside)  # plans of recipes with searches are refused
+        return cast("float", gradient.outside)  # recipes with search ranges are refused
     values = cast("tuple[float, ...]", gradient.values)
     place = depth.t * (len(values) - 1)
     left = int(place)

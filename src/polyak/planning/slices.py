@@ -1,4 +1,4 @@
-"""A recipe's parts: one for a plain merge, else its slices and modules, each with views of the tensors it takes."""
+"""The parts of a recipe: one for a plain merge, else its slices and modules, each with views of its tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..recipe import Recipe, Source
 from .compatibility import Opened, configs, layer_counts
 from .open_models import OpenedModels
 
-# What stands behind the layers comes from the last slice; all else outside them from the first.
+# Tensors after the layers come from the last slice; all others outside the layers from the first.
 _BEHIND = re.compile(
     r"embed_out|head|score|classifier|pooler|predictions|qa_outputs|logits|ln_f|final|ln_post|project|post_"
     r"|(?:^|\.)(?:layer_?)?norm\.|(?:^|\.)out(?:put)?[._]",
@@ -36,12 +36,12 @@ class Part:
     """Part of the result that one recipe without slices and modules makes.
 
     Attributes:
-        recipe: What is done.
-        models: What it sees: views, under the names of the result.
-        base: The base, likewise.
-        name: What the plan calls it; empty for a plain merge.
-        whole: The models and the base, with everything they have.
-        tied: Tensors that it would have, but that are tied in all its models.
+        recipe: The recipe of this part.
+        models: Views of its models, with the names of the result.
+        base: View of its base, with the names of the result.
+        name: Name in the plan; empty for a plain merge.
+        whole: The base and the models with all their tensors.
+        tied: Tensors of this part that are tied in all its models, and have no values of their own.
     """
 
     recipe: Recipe
@@ -54,11 +54,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """All parts, with the layers of the result where they were put together.
+    """All parts, with the sources of layers of the result.
 
     Attributes:
-        parts: In the order of the result.
-        layers: By the prefix of the stack.
+        parts: The parts, in the order of the result.
+        layers: The source of each layer of stacks that slices make, by the prefix of the stack.
     """
 
     parts: tuple[Part, ...]
@@ -66,7 +66,7 @@ class Parts:
 
 
 def parts_of(recipe: Recipe, opened_models: OpenedModels) -> Parts:
-    """Divide a recipe, and show each part what it takes of its models.
+    """Divide a recipe into parts, each with views of the tensors that it takes from its models.
 
     Raises:
         RecipeError: layers are out of range or unequal in number, or modules leave tensors out.
@@ -114,7 +114,7 @@ def _one_module(recipe: Recipe, opened_models: OpenedModels, name: str) -> Parts
 
 
 def _refuse_what_is_left(recipe: Recipe, opened_models: OpenedModels, patterns: Sequence[re.Pattern[str]]) -> None:
-    """The model that gives the config must be whole in the result."""
+    """Refuse modules that leave out tensors of the model whose config the result takes."""
     donor = opened_models.donor(recipe)
     left = [n for n in donor.checkpoint.specs if not any(one.search(n) for one in patterns)]
     if left:
@@ -131,7 +131,7 @@ def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str
     for one in slices:
         if one.prefix != prefix:
             raise Mismatch(
-                f"{one.name} has its layers in {one.prefix!r} and {slices[0].name} in {prefix!r}: they cannot stand in "
+                f"{one.name} has its layers in {one.prefix!r} and {slices[0].name} in {prefix!r}: they cannot form "
                 "one stack. `strip_prefix:` and `add_prefix:` on a model change the names."
             )
         _check_shapes(slices[0], one)
@@ -145,7 +145,7 @@ def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str
 
 
 def _check_shapes(first: _Slice, other: _Slice) -> None:
-    """Layers of another width cannot stand in one stack; a model whose own layers differ may be pruned like that."""
+    """Refuse layers of different widths in one stack, except where the layers of one model differ: it may be pruned."""
     wanted, found = first.shapes, other.shapes
     for rest in wanted:
         here_and_there = found.get(rest, wanted[rest]), wanted[rest]
@@ -168,20 +168,20 @@ def _assigned(first: _Slice, last: _Slice) -> dict[_Slice, list[str]]:
 
 
 class _Everywhere(dict["_Slice", list[str]]):
-    """Slices between the first and the last give nothing outside the layers."""
+    """Tensors outside the layers by slice: none for slices between the first and the last."""
 
     def __missing__(self, key: _Slice) -> list[str]:
         return []
 
 
 class _Slice:
-    """Some layers of every model of a recipe, before it is known where they go."""
+    """A range of layers of every model of a recipe, before their numbers in the result are known."""
 
     def __init__(self, recipe: Recipe, opened_models: OpenedModels, name: str) -> None:
         self.recipe, self.name = recipe, name or "the recipe"
         self._called = name
         if recipe.heads:
-            raise RecipeError(f"{self.name} has `heads:`, which layers that are put together cannot have; use `skip:`.")
+            raise RecipeError(f"{self.name} has `heads:`, which is not supported for slices; use `skip:`.")
         models = opened_models.models(recipe)
         self._base = opened_models.base(recipe)
         self._everyone = [*([self._base] if self._base else []), *models]
@@ -210,7 +210,7 @@ class _Slice:
                 f"{m.name} gives {stop - first} ([{first}, {stop}))"
                 for m, (_, first, stop) in zip(self._everyone, self._windows, strict=True)
             )
-            raise RecipeError(f"{self.name}: all its models must give as many layers; {each}.")
+            raise RecipeError(f"{self.name}: all its models must give the same number of layers; {each}.")
         if len(prefixes := dict.fromkeys(stack.prefix for stack, _, _ in self._windows)) > 1:
             raise Mismatch(f"{self.name}: the layers of its models have different names: {', '.join(prefixes)}.")
 
@@ -220,7 +220,7 @@ class _Slice:
 
     @property
     def shapes(self) -> dict[str, set[tuple[int, ...]]]:
-        """The shapes that the tensors of a layer have in its base or first model."""
+        """Shapes of the tensors of its layers in its base or first model, by the rest of their names."""
         stack, first, stop = self._windows[0]
         found: dict[str, set[tuple[int, ...]]] = {}
         for layer in stack.layers[first:stop]:
@@ -230,13 +230,13 @@ class _Slice:
 
     @property
     def layers(self) -> list[Layer]:
-        """Sources of its layers, by its base or first model."""
+        """Sources of its layers: its base or first model."""
         stack, first, stop = self._windows[0]
         return [Layer(self._everyone[0], stack, i) for i in range(first, stop)]
 
     @property
     def outside(self) -> dict[str, None]:
-        """Names outside the stack that any of its models has."""
+        """Names outside the stack in any of its models."""
         found: dict[str, None] = {}
         for model in self._everyone:
             for name in [*model.checkpoint.specs, *model.checkpoint.ties]:
@@ -246,7 +246,7 @@ class _Slice:
         return found
 
     def part(self, offset: int, outside: Sequence[str]) -> Part:
-        """Build its part of the result, whose first layer is number `offset` there."""
+        """Its part of the result, in which its first layer has number `offset`."""
         tied = frozenset(name for name in outside if all(model.ties(name) for model in self._everyone))
         views: list[Opened] = []
         for model, (stack, first, stop) in zip(self._everyone, self._windows, strict=True):
@@ -257,10 +257,10 @@ class _Slice:
 
 
 def chosen(model: Opened, wanted: str | None) -> Stack:
-    """The stack of layers that is meant.
+    """The stack of layers of that name; without one, the only stack, or the one whose length the config states.
 
     Raises:
-        RecipeError: there is none, or several, or none of that name.
+        RecipeError: there is no such stack, or there are several.
     """
     found = stacks([*model.checkpoint.specs, *model.checkpoint.ties])
     called = ", ".join(f"{one.called} ({len(one)} layers)" for one in found.values())
@@ -268,12 +268,12 @@ def chosen(model: Opened, wanted: str | None) -> Stack:
         if stack := found.get(f"{wanted.removesuffix('.')}."):
             return stack
         raise RecipeError(f"{model.name} has no stack of layers {wanted!r}; it has {called or 'none'}.")
-    likely = [one for one in found.values() if len(one) in _counts(model.config)]  # not of a head, such as score.0
+    likely = [one for one in found.values() if len(one) in _counts(model.config)]  # not a head such as score.0
     for candidates in (list(found.values()), likely, [one for one in found.values() if len(one) > 1]):
         if len(candidates) == 1:
             return candidates[0]
     if not found:
-        raise RecipeError(f"{model.name} has no layers: no names such as PREFIX.0.NAME.")
+        raise RecipeError(f"{model.name} has no layers: it has no tensor with a name such as PREFIX.0.NAME.")
     raise RecipeError(f"{model.name} has several stacks of layers: {called}. Name one by `stack:`, or use `modules:`.")
 
 

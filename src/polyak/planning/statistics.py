@@ -1,4 +1,4 @@
-"""The statistics of a merge: opened, held against the models that they say they are of, and given to steps."""
+"""The statistics of a merge: opened, validated against their models, and assigned to steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def label(statistic: str, model: str) -> str:
 
 
 def model_digest(model: Opened, names: Iterable[str]) -> str:
-    """The fingerprint of those tensors of a model that a statistic is of.
+    """The fingerprint of the tensors of a model that a statistic covers.
 
     Raises:
         Mismatch: the model has no such tensor.
@@ -42,17 +42,17 @@ def model_digest(model: Opened, names: Iterable[str]) -> str:
 
 
 class Measured:
-    """Every statistic that a recipe or a caller gives.
+    """All statistics of a merge, from its recipe and from the caller.
 
     Args:
-        recipe: Names them, by model.
+        recipe: The recipe, which names statistics by model.
         models: The models.
-        given: Statistics in memory, instead of those that the recipe names.
-        methods: The methods that may be used; a statistic that none of them takes is refused.
+        given: Statistics to use instead of those that the recipe names.
+        methods: All methods of the recipe and its rules; a statistic that none of them takes is refused.
 
     Raises:
         RecipeError: a statistic is unknown, or missing for a model.
-        Mismatch: a statistic is of another model, or of another kind.
+        Mismatch: a statistic was measured on another model, or is of another kind.
         CheckpointError: one cannot be opened.
     """
 
@@ -71,7 +71,7 @@ class Measured:
 
     @property
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """Every statistic by its label."""
+        """All statistics by their labels."""
         return {
             label(kind, name): checkpoint for kind, found in self._by_kind.items() for name, checkpoint in found.items()
         }
@@ -79,11 +79,11 @@ class Measured:
     def reads(
         self, name: str, shape: tuple[int, ...], method: Method, settings: Mapping[str, Any], models: list[Opened]
     ) -> dict[str, tuple[Read, ...]]:
-        """Statistics that a step reads, by the method's parameter; none where no model has one of this tensor.
+        """Statistics that a step reads, by the method's parameter; optional ones are left out where no model has one.
 
         Raises:
-            RecipeError: a model has no such statistic at all.
-            Mismatch: some models have it of this tensor and others do not, or its shape is another.
+            RecipeError: a model has no such statistic.
+            Mismatch: only some models have it for this tensor, or it has the wrong shape.
         """
         found: dict[str, tuple[Read, ...]] = {}
         for key, stat in method.statistics.items():
@@ -121,18 +121,18 @@ class Measured:
             raise Mismatch(f"{said} is {stated!r} by its metadata. Give the file that holds {kind!r}.")
         for name, spec in found.specs.items():
             if model.find(name) is None:
-                raise Mismatch(f"{said} is of another model: it has {name!r}, which {model.checkpoint.label} lacks.")
+                raise Mismatch(f"{said} is for another model: it has {name!r}, which {model.checkpoint.label} lacks.")
             if spec.dtype != DTYPES["F32"]:
                 raise Mismatch(f"{said} holds {name!r} as {spec.dtype}; statistics are F32. Convert or measure again.")
         if not found.specs:
-            raise Mismatch(f"{said} holds no tensor.")
+            raise Mismatch(f"{said} has no tensors.")
         self._check_digest(said, model, found)
 
     def _check_digest(self, said: str, model: Opened, found: Checkpoint) -> None:
         stated = found.metadata.get(MODEL_DIGEST)
         if stated is None:
             if found.stamps:
-                self.notes.append(f"{said} does not say which model it was measured of.")
+                self.notes.append(f"{said} does not state the model that it was measured on.")
             return
         if nested_merge(model.checkpoint) is not None:
             raise Mismatch(
@@ -141,12 +141,12 @@ class Measured:
             )
         if model_digest(model, found.specs) != stated:
             raise Mismatch(
-                f"{said} was measured of another model than {model.checkpoint.label}: the digest of its weights is "
+                f"{said} was measured on another model than {model.checkpoint.label}: the digest of its weights is "
                 f"{stated}. Measure it again, or give the model that it belongs to."
             )
 
     def _find(self, kind: str, model: Opened, name: str) -> TensorSpec | None:
-        """A statistic's entry for a tensor, which a tied tensor shares with its holder."""
+        """The entry of a statistic for a tensor; tied tensors share one."""
         specs = self._by_kind[kind][model.name].specs
         held = model.find(name)
         return specs.get(name) or (specs.get(held.name) if held else None)
@@ -155,9 +155,9 @@ class Measured:
         checkpoint = self._by_kind[stat.name][model]
         said = f"the statistic {stat.name!r} of {model} ({checkpoint.label})"
         if spec is None:
-            raise Mismatch(f"{said} lacks {name!r}: all models have a statistic of a tensor or none. Measure it too.")
+            raise Mismatch(f"{said} lacks {name!r}, for which other models have this statistic. Measure it too.")
         if spec.shape != wanted:
-            must = "there can be none" if wanted is None else f"it must be {list(wanted)}"
+            must = "there is no such statistic" if wanted is None else f"it must be {list(wanted)}"
             raise Mismatch(f"{said} has {name!r} as {list(spec.shape)}; for this tensor {must}.")
         return Read(label(stat.name, model), checkpoint, spec)
 

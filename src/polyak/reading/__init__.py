@@ -1,4 +1,4 @@
-"""Strict reading of plain data: YAML and JSON, every key known, every value checked where it stands."""
+"""Strict reading of plain data: YAML and JSON, with unknown keys refused and errors that locate the value."""
 
 from .strict import LARGEST_INTEGER as LARGEST_INTEGER
 from .strict import Place as Place

@@ -35,7 +35,7 @@ class Place:
         return Place(self.file, f"{self.path}[{index}]", self.whole)
 
     def wanted(self, what: str, got: object, remedy: str = "") -> RecipeError:
-        """Build the error for a value that is not what its place takes."""
+        """Build the error for a value of the wrong kind."""
         return self.error(f"must be {what}; got {_shown(got)}", remedy)
 
     def error(self, problem: str, remedy: str = "") -> RecipeError:
@@ -43,7 +43,7 @@ class Place:
 
 
 class Table:
-    """A mapping that is being read; keys that were never taken are refused at the end."""
+    """A mapping that is being read; `finish` refuses keys that were not taken."""
 
     def __init__(self, data: object, place: Place) -> None:
         self.place = place
@@ -70,7 +70,7 @@ class Table:
             return read(self._left.pop(key), self.place / key)
         if default is REQUIRED:
             near = suggestion(key, self._left) if self._left else ""
-            raise self.place.error(f"has no {key!r}, which it must have", near if near.startswith("Did") else "")
+            raise self.place.error(f"has no {key!r}, which is required", near if near.startswith("Did") else "")
         return default
 
     def peek(self, key: str) -> object:
@@ -87,7 +87,7 @@ class Table:
 
 
 def mapping(value: object, place: Place) -> dict[str, Any]:
-    """A copy of a mapping whose keys are text."""
+    """Read a mapping whose keys are text, and copy it."""
     if not isinstance(value, Mapping):
         raise place.wanted("a mapping", value)
     found = dict(cast("Mapping[Any, Any]", value))
@@ -98,23 +98,23 @@ def mapping(value: object, place: Place) -> dict[str, Any]:
 
 
 def each(read: Read[T]) -> Read[tuple[T, ...]]:
-    """A reader of lists of one or more."""
+    """Make a reader of lists of one or more values."""
 
     def read_list(value: object, place: Place) -> tuple[T, ...]:
         if not is_list(value) or not value:
-            raise place.wanted("a list of one or more", value)
+            raise place.wanted("a list of one or more values", value)
         return tuple(read(one, place[i]) for i, one in enumerate(value))
 
     return read_list
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell mappings from other values."""
+    """Test for a mapping."""
     return isinstance(value, Mapping)
 
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
-    """Tell sequences from other values; text is none."""
+    """Test for a sequence other than text."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
@@ -126,7 +126,7 @@ def text(value: object, place: Place) -> str:
     if not value:
         raise place.wanted("text that is not empty", value)
     if "\0" in value or not _is_unicode(value):
-        raise place.wanted("text without NUL and half surrogate pairs", value)
+        raise place.wanted("text without NUL and lone surrogates", value)
     return value
 
 
@@ -143,9 +143,9 @@ def one_of(words: Sequence[str]) -> Read[str]:
 
 
 def integer(value: object, place: Place) -> int:
-    """A whole number from 0 to 2^64 - 1."""
+    """Read an integer from 0 to 2^64 - 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_INTEGER:
-        raise place.wanted("a whole number, at least 0 and below 2^64", value)
+        raise place.wanted("an integer, at least 0 and below 2^64", value)
     return value
 
 
@@ -171,7 +171,7 @@ def is_small(value: float) -> bool:
 
 
 def pattern(value: object, place: Place) -> str:
-    """A regular expression."""
+    """Read a regular expression."""
     written = text(value, place)
     if problem := problem_with_pattern(written):
         raise place.wanted("a regular expression", value, f"({problem})")
@@ -179,7 +179,7 @@ def pattern(value: object, place: Place) -> str:
 
 
 def problem_with_pattern(written: str) -> str | None:
-    """Say why text is no regular expression, or one that another version of Python may read otherwise; None if fine."""
+    """Explain why text is not a regular expression, or may change its meaning in a later Python; None if it is fine."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -190,7 +190,7 @@ def problem_with_pattern(written: str) -> str | None:
 
 
 def patterns(value: object, place: Place) -> str:
-    """A regular expression, or a list of them, any of which may be found."""
+    """Read a regular expression, or a list of them, of which any may match."""
     return "|".join(each(pattern)(value, place)) if is_list(value) else pattern(value, place)
 
 

@@ -40,7 +40,7 @@ def read_value(value: object, place: Place, setting: Setting) -> Value:
 
 
 def read_settings(table: Table, known: Mapping[str, Setting], owner: str) -> dict[str, Value]:
-    """Read what is left of a table as settings, each with one value.
+    """Read the remaining keys of a table as settings, each with one value.
 
     Raises:
         SettingError: `owner` (such as "method 'ties'") has no such setting, or cannot take this value.
@@ -60,7 +60,7 @@ def unknown(place: Place, owner: str, known: Iterable[str]) -> SettingError:
 
 
 def per_model(methods: Iterable[Method]) -> dict[str, Setting]:
-    """The settings of these methods that each model may have its own value of; the first method's where several do."""
+    """The per-model settings of these methods; of several settings of one name, the first method's."""
     found: dict[str, Setting] = {}
     for method in methods:
         for name, setting in method.settings.items():
@@ -70,7 +70,7 @@ def per_model(methods: Iterable[Method]) -> dict[str, Setting]:
 
 
 def check_scalar(value: object, place: Place, setting: Setting) -> Scalar:
-    """Return a value as the setting wants it: floats are floats, however they were written.
+    """Check a value; where the setting is a float, integers are converted.
 
     Raises:
         SettingError: it is of the wrong kind or out of range.
@@ -99,21 +99,21 @@ def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> S
 
 
 def _read_search(table: Table, setting: Setting) -> Search:
-    """Read what is to be searched: `search: [low, high]` with perhaps `log:`, or `search: {choices: [...]}`."""
+    """Read a search range: `search: [low, high]`, optionally with `log:`, or `search: {choices: [...]}`."""
     place = table.place / "search"
     if is_mapping(table.peek("search")):
         found = Search(choices=table.take("search", lambda value, where: _read_choices(value, where, setting)))
         table.finish()
         return found
     if setting.kind not in (float, int):
-        raise place.wanted("{choices: [...]}, since the setting is no number", table.peek("search"))
+        raise place.wanted("{choices: [...]}, since the setting is not a number", table.peek("search"))
     ends = table.take("search", each(lambda value, where: _read_end(value, where, setting)))
     log = table.take("log", boolean, False)
     table.finish()
     if len(ends) != 2 or ends[0] >= ends[1]:
         raise place.wanted("[low, high], with low below high", list(ends))
     if log and ends[0] <= 0:
-        raise place.wanted("above 0 where it is searched by orders of magnitude (`log: true`)", list(ends))
+        raise place.wanted("above 0 to be sampled on a logarithmic scale (`log: true`)", list(ends))
     return Search(ends[0], ends[1], log)
 
 
@@ -126,12 +126,12 @@ def _read_choices(value: object, place: Place, setting: Setting) -> tuple[Scalar
     found = table.take("choices", each(lambda one, where: check_scalar(one, where, setting)))
     table.finish()
     if len(set(found)) < max(2, len(found)):
-        raise (place / "choices").wanted("two values or more, each once", list(found))
+        raise (place / "choices").wanted("two or more distinct values", list(found))
     return found
 
 
 def _read_along(table: Table, setting: Setting) -> Gradient:
-    """Read a number that changes over the depth: `gradient:` and perhaps `outside:`, or `lines:`."""
+    """Read a number that varies with depth: `gradient:`, optionally with `outside:`, or `lines:`."""
     if setting.kind is not float:
         raise SettingError(str(table.place.error(f"is a gradient, but {setting.name!r} is not a continuous number")))
 

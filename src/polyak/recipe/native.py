@@ -1,4 +1,4 @@
-"""polyak's own form of recipes, read strictly at every level."""
+"""Strict reader of polyak's own form of recipes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     """Read a recipe in polyak's own form.
 
     Raises:
-        RecipeError: with the place in the document, what it wants there and what it got.
+        RecipeError: with the location in the document, the expected value and the one that was found.
     """
     table = Table(data, place)
     method = table.take("method", resolve_method)
@@ -72,7 +72,9 @@ def _read_what(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
     if divided and divided != ["models"]:
         for key in ("settings", "rules", *declared(Recipe, "merge")):
             if key in table:
-                raise (table.place / key).error(f"has no effect beside {divided[0]}", f"Move it into the {divided[0]}.")
+                raise (table.place / key).error(
+                    f"has no effect together with {divided[0]}", f"Move it into the {divided[0]}."
+                )
         slices = table.take("slices", each(lambda one, where: _read_slice(one, where, method, scope)), ())
         modules = table.take("modules", each(lambda one, where: _read_module(one, where, method, scope)), ())
         return {"method": method.name, "base": base, "slices": slices, "modules": modules}
@@ -114,7 +116,7 @@ def _read_module(value: object, place: Place, outer: Method, scope: Scope) -> Mo
 
 
 def resolve_method(value: object, place: Place) -> Method:
-    """Look a method up by what a recipe calls it."""
+    """Look up a method by its name in a recipe."""
     from ..methods import registry, resolve
 
     try:
@@ -148,7 +150,7 @@ def _read_model(value: object, place: Place, scope: Scope, settings: Mapping[str
     source = _read_source(table, scope)
     default = default_name(path) if isinstance(path, str) else ""
     if not default and "name" not in table:
-        raise place.error("has no name, and its path gives none", "Give it a `name:`.")
+        raise place.error("has no name, and its path does not yield one", "Give it a `name:`.")
     name = table.take("name", text, default)
     statistics = table.take("statistics", lambda one, where: _read_statistics(one, where, scope), _EMPTY)
     found: dict[str, Value] = {}
@@ -166,9 +168,9 @@ def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, 
 
 
 def default_name(path: str) -> str:
-    """Name a model by the last component of its path, the default.
+    """The default name of a model: the last component of its path.
 
-    A revision (`hf://org/name@revision`) is no part of it, nor is the suffix of a recipe file.
+    A revision (`hf://org/name@revision`) and the suffix of a recipe file are left out.
     """
     last = PurePosixPath(path.partition("://")[2].partition("@")[0] if "://" in path else path)
     name = last.stem if last.suffix in {".yaml", ".yml", ".json"} else last.name
@@ -210,7 +212,7 @@ def _read_source(table: Table, scope: Scope) -> Source:
 def _read_settings(
     value: object, place: Place, method: Method, names: Sequence[str]
 ) -> tuple[Settings, Mapping[str, Settings]]:
-    """Read settings; lists of one value a model are dealt out to the models."""
+    """Read settings; lists of one value per model become settings of the models."""
     data = _with_underscores(mapping(value, place), place)
     own: dict[str, dict[str, Value]] = {}
     for name, setting in method.settings.items():
@@ -224,7 +226,7 @@ def _read_settings(
 
 
 def _with_underscores(data: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """Names of settings may be written with dashes."""
+    """Replace dashes in the names of settings by underscores."""
     found: dict[str, Any] = {}
     for name, value in data.items():
         if (key := name.replace("-", "_")) in found:
@@ -259,10 +261,10 @@ def _read_rule(value: object, place: Place, outer: Method, names: Sequence[str])
 
 def _read_rule_models(value: object, place: Place, method: Method, names: Sequence[str]) -> Mapping[str, Settings]:
     known = per_model([method])
-    owner = f"method {method.name!r} (of those that each model may have its own value of)"
+    owner = f"method {method.name!r} (among its per-model settings)"
     found: dict[str, Settings] = {}
     for name, settings in mapping(value, place).items():
         if name not in names:
-            raise (place / name).error("names no model of this recipe", suggestion(name, names))
+            raise (place / name).error("is not a model of this recipe", suggestion(name, names))
         found[name] = read_settings(Table(settings, place / name), known, owner)
     return found

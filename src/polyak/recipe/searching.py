@@ -1,4 +1,4 @@
-"""The numbers and words of a recipe that are to be searched: found, and filled in."""
+"""Search ranges in recipes: listed, and replaced by values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sought:
-    """One number or word to search.
+    """One search range of a recipe.
 
     Attributes:
-        place: Where it stands, such as `models.maths.weight`; unique in the recipe.
-        search: What it may be.
+        place: Its path in the recipe, such as `models.maths.weight`; unique in the recipe.
+        search: The range or choices.
         setting: The setting whose value it is, or is a part of.
-        models: How many models the recipe around it has.
+        models: Number of models of the enclosing recipe.
     """
 
     place: str
@@ -34,7 +34,7 @@ Visit: TypeAlias = Callable[[Sought], Any]
 
 
 def sought(recipe: Recipe) -> tuple[Sought, ...]:
-    """Everything that a recipe wants searched, in the order in which it stands there."""
+    """All search ranges of a recipe, in order."""
     found: list[Sought] = []
 
     def keep(one: Sought) -> Search:
@@ -46,17 +46,17 @@ def sought(recipe: Recipe) -> tuple[Sought, ...]:
 
 
 def filled(recipe: Recipe, values: Mapping[str, Scalar]) -> Recipe:
-    """The recipe with a value for everything that is to be searched.
+    """The recipe with values instead of search ranges.
 
     Args:
-        recipe: What to fill.
-        values: By the places that `sought` names.
+        recipe: A recipe with search ranges.
+        values: A value per range, by the `place` that `sought` returns.
     """
     return with_shared(_Walk(lambda one: values[one.place]).recipe(recipe, ""))
 
 
 class _Walk:
-    """Goes through a recipe and puts what a function returns for each search into its place."""
+    """Replaces each search range of a recipe by what a function returns for it."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
@@ -79,7 +79,7 @@ class _Walk:
         )
 
     def _module(self, recipe: Recipe, shared: Source | None, base: Source | None, at: str) -> Recipe:
-        """A module that has its base from the recipe around it has the same one still."""
+        """Walk through a module; a base that it inherits is replaced by the walked base, not walked again."""
         if shared is None or recipe.base != shared:
             return self.recipe(recipe, at)
         return replace(self.recipe(replace(recipe, base=None), at), base=base)
@@ -116,7 +116,7 @@ class _Walk:
         )
 
     def _value(self, value: Value, here: Sought) -> Any:
-        if isinstance(value, tuple):  # one a model, in recipes made by Python
+        if isinstance(value, tuple):  # one per model, in recipes made in Python
             return tuple(self._value(one, _at(here, f"[{i}]")) for i, one in enumerate(value))
         if isinstance(value, Search):
             return self._visit(replace(here, search=value))

@@ -30,8 +30,8 @@ class Format:
 
     Attributes:
         suffixes: The suffixes of its files.
-        open: From a path to the checkpoint, reading headers only; it may take `key`, the path of the state dict.
-        in_folders: Those of the suffixes that weights have in the folders of the Hugging Face Hub.
+        open: Opens the file at a path, reading headers only; it may take `key`, the path of the state dict.
+        in_folders: Those of the suffixes that weight files have on the Hugging Face Hub.
     """
 
     suffixes: tuple[str, ...]
@@ -96,13 +96,13 @@ def open_file(path: Path, key: str | None = None) -> Checkpoint:
 
 
 def suffixes(*, foreign: bool = False) -> tuple[str, ...]:
-    """The suffixes of all formats, with those of other libraries if wanted."""
+    """The suffixes of all formats; with `foreign`, also those that are recognised but cannot be read."""
     registry.load_all()
     return (*registry, *(FOREIGN if foreign else ()))
 
 
 def suffixes_in_folders() -> tuple[str, ...]:
-    """The suffixes that weights have in the folders of the Hugging Face Hub, safetensors first."""
+    """The suffixes that weight files have on the Hugging Face Hub, safetensors first."""
     registry.load_all()
     every = dict.fromkeys(suffix for declared in registry.values() for suffix in declared.in_folders)
     return tuple(sorted(every, key=lambda suffix: (suffix != ".safetensors", suffix)))

@@ -1,8 +1,8 @@
-"""PyTorch's own formats (.bin, .pt, .pth, .ckpt), read without PyTorch and without running anything.
+"""PyTorch's own formats (.bin, .pt, .pth, .ckpt), read without PyTorch and without running any code.
 
-Two are known: since 1.6 a zip archive whose `data.pkl` describes tensors on storages in `data/0`, `data/1`
-...; before that a row of pickles followed by the storages.  Either way the pickle is small and the tensors
-are read later, a range at a time.
+There are two: since 1.6 a zip archive whose `data.pkl` describes tensors on storages in `data/0`, `data/1`
+...; before that a sequence of pickles followed by the storages. Either way the pickle is small and the tensors
+are read later, in ranges.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
             mapping. The default takes the only mapping that holds tensors, outermost first.
 
     Raises:
-        UnsupportedFormat: it wants to run code, or holds tensors of a kind that polyak cannot read.
-        CheckpointError: it is damaged, or where the state dict lies is not clear.
+        UnsupportedFormat: it would run code, or holds tensors of a kind that polyak cannot read.
+        CheckpointError: it is damaged, or has no state dict, or several.
     """
     try:
         with path.open("rb") as file:
@@ -99,7 +99,7 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
 
 
 def _checked(name: str, tensor: Tensor, spans: Mapping[str, tuple[int, int]], path: Path) -> tuple[int, StridedTensor]:
-    """Offset of the tensor's storage in the file, once the tensor is known to lie within it."""
+    """Offset of the tensor's storage in the file, after checking that the tensor lies within it."""
     if isinstance(tensor, Unreadable):
         raise UnsupportedFormat(f"{path}: {name!r} is a {tensor.kind}, which polyak cannot read.")
     storage, itemsize = tensor.storage, tensor.dtype.itemsize
@@ -130,7 +130,7 @@ def _read_zip(file: BinaryIO, path: Path) -> _Contents:
     _check_byte_order(_read_span(file, spans.get("byteorder", (0, 0))) or b"little", path)
     header = _read_span(file, spans["data.pkl"])
     if zlib.crc32(header) != entries[f"{roots[0]}data.pkl"].CRC:
-        raise CheckpointError(f"{path} is damaged: data.pkl does not have the checksum that the archive promises.")
+        raise CheckpointError(f"{path} is damaged: the checksum of data.pkl is not the one in the archive's directory.")
     found = _Pickles(io.BytesIO(header), path).load()
     data = {name.removeprefix("data/"): span for name, span in spans.items() if name.startswith("data/")}
     return _Contents(found, header, data)
@@ -169,7 +169,7 @@ def _span(file: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> tuple
 def _read_span(file: BinaryIO, span: tuple[int, int]) -> bytes:
     nbytes = span[1] - span[0]
     if nbytes > MAX_PICKLE_NBYTES:
-        raise CheckpointError(f"{file.name}: its pickle has {nbytes} bytes; polyak reads {MAX_PICKLE_NBYTES} at most.")
+        raise CheckpointError(f"{file.name}: its pickle has {nbytes} bytes; polyak reads at most {MAX_PICKLE_NBYTES}.")
     return read_at(file.fileno(), nbytes, span[0])
 
 
@@ -200,7 +200,7 @@ def _read_legacy(file: BinaryIO, start: bytes, path: Path) -> _Contents:
 def _legacy_spans(file: BinaryIO, keys: Any, itemsize: Mapping[str, int], path: Path) -> dict[str, tuple[int, int]]:
     """The storages follow the pickles in the order of `keys`, each with its number of elements before it."""
     if not isinstance(keys, list) or not all(type(key) is str for key in cast("list[Any]", keys)):
-        raise CheckpointError(f"{path} is damaged: its list of storages is no list of names.")
+        raise CheckpointError(f"{path} is damaged: its list of storages is not a list of names.")
     size, position = os.fstat(file.fileno()).st_size, file.tell()
     spans: dict[str, tuple[int, int]] = {}
     for key in cast("list[str]", keys):
@@ -214,7 +214,7 @@ def _legacy_spans(file: BinaryIO, keys: Any, itemsize: Mapping[str, int], path: 
 
 
 class _Pickles:
-    """The pickles of one file, one after the other, and the storages that they mention."""
+    """The pickles of one file, in order, and the storages that they refer to."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._where = file, str(path)
@@ -230,7 +230,7 @@ class _Pickles:
         """The meaning of a persistent id: ("storage", class, key, device, numel) and in old files a view."""
         what, kind, key, _, numel, *rest = saved
         if what != "storage" or not isinstance(kind, Named) or type(key) is not str or type(numel) is not int:
-            raise TypeError("a persistent id is no storage")
+            raise TypeError("a persistent id is not a storage")
         found = Storage(key, max(0, numel) * kind.itemsize, kind.dtype, kind.name)
         self.itemsize.setdefault(key, kind.itemsize)
         view = rest[0] if rest else None

@@ -14,15 +14,15 @@ _Mapping = dict[Any, Any]
 
 
 def find_state_dict(found: Any, key: str | None, where: str) -> dict[str, Tensor]:
-    """The tensors of a mapping, without the counters, strings and nested mappings beside them.
+    """The tensors of a mapping, without its counters, strings and nested mappings.
 
     Args:
-        found: What a checkpoint file held.
+        found: The unpickled object.
         key: The dotted path of the mapping; "" is the outermost; None looks for the only one.
-        where: For messages.
+        where: Name of the file in messages.
 
     Raises:
-        CheckpointError: nothing there holds tensors, or several mappings do.
+        CheckpointError: no mapping holds tensors, or several do.
     """
     if not isinstance(found, dict):
         kind = "a tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -52,7 +52,7 @@ def _only_one(found: _Mapping, where: str) -> _Mapping:
 
 
 def _holders(found: _Mapping) -> list[tuple[str, _Mapping]]:
-    """The mappings that hold tensors themselves, as deep as the first of them below the outermost."""
+    """The mappings that hold tensors directly: the outermost, and those of the shallowest level below it."""
     outermost = [("", found)] if _tensors_in(found) else []
     level, seen = [("", found)], {id(found)}
     for _ in range(_DEEPEST):

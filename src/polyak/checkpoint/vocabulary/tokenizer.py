@@ -1,4 +1,4 @@
-"""Tokenizers as `tokenizer.json` describes them: which tokens there are, and which row each one has."""
+"""Tokenizers as described by `tokenizer.json`: their tokens, and the embedding row of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json: TypeAlias = dict[str, Any]
 TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 KINDS = ("BPE", "WordPiece", "WordLevel", "Unigram")
 _REMEDY = "Merge models that share a tokenizer, or keep the tables of one model: `vocabulary: skip`."
-UNLIKELY = 10.0  # how far below the least likely piece a placeholder lies
+UNLIKELY = 10.0  # log-probability of a placeholder, below that of the least likely piece
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tokenizer:
     """One tokenizer.
 
     Attributes:
-        label: Whose it is.
+        label: Name of its model in messages.
         data: tokenizer.json.
         settings: tokenizer_config.json.
         stamps: The files, as they were when they were read.
@@ -42,7 +42,7 @@ class Tokenizer:
 
     @cached_property
     def pieces(self) -> dict[str, int]:
-        """The tokens that text is cut into."""
+        """The tokens that text is split into, without added tokens."""
         vocab: Any = self.data["model"]["vocab"]
         if isinstance(vocab, list):
             return {piece[0]: i for i, piece in enumerate(cast("list[list[Any]]", vocab))}
@@ -50,7 +50,7 @@ class Tokenizer:
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """All tokens, those that were added included."""
+        """All tokens, including added tokens."""
         return {**self.pieces, **{one["content"]: one["id"] for one in self.added}}
 
     @property
@@ -64,10 +64,10 @@ class Tokenizer:
 
 
 def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
-    """Read the tokenizer beside a checkpoint.
+    """Read the tokenizer in the folder of a checkpoint.
 
     Raises:
-        UnsupportedFormat: there is none that can be read without its library.
+        UnsupportedFormat: there is no tokenizer.json, or its model is of an unknown kind.
         CheckpointError: it is damaged.
     """
     if folder is None or not (folder / TOKENIZER_FILE).is_file():
@@ -86,7 +86,7 @@ def _check(data: Json, path: Path) -> None:
     model: Any = data.get("model")
     kind = cast("Json", model).get("type") if isinstance(model, dict) else None
     if isinstance(model, dict) and kind not in KINDS:
-        raise UnsupportedFormat(f"{path}: its kind is {kind!r:.40}; expected {', '.join(KINDS)}.")
+        raise UnsupportedFormat(f"{path}: its model is of kind {kind!r:.40}; expected one of {', '.join(KINDS)}.")
     vocab: Any = cast("Json", model).get("vocab") if isinstance(model, dict) else None
     pieces = cast("list[Any]", vocab) if kind == "Unigram" and isinstance(vocab, list) else []
     ids = list(cast("Json", vocab).values()) if kind != "Unigram" and isinstance(vocab, dict) else []
@@ -112,7 +112,7 @@ def _is_added(one: Any) -> bool:
 
 
 def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
-    """Refuse tokenizers that do not cut text into the same kind of pieces.
+    """Refuse tokenizers that do not split text into the same kind of pieces.
 
     Raises:
         Mismatch: they are of different kinds, or have no token in common.
@@ -120,7 +120,7 @@ def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> N
     for other in others:
         if other.kind != first.kind:
             raise Mismatch(
-                f"the tokenizer of {other.label} is of the kind {other.kind}, that of {first.label} {first.kind}: "
+                f"the tokenizer of {other.label} is of kind {other.kind}, that of {first.label} of kind {first.kind}: "
                 "their tokens mean different things. " + _REMEDY
             )
         if first.pieces.keys().isdisjoint(other.pieces):
@@ -128,9 +128,9 @@ def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> N
 
 
 def tokenizer_union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
-    """A tokenizer with the tokens of all: those of the first keep their numbers, others follow in order.
+    """A tokenizer with the tokens of all: those of the first keep their ids, others follow in order.
 
-    Pieces become pieces, with the merges that make them after those of the first; added tokens stay added.
+    Pieces stay pieces, and their merges follow those of the first; added tokens stay added tokens.
     """
     if all(other.tokens.keys() <= first.tokens.keys() for other in others):
         return first
@@ -154,7 +154,7 @@ def tokenizer_union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
 
 
 def with_tokens(tokenizer: Tokenizer, contents: Iterable[str]) -> Tokenizer:
-    """The same tokenizer with more added tokens, matched as they are written."""
+    """The same tokenizer with more added tokens, matched literally."""
     size = tokenizer.size
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     new = [{"id": size + i, "content": content, **plain} for i, content in enumerate(contents)]
@@ -182,11 +182,11 @@ def _model(
 ) -> Json:
     model = dict(first.data["model"])
     if first.kind != "Unigram":
-        # The numbers of added tokens are only kept on loading if no piece has a larger one, or the model has them too.
+        # Loading keeps the ids of added tokens only if no piece has a larger id, or the model lists them too.
         between = {one["content"]: one["id"] for one in (*first.added, *added.values())} if pieces else {}
         model["vocab"] = {**model["vocab"], **pieces, **between}
         return {**model, "merges": merges.all} if first.kind == "BPE" else model
-    # A piece's number is its place in the list, so that added tokens between need a place too.
+    # A piece's id is its position in the list, so that added tokens with ids in between need a position too.
     least = min(score for _, score in model["vocab"]) - UNLIKELY
     held = {number: token for token, number in known.items()}
     size = max((known[piece] for piece in pieces), default=-1) + 1
@@ -196,7 +196,7 @@ def _model(
 
 
 class _Merges:
-    """The merges of several BPE tokenizers, the first's first; they are written as the first writes them."""
+    """The merges of several BPE tokenizers, those of the first first, in the notation of the first."""
 
     def __init__(self, first: Tokenizer) -> None:
         self.all: list[Any] = list(first.data["model"].get("merges") or [])

@@ -1,4 +1,4 @@
-"""The chat template of the result: what most models have, one model's, a known one, or one that is written out."""
+"""The chat template of the result: the one of most models, of one model, a built-in one, or the recipe's own text."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LEGACY = "chat_template.json"
 
 
 def known() -> list[str]:
-    """The templates that a recipe may name."""
+    """Names of the built-in templates."""
     return sorted(file.name.removesuffix(".jinja") for file in _TEMPLATES.iterdir() if file.name.endswith(".jinja"))
 
 
 def with_template(side: Sidecars, wanted: str, models: Sequence[Opened]) -> Sidecars:
-    """Give the result the chat template that a recipe wants.
+    """Set the chat template of the result as a recipe asks.
 
     Raises:
-        RecipeError: no model has one, or there is none of this name.
+        RecipeError: no model has one, or the name is unknown.
     """
     template = _found(wanted, models)
     settings = side.written.get(TOKENIZER_SETTINGS) or _settings_of(side.copied)
@@ -59,17 +59,17 @@ def _found(wanted: str, models: Sequence[Opened]) -> str | None:
     if one := next((model for model in models if model.name == wanted), None):
         if template := template_of(one):
             return template
-        raise RecipeError(f"`chat_template: {wanted}`: that model has no chat template.")
+        raise RecipeError(f"`chat_template: {wanted}`: this model has no chat template.")
     if wanted in known():
         return _TEMPLATES.joinpath(f"{wanted}.jinja").read_text("utf-8")
     names = {"auto", "none", *known(), *(model.name for model in models)}
     raise RecipeError(
-        f"`chat_template: {wanted:.80}` is no template, and nothing of this name is known. {suggestion(wanted, names)}"
+        f"`chat_template: {wanted:.80}` is neither a template nor the name of one. {suggestion(wanted, names)}"
     )
 
 
 def _usual(models: Sequence[Opened]) -> str:
-    """The template that most models have; of several, that of the first."""
+    """The template that most models have; in a tie, that of the first of them."""
     found = [template for model in models if (template := template_of(model))]
     if not found:
         raise RecipeError("`chat_template: auto`: no model has a chat template. Name one, such as `chatml`.")
@@ -77,7 +77,7 @@ def _usual(models: Sequence[Opened]) -> str:
 
 
 def template_of(model: Opened) -> str | None:
-    """The chat template beside a model, or None."""
+    """The chat template in a model's folder, or None."""
     folder = model.checkpoint.folder
     if folder is None:
         return None
@@ -94,7 +94,7 @@ def template_of(model: Opened) -> str | None:
 
 
 def _default(template: Any) -> str | None:
-    """Pick the default of a model's named templates."""
+    """The template itself, or the one named `default` of a list of templates."""
     if isinstance(template, list):
         many = [cast("dict[str, Any]", one) for one in cast("list[Any]", template) if isinstance(one, dict)]
         template = next((one.get("template") for one in many if one.get("name") == "default"), None)

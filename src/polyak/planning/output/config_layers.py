@@ -1,7 +1,7 @@
-"""Make a config follow layers that were left out, repeated or put together, whatever the architecture.
+"""Update a config for layers that were dropped, repeated or stacked, in any architecture.
 
-What a config says of layers is found by its keys and by the numbers that are there, not by a list of models: counts
-that equal the number of layers, lists with an entry for each layer, and lists of layers' numbers.
+The parts of a config that depend on layers are found by their keys and values, not by a list of models: counts that
+equal the number of layers, lists with one entry per layer, and lists of indices of layers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Config = dict[str, Any]
 
 
 def other_layers(divided: Parts, donor: Opened, written: Iterable[str]) -> dict[str, tuple[Layer, ...]]:
-    """The stacks that are not the donor's: put together, or taken whole from a model of another depth.
+    """The stacks that differ from the donor's: made of slices, or of a model of another depth.
 
     Args:
         divided: The parts of the merge.
-        donor: Who gives the config.
-        written: The names of the result's tensors.
+        donor: The model whose config the result takes.
+        written: The names of the tensors of the result.
     """
     if len(divided.parts) == 1 and not divided.layers:
         return {}
@@ -50,12 +50,12 @@ def _stacks(model: Opened) -> dict[str, Stack]:
 def follow_layers(
     config: Mapping[str, Any], layers: Mapping[str, Sequence[Layer]], donor: Opened
 ) -> tuple[Config, list[str]]:
-    """The config with counts and lists as the result's layers have them, and what should be known about it.
+    """The config with counts and lists updated for the layers of the result, and notes on what could not be updated.
 
     Args:
-        config: The donor's.
-        layers: For each stack that is not the donor's, by prefix, where its layers come from.
-        donor: Whose it is: its own number of layers is what the config says.
+        config: The donor's config.
+        layers: The source of each layer, by the prefix of each stack that differs from the donor's.
+        donor: The model whose config it is.
     """
     followed, notes, own = dict(config), list[str](), _stacks(donor)
     for prefix, chosen in layers.items():
@@ -63,10 +63,14 @@ def follow_layers(
         place, part = _part_of(followed, prefix, old)
         changed = _followed(part, prefix, chosen, old, several=len(_counted(part, old)) > 1)
         if not _counted(part, old):
-            notes.append(f"config.json names no number of layers that is {old}, as {prefix!r} had: check it.")
+            notes.append(
+                f"config.json has no number of layers equal to {old}, the length of {prefix!r} in its model: check it."
+            )
         periods = [key for key, value in part.items() if _PERIOD.search(key) and value not in (None, 0, 1)]
         if periods and any(layer.number != i for i, layer in enumerate(chosen)):
-            notes.append(f"config.json gives layers a role by their number ({', '.join(periods)}), and layers moved.")
+            notes.append(
+                f"config.json gives layers a role by their index ({', '.join(periods)}), and layers moved: check it."
+            )
         if place:
             followed[place] = changed
         else:
@@ -75,7 +79,7 @@ def follow_layers(
 
 
 def _part_of(config: Config, prefix: str, count: int) -> tuple[str, Config]:
-    """The part of the config that speaks of a stack: itself, or one nested in it, such as `text_config`."""
+    """The part of the config that describes a stack: itself, or a nested one such as `text_config`, with its key."""
     nested = {key: cast("Config", value) for key, value in config.items() if isinstance(value, dict)}
     fitting = {key: value for key, value in nested.items() if _counted(value, count)}
     for key, value in fitting.items():
@@ -108,7 +112,7 @@ def _followed(config: Config, prefix: str, layers: Sequence[Layer], old: int, *,
 
 
 def _speaks_of(key: str, prefix: str, config: Mapping[str, Any]) -> bool:
-    """Tell whether a key is about this stack, in a config that may have an encoder and a decoder."""
+    """Test whether a key describes this stack, in a config that may have an encoder and a decoder."""
     if not any("decoder" in one and LAYER_COUNT.fullmatch(one) for one in config):
         return True
     return ("decoder" in key) == bool(re.search(r"(?:^|\.)decoder\.", prefix))
@@ -121,14 +125,14 @@ def _lists(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _are_numbers(values: Sequence[Any], count: int) -> bool:
-    """Tell whether these are ascending indices of some layers; one per layer selects none."""
+    """Test for ascending indices of some, not all, layers."""
     if len(values) >= count or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
         return False
     return all(0 <= v < count for v in values) and sorted(set(values)) == list(values)
 
 
 def _own(layer: Layer, key: str, otherwise: Sequence[Any]) -> Sequence[Any]:
-    """The list of the model that a layer comes from, which may be another than the donor's."""
+    """The list under this key of the model that a layer comes from, or `otherwise`."""
     for part in configs(layer.model.config):
         if isinstance(value := part.get(key), list):
             return cast("list[Any]", value)

@@ -1,4 +1,4 @@
-"""Config, tokenizer and the other files that make a folder of tensors a model."""
+"""Config, tokenizer and other files of the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
 
-# Stale once tokenizer.json says something else.
+# Files that are wrong once the tokenizer changes.
 _DESCRIBE_TOKENS = (
     "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -49,13 +49,13 @@ _TABLES = tuple(f"{module}.weight" for module in EMBEDDINGS)
 def result_sidecars(
     donor: Opened, divided: Parts, steps: Sequence[Step], vocabulary: OutputVocabulary
 ) -> tuple[Sidecars, list[str]]:
-    """Config and files of the result, and what should be known about its ties, layers and code.
+    """Config and files of the result, and notes on its ties, layers and code.
 
     Args:
-        donor: The model that gives them.
+        donor: The model that they are copied from.
         divided: The parts of the merge.
-        steps: What is written.
-        vocabulary: The tokens of the result.
+        steps: The steps of the merge.
+        vocabulary: The vocabulary of the result.
     """
     written = [step for step in steps if step.file is None]
     if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
@@ -82,7 +82,7 @@ def result_sidecars(
 
 
 def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
-    """The files with the tokenizer of the result, and a config that follows it."""
+    """The files with the tokenizer of the result, and a config updated for it."""
     giver = vocabulary.donor
     config = found.config
     if config is not None:
@@ -102,15 +102,15 @@ def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
 
 
 def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
-    """Tell whether something is untied, with the names that stay tied and the notes on both."""
+    """True if a tied tensor gets its own values, then the names that stay tied, and notes on both."""
     notes, untied = list[str](), False
     for step in written:
         whole = divided.parts[step.part].whole
         if who := [model.name for model in whole if model.ties(step.out.name)]:
             untied = True
             notes.append(
-                f"{step.out.name!r} is tied to the embedding in {', '.join(who)} but not in all models: the result has "
-                "its own."
+                f"{step.out.name!r} is tied to the embedding in {', '.join(who)} but not in all models: the result "
+                "stores it."
             )
     tied = {name for part in divided.parts for name in part.tied}
     for part in divided.parts:
@@ -121,7 +121,7 @@ def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], lis
 
 
 def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
-    """Tell whether the donor has a head of its own while the result's is tied, as in its models."""
+    """Test whether the donor has its own head while that of the result is tied."""
     last = divided.parts[-1].whole[0]
     tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
     return bool(tied) and not donor.config.get("tie_word_embeddings", False)
@@ -130,7 +130,7 @@ def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> b
 def pipeline_sidecars(
     donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
 ) -> tuple[Sidecars, list[str]]:
-    """Collect the files of a pipeline that are not tensors of its models, with notes.
+    """The files of a pipeline other than the tensors of its models, with notes.
 
     Raises:
         Mismatch: a model of the pipeline would have no weights.
@@ -139,8 +139,8 @@ def pipeline_sidecars(
     assert folder is not None
     if lacking := [path.name for path in models_in(folder) if path not in components]:
         raise Mismatch(
-            f"nothing is left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
-            "what `skip:` finds keeps the base's weights."
+            f"no weights are left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
+            "tensors that `skip:` matches keep the base's weights."
         )
     written, stems = dict[str, Any](), dict[str, str]()
     for path in components:
@@ -155,13 +155,13 @@ def pipeline_sidecars(
 
 
 def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:
-    """Take config and tokenizer from one model and make the config follow the tensors.
+    """Config and tokenizer files of one model, with the config updated for the tensors of the result.
 
     Args:
-        donor: The model that gives them.
+        donor: The model that they are copied from.
         name: Its name in the recipe.
         specs: The tensors of the result.
-        untied: Whether a head is written that the donor ties to its embedding.
+        untied: True if the result stores a head that the donor ties to its embedding.
     """
     config = read_config(donor)
     if donor.folder is None or config is None:
@@ -177,9 +177,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
-    """The config with its dtype, vocabulary size and tie as the tensors have them."""
+    """The config with dtype, vocabulary size and tied head updated for the tensors."""
     followed = dict(config)
-    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # diffusers takes it for an unknown setting
+    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # to diffusers it is an unknown setting
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
     if untied:
         followed["tie_word_embeddings"] = False
@@ -190,7 +190,7 @@ def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) 
 
 
 def _dtype_name(specs: list[TensorSpec]) -> str | None:
-    """The dtype that most of the result is in, as PyTorch calls it."""
+    """The dtype that takes the largest part of the result, by its name in PyTorch."""
     nbytes: dict[str, int] = {}
     for spec in specs:
         if spec.dtype.floating:

@@ -15,17 +15,17 @@ _SHOWN = 3
 
 
 def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
-    """Compare the tokenizers of models whose tables of tokens meet in the result.
+    """Compare the tokenizers of models whose embedding tables are merged.
 
     Args:
-        models: Everything that is read.
-        steps: What is done with it.
+        models: All models of the merge.
+        steps: The steps of the merge.
 
     Returns:
-        Differences that may be meant, in words.
+        Notes on differences that may be intended.
 
     Raises:
-        Mismatch: the same token has another row in one of them.
+        Mismatch: a token has different rows in two models.
     """
     first: tuple[Opened, Tokenizer] | None = None
     seen: set[bytes] = set()
@@ -46,7 +46,7 @@ def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
 
 
 def _meeting(models: Sequence[Opened], steps: Sequence[Step]) -> list[Opened]:
-    """The models of which a table of tokens is read."""
+    """The models from which a step reads an embedding table."""
     taken = {(read.model, read.spec.name) for step in steps for read in step.every_read}
     return [model for model in models if any((model.name, table) in taken for table in tables_of(model)[1])]
 
@@ -70,5 +70,5 @@ def _differences(first: Opened, known: Tokenizer, other: Opened, found: Tokenize
         return []
     return [
         f"{other.name} has {more} tokens that {first.name} lacks, and lacks {less}; their rows are merged by number. "
-        "`vocabulary: union` keeps every token's own."
+        "`vocabulary: union` keeps each token with its own row."
     ]

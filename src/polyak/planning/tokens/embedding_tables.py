@@ -16,7 +16,7 @@ _BIAS = re.compile(r"(?:predictions|decoder|lm_head|embed_out|output|proj_out)\.
 
 
 def tables_of(model: Opened) -> tuple[int, list[str]]:
-    """Number of rows of a model's embedding tables, and their names; 0 and none if it has no tokens."""
+    """Number of rows of a model's embedding tables, and their names; 0 and no names if it has none."""
     outside = [spec for spec in model.checkpoint.specs.values() if layer_of(spec.name) is None]
     embeddings = [s for s in outside if len(s.shape) == 2 and _EMBEDDING.search(s.name) and not _OTHER.search(s.name)]
     if not embeddings:
@@ -35,7 +35,7 @@ def _is_table(spec: TensorSpec, rows: int) -> bool:
 
 
 def with_vocabulary_size(config: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
-    """A config whose numbers of rows that were `old` are `new`."""
+    """A config in which vocabulary sizes of `old` are replaced by `new`."""
     changed: dict[str, Any] = {}
     for key, value in config.items():
         if key == "vocab_size" and value == old:

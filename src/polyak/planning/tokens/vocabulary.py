@@ -1,4 +1,4 @@
-"""Alignment of models with different tokens: every embedding table gets the rows of the merged vocabulary."""
+"""Alignment of models with different tokens: every embedding table gets one row per token of the merged vocabulary."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class OutputVocabulary:
     """Vocabulary of the merged model.
 
     Attributes:
-        donor: Whose tokenizer files it takes.
-        tokenizer: What of those files changed; None if they are copied as they are.
-        sizes: Rows before and after, in the tables of the donor.
-        kept: Tables that are not merged, but copied from the base or first model.
-        notes: What should be known.
+        donor: The model whose tokenizer files are copied.
+        tokenizer: The tokenizer to write instead, if it differs from the donor's.
+        sizes: Number of rows of the donor's tables before and after alignment.
+        kept: Tables that are copied from the base or first model instead of merged.
+        notes: Remarks for the user.
     """
 
     donor: Opened
@@ -66,13 +66,13 @@ def align(wanted: Vocabulary | None, opened_models: OpenedModels, donor: Opened)
     """Replace each opened model by a view with aligned embedding rows.
 
     Args:
-        wanted: What the recipe says; nothing if all must have the same tokens.
-        opened_models: Everything that the merge reads, opened.
-        donor: Who gives config and tokenizer.
+        wanted: The `vocabulary` of the recipe; None if all models must have the same tokens.
+        opened_models: All opened models of the merge.
+        donor: The model whose config and tokenizer the result takes.
 
     Raises:
-        Mismatch: the tokens cannot be brought together.
-        RecipeError: a token is not where the recipe says.
+        Mismatch: the tokenizers are incompatible.
+        RecipeError: the recipe takes a token's row from a model that does not have it.
         CheckpointError: a tokenizer is missing or damaged.
     """
     tokenized = [_Tokenized(one, *tables_of(one)) for one in opened_models.in_order()]
@@ -80,7 +80,7 @@ def align(wanted: Vocabulary | None, opened_models: OpenedModels, donor: Opened)
     if wanted is None:
         return OutputVocabulary(donor)
     if not tokenized:
-        raise RecipeError("`vocabulary:` has no effect: no model has a table of tokens.")
+        raise RecipeError("`vocabulary:` has no effect: no model has an embedding table.")
     if wanted.rows is not None:
         return _by_rows(wanted.rows, tokenized, opened_models, donor)
     return _by_tokens(wanted, tokenized, opened_models, donor)
@@ -110,7 +110,7 @@ def _by_rows(
 
 
 def _numbered(one: _Tokenized, name: str, new: int, tokenized: Sequence[_Tokenized]) -> TokenRows:
-    """Rows by their number: its own, then those of the base, then those of the first that has them."""
+    """Rows by number: the model's own, then those of the other models, in order, that have more rows."""
     givers = [one, *(other for other in tokenized if other is not one and other.model.find(name))]
     source, row, begin = np.zeros(new, np.int64), np.arange(new), 0
     for i, giver in enumerate(givers):
@@ -120,7 +120,7 @@ def _numbered(one: _Tokenized, name: str, new: int, tokenized: Sequence[_Tokeniz
 
 
 def _places(name: str, tokenized: Sequence[_Tokenized]) -> list[tuple[Checkpoint, str]]:
-    """Locate a table in each model; it may be tied to another."""
+    """The checkpoint and stored name of a table in each model; it may be tied to another."""
     return [(one.model.checkpoint, spec.name if (spec := one.model.find(name)) else "") for one in tokenized]
 
 
@@ -146,17 +146,17 @@ def _refuse_missing_rows(one: _Tokenized) -> None:
     if one.tokenizer.size > one.rows:
         token = max(one.tokenizer.tokens, key=one.tokenizer.tokens.__getitem__)
         raise Mismatch(
-            f"the tokenizer of {one.name} has {token!r} as number {one.tokenizer.size - 1}, but its tables have "
+            f"the tokenizer of {one.name} has {token!r} with id {one.tokenizer.size - 1}, but its tables have "
             f"{one.rows} rows. Remove such tokens, or add rows with `model.resize_token_embeddings()` in transformers."
         )
 
 
 def _result(wanted: Vocabulary, tokenized: Sequence[_Tokenized], donor: Opened) -> tuple[Tokenizer, _Tokenized]:
-    """The tokenizer of the result, and whose it is."""
+    """The tokenizer of the result, and the model that it is derived from."""
     called = donor.name if wanted.source == "union" else wanted.source
     giver = next((one for one in tokenized if one.name == called), None)
     if giver is None:
-        raise RecipeError(f"`vocabulary:` names {called!r}, which has no table of tokens in this merge.")
+        raise RecipeError(f"`vocabulary:` names {called!r}, which has no embedding table in this merge.")
     assert giver.tokenizer
     others = [one.tokenizer for one in tokenized if one is not giver and one.tokenizer]
     refuse_unlike_tokenizers(giver.tokenizer, others)
@@ -181,7 +181,7 @@ class _Alignment:
         self._fills: dict[tuple[bool, ...], tuple[RowNumbers, RowNumbers]] = {}
 
     def rows(self, one: _Tokenized, name: str) -> TokenRows:
-        """The rows of one table of one model."""
+        """The sources of the rows of one table of one model."""
         has_table = tuple(other.model.find(name) is not None for other in self._speakers)
         if has_table not in self._fills:
             self._fills[has_table] = self._filled(np.array(has_table))
@@ -195,7 +195,7 @@ class _Alignment:
         return TokenRows(_places(name, self._speakers), np.append(source, padding), np.append(row, padding), means)
 
     def _filled(self, has_table: RowNumbers) -> tuple[RowNumbers, RowNumbers]:
-        """For models without a token: the only owner's row, else the base's, else the mean of the owners'."""
+        """Row per token for models that lack it: the base's, else the only owner's, else the mean of the owners'."""
         has = (self._own >= 0) & has_table[:, None]
         count = has.sum(0)
         fill = np.where(count == 0, ZERO_ROW, np.where(count == 1, has.argmax(0), MEAN_ROW))
@@ -212,23 +212,25 @@ class _Alignment:
         return MeanRows(of[which], owner, self._own[owner, of[which]])
 
     def _choice(self, content: str, token: Token) -> tuple[int, int]:
-        """Look up the model and row that the recipe chooses for a token."""
+        """The index of the model, and the row, that the recipe chooses for a token."""
         if token.source == "zero":
             return ZERO_ROW, 0
         index = next((i for i, one in enumerate(self._speakers) if one.name == token.source), None)
         if index is None:
-            raise RecipeError(f"the token {content!r} is to come from {token.source}, which has no table of tokens.")
+            raise RecipeError(
+                f"the row of token {content!r} is taken from {token.source}, which has no embedding table."
+            )
         giver = self._speakers[index]
         assert giver.tokenizer
         wanted = token.token if token.token is not None else content
         row = token.token_id if token.token_id is not None else giver.tokenizer.tokens.get(wanted, -1)
         if not 0 <= row < giver.rows:
             what = f"the token {wanted!r}" if token.token_id is None else f"a row {row}; it has {giver.rows}"
-            raise RecipeError(f"the token {content!r} is to come from {giver.name}, which does not have {what}.")
+            raise RecipeError(f"the row of token {content!r} is taken from {giver.name}, which does not have {what}.")
         return index, row
 
     def notes(self) -> list[str]:
-        """Report how many tokens each model lacks."""
+        """Remarks on the size of the vocabulary, and on the tokens that each model lacks."""
         total = len(self._tokenizer.tokens)
         found = [f"the result has {total} tokens in tables of {self.size} rows."]
         for one, own in zip(self._speakers, self._own, strict=True):
@@ -236,14 +238,14 @@ class _Alignment:
             assert one.tokenizer
             lost = len(one.tokenizer.tokens) - len(one.tokenizer.tokens.keys() & self._tokenizer.tokens.keys())
             if lacking or lost:
-                found.append(f"{one.name} lacks {lacking} of them, and {lost} of its own are not in the result.")
+                found.append(f"{one.name} lacks {lacking} of them, and {lost} of its tokens are not in the result.")
         return found
 
 
 def _own(tokenizer: Tokenizer, one: _Tokenized, *, kept: bool) -> RowNumbers:
     """For each row of the result, the row of the same token in a model; -1 if it has no such token.
 
-    Rows without a token, which a tokenizer may leave between others, stay with the model that gives the tokenizer.
+    With `kept`, rows without a token, which a tokenizer may leave between others, are the model's rows of that number.
     """
     assert one.tokenizer
     own = np.where(kept & (np.arange(tokenizer.size) < one.rows), np.arange(tokenizer.size), -1)

@@ -19,7 +19,7 @@ _HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Reference:
-    """A model as a file names it, and where it lies."""
+    """A model as written in a file, and its source."""
 
     written: str
     source: Source
@@ -28,8 +28,8 @@ class Reference:
 def read_reference(value: object, place: Place, scope: Scope) -> Reference:
     """Read the name of a model.
 
-    Text is split at the first `+` with something that exists on both sides, else at the last `+`; text that
-    exists as it stands is not split.
+    Text is split at the first `+` with existing paths on both sides, else at the last `+`; text that is itself an
+    existing path is not split.
     """
     if not is_mapping(value):
         written = text(value, place)
@@ -46,7 +46,7 @@ def read_reference(value: object, place: Place, scope: Scope) -> Reference:
 def names(references: Iterable[Reference]) -> list[str]:
     """Names of models: the last component of their paths, or the whole reference where that is not unique.
 
-    No model may be called `base`: that is what the base is called.
+    A model whose path ends in `base` is called `./base`: `base` is the name of the base.
     """
     many = list(references)
     short = [default_name(one.source.path or "") for one in many]
@@ -66,7 +66,7 @@ def _read_path(value: object, place: Place) -> str:
 
 
 def without_nulls(data: object) -> object:
-    """An explicit null means the same as a missing key there."""
+    """Remove keys whose value is null: mergekit reads them as missing."""
     if not isinstance(data, Mapping):
         return data
     return {key: value for key, value in cast("Mapping[Any, Any]", data).items() if value is not None}
@@ -90,7 +90,7 @@ def _reference(model: str, adapter: str | None, place: Place, scope: Scope) -> R
 
 
 def _located(written: str, place: Place, scope: Scope) -> str:
-    """Locate a model: relative to the current directory or to the recipe, else on the Hub if it may be a name there."""
+    """Locate a model: relative to the current directory or to the recipe, else on the Hub if it looks like a name."""
     path, at, revision = ("", "", "") if _exists(written, scope) else written.rpartition("@")
     if not at:
         return _local(written, scope) or (f"hf://{written}" if _HUB.fullmatch(written) else scope.rebased(written))

@@ -1,4 +1,4 @@
-"""Models, slices and modules of mergekit's files."""
+"""Reader of models, slices and modules of mergekit's recipes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .values import NONE, Given, Parameters, joined
 if TYPE_CHECKING:
     from ...methods import Method
 
-# mergekit's names for the parts of models, with the tensors that it means; in the order in which they are tried.
+# mergekit's names of modules, with patterns of their tensors, in the order in which they are matched.
 _MODULES = {
     "multi_modal_projector": r"(?:^|\.)(?:multi_modal_projector|mm_projector|visual\.(?:deepstack_)?merger)",
     "vision_tower": r"(?:^|\.)(?:vision_tower|vision_model|visual)\.",
@@ -34,7 +34,7 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: what it is, what the file says of it, and where."""
+    """One model with its parameters and its place in the file."""
 
     reference: Reference
     own: Given
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """Models that are merged with one another: all of a file's, or those of one slice."""
+    """Models that are merged together: all of a file, or those of one slice."""
 
     entries: Sequence[Entry]
     base: Reference | None
@@ -58,7 +58,7 @@ What: TypeAlias = Group | Slices | Mapping[str, Group | Slices]
 
 
 class PartReader:
-    """Reads what is merged by one method."""
+    """Reads the models, slices or modules that are merged by one method."""
 
     def __init__(self, method: Method, translation: Translation, parameters: Parameters, scope: Scope) -> None:
         self._method, self._translation, self._parameters, self._scope = method, translation, parameters, scope
@@ -68,7 +68,7 @@ class PartReader:
         """Read `models`, `slices` or `modules`.
 
         Returns:
-            What is merged, and every model that is mentioned.
+            The models, slices or modules, and references to all models.
         """
         if "modules" not in table:
             what: What = self._models_or_slices(table, base, everyone)
@@ -85,7 +85,7 @@ class PartReader:
         return what, references
 
     def recipe(self, what: What) -> Recipe:
-        """The recipe that computes what mergekit would."""
+        """The recipe that computes the same result as mergekit."""
         if isinstance(what, Mapping):
             found = [(_matching(name), self.recipe(one)) for name, one in sorted(what.items(), key=_rank)]
             return Recipe(self._method.name, modules=tuple(Module(match, recipe) for match, recipe in found))
@@ -153,12 +153,12 @@ class PartReader:
         return Model(self.called[reference.written], replace(reference.source, layers=entry.layers), settings)
 
     def _arranged(self, group: Group) -> list[Entry]:
-        """The models that our method sees, in its order."""
+        """The models that polyak's method takes, in its order."""
         listed, base, kind = group.entries, group.base, self._translation.base
         sources = [entry.reference.source for entry in listed]
         for i, source in enumerate(sources):
             if source in sources[:i]:
-                raise listed[i].place.error("is a model that is listed before")
+                raise listed[i].place.error("is listed twice", "Remove one of them.")
         if base is None and kind not in ("model", "optional"):
             raise group.place.error(f"has no 'base_model', which mergekit's {self._method.name!r} needs")
         if group.sliced and base and base.source not in sources and kind not in ("model", "optional"):
@@ -179,7 +179,7 @@ class PartReader:
             added = [Entry(base, NONE, group.place / "base_model")] if base and base.source not in sources else []
             return [*listed, *([] if group.sliced else added)]
         others = [entry for entry in listed if base is None or entry.reference.source != base.source]
-        # Parameters of the base are dropped, as in mergekit, unless it is a model like any other.
+        # As in mergekit, parameters of the base are dropped, unless it is a model like any other.
         if base is None or kind != "first":
             return others
         return [Entry(base, NONE, group.place / "base_model", _base_source(group).layers), *others]
@@ -217,7 +217,7 @@ def _matching(name: str) -> str:
 
 
 def _with_shared_settings_of_models(recipe: Recipe, method: Method) -> Recipe:
-    """Lift what only mergekit lets a model have to the recipe: the scale of passthrough, which has but one model."""
+    """Move settings that only mergekit allows per model to the recipe: the scale of passthrough, of one model."""
     lifted = {k: v for one in recipe.models for k, v in one.settings.items() if not method.settings[k].per_model}
     models = (
         replace(one, settings=frozen({k: v for k, v in one.settings.items() if k not in lifted}))

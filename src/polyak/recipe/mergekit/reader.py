@@ -1,6 +1,6 @@
-"""mergekit's recipes, as of its version 0.1.5, with every default of that tool written out.
+"""Reader of mergekit's recipes, as of mergekit 0.1.5, which writes out all of its defaults.
 
-Source: https://github.com/arcee-ai/mergekit.  What differs on purpose stands in docs/coming-from-mergekit.md.
+Source: https://github.com/arcee-ai/mergekit. docs/coming-from-mergekit.md lists intended differences.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _REFUSED = {
 
 
 def read(data: object, place: Place, scope: Scope) -> Recipe:
-    """Translate what mergekit would read into a recipe that computes the same.
+    """Translate a recipe of mergekit into one that computes the same result.
 
     Raises:
-        RecipeError: mergekit would refuse it, or polyak cannot do it yet, or a key is unknown.
+        RecipeError: mergekit would refuse it, polyak does not support it, or a key is unknown.
     """
     table = Table(without_nulls(data), place)
     for key, reason in _REFUSED.items():

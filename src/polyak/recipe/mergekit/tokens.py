@@ -1,4 +1,4 @@
-"""mergekit's `tokenizer_source` and `tokenizer`: whose tokens the result has."""
+"""Reader of mergekit's `tokenizer_source` and `tokenizer`: the vocabulary of the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .models import Reference, read_reference, without_nulls
 
 
 class Speech:
-    """Reads whose tokens are meant, by the models that a file mentions."""
+    """Reads the vocabulary of the result, whose sources are models of the file."""
 
     def __init__(
         self, scope: Scope, base: Reference | None, mentioned: Sequence[Reference], called: Mapping[str, str]
@@ -21,7 +21,7 @@ class Speech:
         self._scope, self._base, self._mentioned, self._called = scope, base, mentioned, called
 
     def vocabulary(self, table: Table) -> Vocabulary | None:
-        """Vocabulary that a file asks for; None if it has no such keys."""
+        """The vocabulary of a file, or None if it has neither key."""
         if "tokenizer" in table and "tokenizer_source" in table:
             raise table.place.wanted("given one of tokenizer and tokenizer_source", "both")
         source = table.take("tokenizer_source", self._source, None)
@@ -48,14 +48,14 @@ class Speech:
         return self._name(value, place)
 
     def _name(self, value: object, place: Place) -> str:
-        """Name in the recipe of a model that a file refers to."""
+        """The name in the recipe of a model that the file refers to."""
         wanted = read_reference(value, place, self._scope)
         if self._base is not None and wanted.source == self._base.source:
             return "base"
         for one in self._mentioned:
             if wanted.source == one.source:
                 return self._called[one.written]
-        raise place.error(f"is {wanted.written!r}, which is no model of this merge")
+        raise place.error(f"is {wanted.written!r}, which is not a model of this merge")
 
     def _tokens(self, value: object, place: Place) -> Mapping[str, Token]:
         found = {content: self._token(one, place / content) for content, one in mapping(value, place).items()}

@@ -1,4 +1,4 @@
-"""The values in mergekit's `parameters:`, which may be filtered by name, vary over depth, and fall through."""
+"""Values of mergekit's `parameters:`, which may be filtered by tensor name, vary with depth, and have fallbacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NONE: Given = MappingProxyType({})
 
 
 def joined(inner: Given, outer: Given) -> Given:
-    """Names that fall through from an inner scope to an outer one."""
+    """Parameters of an inner scope, which fall back to those of an outer one."""
     return {name: [*inner.get(name, ()), *outer.get(name, ())] for name in {**inner, **outer}}
 
 
@@ -37,7 +37,7 @@ class Parameters:
         """Read a block of parameters, global or of a model.
 
         Raises:
-            RecipeError: one is unknown, has no effect there, or cannot have this value.
+            RecipeError: a parameter is unknown, has no effect there, or has an invalid value.
         """
         found: dict[str, Sequence[Part]] = {}
         for name, given in ({} if value is None else mapping(value, place)).items():
@@ -46,13 +46,14 @@ class Parameters:
                 raise unknown(place / name, f"mergekit's {self._method.name!r}", self._known)
             if of_model and parameter.setting and not parameter.per_model:
                 raise (place / name).error(
-                    "has no effect in mergekit: it is for the whole merge", "Move it to the `parameters:` at the top."
+                    "has no effect in mergekit: it applies to the whole merge",
+                    "Move it to the `parameters:` at the top.",
                 )
             found[name] = self._parts(given, place / name, parameter)
         return found
 
     def of_model(self, own: Given, everyone: Given, place: Place) -> dict[str, Value]:
-        """The settings that a model's own parameters give, falling through to everyone's and the default."""
+        """Settings from a model's own parameters, which fall back to the global ones and the default."""
         found: dict[str, Value] = {}
         for name, parts in own.items():
             parameter = self._known[name]
@@ -61,7 +62,7 @@ class Parameters:
         return found
 
     def of_everyone(self, everyone: Given, owns: Sequence[tuple[Given, Place]], place: Place) -> dict[str, Value]:
-        """The settings of the recipe, with every default of mergekit's written out."""
+        """Settings of the recipe from the global parameters, with all of mergekit's defaults."""
         found: dict[str, Value] = {**self._always}
         for parameter in self._known.values():
             lacking = next((where for own, where in owns if not own.get(parameter.name)), None)
@@ -70,19 +71,19 @@ class Parameters:
             parts = everyone.get(parameter.name, ())
             if not parts and parameter.default is None:
                 where = lacking if parameter.per_model and lacking else place
-                raise where.error(f"says no {parameter.name!r}, which mergekit's {self._method.name!r} needs")
+                raise where.error(f"has no {parameter.name!r}, which mergekit's {self._method.name!r} needs")
             found.update(self._settled(parameter, parts, place / parameter.name))
         return found
 
     def _settled(self, parameter: Parameter, parts: Iterable[Part], place: Place) -> dict[str, Value]:
-        """Join what falls through into one value; the first part that finds a name decides."""
+        """Join parts into one value, in which the first pattern that matches a tensor's name applies."""
         assert parameter.setting
         reached: list[Part] = []
         for part in [*parts, *([] if parameter.default is None else [(EVERYTHING, parameter.default)])]:
             reached.append(part)
             if part[0] == EVERYTHING:
                 return _named(parameter.setting, reached)
-        raise place.error("says nothing of tensors that none of its filters is found in", "End it with `- value: ...`.")
+        raise place.error("has no value for tensors that none of its filters matches", "End it with `- value: ...`.")
 
     def _parts(self, value: object, place: Place, parameter: Parameter) -> Sequence[Part]:
         """A scalar, a gradient, one filtered value, or a list of them."""
@@ -96,7 +97,7 @@ class Parameters:
         return [(EVERYTHING, self._leaf(value, place, parameter))]
 
     def _filtered(self, value: object, place: Place, parameter: Parameter) -> Part:
-        """One value for the tensors whose names hold some text."""
+        """One value for the tensors whose names contain the filter."""
         table = Table(value, place)
         found = table.take("value", lambda one, where: self._leaf(one, where, parameter))
         substring = table.take("filter", lambda one, where: "*" if one in (None, "") else text(one, where), "*")
@@ -107,11 +108,11 @@ class Parameters:
         if not is_list(value):
             return self._scalar(value, place, parameter)
         if parameter.read is not number:
-            raise place.error("is a gradient of what is not a number, which is not supported yet")
+            raise place.error("is a gradient, which only numbers may be")
         if not value:
             raise place.wanted("a number or a list of numbers", value)
         values = [cast("float", self._scalar(one, place[i], parameter)) for i, one in enumerate(value)]
-        # Embedding, final norm and head stand at depth zero there.
+        # In mergekit, embedding, final norm and head are at depth zero.
         return Gradient(tuple(values), outside=values[0]) if len(values) > 1 else values[0]
 
     def _scalar(self, value: object, place: Place, parameter: Parameter) -> Scalar:

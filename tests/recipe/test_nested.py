@@ -50,7 +50,7 @@ def test_a_circle_of_recipes_is_refused(write, assert_refused):
 def test_a_recipe_that_holds_itself_is_refused():
     circle: dict[str, object] = {"method": "linear"}
     circle["models"] = [{"recipe": circle, "name": "x"}]
-    with pytest.raises(RecipeError, match="at most 16 recipes inside one another"):
+    with pytest.raises(RecipeError, match="recipes may be 16 levels deep"):
         read(circle)
 
 

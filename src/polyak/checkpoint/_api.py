@@ -203,10 +203,10 @@ class Checkpoint(ABC):
     @final
     def spec(self, name: str) -> TensorSpec:
         """The header entry of one tensor, following ties."""
-        found = self.specs.get(self.ties.get(name, name))
-        if found is None:
+        spec = self.specs.get(self.ties.get(name, name))
+        if spec is None:
             raise CheckpointError(f"{self.label} has no tensor {name!r}. {suggestion(name, self.specs)}")
-        return found
+        return spec
 
     @final
     def read(self, name: str) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 from ..reading import problem_with_pattern
 
 LONGEST = 500  # characters of a pattern
-DEEPEST = 50  # groups inside one another
+DEEPEST = 50  # nesting depth of groups
 STEPS = 100_000  # positions tried; a pattern of module names takes hundreds
 
 _TOKEN = re.compile(
@@ -90,7 +90,7 @@ def _parsed(text: str) -> Group:
         if token.lastgroup == "open":
             opened.append(Group([[]]))
             if len(opened) > DEEPEST:
-                raise ValueError(f"it has more than {DEEPEST} groups inside one another")
+                raise ValueError(f"its groups are nested more than {DEEPEST} levels deep")
         elif token.lastgroup == "close":
             opened[-2].branches[-1].append(opened.pop())
         elif token.lastgroup == "or":

@@ -90,9 +90,9 @@ def _refuse_other_kinds(config: dict[str, Any], path: Path) -> None:
         raise UnsupportedFormat(
             f"{path}: adapters of type {kind!r:.40} cannot be merged into weights; only 'LORA' can."
         )
-    for setting, what in _REFUSED.items():
+    for setting, kind_of_adapter in _REFUSED.items():
         if config.get(setting):
-            raise UnsupportedFormat(f"{path}: this adapter is {what}; polyak merges plain LoRA only.")
+            raise UnsupportedFormat(f"{path}: this adapter is {kind_of_adapter}; polyak merges plain LoRA only.")
     initial = config.get("init_lora_weights")
     if isinstance(initial, str) and _CHANGES_BASE.search(initial):
         raise UnsupportedFormat(
@@ -185,11 +185,11 @@ def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
     # name) and as the original's (unused): the shortest name comes first.
     for name in sorted(names, key=len):
         bare = name.removeprefix("base_model.model.")
-        found = _FACTOR.fullmatch(bare)
-        if found:
-            module, factor = found["module"], found["factor"]
+        match = _FACTOR.fullmatch(bare)
+        if match:
+            module, factor = match["module"], match["factor"]
             _take(factors.setdefault(module, {}), factor, name, path)
-            if found["embedding"]:
+            if match["embedding"]:
                 embeddings.add(module)
         elif ".lora_" in bare:
             raise UnsupportedFormat(f"{path}: {name!r} is not of a plain LoRA; polyak merges A and B factors only.")
@@ -197,7 +197,7 @@ def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
             _take_whole(replaced, bare, name, path)
     if not factors and not replaced:
         raise CheckpointError(f"{path}: the adapter holds no tensors.")
-    pairs = {module: _pair(module, found, path) for module, found in factors.items()}
+    pairs = {module: _pair(module, by_factor, path) for module, by_factor in factors.items()}
     return AdapterNames(pairs, frozenset(embeddings), replaced)
 
 
@@ -216,7 +216,7 @@ def _take(taken: dict[str, str], key: str, name: str, path: Path) -> None:
     taken[key] = name
 
 
-def _pair(module: str, found: Mapping[str, str], path: Path) -> tuple[str, str]:
-    if len(found) != 2:
-        raise CheckpointError(f"{path}: {module!r} has a factor {next(iter(found))} without its partner.")
-    return found["A"], found["B"]
+def _pair(module: str, by_factor: Mapping[str, str], path: Path) -> tuple[str, str]:
+    if len(by_factor) != 2:
+        raise CheckpointError(f"{path}: {module!r} has a factor {next(iter(by_factor))} without its partner.")
+    return by_factor["A"], by_factor["B"]

@@ -26,12 +26,12 @@ def fingerprint(checkpoint: Checkpoint, tensors: Iterable[tuple[str, TensorSpec]
     """
     import xxhash
 
-    found = xxhash.xxh3_128()
+    digest = xxhash.xxh3_128()
     for name, spec in sorted(tensors, key=lambda pair: pair[0]):
-        found.update(f"{name}\0{list(spec.shape)}\n".encode())
+        digest.update(f"{name}\0{list(spec.shape)}\n".encode())
         for start in _starts(spec.numel):
-            found.update(_values(checkpoint, spec, start, min(start + _ENTRIES, spec.numel)))
-    return found.hexdigest()
+            digest.update(_values(checkpoint, spec, start, min(start + _ENTRIES, spec.numel)))
+    return digest.hexdigest()
 
 
 def _starts(numel: int) -> Iterable[int]:

@@ -67,7 +67,7 @@ def _open_model(folder: Path) -> Checkpoint:
             return _open_sharded(inside(folder, index), opener)
     if INDEX in names:
         return open_pipeline(folder, open_folder)
-    _refuse_what_is_no_model(folder, names)
+    _refuse_other_formats(folder, names)
     singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:
         return SafetensorsFile(inside(folder, singles[0]))
@@ -80,11 +80,11 @@ def _open_model(folder: Path) -> Checkpoint:
 def _parts_of(folder: Path) -> str:
     """Remedy for a folder whose subfolders hold models."""
     try:
-        found = ", ".join(path.name for path in models_in(folder))
+        names = ", ".join(path.name for path in models_in(folder))
     except OSError:
         return ""
     return (
-        f" There are models in {found}: name one of them, or put the pipeline's {INDEX} next to them." if found else ""
+        f" There are models in {names}: name one of them, or put the pipeline's {INDEX} next to them." if names else ""
     )
 
 
@@ -95,19 +95,19 @@ def _names_in(folder: Path) -> list[str]:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
-def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
-    if "adapter_config.json" in held:
+def _refuse_other_formats(folder: Path, names: list[str]) -> None:
+    if "adapter_config.json" in names:
         raise UnsupportedFormat(
             f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
             "or merge adapters with one another by `polyak lora merge`."
         )
-    if ".metadata" in held or any(name.endswith(".distcp") for name in held):
+    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         raise UnsupportedFormat(
             f"{folder} is a distributed checkpoint. Convert it first: "
             f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin"
         )
     for suffix, noun in formats.FOREIGN.items():
-        if any(name.endswith(suffix) for name in held):
+        if any(name.endswith(suffix) for name in names):
             raise UnsupportedFormat(
                 f"{folder} holds {noun} model, which polyak cannot read. Convert it to safetensors first."
             )
@@ -117,11 +117,13 @@ def _refuse_quantised_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         return
     config = read_json(inside(folder, "config.json"))
-    found: Any = config.get("quantization_config") or config.get("compression_config")
-    if found:
-        how = cast("dict[str, Any]", found).get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
+    settings: Any = config.get("quantization_config") or config.get("compression_config")
+    if settings:
+        method = (
+            cast("dict[str, Any]", settings).get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
+        )
         raise UnsupportedFormat(
-            f"{folder} is a quantised model (config.json has a quantization_config, method {how!r:.40}). Its codes "
+            f"{folder} is a quantised model (config.json has a quantization_config, method {method!r:.40}). Its codes "
             "cannot be averaged: dequantise it first, such as with `model.dequantize()` in transformers."
         )
 
@@ -172,11 +174,11 @@ def _read_weight_map(index: Path) -> dict[str, str]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse an index that names a tensor twice: its shard would be ambiguous."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
         raise ValueError(f"{twice!r:.80} is named twice")
-    return found
+    return entries
 
 
 def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> dict[str, Any]:

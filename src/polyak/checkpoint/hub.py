@@ -52,21 +52,21 @@ def _from_hub(name: str) -> Path:
             "pip install 'polyak[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_wanted_files()))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_patterns_to_download()))
     except Exception as error:  # the library raises a dozen kinds, from HTTP errors to OSError
         raise CheckpointError(f"hf://{name} cannot be downloaded: {error}") from error
 
 
-def _wanted_files() -> list[str]:
+def _patterns_to_download() -> list[str]:
     return [*(f"*{suffix}" for suffix in formats.suffixes_in_folders()), *_BESIDE_WEIGHTS]
 
 
 def _cached(name: str) -> Path | None:
     """The snapshot of a model in the Hub's cache, which maps the names of revisions to commits."""
-    found = _HUB_NAME.match(name)
-    assert found is not None
-    home = _cache() / f"models--{found['repo'].replace('/', '--')}"
-    revision = found["revision"] or "main"
+    match = _HUB_NAME.match(name)
+    assert match is not None
+    home = _cache() / f"models--{match['repo'].replace('/', '--')}"
+    revision = match["revision"] or "main"
     ref = home / "refs" / revision
     commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = home / "snapshots" / commit

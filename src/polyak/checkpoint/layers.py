@@ -12,8 +12,8 @@ LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 def layer_of(name: str) -> tuple[str, int, str] | None:
     """The stack, the layer and the rest of a name: ("model.layers.", 3, "mlp.weight"); None outside the stacks."""
-    found = LAYER.search(name)
-    return (name[: found.start(1)], int(found[1]), name[found.end() :]) if found else None
+    match = LAYER.search(name)
+    return (name[: match.start(1)], int(match[1]), name[match.end() :]) if match else None
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class Stack:
 
     def window(self, first: int, stop: int, offset: int) -> dict[str, str]:
         """Layers [first, stop), renumbered to begin at `offset`: a mapping from new names to old names."""
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         for layer in range(first, stop):
             at = f"{self.prefix}{offset + layer - first}."
-            found |= {at + rest: name for rest, name in self.layers[layer].items() if rest not in self.only_in_first}
+            names |= {at + rest: name for rest, name in self.layers[layer].items() if rest not in self.only_in_first}
         if offset == 0:
-            found |= {f"{self.prefix}0.{rest}": self.layers[0][rest] for rest in sorted(self.only_in_first)}
-        return found
+            names |= {f"{self.prefix}0.{rest}": self.layers[0][rest] for rest in sorted(self.only_in_first)}
+        return names
 
 
 def stacks(names: Iterable[str]) -> dict[str, Stack]:
     """The stacks among some names, by prefix; numbers that do not count up from 0 are not layers."""
-    found: dict[str, dict[int, dict[str, str]]] = {}
+    by_prefix: dict[str, dict[int, dict[str, str]]] = {}
     for name in names:
-        if (place := layer_of(name)) is not None:
-            prefix, layer, rest = place
-            found.setdefault(prefix, {}).setdefault(layer, {})[rest] = name
+        if (parts := layer_of(name)) is not None:
+            prefix, layer, rest = parts
+            by_prefix.setdefault(prefix, {}).setdefault(layer, {})[rest] = name
     return {
         prefix: Stack(prefix, tuple(layers[i] for i in range(len(layers))))
-        for prefix, layers in found.items()
+        for prefix, layers in by_prefix.items()
         if prefix and set(layers) == set(range(len(layers)))
     }

@@ -100,10 +100,12 @@ class _LoraView(Checkpoint):
         finder = _Finder([*base.specs, *base.ties], self.label)
         self._updates = _unique(_updates(base, factors, settings, names, finder, scale), self.label)
         self._replaced = _unique(_replacements(base, factors, settings, names, finder), self.label)
-        held = {factor for update in self._updates.values() for factor in (update.left, update.right)}
-        self.held_nbytes = base.held_nbytes + sum(4 * factors.spec(factor).numel for factor in held)
+        low_rank = {factor for update in self._updates.values() for factor in (update.left, update.right)}
+        self.held_nbytes = base.held_nbytes + sum(4 * factors.spec(factor).numel for factor in low_rank)
         self.ties = {
-            alias: held for alias, held in base.ties.items() if not self._changed(alias) and not self._changed(held)
+            alias: holder
+            for alias, holder in base.ties.items()
+            if not self._changed(alias) and not self._changed(holder)
         }
         names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
         self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
@@ -112,11 +114,11 @@ class _LoraView(Checkpoint):
         return name in self._updates or name in self._replaced
 
     def _spec_of(self, name: str) -> TensorSpec:
-        held = self._source(name)[1]
-        dtype = F32 if name in self._updates else held.dtype
+        spec = self._source(name)[1]
+        dtype = F32 if name in self._updates else spec.dtype
         in_base = name in self._base.specs or name in self._base.ties
-        rests = self._base.spec(name).stored if in_base else held.stored
-        return TensorSpec(name, dtype, held.shape, rests if rests != dtype else None)
+        rests = self._base.spec(name).stored if in_base else spec.stored
+        return TensorSpec(name, dtype, spec.shape, rests if rests != dtype else None)
 
     def _source(self, name: str) -> tuple[Checkpoint, TensorSpec]:
         """The checkpoint and entry of the values to which a low-rank update may be added."""
@@ -159,12 +161,12 @@ class _LoraView(Checkpoint):
 
 
 def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
-    found: dict[str, _T] = {}
+    by_name: dict[str, _T] = {}
     for name, value in pairs:
-        if name in found:
+        if name in by_name:
             raise CheckpointError(f"{label}: two modules of the adapter are for {name!r}.")
-        found[name] = value
-    return found
+        by_name[name] = value
+    return by_name
 
 
 def read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
@@ -237,19 +239,19 @@ def _orientations(
 def _replacements(
     base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: _Finder
 ) -> Iterable[tuple[str, str]]:
-    for wanted, held in names.replaced.items():
-        module = wanted.rpartition(".")[0]
+    for name, replacement in names.replaced.items():
+        module = name.rpartition(".")[0]
         # The head of a task is often missing from the base.
-        if finder.lacks(wanted) and any(module == m or module.endswith(f".{m}") for m in settings.modules_to_save):
-            yield wanted, held
+        if finder.lacks(name) and any(module == m or module.endswith(f".{m}") for m in settings.modules_to_save):
+            yield name, replacement
             continue
-        target = finder.find(wanted)
-        if factors.spec(held).shape != base.spec(target).shape:
+        target = finder.find(name)
+        if factors.spec(replacement).shape != base.spec(target).shape:
             raise CheckpointError(
-                f"{settings.path}: {held!r} is {list(factors.spec(held).shape)} and replaces {target!r}, which is "
-                f"{list(base.spec(target).shape)} in {base.label}. Resize the base first."
+                f"{settings.path}: {replacement!r} is {list(factors.spec(replacement).shape)} and replaces {target!r}, "
+                f"which is {list(base.spec(target).shape)} in {base.label}. Resize the base first."
             )
-        yield target, held
+        yield target, replacement
 
 
 class _Finder:
@@ -259,26 +261,26 @@ class _Finder:
         self._names, self._label = dict.fromkeys(names), label
         self._by_suffix: dict[str, list[str]] = {}
 
-    def lacks(self, wanted: str) -> bool:
-        return not self._candidates(wanted)
+    def lacks(self, name: str) -> bool:
+        return not self._candidates(name)
 
-    def find(self, wanted: str) -> str:
-        found = self._candidates(wanted)
-        if len(found) == 1:
-            return found[0]
-        few = ", ".join(map(repr, found[:5] or list(self._names)[:5]))
-        what = "could be any of" if found else "is not in the base, which has"
-        raise CheckpointError(f"{self._label}: the adapter's {wanted!r} {what} {few} ... Is this the adapter's base?")
+    def find(self, name: str) -> str:
+        candidates = self._candidates(name)
+        if len(candidates) == 1:
+            return candidates[0]
+        few = ", ".join(map(repr, candidates[:5] or list(self._names)[:5]))
+        problem = "could be any of" if candidates else "is not in the base, which has"
+        raise CheckpointError(f"{self._label}: the adapter's {name!r} {problem} {few} ... Is this the adapter's base?")
 
-    def _candidates(self, wanted: str) -> list[str]:
-        if wanted in self._names:
-            return [wanted]
+    def _candidates(self, target: str) -> list[str]:
+        if target in self._names:
+            return [target]
         if not self._by_suffix:
             for name in self._names:
                 for suffix in _suffixes(name):
                     self._by_suffix.setdefault(suffix, []).append(name)
-        shorter = [suffix for suffix in _suffixes(wanted) if suffix in self._names and suffix.count(".")]
-        return [*shorter, *self._by_suffix.get(wanted, [])]
+        shorter = [suffix for suffix in _suffixes(target) if suffix in self._names and suffix.count(".")]
+        return [*shorter, *self._by_suffix.get(target, [])]
 
 
 def _suffixes(name: str) -> list[str]:

@@ -64,10 +64,10 @@ def open_task(masks: Path, base: Path | None = None, *, opener: Callable[[Path],
     Raises:
         CheckpointError: the merge or its base is missing, or they do not fit together.
     """
-    place = masks.absolute()
-    file = _masks_file(place)
-    origin = _base_of(file, place) if base is None else base
-    return with_masks(opener(place.parent.parent), opener(origin), place)
+    path = masks.absolute()
+    file = _masks_file(path)
+    origin = _base_of(file, path) if base is None else base
+    return with_masks(opener(path.parent.parent), opener(origin), path)
 
 
 def _masks_file(path: Path) -> SafetensorsFile:
@@ -104,15 +104,15 @@ class _Masked(Checkpoint):
         self._lock = threading.Lock()
 
     def _check(self, name: str) -> None:
-        found = self._unified.specs.get(name)
+        merged = self._unified.specs.get(name)
         origin = self._base.specs.get(self._base.ties.get(name, name))
-        if found is None or origin is None or found.shape != origin.shape:
+        if merged is None or origin is None or merged.shape != origin.shape:
             raise CheckpointError(
-                f"{self.label} masks {name!r}, which is {_say(found)} in {self._unified.label} and {_say(origin)} in "
-                f"{self._base.label}. The masks fit only the merge that they were written with, and its base."
+                f"{self.label} masks {name!r}, which is {_description(merged)} in {self._unified.label} and "
+                f"{_description(origin)} in {self._base.label}. The masks fit only their own merge and its base."
             )
-        wanted = (mask_spec(found), scale_spec(found))
-        if tuple(self._masks.specs.get(one.name) for one in wanted) != wanted:
+        expected = (mask_spec(merged), scale_spec(merged))
+        if tuple(self._masks.specs.get(spec.name) for spec in expected) != expected:
             raise CheckpointError(
                 f"{self.label} is damaged: mask or scale of {name!r} has another shape or is missing."
             )
@@ -161,5 +161,5 @@ class _Masked(Checkpoint):
                 file.close()
 
 
-def _say(spec: TensorSpec | None) -> str:
+def _description(spec: TensorSpec | None) -> str:
     return "not there" if spec is None else f"{spec.stored} {list(spec.shape)}"

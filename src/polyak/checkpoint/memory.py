@@ -28,11 +28,11 @@ class MemoryCheckpoint(Checkpoint):
         holder: dict[object, str] = {}
         for name, tensor in self._tensors.items():
             _check_tensor(name, tensor, label)
-            where = _place(tensor)
-            if where is not None and where in holder:
-                ties[name] = holder[where]
+            key = _memory_key(tensor)
+            if key is not None and key in holder:
+                ties[name] = holder[key]
                 continue
-            holder[where] = name
+            holder[key] = name
             array, dtype = _as_numpy(name, tensor, label)
             specs[name] = TensorSpec(name, DTYPES[dtype], tuple(array.shape))
             self._bytes[name] = array.reshape(-1).view(np.uint8)
@@ -57,13 +57,13 @@ def _is_torch(tensor: Any) -> bool:
     return hasattr(tensor, "detach") and hasattr(tensor, "data_ptr")
 
 
-def _place(tensor: Any) -> object | None:
+def _memory_key(tensor: Any) -> object | None:
     """Key of a tensor's memory, equal for equal views of the same memory; None for tensors that share none."""
     if _is_torch(tensor):
         if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.device.type == "meta":
             return None
-        place = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype), str(tensor.device)
-        return (*place, tensor.is_neg()) if tensor.numel() else None
+        key = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype), str(tensor.device)
+        return (*key, tensor.is_neg()) if tensor.numel() else None
     if not isinstance(tensor, np.ndarray):
         return None
     array = cast("np.ndarray[Any, Any]", tensor)
@@ -75,10 +75,10 @@ def _as_numpy(name: str, tensor: Any, label: str) -> tuple[np.ndarray[Any, Any],
         tensor = _torch_as_numpy(name, tensor, label)
     array = np.asarray(tensor)
     shape = array.shape  # ascontiguousarray turns a scalar into a vector
-    found = _BY_NUMPY.get(array.dtype)
-    if found is None:
+    dtype = _BY_NUMPY.get(array.dtype)
+    if dtype is None:
         raise UnsupportedFormat(f"{label}: {name!r} has dtype {array.dtype}, which polyak cannot read.")
-    return np.ascontiguousarray(array).reshape(shape), found.name
+    return np.ascontiguousarray(array).reshape(shape), dtype.name
 
 
 def _torch_as_numpy(name: str, tensor: Any, label: str) -> np.ndarray[Any, Any]:
@@ -94,5 +94,5 @@ def _torch_as_numpy(name: str, tensor: Any, label: str) -> np.ndarray[Any, Any]:
         bits = tensor.view(torch.uint8 if dtype.startswith("float8") else torch.int16).numpy()
         return bits.view(getattr(ml_dtypes, dtype))
     except (TypeError, RuntimeError, NotImplementedError) as error:  # quantised, sparse, complex, on no device ...
-        what = f"{dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device}"
-        raise UnsupportedFormat(f"{label}: {name!r} is a tensor that polyak cannot read ({what}).") from error
+        description = f"{dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device}"
+        raise UnsupportedFormat(f"{label}: {name!r} is a tensor that polyak cannot read ({description}).") from error

@@ -26,10 +26,17 @@ class Pipeline(Checkpoint):
     def __init__(self, folder: Path, components: Mapping[str, Checkpoint]) -> None:
         self.label, self.folder = str(folder), folder
         self._components = components
-        named = [(name, of_one) for name, of_one in components.items()]
-        self.specs = {f"{n}/{t}": replace(spec, name=f"{n}/{t}") for n, one in named for t, spec in one.specs.items()}
-        self.ties = {f"{n}/{alias}": f"{n}/{t}" for n, one in named for alias, t in one.ties.items()}
-        self.stamps = tuple(stamp for _, one in named for stamp in one.stamps)
+        self.specs = {
+            f"{folder}/{name}": replace(spec, name=f"{folder}/{name}")
+            for folder, model in components.items()
+            for name, spec in model.specs.items()
+        }
+        self.ties = {
+            f"{folder}/{alias}": f"{folder}/{name}"
+            for folder, model in components.items()
+            for alias, name in model.ties.items()
+        }
+        self.stamps = tuple(stamp for model in components.values() for stamp in model.stamps)
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
         component, _, tensor = name.partition("/")
@@ -46,16 +53,16 @@ def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipelin
     Raises:
         UnsupportedFormat: none of its folders holds weights, or one holds weights that cannot be read.
     """
-    if not (found := models_in(folder)):
+    if not (models := models_in(folder)):
         raise UnsupportedFormat(f"{folder} is a pipeline ({INDEX}), and none of its folders holds weights.")
-    return Pipeline(folder, {path.name: opener(path) for path in found})
+    return Pipeline(folder, {path.name: opener(path) for path in models})
 
 
 def models_in(folder: Path) -> list[Path]:
     """The folders of a pipeline that hold weights."""
-    held = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     weights = formats.suffixes(foreign=True)
-    return [path for path in held if any(one.name.endswith(weights) for one in path.iterdir())]
+    return [path for path in folders if any(file.name.endswith(weights) for file in path.iterdir())]
 
 
 def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
@@ -63,8 +70,8 @@ def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
     if folder is None or not (folder / INDEX).is_file():
         return []
     first = dict.fromkeys(name.partition("/")[0] for name in names)
-    found = [path for path in models_in(folder) if path.name in first]
-    return found if len(found) == len(first) else []
+    models = [path for path in models_in(folder) if path.name in first]
+    return models if len(models) == len(first) else []
 
 
 def files_beside(folder: Path) -> Iterator[str]:

@@ -19,8 +19,8 @@ from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
 from ._file import RangeFile
 
 MAX_HEADER_NBYTES = 100_000_000  # the limit of the format's reference implementation
-MAX_DIMENSIONS = 64  # what NumPy and PyTorch can hold
-_KNOWN = dict(DTYPES)  # found faster than through the read-only view
+MAX_DIMENSIONS = 64  # the limit of NumPy and PyTorch
+_DTYPES = dict(DTYPES)  # lookups are faster than through the read-only view
 ALIGNMENT = 4096  # the data section of files that we write starts on a page, so that blocks are whole pages
 
 
@@ -136,39 +136,39 @@ def _count_strings(entries: dict[str, Any]) -> int:
 
 
 def _without_duplicates(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise CheckpointError(f"{path}: the header lists {twice!r} twice.")
-    return found
+    return entries
 
 
 def _parse_entry(name: str, entry: Any, path: Path) -> tuple[TensorSpec, int, int]:
     # Runs once per tensor, and a model may have a hundred thousand: `match` statements are too slow.
     try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        dtype_name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if len(entry) != 3 or type(shape) is not list or type(begin) is not int or type(end) is not int:
             raise ValueError
-        known = _KNOWN.get(dtype)
+        dtype = _DTYPES.get(dtype_name)
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(
             f"{path}: {name!r} needs exactly dtype, shape and data_offsets in the header; got {reprlib.repr(entry)}."
         ) from None
-    if known is None:
+    if dtype is None:
         raise UnsupportedFormat(
-            f"{path}: {name!r} is stored as {dtype!r:.30}, which polyak cannot read. Known: {', '.join(DTYPES)}."
+            f"{path}: {name!r} is stored as {dtype_name!r:.30}, which polyak cannot read. Known: {', '.join(DTYPES)}."
         )
     sizes: tuple[Any, ...] = tuple(entry["shape"])
     if len(sizes) > MAX_DIMENSIONS or not all([type(n) is int and 0 <= n < 2**63 for n in sizes]):  # noqa: C419  faster
         raise CheckpointError(f"{path}: {name!r} has an impossible shape {reprlib.repr(sizes)}.")
-    nbytes = prod(sizes) * known.itemsize
+    nbytes = prod(sizes) * dtype.itemsize
     if not 0 <= begin <= end or end - begin != nbytes:
         raise CheckpointError(
-            f"{path}: {name!r} is {known} {list(sizes)}, which takes {nbytes} bytes, "
+            f"{path}: {name!r} is {dtype} {list(sizes)}, which takes {nbytes} bytes, "
             f"but its offsets are [{begin}, {end}]."
         )
-    return TensorSpec(name, known, sizes), begin, end
+    return TensorSpec(name, dtype, sizes), begin, end
 
 
 def _check_spans(spans: list[tuple[int, int, str]], path: Path) -> int:
@@ -177,9 +177,9 @@ def _check_spans(spans: list[tuple[int, int, str]], path: Path) -> int:
     for begin, end, name in spans:
         if begin != reached:
             gap = f"leaves {begin - reached} bytes unused before it"
-            what = "overlaps the tensor before it" if begin < reached else gap
+            problem = "overlaps the tensor before it" if begin < reached else gap
             raise CheckpointError(
-                f"{path}: {name!r} {what} (offsets [{begin}, {end}], expected to begin at {reached})."
+                f"{path}: {name!r} {problem} (offsets [{begin}, {end}], expected to begin at {reached})."
             )
         reached = end
     return reached

@@ -22,15 +22,15 @@ class _View(Checkpoint):
         self._names: dict[str, str] = {}
         specs: dict[str, TensorSpec] = {}
         ties: dict[str, str] = {}
-        holder: dict[str, str] = {held: new for new, held in names.items() if held in inner.specs}
+        holder: dict[str, str] = {stored: new for new, stored in names.items() if stored in inner.specs}
         for new, old in names.items():
-            held = inner.ties.get(old, old)
-            first = holder.setdefault(held, new)
+            stored = inner.ties.get(old, old)
+            first = holder.setdefault(stored, new)
             if first != new:
                 ties[new] = first
                 continue
-            specs[new] = replace(inner.specs[held], name=new)
-            self._names[new] = held
+            specs[new] = replace(inner.specs[stored], name=new)
+            self._names[new] = stored
         self.specs, self.ties = specs, ties
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
@@ -97,12 +97,12 @@ def subset(inner: Checkpoint, keep: Iterable[str] | str | re.Pattern[str]) -> Ch
     """
     if isinstance(keep, str | re.Pattern):
         pattern = _compiled(keep)
-        wanted = [name for name in [*inner.specs, *inner.ties] if pattern.search(name)]
+        names = [name for name in [*inner.specs, *inner.ties] if pattern.search(name)]
     else:
-        wanted = list(keep)
-    for name in wanted:
+        names = list(keep)
+    for name in names:
         inner.spec(name)
-    return _View(inner, {name: name for name in wanted})
+    return _View(inner, {name: name for name in names})
 
 
 def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:

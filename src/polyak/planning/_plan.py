@@ -88,8 +88,8 @@ class Plan:
 
     def __repr__(self) -> str:
         methods = dict.fromkeys(step.method.name for step in self.steps if step.method)
-        what = f"{len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}"
-        return f"<Plan: {what}; read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}>"
+        summary = f"{len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}"
+        return f"<Plan: {summary}; read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}>"
 
     def _repr_html_(self) -> str:
         """HTML for notebooks: cost, models, and the treatment of each group of tensors."""
@@ -155,9 +155,9 @@ def peak_nbytes(plan: Plan, workers: int) -> int:
 
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
-    held = sum(_held_nbytes(model) for model in plan.models.values())
+    of_models = sum(_held_nbytes(model) for model in plan.models.values())
     kept = tensors_kept(workers) * _kept_nbytes(plan)
-    return PROCESS_NBYTES + held + kept + workers * _worker_nbytes(plan)
+    return PROCESS_NBYTES + of_models + kept + workers * _worker_nbytes(plan)
 
 
 def tensors_kept(workers: int) -> int:
@@ -167,8 +167,8 @@ def tensors_kept(workers: int) -> int:
 
 def _kept_nbytes(plan: Plan) -> int:
     """Bytes in float32 of the largest such tensor of every nested merge, summed."""
-    nested = [found.plan for model in plan.models.values() if (found := nested_merge(model))]
-    return sum(4 * _largest_whole(one) + _kept_nbytes(one) for one in nested)
+    nested = [merge.plan for model in plan.models.values() if (merge := nested_merge(model))]
+    return sum(4 * _largest_whole(plan_inside) + _kept_nbytes(plan_inside) for plan_inside in nested)
 
 
 def _largest_whole(plan: Plan) -> int:
@@ -177,15 +177,15 @@ def _largest_whole(plan: Plan) -> int:
 
 def _worker_nbytes(plan: Plan) -> int:
     """Bytes of one worker, including those of nested merges, which are computed while it waits for them."""
-    nested = [found for model in plan.models.values() if (found := nested_merge(model))]
-    inside = sum(_worker_nbytes(one.plan) for one in nested)
+    nested = [merge for model in plan.models.values() if (merge := nested_merge(model))]
+    inside = sum(_worker_nbytes(merge_inside.plan) for merge_inside in nested)
     return inside + max((step_nbytes(step) for step in plan.steps), default=0)
 
 
 def _held_nbytes(model: Checkpoint) -> int:
     """Bytes that a model holds however little of it is read: the factors of its adapters."""
     nested = nested_merge(model)
-    inside = sum(_held_nbytes(one) for one in nested.plan.models.values()) if nested else 0
+    inside = sum(_held_nbytes(inner) for inner in nested.plan.models.values()) if nested else 0
     return model.held_nbytes + inside
 
 

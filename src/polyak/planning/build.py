@@ -28,7 +28,7 @@ from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
 from .slices import Part, parts_of
-from .statistics import Given, Measured
+from .statistics import Measured, StatisticsByName
 from .steps import PlanPart, Read, Sidecars, Step
 from .tokens.check import compare
 from .tokens.vocabulary import align
@@ -36,8 +36,8 @@ from .tokens.vocabulary import align
 
 def plan(
     recipe: Recipe,
-    given: Mapping[str, Checkpoint] | None = None,
-    statistics: Given | None = None,
+    replacements: Mapping[str, Checkpoint] | None = None,
+    statistics: StatisticsByName | None = None,
     *,
     opening: Open | None = None,
     tensors_only: bool = False,
@@ -46,7 +46,7 @@ def plan(
 
     Args:
         recipe: The recipe.
-        given: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
+        replacements: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
             of their sources.
         statistics: Statistics to use, by their name and then the model's, instead of those that the recipe names.
         opening: Opens a source with all its layers (default: `open_source`).
@@ -56,9 +56,9 @@ def plan(
         RecipeError: a method, setting or base is missing, unknown or out of range.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
-    _refuse_what_is_no_merge(recipe)
+    _refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
-    opened_models = OpenedModels(opening or open_source, recipe.folder, given or {})
+    opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
     donor = opened_models.donor(recipe)
     opened_models.fill(recipe)
     vocabulary = align(recipe.vocabulary, opened_models, donor)
@@ -78,13 +78,13 @@ def plan(
 
             side = with_template(side, recipe.chat_template, opened)
         notes = [*notes, *_notes(recipe, opened, steps, builders)]
-    measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
+    measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
-    models = {one.name: one.checkpoint for one in opened}
+    models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
 
 
-def _refuse_what_is_no_merge(recipe: Recipe) -> None:
+def _refuse_adapters_and_searches(recipe: Recipe) -> None:
     if recipe.adapter is not None:
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
     if searched := sought(recipe):
@@ -114,16 +114,16 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
     if source is None or (source.path is None and source.recipe is None):
         raise RecipeError("a model needs `path:` or `recipe:`.")
     if source.recipe is not None:
-        found: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
+        checkpoint: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
     else:
-        found = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        checkpoint = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
     if source.strip_prefix:
-        found = checkpoints.stripped(found, source.strip_prefix)
+        checkpoint = checkpoints.stripped(checkpoint, source.strip_prefix)
     for lora in source.lora:
-        found = checkpoints.with_lora(found, checkpoints.locate(lora.path, folder), scale=lora.scale)
+        checkpoint = checkpoints.with_lora(checkpoint, checkpoints.locate(lora.path, folder), scale=lora.scale)
     if prefix := source.add_prefix:
-        found = checkpoints.renamed(found, lambda name: prefix + name)
-    return found
+        checkpoint = checkpoints.renamed(checkpoint, lambda name: prefix + name)
+    return checkpoint
 
 
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
@@ -151,14 +151,14 @@ class _Builder:
         self._skip = re.compile(self._recipe.skip) if self._recipe.skip else None
         self._heads = re.compile(self._recipe.heads) if self._recipe.heads else None
 
-    def build(self, given: Given) -> list[Step]:
+    def build(self, statistics: StatisticsByName) -> list[Step]:
         names = self._shared_names()
         check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
         treatment = Treatment(self._recipe, names)
         self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
-        self.measured = Measured(self._recipe, whole, given, treatment.methods)
+        self.measured = Measured(self._recipe, whole, statistics, treatment.methods)
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
         steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
         steps += self._head_steps()
@@ -234,12 +234,12 @@ class _Builder:
         return needed if len(needed) >= least else everyone if needed else everyone[:least]
 
     def _out_dtype(self, spec: TensorSpec) -> DType:
-        wanted = self._recipe.dtype
-        if wanted is None:
+        name = self._recipe.dtype
+        if name is None:
             return spec.stored
-        if wanted not in DTYPE_NAMES:
-            raise RecipeError(f"dtype {wanted!r} is unknown. {suggestion(wanted, DTYPE_NAMES)}")
-        return DTYPE_NAMES[wanted]
+        if name not in DTYPE_NAMES:
+            raise RecipeError(f"dtype {name!r} is unknown. {suggestion(name, DTYPE_NAMES)}")
+        return DTYPE_NAMES[name]
 
     @staticmethod
     def _read(model: Opened, name: str) -> Read:

@@ -39,8 +39,8 @@ def _treatment(steps: list[Step], part: PlanPart) -> str:
         return f"masks and scales into {first.file}"
     name = f"{part.name}: " if part.name else ""
     if first.method is None:
-        what = "copied from" if first.kind == "copy" else "copied, if equal in"
-        return f"{name}{what} {models}" + (f" into {first.file}" if first.file else "")
+        action = "copied from" if first.kind == "copy" else "copied, if equal in"
+        return f"{name}{action} {models}" + (f" into {first.file}" if first.file else "")
     absent = [statistic for statistic in first.method.statistics if statistic not in first.statistics]
     settings = ", ".join(f"{key}={_values([step.settings[key] for step in steps])}" for key in first.settings)
     rule = "" if first.rule is None else f"rule {first.rule + 1} ({part.recipe.rules[first.rule].match!r}): "

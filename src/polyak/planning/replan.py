@@ -31,10 +31,10 @@ def with_numbers(before: Plan, recipe: Recipe) -> Plan | None:
     names = tuple(dict.fromkeys(name for model in before.models.values() for name in (*model.specs, *model.ties)))
     treatment, steps = Treatment(recipe, names), list[Step]()
     for step in before.steps:
-        found = step if step.kind != "merge" else _again(step, treatment, len(recipe.models))
-        if found is None:
+        planned = step if step.kind != "merge" else _again(step, treatment, len(recipe.models))
+        if planned is None:
             return None
-        steps.append(found)
+        steps.append(planned)
     return replace(before, recipe=recipe, steps=tuple(steps), parts=(PlanPart("", recipe),))
 
 

@@ -33,12 +33,12 @@ class Depth:
 
 def depths(names: Iterable[str]) -> dict[str, Depth]:
     """Depths of tensors by their names: `PREFIX.0.`, `PREFIX.1.`, ... is a stack of layers."""
-    found = {name: place[:2] for name in names if (place := layer_of(name))}
+    layers = {name: located[:2] for name in names if (located := layer_of(name))}
     ends: dict[str, tuple[int, int]] = {}
-    for stack, layer in found.values():
+    for stack, layer in layers.values():
         first, last = ends.get(stack, (layer, layer))
         ends[stack] = min(layer, first), max(layer, last)
-    return {name: Depth(i, _between(i, *ends[stack])) for name, (stack, i) in found.items()}
+    return {name: Depth(i, _between(i, *ends[stack])) for name, (stack, i) in layers.items()}
 
 
 _depths_of = lru_cache(maxsize=4)(depths)  # candidates of a search have the same names
@@ -129,8 +129,8 @@ class _Choice:
     def settings(self, name: str, depth: Depth) -> dict[str, Any]:
         if self._constant is not None:
             return self._constant
-        given = {key: self._number(value, name, depth, key) for key, value in self._given.items()}
-        bound = self.method.bind(given, len(self._recipe.models))
+        values = {key: self._number(value, name, depth, key) for key, value in self._given.items()}
+        bound = self.method.bind(values, len(self._recipe.models))
         if not self._varies:
             self._constant = bound
         return bound
@@ -138,19 +138,19 @@ class _Choice:
     @cached_property
     def _given(self) -> dict[str, Any]:
         """One value per setting, or a tuple of one per model, in which gradients and cases are not yet resolved."""
-        given: dict[str, Any] = {k: v for k, v in self._shared.items() if not self._setting(k).per_model}
+        values: dict[str, Any] = {k: v for k, v in self._shared.items() if not self._setting(k).per_model}
         for setting in self.method.settings.values():
             if setting.per_model:
                 each = [self._for_model(setting, i) for i in range(len(self._recipe.models))]
-                given[setting.name] = tuple(each)
-        return given
+                values[setting.name] = tuple(each)
+        return values
 
     def _for_model(self, setting: Setting, index: int) -> Any:
         """The first that exists of the rule's value for a model, the rule's, the model's, the recipe's, the default."""
         model, rule = self._recipe.models[index].name, self._rule
-        for place in (rule.models.get(model, {}) if rule else {}, rule.settings if rule else {}, self._own[index]):
-            if setting.name in place:
-                return _of_model(place[setting.name], index)
+        for settings in (rule.models.get(model, {}) if rule else {}, rule.settings if rule else {}, self._own[index]):
+            if setting.name in settings:
+                return _of_model(settings[setting.name], index)
         return _of_model(self._shared.get(setting.name, setting.default), index)
 
     @cached_property
@@ -160,7 +160,7 @@ class _Choice:
 
     def _number(self, value: Any, name: str, depth: Depth, key: str) -> Any:
         if isinstance(value, tuple):
-            return tuple(self._number(one, name, depth, key) for one in value)
+            return tuple(self._number(item, name, depth, key) for item in value)
         if isinstance(value, Search):
             raise RecipeError(
                 f"{key!r} is still a search range: use `polyak search`, and merge the recipe that it writes."
@@ -171,18 +171,18 @@ class _Choice:
         return _along(value, depth, name, key) if isinstance(value, Gradient) else value
 
     def _setting(self, name: str) -> Setting:
-        found = self.method.settings.get(name)
-        if found is None:
+        setting = self.method.settings.get(name)
+        if setting is None:
             raise SettingError(
                 f"method {self.method.name!r} has no setting {name!r}. {suggestion(name, self.method.settings)}"
             )
-        return found
+        return setting
 
     def _check_names(self) -> None:
         for name in self._shared:
             self._setting(name)
-        places = [*self._own, *(self._rule.models.values() if self._rule else ())]
-        for name in {name for place in places for name in place}:
+        per_model = [*self._own, *(self._rule.models.values() if self._rule else ())]
+        for name in {name for settings in per_model for name in settings}:
             if not self._setting(name).per_model:
                 raise SettingError(
                     f"{name!r} of method {self.method.name!r} is not a per-model setting; put it under `settings:`."
@@ -203,7 +203,7 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
             )
         return cast("float", gradient.outside)  # recipes with search ranges are refused
     values = cast("tuple[float, ...]", gradient.values)
-    place = depth.t * (len(values) - 1)
-    left = int(place)
-    right, share = min(left + 1, len(values) - 1), place - left
+    position = depth.t * (len(values) - 1)
+    left = int(position)
+    right, share = min(left + 1, len(values) - 1), position - left
     return (1 - share) * values[left] + share * values[right]  # exact at both ends

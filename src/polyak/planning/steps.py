@@ -117,8 +117,8 @@ class Sidecars:
     @property
     def files(self) -> Mapping[str, Path]:
         templates = "additional_chat_templates"
-        where = {path: f"{templates}/" if path.parent.name == templates else "" for path in self.copied}
-        return {f"{folder}{path.name}": path for path, folder in where.items()} | dict(self.placed)
+        folders = {path: f"{templates}/" if path.parent.name == templates else "" for path in self.copied}
+        return {f"{folder}{path.name}": path for path, folder in folders.items()} | dict(self.placed)
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import yaml
 from ..errors import RecipeError
 
 LARGEST_FILE = 10_000_000  # bytes
-DEEPEST = 100  # mappings and lists inside one another
+DEEPEST = 100  # nesting depth of mappings and lists
 MOST_REPEATED = 100_000  # values that aliases may add: a few lines of aliases can expand to billions
 
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
@@ -89,12 +89,12 @@ def parse_json(text: str, where: str) -> Data:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
+            if key in entries:
                 raise RecipeError(f"{where}: the key {key!r} is given twice in one object. Remove one.")
-            found[key] = value
-        return found
+            entries[key] = value
+        return entries
 
     try:
         return json.loads(text, object_pairs_hook=once)
@@ -248,7 +248,7 @@ def _key(event: Any) -> str:
 
 def _mappings(value: Any, event: Any) -> list[dict[str, Any]]:
     many = cast("list[Any]", value) if isinstance(value, list) else [value]
-    if not all(isinstance(one, dict) for one in many):
+    if not all(isinstance(item, dict) for item in many):
         raise _error(event, "'<<' takes a mapping or a list of mappings")
     return many
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from ..errors import RecipeError
 from ..reading import Place, Table, each, integer, is_list, is_mapping, is_small, mapping, number, one_of, text
 
-DEEPEST = 64  # mappings and lists inside one another in `provenance`
+DEEPEST = 64  # nesting depth of `provenance`
 Scope: TypeAlias = Literal["merge", "recipe", "shared"]
 
 
@@ -70,8 +70,8 @@ def file_key(
 
 def declared(cls: type, *scopes: Scope) -> dict[str, Field[Any]]:
     """The fields of a dataclass that are declared as keys, of the given scopes (default: all)."""
-    found = {one.name: one for one in fields(cls) if "key" in one.metadata}
-    return {name: one for name, one in found.items() if not scopes or one.metadata["key"].scope in scopes}
+    keys = {key.name: key for key in fields(cls) if "key" in key.metadata}
+    return {name: key for name, key in keys.items() if not scopes or key.metadata["key"].scope in scopes}
 
 
 def read_keys(cls: type, table: Table, *scopes: Scope) -> dict[str, Any]:
@@ -81,25 +81,25 @@ def read_keys(cls: type, table: Table, *scopes: Scope) -> dict[str, Any]:
         RecipeError: a value is of the wrong kind.
     """
     return {
-        name: table.take(name, one.metadata["key"].read, _default(one)) for name, one in declared(cls, *scopes).items()
+        name: table.take(name, key.metadata["key"].read, _default(key)) for name, key in declared(cls, *scopes).items()
     }
 
 
 def write_keys(value: Any) -> dict[str, Any]:
     """Write the declared keys of a dataclass that differ from their defaults, as data."""
-    keys = {name: one for name, one in declared(type(value)).items() if getattr(value, name) != _default(one)}
-    return {name: one.metadata["key"].write(getattr(value, name)) for name, one in keys.items()}
+    keys = {name: key for name, key in declared(type(value)).items() if getattr(value, name) != _default(key)}
+    return {name: key.metadata["key"].write(getattr(value, name)) for name, key in keys.items()}
 
 
-def _default(one: Field[Any]) -> Any:
-    return one.default_factory() if callable(one.default_factory) else one.default
+def _default(key: Field[Any]) -> Any:
+    return key.default_factory() if callable(key.default_factory) else key.default
 
 
 def layer_range(value: object, place: Place) -> tuple[int, int]:
     """Read a half-open range of layers."""
     bounds = each(integer)(value, place) if is_list(value) else ()
     if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise place.wanted("[first, stop), with first below stop", value)
+        raise place.expected("[first, stop), with first below stop", value)
     return bounds[0], bounds[1]
 
 
@@ -113,14 +113,14 @@ def dtype_name(value: object, place: Place) -> str:
 def positive(value: object, place: Place) -> int:
     """Read an integer of at least 1."""
     if (count := integer(value, place)) < 1:
-        raise place.wanted("at least 1", value)
+        raise place.expected("at least 1", value)
     return count
 
 
 def share(value: object, place: Place) -> float:
     """Read a number in (0, 1]."""
     if not 0 < (fraction := number(value, place)) <= 1:
-        raise place.wanted("above 0 and at most 1", value)
+        raise place.expected("above 0 and at most 1", value)
     return fraction
 
 

@@ -242,10 +242,10 @@ class Recipe:
 def with_shared(recipe: Recipe) -> Recipe:
     """Pass shared keys (seed, dtype, buffers) on to slices and modules, and the base to modules without one."""
     shared: dict[str, Any] = {name: getattr(recipe, name) for name in declared(Recipe, "shared")}
-    slices = tuple(replace(one, **shared) for one in recipe.slices)
+    slices = tuple(replace(part, **shared) for part in recipe.slices)
     modules = tuple(
-        replace(m, recipe=with_shared(replace(m.recipe, **shared, base=m.recipe.base or recipe.base)))
-        for m in recipe.modules
+        replace(module, recipe=with_shared(replace(module.recipe, **shared, base=module.recipe.base or recipe.base)))
+        for module in recipe.modules
     )
     return replace(recipe, slices=slices, modules=modules)
 
@@ -253,5 +253,5 @@ def with_shared(recipe: Recipe) -> Recipe:
 def names_in(recipe: Recipe) -> set[str]:
     """Names of the models of a recipe, its slices and its modules, and `base` where there is one."""
     parts = [*recipe.slices, *(module.recipe for module in recipe.modules)]
-    found = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
-    return found | {BASE} if recipe.base else found
+    names = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
+    return names | {BASE} if recipe.base else names

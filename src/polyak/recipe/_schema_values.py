@@ -67,9 +67,9 @@ def _scalar(setting: Setting) -> Schema:
         return {"type": "boolean"}
     if setting.kind is str:
         return {"type": "string", "format": "regex"}
-    found: Schema = {"type": "integer" if setting.kind is int else "number"}
+    schema: Schema = {"type": "integer" if setting.kind is int else "number"}
     if setting.range is None:
-        return found
+        return schema
     if math.isfinite(setting.range.low):
-        found["exclusiveMinimum" if setting.range.above else "minimum"] = setting.range.low
-    return {**found, "maximum": setting.range.high} if math.isfinite(setting.range.high) else found
+        schema["exclusiveMinimum" if setting.range.above else "minimum"] = setting.range.low
+    return {**schema, "maximum": setting.range.high} if math.isfinite(setting.range.high) else schema

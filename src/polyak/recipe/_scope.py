@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from ..reading import Place, is_mapping, read_file, text
 from ._model import Recipe
 
-DEEPEST = 16  # recipes inside one another
+DEEPEST = 16  # nesting depth of recipes
 MOST = 1000  # nested recipes in all: if each file refers to two others, their number doubles at every level
 
 
@@ -57,7 +57,7 @@ class Scope:
 
     def _file(self, path: str, place: Place) -> Recipe:
         if "://" in path:
-            raise place.wanted("the path of a recipe on this machine", path)
+            raise place.expected("the path of a recipe on this machine", path)
         file = self.here(path)
         if (real := file.resolve()) in self.files:
             raise place.error(f"is circular: {file} is being read already")

@@ -64,10 +64,10 @@ def read_vocabulary(value: object, place: Place) -> Vocabulary:
     multiple = table.take("pad_to_multiple_of", _positive, None)
     table.finish()
     if (rows is None) is (source is None):
-        raise place.wanted("given either `source:` or `rows:`", "both" if rows else "neither")
+        raise place.expected("given either `source:` or `rows:`", "both" if rows else "neither")
     if rows and (tokens or multiple):
-        what = "tokens" if tokens else "pad_to_multiple_of"
-        raise (place / what).error("has no effect together with rows", "Give a `source:` instead.")
+        key = "tokens" if tokens else "pad_to_multiple_of"
+        raise (place / key).error("has no effect together with rows", "Give a `source:` instead.")
     return Vocabulary(source, cast("Any", rows), tokens, multiple)
 
 
@@ -76,8 +76,8 @@ def plain_vocabulary(vocabulary: Vocabulary | None) -> Any:
     if vocabulary is None:
         return None
     tokens = {content: _plain_token(token) for content, token in vocabulary.tokens.items()}
-    said = {"source": vocabulary.source, "rows": vocabulary.rows, "tokens": tokens}
-    data = {**said, "pad_to_multiple_of": vocabulary.pad_to_multiple_of}
+    without_padding = {"source": vocabulary.source, "rows": vocabulary.rows, "tokens": tokens}
+    data = {**without_padding, "pad_to_multiple_of": vocabulary.pad_to_multiple_of}
     return {key: value for key, value in data.items() if value}
 
 
@@ -88,7 +88,7 @@ def _plain_token(token: Token) -> dict[str, Any]:
 
 def _read_tokens(value: object, place: Place) -> Mapping[str, Token]:
     return MappingProxyType(
-        {content: _read_token(one, place / content) for content, one in mapping(value, place).items()}
+        {content: _read_token(source, place / content) for content, source in mapping(value, place).items()}
     )
 
 
@@ -117,10 +117,10 @@ def _problem(token: Token) -> str | None:
 
 
 def _positive(value: object, place: Place) -> int:
-    found = integer(value, place)
-    if not 1 <= found <= 2**20:
-        raise place.wanted("an integer from 1 to 2^20", value)
-    return found
+    count = integer(value, place)
+    if not 1 <= count <= 2**20:
+        raise place.expected("an integer from 1 to 2^20", value)
+    return count
 
 
 def checked(vocabulary: Vocabulary | None, names: set[str], place: Place) -> None:
@@ -131,9 +131,9 @@ def checked(vocabulary: Vocabulary | None, names: set[str], place: Place) -> Non
     """
     if vocabulary is None:
         return
-    said = [(place / "source", vocabulary.source, names | {"union"})]
+    sources = [(place / "source", vocabulary.source, names | {"union"})]
     for content, token in vocabulary.tokens.items():
-        said.append((place / "tokens" / content / "source", token.source, names | {"zero"}))
-    for where, source, known in said:
-        if source is not None and source not in known:
-            raise where.error(f"is {source!r}, which is not a model of this recipe", suggestion(source, known))
+        sources.append((place / "tokens" / content / "source", token.source, names | {"zero"}))
+    for where, source, allowed in sources:
+        if source is not None and source not in allowed:
+            raise where.error(f"is {source!r}, which is not a model of this recipe", suggestion(source, allowed))

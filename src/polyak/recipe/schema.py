@@ -80,7 +80,7 @@ _ONE_OF_THREE: Schema = {
         {
             "required": [key],
             "properties": dict.fromkeys(
-                [*(one for one in _DIVIDED if one != key), *(() if key == "models" else _MERGE_ALONE)], False
+                [*(other for other in _DIVIDED if other != key), *(() if key == "models" else _MERGE_ALONE)], False
             ),
         }
         for key in _DIVIDED
@@ -137,10 +137,10 @@ def _follows(method: Method) -> Schema:
 def _table(cls: type, methods: Iterable[Method]) -> Schema:
     """A mapping with the fields of a dataclass."""
     hints = get_type_hints(cls)
-    said = _attributes(cls)
+    descriptions = _attributes(cls)
     special = _special(methods).get(cls, {})
     properties = {
-        f.name: {**(special[f.name] if f.name in special else _of(hints[f.name])), "description": said[f.name]}
+        f.name: {**(special[f.name] if f.name in special else _of(hints[f.name])), "description": descriptions[f.name]}
         for f in fields(cls)
         if hints[f.name] is not Path
     }
@@ -212,15 +212,15 @@ def _of(hint: Any) -> Schema:
 
 def _attributes(cls: type) -> dict[str, str]:
     """Descriptions of the fields, from the docstring."""
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     lines = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines()
     for line in lines:
         name, colon, text = line.strip().partition(": ")
         if colon and line.startswith("    ") and not line.startswith("     "):
-            said[name] = text
+            descriptions[name] = text
         else:
-            said[next(reversed(said))] += f" {line.strip()}"
-    return said
+            descriptions[next(reversed(descriptions))] += f" {line.strip()}"
+    return descriptions
 
 
 def _model(methods: list[Method]) -> Schema:

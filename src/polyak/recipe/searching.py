@@ -35,14 +35,14 @@ Visit: TypeAlias = Callable[[Sought], Any]
 
 def sought(recipe: Recipe) -> tuple[Sought, ...]:
     """All search ranges of a recipe, in order."""
-    found: list[Sought] = []
+    ranges: list[Sought] = []
 
-    def keep(one: Sought) -> Search:
-        found.append(one)
-        return one.search
+    def keep(each: Sought) -> Search:
+        ranges.append(each)
+        return each.search
 
     _Walk(keep).recipe(recipe, "")
-    return tuple(found)
+    return tuple(ranges)
 
 
 def filled(recipe: Recipe, values: Mapping[str, Scalar]) -> Recipe:
@@ -52,7 +52,7 @@ def filled(recipe: Recipe, values: Mapping[str, Scalar]) -> Recipe:
         recipe: A recipe with search ranges.
         values: A value per range, by the `place` that `sought` returns.
     """
-    return with_shared(_Walk(lambda one: values[one.place]).recipe(recipe, ""))
+    return with_shared(_Walk(lambda each: values[each.place]).recipe(recipe, ""))
 
 
 class _Walk:
@@ -65,8 +65,8 @@ class _Walk:
         count = len(recipe.models)
         base = self._source(recipe.base, f"{at}base.") if recipe.base else None
         modules = (
-            replace(one, recipe=self._module(one.recipe, recipe.base, base, f"{at}modules[{i}]."))
-            for i, one in enumerate(recipe.modules)
+            replace(part, recipe=self._module(part.recipe, recipe.base, base, f"{at}modules[{i}]."))
+            for i, part in enumerate(recipe.modules)
         )
         return replace(
             recipe,
@@ -74,7 +74,7 @@ class _Walk:
             models=tuple(self._model(model, recipe, f"{at}models.{model.name}.") for model in recipe.models),
             settings=self._settings(recipe.settings, recipe.method, count, f"{at}settings."),
             rules=tuple(self._rule(rule, recipe, f"{at}rules[{i}].") for i, rule in enumerate(recipe.rules)),
-            slices=tuple(self.recipe(one, f"{at}slices[{i}].") for i, one in enumerate(recipe.slices)),
+            slices=tuple(self.recipe(part, f"{at}slices[{i}].") for i, part in enumerate(recipe.slices)),
             modules=tuple(modules),
         )
 
@@ -105,10 +105,10 @@ class _Walk:
             return settings
         from ..methods import resolve
 
-        known = resolve(method).settings
+        declared = resolve(method).settings
         return MappingProxyType(
             {
-                name: self._value(value, Sought(f"{at}{name}", Search(), known[name], models))
+                name: self._value(value, Sought(f"{at}{name}", Search(), declared[name], models))
                 if _has_search(value)
                 else value
                 for name, value in settings.items()
@@ -117,14 +117,16 @@ class _Walk:
 
     def _value(self, value: Value, here: Sought) -> Any:
         if isinstance(value, tuple):  # one per model, in recipes made in Python
-            return tuple(self._value(one, _at(here, f"[{i}]")) for i, one in enumerate(value))
+            return tuple(self._value(item, _at(here, f"[{i}]")) for i, item in enumerate(value))
         if isinstance(value, Search):
             return self._visit(replace(here, search=value))
         if isinstance(value, Cases):
-            found = ((match, self._value(one, _at(here, f".cases[{i}]"))) for i, (match, one) in enumerate(value.cases))
-            return Cases(tuple(found))
+            cases = (
+                (match, self._value(item, _at(here, f".cases[{i}]"))) for i, (match, item) in enumerate(value.cases)
+            )
+            return Cases(tuple(cases))
         if isinstance(value, Gradient):
-            values = tuple(self._value(one, _at(here, f".gradient[{i}]")) for i, one in enumerate(value.values))
+            values = tuple(self._value(item, _at(here, f".gradient[{i}]")) for i, item in enumerate(value.values))
             outside = None if value.outside is None else self._value(value.outside, _at(here, ".outside"))
             return Gradient(values, outside)
         return value
@@ -136,7 +138,7 @@ def _at(here: Sought, more: str) -> Sought:
 
 def _has_search(value: Any) -> bool:
     if isinstance(value, Cases):
-        return any(_has_search(one) for _, one in value.cases)
+        return any(_has_search(item) for _, item in value.cases)
     if isinstance(value, Gradient):
-        return any(_has_search(one) for one in (*value.values, value.outside))
-    return isinstance(value, Search) or (isinstance(value, tuple) and any(_has_search(one) for one in value))
+        return any(_has_search(item) for item in (*value.values, value.outside))
+    return isinstance(value, Search) or (isinstance(value, tuple) and any(_has_search(item) for item in value))

@@ -48,8 +48,8 @@ def as_data(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
     data = {
         "base": _source(recipe.base, recipe, folder) if recipe.base else None,
         "models": [_model(model, recipe, folder) for model in recipe.models],
-        "slices": [_part(one, folder) for one in recipe.slices],
-        "modules": [{"match": one.match, **_part(one.recipe, folder)} for one in recipe.modules],
+        "slices": [_part(part, folder) for part in recipe.slices],
+        "modules": [{"match": part.match, **_part(part.recipe, folder)} for part in recipe.modules],
         "method": recipe.method,
         "settings": _settings(recipe.settings),
         "rules": [_rule(rule, [model.name for model in recipe.models]) for rule in recipe.rules],
@@ -134,10 +134,10 @@ def _settings(settings: Settings) -> dict[str, Any]:
 
 def _value(value: Value) -> object:
     if isinstance(value, Cases):
-        return {"cases": [{"match": match, "value": _value(one)} for match, one in value.cases]}
+        return {"cases": [{"match": match, "value": _value(item)} for match, item in value.cases]}
     if isinstance(value, Gradient):
         outside = {} if value.outside is None else {"outside": _value(value.outside)}
-        return {"gradient": [_value(one) for one in value.values], **outside}
+        return {"gradient": [_value(item) for item in value.values], **outside}
     if isinstance(value, Search):
         if value.choices:
             return {"search": {"choices": plain(value.choices)}}

@@ -72,7 +72,7 @@ class Draft:
 
     def _refuse_to_overwrite(self, force: bool) -> None:
         if force:
-            _refuse_what_is_no_model(self.out)
+            _refuse_other_folders(self.out)
         elif self.out.exists() and any(self.out.iterdir()):
             raise OutputExists(f"{self.out} is not empty. Choose another folder, or replace its contents with --force.")
 
@@ -171,7 +171,7 @@ def _refuse_files(out: Path) -> None:
             raise OutputExists(f"{path} is a file, not a folder; it is not replaced. Choose another folder.")
 
 
-def _refuse_what_is_no_model(out: Path) -> None:
+def _refuse_other_folders(out: Path) -> None:
     """Refuse to replace folders that hold other things than a model, such as a home folder."""
     if not out.exists():
         return

@@ -74,7 +74,7 @@ def _kind(value: object, place: Place) -> TaskKind:
         return registry.resolve(written)
     except TaskError:
         near = suggestion(written, registry)
-        raise place.wanted(f"one of {', '.join(registry)}", value, near if near.startswith("Did") else "") from None
+        raise place.expected(f"one of {', '.join(registry)}", value, near if near.startswith("Did") else "") from None
 
 
 def _frame(table: Table, folder: Path, factory: Callable[[], nn.Module] | None, name: str) -> Frame:
@@ -117,13 +117,13 @@ def _splits(table: Table, path: Callable[[object, Place], Path]) -> Splits:
         return Splits({"test": whole})
     if whole is not None:
         fractions = {name: given.take(name, _fraction) for name in SPLITS if name in given}
-        given.known.extend(SPLITS)
+        given.known_keys.extend(SPLITS)
         given.finish()
         if sum(fractions.values()) > 1 + 1e-9:
             raise place.error(f"adds up to {sum(fractions.values()):g}, which is more than the whole of `data`")
         return Splits({"": whole}, fractions, seed)
     parts = {name: given.take(name, lambda value, at: _part(value, at, path)) for name in SPLITS if name in given}
-    given.known.extend(SPLITS)
+    given.known_keys.extend(SPLITS)
     given.finish()
     if not parts:
         raise place.error("is empty", f"Name the examples of one or more of {', '.join(SPLITS)}.")
@@ -146,12 +146,12 @@ def _part(value: object, place: Place, path: Callable[[object, Place], Path]) ->
 
 def _range(value: object, place: Place) -> tuple[int, int]:
     if not is_list(value) or len(value) != 2:
-        raise place.wanted("[first, one past the last]", value)
+        raise place.expected("[first, one past the last]", value)
     return integer(value[0], place[0]), integer(value[1], place[1])
 
 
 def _fraction(value: object, place: Place) -> float:
     found = number(value, place)
     if not 0 < found <= 1:
-        raise place.wanted("a share of `data`, above 0 and at most 1", value)
+        raise place.expected("a share of `data`, above 0 and at most 1", value)
     return found

@@ -44,8 +44,8 @@ class Format:
         return summary_of(self.open)
 
 
-def _unknown(suffix: str, known: Iterable[str]) -> UnsupportedFormat:
-    return UnsupportedFormat(f"no checkpoint format has the suffix {suffix!r}. Known: {', '.join(sorted(known))}.")
+def _unknown(suffix: str, registered: Iterable[str]) -> UnsupportedFormat:
+    return UnsupportedFormat(f"no checkpoint format has the suffix {suffix!r}. Known: {', '.join(sorted(registered))}.")
 
 
 registry: Registry[Format] = Registry("checkpoint format", package=__name__, group="polyak.formats", unknown=_unknown)
@@ -89,8 +89,8 @@ def open_file(path: Path, key: str | None = None) -> Checkpoint:
         declared = registry.resolve(path.suffix)
     except UnsupportedFormat:
         *most, last = registry
-        known = f"{', '.join(most)} or {last}"
-        raise UnsupportedFormat(f"{path}: expected a folder, or a file with the suffix {known}.") from None
+        expected = f"{', '.join(most)} or {last}"
+        raise UnsupportedFormat(f"{path}: expected a folder, or a file with the suffix {expected}.") from None
     keywords: dict[str, Any] = {"key": key} if "key" in signature(declared.open).parameters else {}
     return declared.open(path, **keywords)
 

@@ -77,15 +77,15 @@ def find_global(module: str, name: str, where: str) -> object:
     Raises:
         UnsupportedFormat: the name is not on the list of allowed names.
     """
-    found = _GLOBALS.get(f"{module}.{name}")
-    if found is None and module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage"):
-        found = _STORAGES.get(name)
-    if found is None:
+    stand_in = _GLOBALS.get(f"{module}.{name}")
+    if stand_in is None and module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage"):
+        stand_in = _STORAGES.get(name)
+    if stand_in is None:
         remedy = "Save the state dict alone (`torch.save(model.state_dict(), ...)`)."
         if "torch" not in module:
             remedy = "Weights do not need it: ask the author of the file for safetensors or a plain state dict."
         raise UnsupportedFormat(f"{where} would run {module[:80]}.{name[:80]}; refused. {remedy}")
-    return found
+    return stand_in
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
@@ -102,15 +102,15 @@ def _tensor_of(
 def _view(storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any, metadata: Any) -> object:
     if not isinstance(storage, Storage) or not (dtype is None or isinstance(dtype, Named)):
         raise TypeError("a tensor is built on something other than a storage")
-    found = storage.dtype if dtype is None else dtype.dtype
-    if found is None:
+    element = storage.dtype if dtype is None else dtype.dtype
+    if element is None:
         return Unreadable(storage.kind if dtype is None else dtype.name)
     if metadata and (not isinstance(metadata, dict) or any(cast("dict[str, Any]", metadata).values())):
         return Unreadable("lazily negated or conjugated view")
     numbers = offset, *shape, *stride
     if len(shape) != len(stride) or len(shape) > 64 or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise ValueError("a tensor has an impossible shape, stride or offset")
-    return StridedTensor(storage, offset, tuple(shape), tuple(stride), found)
+    return StridedTensor(storage, offset, tuple(shape), tuple(stride), element)
 
 
 def _typed(function: Any, _type: Any, args: Any, _state: Any) -> object:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._api import Bytes
 
-WINDOW_NBYTES = 8 << 20  # how much of the file is held at a time
+WINDOW_NBYTES = 8 << 20  # maximum of the file in memory at a time
 _FAR_NBYTES = 16 << 10  # reading through a gap of this size costs about as much as another read
 
 ReadInto = Callable[[Bytes, int], None]  # out, offset in bytes

@@ -274,12 +274,12 @@ class Unpickler:
         self._stack.append(self._find_storage(self._stack.pop()))
 
 
-def _as_list(found: Any) -> list[Any]:
-    if isinstance(found, Opaque):
+def _as_list(target: Any) -> list[Any]:
+    if isinstance(target, Opaque):
         return []
-    if type(found) is not list:
-        raise TypeError(f"items are added to a {type(found).__name__}")
-    return cast("list[Any]", found)
+    if type(target) is not list:
+        raise TypeError(f"items are added to a {type(target).__name__}")
+    return cast("list[Any]", target)
 
 
 def _set_items(target: Any, items: list[Any]) -> None:

@@ -79,8 +79,8 @@ class AlignedCheckpoint(Checkpoint):
             return
         spec, width = self.specs[name], self._width(name)
         first, last = start // width, -(-stop // width)
-        found = self._gathered(name, first, last).reshape(-1)[start - first * width : stop - first * width]
-        out.view(spec.dtype.numpy)[:] = found
+        rows = self._gathered(name, first, last).reshape(-1)[start - first * width : stop - first * width]
+        out.view(spec.dtype.numpy)[:] = rows
 
     def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Self:
         view = super().over(swap)

@@ -51,7 +51,7 @@ class Tokenizer:
     @cached_property
     def tokens(self) -> dict[str, int]:
         """All tokens, including added tokens."""
-        return {**self.pieces, **{one["content"]: one["id"] for one in self.added}}
+        return {**self.pieces, **{entry["content"]: entry["id"] for entry in self.added}}
 
     @property
     def added(self) -> Sequence[Json]:
@@ -94,21 +94,22 @@ def _check(data: Json, path: Path) -> None:
     fine = (
         (bool(pieces) or bool(ids))
         and all(
-            isinstance(one, list) and len(cast("list[Any]", one)) == 2 and isinstance(one[0], str) for one in pieces
+            isinstance(entry, list) and len(cast("list[Any]", entry)) == 2 and isinstance(entry[0], str)
+            for entry in pieces
         )
         and all(type(i) is int and 0 <= i < 2**31 for i in ids)
         and isinstance(added, list)
-        and all(_is_added(one) for one in cast("list[Any]", added))
+        and all(_is_added(entry) for entry in cast("list[Any]", added))
     )
     if not fine:
         raise CheckpointError(f"{path}: expected a model with a vocab, and added_tokens with id and content.")
 
 
-def _is_added(one: Any) -> bool:
-    if not isinstance(one, dict):
+def _is_added(entry: Any) -> bool:
+    if not isinstance(entry, dict):
         return False
-    entry = cast("Json", one)
-    return isinstance(entry.get("content"), str) and type(entry.get("id")) is int and 0 <= entry["id"] < 2**31
+    token = cast("Json", entry)
+    return isinstance(token.get("content"), str) and type(token.get("id")) is int and 0 <= token["id"] < 2**31
 
 
 def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
@@ -135,21 +136,21 @@ def tokenizer_union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
     if all(other.tokens.keys() <= first.tokens.keys() for other in others):
         return first
     data = copy.copy(first.data)
-    known, size, merges = dict(first.tokens), first.size, _Merges(first)
+    ids, size, merges = dict(first.tokens), first.size, _Merges(first)
     pieces: dict[str, Any] = {}
     added: dict[str, Json] = {}
     for other in others:
-        own = {one["content"]: one for one in other.added}
+        own = {entry["content"]: entry for entry in other.added}
         scores = _scores(other)
-        for token in sorted(other.tokens.keys() - known.keys(), key=other.tokens.__getitem__):
-            known[token], size = size, size + 1
+        for token in sorted(other.tokens.keys() - ids.keys(), key=other.tokens.__getitem__):
+            ids[token], size = size, size + 1
             if token in own:
-                added[token] = {**own[token], "id": known[token]}
+                added[token] = {**own[token], "id": ids[token]}
             if token in other.pieces:
-                pieces[token] = scores.get(token, known[token])
+                pieces[token] = scores.get(token, ids[token])
         merges.add(other)
-    data["model"] = _model(first, pieces, known, added, merges)
-    data["added_tokens"] = sorted([*first.added, *added.values()], key=lambda one: one["id"])
+    data["model"] = _model(first, pieces, ids, added, merges)
+    data["added_tokens"] = sorted([*first.added, *added.values()], key=lambda entry: entry["id"])
     return replace(first, data=data, settings=_with_added(first.settings, added.values()))
 
 
@@ -167,7 +168,7 @@ def with_tokens(tokenizer: Tokenizer, contents: Iterable[str]) -> Tokenizer:
 def _with_added(settings: Json, added: Iterable[Json]) -> Json:
     if "added_tokens_decoder" not in settings:
         return settings
-    more = {str(one["id"]): {k: v for k, v in one.items() if k != "id"} for one in added}
+    more = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in added}
     return {**settings, "added_tokens_decoder": {**settings["added_tokens_decoder"], **more}}
 
 
@@ -178,19 +179,19 @@ def _scores(tokenizer: Tokenizer) -> dict[str, float]:
 
 
 def _model(
-    first: Tokenizer, pieces: Mapping[str, Any], known: Mapping[str, int], added: Mapping[str, Json], merges: _Merges
+    first: Tokenizer, pieces: Mapping[str, Any], ids: Mapping[str, int], added: Mapping[str, Json], merges: _Merges
 ) -> Json:
     model = dict(first.data["model"])
     if first.kind != "Unigram":
         # Loading keeps the ids of added tokens only if no piece has a larger id, or the model lists them too.
-        between = {one["content"]: one["id"] for one in (*first.added, *added.values())} if pieces else {}
+        between = {entry["content"]: entry["id"] for entry in (*first.added, *added.values())} if pieces else {}
         model["vocab"] = {**model["vocab"], **pieces, **between}
         return {**model, "merges": merges.all} if first.kind == "BPE" else model
     # A piece's id is its position in the list, so that added tokens with ids in between need a position too.
     least = min(score for _, score in model["vocab"]) - UNLIKELY
-    held = {number: token for token, number in known.items()}
-    size = max((known[piece] for piece in pieces), default=-1) + 1
-    named = [held.get(i, f"<unused {i}>") for i in range(len(model["vocab"]), size)]
+    by_id = {number: token for token, number in ids.items()}
+    size = max((ids[piece] for piece in pieces), default=-1) + 1
+    named = [by_id.get(i, f"<unused {i}>") for i in range(len(model["vocab"]), size)]
     more = [[token, pieces.get(token, least)] for token in named]
     return {**model, "vocab": [*model["vocab"], *more]}
 

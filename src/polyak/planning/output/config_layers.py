@@ -33,14 +33,14 @@ def other_layers(divided: Parts, donor: Opened, written: Iterable[str]) -> dict[
     """
     if len(divided.parts) == 1 and not divided.layers:
         return {}
-    found, own = dict(divided.layers), _stacks(donor)
+    layers, own = dict(divided.layers), _stacks(donor)
     for prefix, stack in stacks(written).items():
-        if prefix not in found and prefix in own and len(own[prefix]) != len(stack):
+        if prefix not in layers and prefix in own and len(own[prefix]) != len(stack):
             models = [model for part in divided.parts for model in part.whole]
-            giver = next((one for one in models if len(_stacks(one).get(prefix, ())) == len(stack)), None)
+            giver = next((model for model in models if len(_stacks(model).get(prefix, ())) == len(stack)), None)
             if giver is not None:
-                found[prefix] = tuple(Layer(giver, _stacks(giver)[prefix], i) for i in range(len(stack)))
-    return found
+                layers[prefix] = tuple(Layer(giver, _stacks(giver)[prefix], i) for i in range(len(stack)))
+    return layers
 
 
 def _stacks(model: Opened) -> dict[str, Stack]:
@@ -60,7 +60,7 @@ def follow_layers(
     followed, notes, own = dict(config), list[str](), _stacks(donor)
     for prefix, chosen in layers.items():
         old = len(own.get(prefix, chosen[0].stack))
-        place, part = _part_of(followed, prefix, old)
+        key, part = _part_of(followed, prefix, old)
         changed = _followed(part, prefix, chosen, old, several=len(_counted(part, old)) > 1)
         if not _counted(part, old):
             notes.append(
@@ -71,8 +71,8 @@ def follow_layers(
             notes.append(
                 f"config.json gives layers a role by their index ({', '.join(periods)}), and layers moved: check it."
             )
-        if place:
-            followed[place] = changed
+        if key:
+            followed[key] = changed
         else:
             followed = changed
     return followed, notes
@@ -101,19 +101,19 @@ def _counted(config: Mapping[str, Any], count: int) -> list[str]:
 def _followed(config: Config, prefix: str, layers: Sequence[Layer], old: int, *, several: bool) -> Config:
     changed = dict(config)
     for key in _counted(config, old):
-        if not several or _speaks_of(key, prefix, config):
+        if not several or _describes(key, prefix, config):
             changed[key] = len(layers)
     for key, values in _lists(config):
         if _NUMBERS.search(key) and _are_numbers(values, old):
             changed[key] = [i for i, layer in enumerate(layers) if layer.number in _own(layer, key, values)]
-        elif len(values) == old and not _NO_LAYERS.search(key) and _speaks_of(key, prefix, config):
+        elif len(values) == old and not _NO_LAYERS.search(key) and _describes(key, prefix, config):
             changed[key] = [_entry(layer, key, values) for layer in layers]
     return changed
 
 
-def _speaks_of(key: str, prefix: str, config: Mapping[str, Any]) -> bool:
+def _describes(key: str, prefix: str, config: Mapping[str, Any]) -> bool:
     """Test whether a key describes this stack, in a config that may have an encoder and a decoder."""
-    if not any("decoder" in one and LAYER_COUNT.fullmatch(one) for one in config):
+    if not any("decoder" in name and LAYER_COUNT.fullmatch(name) for name in config):
         return True
     return ("decoder" in key) == bool(re.search(r"(?:^|\.)decoder\.", prefix))
 

@@ -30,9 +30,9 @@ def follow_widths(
     followed, notes = dict(config), list[str]()
     for giver, names in _of_other_shapes(divided, donor, written):
         key = _part_of(followed, names)
-        found = _own(giver, key, followed) if key else None
-        if key and found is not None:
-            followed[key] = found | _depths(followed[key])
+        part = _own(giver, key, followed) if key else None
+        if key and part is not None:
+            followed[key] = part | _depths(followed[key])
             notes.append(
                 f"config.json has the {key} of {giver.name}, whose tensors have other shapes than {donor.name}'s."
             )
@@ -63,8 +63,8 @@ def _part_of(config: Config, names: Sequence[str]) -> str | None:
     """The key of the nested part that describes these tensors, or None."""
     nested = [key for key, value in config.items() if isinstance(value, dict)]
     for words in PLACES.values():
-        if all(re.search(words, name) for name in names) and (found := [k for k in nested if re.search(words, k)]):
-            return found[0]
+        if all(re.search(words, name) for name in names) and (keys := [k for k in nested if re.search(words, k)]):
+            return keys[0]
     return None
 
 
@@ -75,7 +75,7 @@ def _depths(part: Config) -> Config:
 
 def _own(giver: Opened, key: str, config: Config) -> Config | None:
     """Part of a model's config: under the same key, or all of it if it is of the same `model_type`."""
-    if isinstance(found := giver.config.get(key), dict):
-        return dict(cast("Config", found))
+    if isinstance(part := giver.config.get(key), dict):
+        return dict(cast("Config", part))
     kind = cast("Config", config[key]).get("model_type")
     return dict(giver.config) if kind is not None and giver.config.get("model_type") == kind else None

@@ -61,36 +61,36 @@ def result_sidecars(
     if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
         return pipeline_sidecars(donor, components, [step.out for step in written])
     untied, tied, notes = _ties(divided, written)
-    found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
-    if found.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
-        config, said = follow_layers(found.config, layers, donor)
-        found = replace(found, config=config)
-        notes += said
-    if found.config is not None:
-        config, said = follow_widths(found.config, divided, donor, written)
-        found = replace(found, config=config)
-        notes += said
-    found = _with_vocabulary(found, vocabulary)
+    side = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
+    if side.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
+        config, more = follow_layers(side.config, layers, donor)
+        side = replace(side, config=config)
+        notes += more
+    if side.config is not None:
+        config, more = follow_widths(side.config, divided, donor, written)
+        side = replace(side, config=config)
+        notes += more
+    side = _with_vocabulary(side, vocabulary)
     notes += vocabulary.notes
-    if found.config is not None and _loses_its_head(donor, divided, written):
-        found = replace(found, config={**found.config, "tie_word_embeddings": True})
+    if side.config is not None and _loses_its_head(donor, divided, written):
+        side = replace(side, config={**side.config, "tie_word_embeddings": True})
     if tied:
         notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
-    if found.code:
-        notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
-    return found, notes
+    if side.code:
+        notes.append(f"copied from {donor.name} and never run: {', '.join(side.code)}.")
+    return side, notes
 
 
-def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
+def _with_vocabulary(side: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
     """The files with the tokenizer of the result, and a config updated for it."""
     giver = vocabulary.donor
-    config = found.config
+    config = side.config
     if config is not None:
-        own = giver.config if giver.name != found.donor else {}
+        own = giver.config if giver.name != side.donor else {}
         ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
         config = {**with_vocabulary_size(config, *vocabulary.sizes), **ids} if vocabulary.sizes[0] else config
-    copied, written = list(found.copied), dict(found.written)
-    if giver.name != found.donor and giver.checkpoint.folder is not None:
+    copied, written = list(side.copied), dict(side.written)
+    if giver.name != side.donor and giver.checkpoint.folder is not None:
         copied = [path for path in copied if path.name not in TOKENIZER]
         copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
     if vocabulary.tokenizer is not None:
@@ -98,7 +98,7 @@ def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
         written[TOKENIZER_FILE] = vocabulary.tokenizer.data
         if vocabulary.tokenizer.settings:
             written[TOKENIZER_SETTINGS] = vocabulary.tokenizer.settings
-    return replace(found, config=config, copied=tuple(copied), written=written)
+    return replace(side, config=config, copied=tuple(copied), written=written)
 
 
 def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
@@ -106,10 +106,10 @@ def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], lis
     notes, untied = list[str](), False
     for step in written:
         whole = divided.parts[step.part].whole
-        if who := [model.name for model in whole if model.ties(step.out.name)]:
+        if tying := [model.name for model in whole if model.ties(step.out.name)]:
             untied = True
             notes.append(
-                f"{step.out.name!r} is tied to the embedding in {', '.join(who)} but not in all models: the result "
+                f"{step.out.name!r} is tied to the embedding in {', '.join(tying)} but not in all models: the result "
                 "stores it."
             )
     tied = {name for part in divided.parts for name in part.tied}
@@ -149,9 +149,9 @@ def pipeline_sidecars(
         stems[path.name] = stem_of(config)
         written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
     placed = {name: inside(folder, name) for name in files_beside(folder)}
-    found = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
-    said = f"copied from {donor.name} and never run: {', '.join(found.code)}."
-    return found, [said] if found.code else []
+    side = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
+    note = f"copied from {donor.name} and never run: {', '.join(side.code)}."
+    return side, [note] if side.code else []
 
 
 def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:

@@ -56,16 +56,17 @@ def _file(model: Opened) -> Path | None:
     return folder / TOKENIZER_FILE if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
 
 
-def _differences(first: Opened, known: Tokenizer, other: Opened, found: Tokenizer) -> list[str]:
-    moved = [token for token, row in found.tokens.items() if known.tokens.get(token, row) != row]
+def _differences(first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer) -> list[str]:
+    tokens, other_tokens = first_tokenizer.tokens, other_tokenizer.tokens
+    moved = [token for token, row in other_tokens.items() if tokens.get(token, row) != row]
     if moved:
-        shown = ", ".join(f"{t!r} is {known.tokens[t]} and {found.tokens[t]}" for t in moved[:_SHOWN])
+        shown = ", ".join(f"{token!r} is {tokens[token]} and {other_tokens[token]}" for token in moved[:_SHOWN])
         raise Mismatch(
             f"{len(moved)} tokens have another row in {other.name} than in {first.name} ({shown}), so their embeddings "
             "do not belong together. `vocabulary: union` or `vocabulary: base` puts the rows in order; `vocabulary: "
             "keep` merges them as they are."
         )
-    more, less = len(found.tokens.keys() - known.tokens.keys()), len(known.tokens.keys() - found.tokens.keys())
+    more, less = len(other_tokens.keys() - tokens.keys()), len(tokens.keys() - other_tokens.keys())
     if not more and not less:
         return []
     return [

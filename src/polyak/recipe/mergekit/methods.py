@@ -54,15 +54,15 @@ def flag(value: object, place: Place) -> bool:
         return value.lower() in _YES
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
-    raise place.wanted("true or false", value)
+    raise place.expected("true or false", value)
 
 
 def whole(value: object, place: Place) -> int:
     """Read an integer in any spelling that mergekit accepts."""
-    found = number(value, place)
-    if not found.is_integer():
-        raise place.wanted("an integer", value)
-    return int(found)
+    parsed = number(value, place)
+    if not parsed.is_integer():
+        raise place.expected("an integer", value)
+    return int(parsed)
 
 
 def _choice(yes: str, no: str) -> Callable[[object, Place], str]:

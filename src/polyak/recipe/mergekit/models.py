@@ -38,9 +38,9 @@ def read_reference(value: object, place: Place, scope: Scope) -> Reference:
     table = Table(without_nulls(value), place)
     if "override_architecture" in table:
         raise (place / "override_architecture").error("cannot be used: polyak merges by the names of tensors")
-    found = _reference(table.take("model", _read_path), table.take("lora", _read_path, None), place, scope)
+    reference = _reference(table.take("model", _read_path), table.take("lora", _read_path, None), place, scope)
     table.finish()
-    return found
+    return reference
 
 
 def names(references: Iterable[Reference]) -> list[str]:
@@ -48,11 +48,13 @@ def names(references: Iterable[Reference]) -> list[str]:
 
     A model whose path ends in `base` is called `./base`: `base` is the name of the base.
     """
-    many = list(references)
-    short = [default_name(one.source.path or "") for one in many]
+    listed = list(references)
+    short = [default_name(reference.source.path or "") for reference in listed]
     taken = [*short, "", "", BASE, BASE]
-    found = (one.written if taken.count(name) > 1 else name for one, name in zip(many, short, strict=True))
-    return [f"./{name}" if name == BASE else name for name in found]
+    chosen = (
+        reference.written if taken.count(name) > 1 else name for reference, name in zip(listed, short, strict=True)
+    )
+    return [f"./{name}" if name == BASE else name for name in chosen]
 
 
 def _read_path(value: object, place: Place) -> str:
@@ -105,11 +107,11 @@ def _exists(path: str, scope: Scope) -> bool:
 
 def _local(path: str, scope: Scope) -> str | None:
     """Resolve a path that exists; the current directory comes first, as in mergekit."""
-    beside = scope.here(path)
+    from_recipe = scope.here(path)
     if _is_there(path):
-        same = _is_there(beside) and beside.samefile(path)
+        same = _is_there(from_recipe) and from_recipe.samefile(path)
         return scope.rebased(path) if same else str(Path(path).absolute())
-    return scope.rebased(path) if _is_there(beside) else None
+    return scope.rebased(path) if _is_there(from_recipe) else None
 
 
 def _is_there(path: str | Path) -> bool:

@@ -15,7 +15,7 @@ from ..native import no_method, resolve_method
 from .methods import TRANSLATIONS, Translation
 from .models import read_reference, without_nulls
 from .parts import PartReader
-from .tokens import Speech
+from .tokens import VocabularyReader
 from .values import NONE, Parameters
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     everyone = table.take("parameters", parameters.read, NONE)
     base = table.take("base_model", lambda value, where: read_reference(value, where, scope), None)
     reader = PartReader(method, translation, parameters, scope)
-    what, mentioned = reader.read(table, base, everyone)
+    inputs, mentioned = reader.read(table, base, everyone)
     dtype, out_dtype = (table.take(key, _read_dtype, None) for key in ("dtype", "out_dtype"))
-    speech = Speech(scope, base, mentioned, reader.called)
-    vocabulary, template = speech.vocabulary(table), table.take("chat_template", text, None)
+    tokens = VocabularyReader(scope, base, mentioned, reader.called)
+    vocabulary, template = tokens.vocabulary(table), table.take("chat_template", text, None)
     table.finish()
-    recipe = replace(reader.recipe(what), base=base.source if base else None, dtype=out_dtype or dtype)
+    recipe = replace(reader.recipe(inputs), base=base.source if base else None, dtype=out_dtype or dtype)
     return with_shared(replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder))
 
 

@@ -77,7 +77,7 @@ class ImageClassification(Classification):
 def _above_zero(value: object, place: Place) -> float:
     found = number(value, place)
     if found <= 0:
-        raise place.wanted("above 0", value)
+        raise place.expected("above 0", value)
     return found
 
 

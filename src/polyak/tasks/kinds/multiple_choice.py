@@ -77,7 +77,7 @@ class MultipleChoice(Classification):
 
 def _any_text(value: object, place: Place) -> str:
     if not isinstance(value, str):
-        raise place.wanted("text", value)
+        raise place.expected("text", value)
     return value
 
 

@@ -110,7 +110,7 @@ class Retrieval(ExampleTask):
 
 def _metric(value: object, place: Place) -> str:
     if not isinstance(value, str) or not METRIC.fullmatch(value):
-        raise place.wanted("ndcg@K, recall@K or mrr@K, such as ndcg@10", value)
+        raise place.expected("ndcg@K, recall@K or mrr@K, such as ndcg@10", value)
     return value
 
 

@@ -1,8 +1,8 @@
 """Untrusted regular expressions, matched in bounded time.
 
 Python's matcher backtracks: patterns such as `(a+)+b` take exponential time, and it cannot be interrupted. Here the
-structure of a pattern (alternatives, groups, repetitions, anchors) is evaluated over sets of positions, in O(nodes n^2)
-steps for a text of n characters; `re` only decides which single characters an atom matches.
+structure of a pattern (alternatives, groups, repetitions, anchors) is evaluated over sets of positions, in time that is
+polynomial in the length of the text and limited to `STEPS` positions; `re` only matches single characters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..reading import problem_with_pattern
 
 LONGEST = 500  # characters of a pattern
 DEEPEST = 50  # nesting depth of groups
-STEPS = 100_000  # positions tried; a pattern of module names takes hundreds
+STEPS = 100_000  # positions visited; a pattern of module names takes hundreds
 
 _TOKEN = re.compile(
     r"""(?P<atom> \\[dDsSwW] | \\[^0-9A-Za-z] | \[\^?\]?(?:\\.|[^]\\])*\] | [^\\()|^$*+?{[] )
@@ -141,11 +141,19 @@ class _Walk:
 
     def _after(self, nodes: Iterable[Node], starts: set[int]) -> set[int]:
         for node in nodes:
-            self._steps += 1 + len(starts)
-            if self._steps > STEPS:
-                raise ValueError(f"it takes more than {STEPS} steps to match {self._text[:80]!r}")
-            starts = {end for start in starts for end in self.ends(node, start)}
+            self._count(1)
+            reached = set[int]()
+            for start in starts:
+                ends = self.ends(node, start)
+                self._count(1 + len(ends))
+                reached |= ends
+            starts = reached
         return starts
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > STEPS:
+            raise ValueError(f"it takes more than {STEPS} steps to match {self._text[:80]!r}")
 
     def _find(self, node: Node, start: int) -> Iterable[int]:
         if isinstance(node, Group):

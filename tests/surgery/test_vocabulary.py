@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,19 @@ def only(model: str) -> str:
     """A recipe whose tables are those of one model, aligned."""
     both = ", ".join(f"{{path: ./{name}, weight: {int(name == model)}}}" for name in ("a", "b"))
     return f"base: ./base\nmodels: [{both}]\nmethod: linear\n"
+
+
+def test_a_nested_merge_is_aligned_like_its_result(speakers):
+    inner = {"models": ["./a"], "method": "passthrough", "settings": {"scale": 2}, "dtype": "float32"}
+    polyak.merge(inner, "written")
+    results = []
+    for source in ({"recipe": inner}, {"path": "./written"}):
+        outer = {"base": "./base", "models": [{"name": "twice", **source}, "./b"], "method": "linear"}
+        results.append(merged(json.dumps({**outer, "vocabulary": "union"})))
+        shutil.rmtree("out")
+    nested, written = results
+    assert len(nested["embed_tokens.weight"]) == 7
+    assert all(np.array_equal(nested[name], written[name]) for name in written)
 
 
 def test_the_union_has_every_token_and_the_base_keeps_its_numbers(speakers):

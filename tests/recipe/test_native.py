@@ -251,7 +251,7 @@ def test_what_is_misspelt_is_refused_at_every_level(text, place, hint, assert_re
             "rules[0].layers must be [first, stop)",
             "2, 2",
         ),
-        (f"{TWO}method: linear\nrules: [{{match: x, layers: [0, -1]}}]", "rules[0].layers[1] must be a whole", "-1"),
+        (f"{TWO}method: linear\nrules: [{{match: x, layers: [0, -1]}}]", "rules[0].layers[1] must be an integer", "-1"),
         (f"{TWO}method: linear\nrules: [{{match: x, layers: 3}}]", "rules[0].layers must be [first, stop)", "got 3"),
         (f"{TWO}method: linear\nskip: '('", "skip must be a regular expression", "unterminated"),
         (f"{TWO}method: linear\nheads: [a, '(']", "heads[1] must be a regular expression", "unterminated"),

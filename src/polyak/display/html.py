@@ -15,9 +15,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
 
 def fields(title: str, values: Mapping[str, str]) -> str:
     """Names and values as a small table under a title, for an object in a notebook."""
+    left = "style='text-align: left'"
     lines = "".join(
-        f"<tr><th style='text-align: left'>{_escaped(name)}</th><td style='text-align: left'>{_escaped(value)}</td></tr>"
-        for name, value in values.items()
+        f"<tr><th {left}>{_escaped(name)}</th><td {left}>{_escaped(value)}</td></tr>" for name, value in values.items()
     )
     return f"<table><caption>{_escaped(title)}</caption><tbody>{lines}</tbody></table>"
 

@@ -260,7 +260,10 @@ def test_passthrough_scales(assert_refused):
         (f"merge_method: linear\n{A_B}modules: {{}}", ["one of models, slices and modules; got 'models and modules'"]),
         ("merge_method: passthrough\nslices: []", ["slices must be a list of one or more"]),
         ("merge_method: passthrough\nmodules: {}", ["modules must be a mapping of one or more modules"]),
-        (f"merge_method: linear\n{A_B}tokenizer: {{source: o/c}}", ["tokenizer.source is 'o/c'", "not a model of this"]),
+        (
+            f"merge_method: linear\n{A_B}tokenizer: {{source: o/c}}",
+            ["tokenizer.source is 'o/c'", "not a model of this"],
+        ),
         (
             f"merge_method: linear\n{A_B}tokenizer: {{}}\ntokenizer_source: union",
             ["one of tokenizer and tokenizer_source"],

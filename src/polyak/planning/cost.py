@@ -7,7 +7,8 @@ import math
 from ..methods import Law, Method
 from .steps import Step
 
-PROCESS_NBYTES = 170_000_000  # measured: 30 to 40 MB, and 120 MB where Numba compiles kernels; the rest is a reserve
+# Measured: 30 to 40 MB, and 120 MB where Numba compiles kernels; the rest is a reserve.
+PROCESS_NBYTES = 170_000_000
 TILE = 128 * 1024  # maximum number of entries that are merged at a time
 COLLECTED_NBYTES = 2**20  # bytes per model and worker that a first pass collects at a time
 BUFFERS_NBYTES = 8 * 2**20  # input and output buffers of one worker

@@ -29,13 +29,13 @@ def locate(path: str, folder: Path) -> Path:
         return _from_hub(path.removeprefix("hf://"))
     if "://" in path:
         raise UnsupportedFormat(f"{path}: only local paths and hf://org/name@revision can be read. Download it first.")
-    local = folder / Path(path).expanduser()
-    if not local.exists() and _HUB_NAME.match(path) and (cached := _cached(path)):
+    local = folder / os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises where there is no such user
+    if os.path.exists(local):  # noqa: PTH110  Path.exists raises where a name is too long
+        return local
+    if _HUB_NAME.match(path) and (cached := _cached(path)):
         return cached
-    if not local.exists():
-        hint = f" If it is a model on the Hub, write hf://{path}." if _HUB_NAME.match(path) else ""
-        raise CheckpointError(f"{local} does not exist.{hint}")
-    return local
+    hint = f" If it is a model on the Hub, write hf://{path}." if _HUB_NAME.match(path) else ""
+    raise CheckpointError(f"{local!s:.300} does not exist.{hint}")
 
 
 def _from_hub(name: str) -> Path:

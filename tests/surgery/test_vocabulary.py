@@ -182,6 +182,21 @@ def test_other_tokens_in_the_same_rows_are_told(speakers):
     assert any("other has 1 tokens that base lacks" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "part"),
+    [
+        ({"type": "Unigram", "vocab": [["<s>", "0"]]}, {}, "expected a model with a vocab"),
+        ({"type": "BPE", "vocab": {"<s>": 0}, "merges": [1]}, {}, "merges must be a list of pairs"),
+        ({"type": "BPE", "vocab": {"<s>": 0}, "merges": {"a": "b"}}, {}, "merges must be a list of pairs"),
+        ({"type": "WordLevel", "vocab": {"<s>": 0}}, {"added_tokens_decoder": 3}, "added_tokens_decoder must be"),
+    ],
+)
+def test_a_damaged_tokenizer_is_refused(speakers, model, settings, part):
+    (speakers / "b" / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (speakers / "b" / "tokenizer_config.json").write_text(json.dumps(settings))
+    refused(A_AND_B + "vocabulary: union", part, kind=errors.CheckpointError)
+
+
 def test_another_number_of_rows_is_refused_with_the_remedy(speakers):
     refused(A_AND_B, "[4, 3] in base but F32 [5, 3] in a", "vocabulary: union")
 

@@ -41,6 +41,10 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
     if is_folder:
         from .folder import open_folder
 
+        if key is not None:
+            raise CheckpointError(
+                f"{path} is a folder, in which no key can be chosen. Name the file, or leave out the key."
+            )
         return open_folder(path)
     return _open_file(path, key)
 

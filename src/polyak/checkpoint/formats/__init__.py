@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ...declare import Registry, check_docstring, summary_of
-from ...errors import DeclarationError, UnsupportedFormat
+from ...errors import CheckpointError, DeclarationError, UnsupportedFormat
 from .._api import Checkpoint
 
 Opener = TypeVar("Opener", bound=Callable[..., Checkpoint])
@@ -83,7 +83,7 @@ def open_file(path: Path, key: str | None = None) -> Checkpoint:
 
     Raises:
         UnsupportedFormat: no format has this suffix.
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, or its format has no keys.
     """
     try:
         declared = registry.resolve(path.suffix)
@@ -91,8 +91,13 @@ def open_file(path: Path, key: str | None = None) -> Checkpoint:
         *most, last = registry
         expected = f"{', '.join(most)} or {last}"
         raise UnsupportedFormat(f"{path}: expected a folder, or a file with the suffix {expected}.") from None
-    keywords: dict[str, Any] = {"key": key} if "key" in signature(declared.open).parameters else {}
-    return declared.open(path, **keywords)
+    if "key" in signature(declared.open).parameters:
+        return declared.open(path, key=key)
+    if key is not None:
+        raise CheckpointError(
+            f"{path} has no state dict at key {key!r:.80}: its format holds one only. Leave out the key."
+        )
+    return declared.open(path)
 
 
 def suffixes(*, foreign: bool = False) -> tuple[str, ...]:

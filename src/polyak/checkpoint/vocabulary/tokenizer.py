@@ -78,31 +78,49 @@ def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
     path = inside(folder, TOKENIZER_FILE)
     data = read_json(path)
     _check(data, path)
-    settings = read_json(inside(folder, TOKENIZER_SETTINGS)) if (folder / TOKENIZER_SETTINGS).is_file() else {}
-    return Tokenizer(label, data, settings, (Stamp.of(path, path.read_bytes()),))
+    return Tokenizer(label, data, _read_settings(folder), (Stamp.of(path, path.read_bytes()),))
+
+
+def _read_settings(folder: Path) -> Json:
+    if not (folder / TOKENIZER_SETTINGS).is_file():
+        return {}
+    settings = read_json(inside(folder, TOKENIZER_SETTINGS))
+    if not isinstance(settings.get("added_tokens_decoder", {}), dict):
+        raise CheckpointError(f"{folder / TOKENIZER_SETTINGS}: added_tokens_decoder must be an object.")
+    return settings
 
 
 def _check(data: Json, path: Path) -> None:
     model: Any = data.get("model")
-    kind = cast("Json", model).get("type") if isinstance(model, dict) else None
-    if isinstance(model, dict) and kind not in KINDS:
+    if isinstance(model, dict) and cast("Json", model).get("type") not in KINDS:
+        kind = cast("Json", model).get("type")
         raise UnsupportedFormat(f"{path}: its model is of kind {kind!r:.40}; expected one of {', '.join(KINDS)}.")
-    vocab: Any = cast("Json", model).get("vocab") if isinstance(model, dict) else None
-    pieces = cast("list[Any]", vocab) if kind == "Unigram" and isinstance(vocab, list) else []
-    ids = list(cast("Json", vocab).values()) if kind != "Unigram" and isinstance(vocab, dict) else []
     added: Any = data.get("added_tokens") or []
-    fine = (
-        (bool(pieces) or bool(ids))
-        and all(
-            isinstance(entry, list) and len(cast("list[Any]", entry)) == 2 and isinstance(entry[0], str)
-            for entry in pieces
-        )
-        and all(type(i) is int and 0 <= i < 2**31 for i in ids)
-        and isinstance(added, list)
-        and all(_is_added(entry) for entry in cast("list[Any]", added))
-    )
-    if not fine:
+    fine = isinstance(added, list) and all(_is_added(entry) for entry in cast("list[Any]", added))
+    if not fine or not isinstance(model, dict) or not _has_vocab(cast("Json", model)):
         raise CheckpointError(f"{path}: expected a model with a vocab, and added_tokens with id and content.")
+    merges: Any = cast("Json", model).get("merges") or []
+    if not isinstance(merges, list) or not all(_is_merge(merge) for merge in cast("list[Any]", merges)):
+        raise CheckpointError(f"{path}: merges must be a list of pairs of pieces.")
+
+
+def _has_vocab(model: Json) -> bool:
+    vocab: Any = model.get("vocab")
+    if model["type"] == "Unigram":
+        return isinstance(vocab, list) and bool(vocab) and all(_is_scored(piece) for piece in cast("list[Any]", vocab))
+    ids = cast("Json", vocab).values() if isinstance(vocab, dict) else ()
+    return bool(ids) and all(type(i) is int and 0 <= i < 2**31 for i in ids)
+
+
+def _is_scored(piece: Any) -> bool:
+    if not isinstance(piece, list) or len(cast("list[Any]", piece)) != 2:
+        return False
+    return isinstance(piece[0], str) and type(piece[1]) in (int, float)
+
+
+def _is_merge(merge: Any) -> bool:
+    pieces = cast("list[Any]", merge.split(" ", 1) if isinstance(merge, str) else merge)
+    return isinstance(pieces, list) and len(pieces) == 2 and all(isinstance(piece, str) for piece in pieces)
 
 
 def _is_added(entry: Any) -> bool:

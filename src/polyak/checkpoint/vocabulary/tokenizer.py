@@ -119,8 +119,10 @@ def _is_scored(piece: Any) -> bool:
 
 
 def _is_merge(merge: Any) -> bool:
-    pieces = cast("list[Any]", merge.split(" ", 1) if isinstance(merge, str) else merge)
-    return isinstance(pieces, list) and len(pieces) == 2 and all(isinstance(piece, str) for piece in pieces)
+    pieces: Any = merge.split(" ", 1) if isinstance(merge, str) else merge
+    if not isinstance(pieces, list) or len(cast("list[Any]", pieces)) != 2:
+        return False
+    return all(isinstance(piece, str) for piece in cast("list[Any]", pieces))
 
 
 def _is_added(entry: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import SettingError, suggestion
 from ..methods import Method
-from . import _checks, _declaration, _twin_checks
+from . import _checks, _declaration, _kernel_checks
 from ._asserts import assert_close as assert_close
 from ._asserts import assert_refused as assert_refused
 from ._asserts import assert_that as assert_that
@@ -28,7 +28,7 @@ from ._settings import uneven as uneven
 
 def checks_for(method: Method) -> Iterator[Check]:
     """The universal checks, then one for each law that `method` claims."""
-    for module in (_declaration, _checks, _twin_checks):
+    for module in (_declaration, _checks, _kernel_checks):
         yield from (found for found in vars(module).values() if isinstance(found, Check))
     yield from (of_law for law, of_law in LAWS.items() if law in method.laws)
 

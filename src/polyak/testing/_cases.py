@@ -10,9 +10,9 @@ import numpy as np
 
 from ..methods import Method
 from ._check import Case
+from ._kernels import has_kernel
 from ._problems import Problem, sample
 from ._settings import accepts, choices, combinations, extremes, single_words, uneven
-from ._twins import has_twin
 
 Change = Callable[[Problem, np.random.Generator], Problem]
 SHAPES = [(), (1,), (7,), (1, 9), (9, 1), (4, 6), (3, 2, 2, 2), (0, 4), (2, 65)]
@@ -68,7 +68,7 @@ def special_inputs(method: Method, seed: int) -> Iterator[Case]:
         changed = change(problem, rng)
         if name == "statistics of zero" and not method.statistics:
             continue
-        several = _enough_words(method) if name in _DECISIVE and has_twin(method) else [dict[str, Any](), next(words)]
+        several = _enough_words(method) if name in _DECISIVE and has_kernel(method) else [dict[str, Any](), next(words)]
         yield from _cases(method, name, changed, {}, *several)
         yield from _cases(method, name, changed, uneven(method, problem.k), next(words))
         for title, numbers in extremes(method, problem.k):

@@ -18,9 +18,9 @@ from ..methods import Method, Setting
 from ._asserts import assert_close, assert_finite, assert_refused, assert_that
 from ._cases import every_setting, every_word, plain, special
 from ._check import Case, check
+from ._kernels import has_kernel
 from ._problems import sample
 from ._settings import uneven
-from ._twins import has_twin
 
 _SHAPES = [(), (1,), (7,), (4, 6), (3, 2, 2, 2), (0, 4)]
 _FILLS = [None, 0.0, 1e-30, 1e15]
@@ -49,13 +49,13 @@ def check_shape_and_finiteness(method: Method, case: Case) -> None:
     assert_finite(merged)
 
 
-def _without_twins(method: Method, seed: int) -> Iterator[Case]:
-    """All that is special; for a method with a twin, that check evaluates the definition anyway."""
-    if not has_twin(method):
+def _without_kernels(method: Method, seed: int) -> Iterator[Case]:
+    """All that is special; for a method with a kernel, its own check evaluates the definition anyway."""
+    if not has_kernel(method):
         yield from special(method, seed)
 
 
-@check(_without_twins, remedy="guard divisions by zero with `where`, and take sums of squares in float64")
+@check(_without_kernels, remedy="guard divisions by zero with `where`, and take sums of squares in float64")
 def check_finite_in_every_case(method: Method, case: Case) -> None:
     """Finite inputs give finite numbers."""
     assert_finite(case.merge(method))
@@ -78,7 +78,7 @@ _USE_CHANCE = "take random numbers from a parameter `chance: Uniform`, and from 
 
 @check(plain, remedy=_USE_CHANCE)
 def check_same_seed_same_result(method: Method, case: Case) -> None:
-    """A seed settles special."""
+    """The same seed gives the same result."""
     problem = case.problem
     base = problem.base if method.uses_base else None
     merge = partial(method, problem.tensors, base, statistics=problem.statistics, seed=7, **case.settings)

@@ -12,9 +12,9 @@ from ..methods import Law, Method
 from ._asserts import assert_close, assert_that
 from ._cases import every_setting, plain, special_numbers
 from ._check import Case, Check, check
+from ._kernels import by_definition
 from ._pieces import Pieces
 from ._settings import accepts, gain, of_models
-from ._twins import by_definition
 
 _DROP = "mend the definition, or drop {} from `laws`"
 

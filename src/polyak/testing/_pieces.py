@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..methods import FirstPass, Law, Masks, Method, Order, Role, Top, answer, call, moved, settings_as_arrays, supplied
+from ._kernels import ranked_by_kernel
 from ._problems import Problem
-from ._twins import ranked_by_twin
 
 
 class Pieces:
@@ -66,21 +66,21 @@ class Pieces:
         return {**cut, **self._absent, **self._names}
 
     @cached_property
-    def twin_answers(self) -> dict[str, Any]:
-        """The answers for a twin that computes by itself what is ranked: only so does it find its own numbers again."""
+    def kernel_answers(self) -> dict[str, Any]:
+        """Answers from the kernel's own numbers where it computes what is ranked: it looks for these very numbers."""
         answers, shape = self.answers, self.stacks["base"].shape
         for name, request in self.requests.items():
             ranked = None
             if isinstance(request, Top | Order):
-                ranked = ranked_by_twin(request, self._tile(0, self.entries, answers))
+                ranked = ranked_by_kernel(request, self._tile(0, self.entries, answers))
             if ranked is not None:
                 known = {**self.arguments, "ranked": ranked.reshape(-1, *shape)}
                 answers[name] = answer(replace(request, of=lambda ranked: ranked), known)
         return answers
 
     def tile(self, start: int, stop: int) -> dict[str, Any]:
-        """The twin's arguments for them."""
-        return self._tile(start, stop, self.twin_answers)
+        """The kernel's arguments for them."""
+        return self._tile(start, stop, self.kernel_answers)
 
     def _tile(self, start: int, stop: int, answers: Mapping[str, Any]) -> dict[str, Any]:
         from ..kernels.philox import Stream

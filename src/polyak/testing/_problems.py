@@ -90,7 +90,7 @@ def _statistics(method: Method, k: int, shape: tuple[int, ...], rng: np.random.G
 
 
 def _random_numbers(method: Method, seed: int, k: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Keys and numbers; those of the engine for a random method, since its twin draws them itself."""
+    """Keys and numbers; those of the engine for a random method, since its kernel draws them itself."""
     if not method.is_random:
         return None, np.random.default_rng(seed).random((k, *shape), dtype=np.float32)
     from ..kernels.philox import stream

@@ -1,4 +1,4 @@
-"""Merge from window to window, where a method's twin is one kernel: no tile of float32 leaves the first-level cache."""
+"""Merge from window to window, for kernels that are a `KernelCall`: no float32 tile leaves the first-level cache."""
 
 from __future__ import annotations
 

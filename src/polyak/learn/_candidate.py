@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -181,9 +181,11 @@ class Candidate:
         return loss
 
     def _come_alive(self) -> list[LiveModel]:
+        from ..tasks import on_device
+
         lives = [task.live(self.pool.reference) for task in self.tasks]
-        for task, live in zip(self.tasks, lives, strict=True):
-            _on_device(live.module, self._device, task)
+        for live in lives:
+            on_device(live.module, self._device)
             for parameter in live.module.parameters():
                 parameter.requires_grad_(False)
         for task, live in zip(self.tasks[1:], lives[1:], strict=True):
@@ -199,13 +201,6 @@ class Candidate:
             for name, parameter in live.parameters.items():
                 parameter.requires_grad_(name in self.pool.steps)
         return lives
-
-
-def _on_device(module: Any, device: str, task: Task) -> None:
-    try:
-        module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise TaskError(f"task {task.name!r} cannot run on {device!r}: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_same_names(one: LiveModel, other: LiveModel) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..checkpoint import MemoryCheckpoint
+from ..declare import In
 from ..errors import TaskError
 from ..recipe import Recipe
 from ._api import Learned, Numbers, Problem, Split, check_recipe, learner
@@ -21,7 +23,11 @@ Accept: TypeAlias = Literal["better", "not_worse"]
 
 @learner("greedy_soup", source="Wortsman et al., 2022. Model soups. arXiv:2203.05482")
 def greedy_soup(
-    problem: Problem, *, accept: Accept = "better", batch_size: int = 32, split: Split = "validation"
+    problem: Problem,
+    *,
+    accept: Accept = "better",
+    batch_size: Annotated[int, In(1, math.inf)] = 32,
+    split: Split = "validation",
 ) -> Learned:
     """Average those models, best first, whose addition raises the score on held-out examples.
 

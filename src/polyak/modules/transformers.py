@@ -43,7 +43,7 @@ def pooled_classifier(folder: Path, *, how: str, classes: int | None, head: str 
 
     Args:
         folder: Folder with the encoder's config.json.
-        how: `mean` of the positions that are not padding, or the `first`.
+        how: As for `pool`.
         classes: Required number of classes; None takes that of the layer.
         head: Prefix of the layer's tensors: `head`.weight, `head`.bias.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TaskError
+from ..modules import read_tokenizer
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ class Tokens:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, loaded when it is first needed."""
-        from ..modules import read_tokenizer
-
         return read_tokenizer(self.folder)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:

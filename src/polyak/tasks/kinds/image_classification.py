@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from ...errors import TaskError
+from ...modules import from_transformers
 from ...reading import Place, each, integer, is_list, number
 from .._batch import Batch
 from .._task import Task
@@ -135,7 +136,5 @@ def image_classification(
 
 
 def _build(folder: Path, classes: int | None) -> Any:
-    from ...modules import from_transformers
-
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
     return from_transformers("AutoModelForImageClassification", folder, **changes)

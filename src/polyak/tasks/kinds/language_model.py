@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
+from ...modules import from_transformers
 from .._batch import IGNORED, Batch, Likelihood
 from .._task import Task
 from ..examples import ExampleTask, logits_of
@@ -109,8 +110,6 @@ def language_model(
         length: Texts are truncated to this number of tokens.
         metric: Name of the metric.
     """
-    from ...modules import from_transformers
-
     columns = _columns(frame, text, prompt, answer)
     data, notes = frame.read(columns)
     for rows in data.values():

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
+from ...modules import from_transformers
 from ...reading import Place
 from .._batch import Batch
 from .._task import Task
@@ -103,8 +104,6 @@ def multiple_choice(
         length: Maximum number of tokens of question and choice; the question is cut at its beginning.
         metric: Name of the metric.
     """
-    from ...modules import from_transformers
-
     data, notes = frame.read({"question": question, "choices": choices, "label": answer})
     ready = {split: _answered(rows) for split, rows in data.items()}
     body = frame.body(lambda folder: from_transformers("AutoModelForCausalLM", folder))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
+from ...modules import from_transformers, pool
 from ...reading import Place
 from .._batch import Batch
 from .._task import Task
@@ -100,8 +101,6 @@ class Retrieval(ExampleTask):
     def _embed(self, module: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         import torch
 
-        from ...modules import pool
-
         found: Any = module(**inputs)
         if hasattr(found, "last_hidden_state"):
             found = pool(found.last_hidden_state, inputs["attention_mask"], self.corpus.pooling)
@@ -142,8 +141,6 @@ def retrieval(
         length: Texts are truncated to this number of tokens.
         metric: `ndcg@K`, `recall@K` or `mrr@K`.
     """
-    from ...modules import from_transformers
-
     documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
     pairs = read_rows(frame.folder / relevance, {"query": "query", "doc": "doc", "rel": "rel"})
     data, notes = frame.read({"id": id, "text": text})

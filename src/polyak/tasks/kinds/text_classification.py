@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ...modules import Build
+from ...modules import Build, from_transformers, pooled_classifier
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification, Metric, labelled
@@ -73,8 +73,6 @@ def text_classification(
 
 
 def _build(folder: Path, classes: int | None, pooling: str, layer: str) -> Build:
-    from ...modules import from_transformers, pooled_classifier
-
     if pooling != "none":
         return pooled_classifier(folder, how=pooling, classes=classes, head=layer)
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import TaskError, suggestion
+from ...modules import from_transformers
 from .._batch import IGNORED, Batch, Likelihood
 from .._task import Task
 from ..examples import ExampleTask, logits_of
@@ -104,8 +105,6 @@ def token_tagging(
 
 
 def _build(folder: Path, labels: int) -> Any:
-    from ...modules import from_transformers
-
     changes: dict[str, Any] = {"num_labels": labels} if labels else {}
     return from_transformers("AutoModelForTokenClassification", folder, **changes)
 

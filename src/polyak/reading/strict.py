@@ -149,6 +149,14 @@ def integer(value: object, place: Place) -> int:
     return value
 
 
+def positive(value: object, place: Place) -> int:
+    """A whole number from 1 to 2^64 - 1."""
+    found = integer(value, place)
+    if not found:
+        raise place.wanted("at least 1", value)
+    return found
+
+
 def boolean(value: object, place: Place) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):

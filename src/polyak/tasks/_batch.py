@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..errors import TaskError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -57,6 +59,9 @@ class ScoreRequest:
         batch_size: Examples per batch.
         device: Device of the model, as torch names it.
         progress: Called with the number of examples just scored.
+
+    Raises:
+        TaskError: `limit` or `batch_size` is below 1.
     """
 
     split: str = "test"
@@ -64,6 +69,11 @@ class ScoreRequest:
     batch_size: int = 32
     device: str = "cpu"
     progress: Callable[[int], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name, count in (("limit", self.limit), ("batch_size", self.batch_size)):
+            if count is not None and count < 1:
+                raise TaskError(f"{name} must be at least 1; got {count}.")
 
 
 @dataclass(frozen=True)

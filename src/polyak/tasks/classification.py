@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "loss"]
+LARGEST_LABEL = 2**31  # beyond what any model has outputs for
 
 
 class Classification(ExampleTask):
@@ -73,7 +74,7 @@ def balanced(rows: Rows) -> Rows:
 
 
 def labelled(data: Mapping[str, Rows], names: Sequence[str], classes: int | None, metric: str) -> dict[str, Rows]:
-    """The rows of each split as the task and its metric need them: `read_labels`, and `balanced` where request for."""
+    """The rows of each split with labels as integers, and with balanced weights for balanced accuracy."""
     read = {split: read_labels(rows, names, classes) for split, rows in data.items()}
     return {split: balanced(rows) for split, rows in read.items()} if metric == "balanced_accuracy" else read
 
@@ -89,10 +90,23 @@ def read_labels(rows: Rows, names: Sequence[str], classes: int | None) -> Rows:
     Raises:
         TaskError: a label is none of these, or out of range.
     """
-    known = {name: i for i, name in enumerate(names)}
+    known = positions_of(names)
     most = len(names) or classes
     labels = [_label(value, known, most, rows, i) for i, value in enumerate(rows.columns["label"])]
     return Rows({**rows.columns, "label": labels}, rows.label, rows.numbers)
+
+
+def positions_of(labels: Sequence[str]) -> dict[str, int]:
+    """The output of the model for each label's name.
+
+    Raises:
+        TaskError: a name occurs twice.
+    """
+    positions = {name: i for i, name in enumerate(labels)}
+    if len(positions) < len(labels):
+        twice = next(name for name, times in Counter(labels).items() if times > 1)
+        raise TaskError(f"`labels` names {twice!r} twice; give one name per output of the model.")
+    return positions
 
 
 def _label(value: Any, known: dict[str, int], most: int | None, rows: Rows, i: int) -> int:
@@ -107,7 +121,7 @@ def _label(value: Any, known: dict[str, int], most: int | None, rows: Rows, i: i
             "as `labels:`, in the order of the model's outputs."
         )
     number = int(value)
-    if number < 0 or (most is not None and number >= most):
+    if number < 0 or number >= (LARGEST_LABEL if most is None else most):
         known_as = "from 0" if most is None else f"from 0 to {most - 1}"
         raise TaskError(f"{rows.place(i)}: label {number} is out of range; labels are numbered {known_as}.")
     return number

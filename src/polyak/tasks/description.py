@@ -113,7 +113,9 @@ def _splits(table: Table, path: Callable[[object, Place], Path]) -> Splits:
     given = table.take("splits", Table, None)
     if given is None:
         if whole is None:
-            raise table.place.error("has no examples", "Name their file as `data:`, or one a split as `splits:`.")
+            raise table.place.error(
+                "has no examples", "Name their file as `data:`, or one file per split as `splits:`."
+            )
         return Splits({"test": whole})
     if whole is not None:
         fractions = {name: given.take(name, _fraction) for name in SPLITS if name in given}

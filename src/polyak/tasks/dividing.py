@@ -27,6 +27,8 @@ class Divided(Scorer):
         TaskError: a split is unknown, a fraction is out of range, or they add up to more than 1.
     """
 
+    split_help = "Give it a fraction of the examples, such as by `,validation=0.5` behind the task."
+
     def __init__(self, scorer: Scorer, fractions: Mapping[str, float]) -> None:
         self.scorer, self.name, self.metric = scorer, scorer.name, scorer.metric
         self.higher_is_better, self.notes = scorer.higher_is_better, scorer.notes

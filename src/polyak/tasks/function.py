@@ -21,7 +21,7 @@ class FunctionScorer(Scorer):
 
     Args of the constructor:
         function: From a checkpoint to scores, in the same order for every checkpoint.
-        name: Name in reports (default: the function's name).
+        name: Name in reports (default: the function's name, or that of its class).
         metric: Name of the metric.
         higher_is_better: True if more is better.
     """
@@ -39,8 +39,9 @@ class FunctionScorer(Scorer):
         metric: str = "score",
         higher_is_better: bool = True,
     ) -> None:
-        self.function, self.name, self.metric = function, name or function.__name__, metric
-        self._takes_split = "split" in inspect.signature(function).parameters
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.function, self.metric = function, metric
+        self._takes_split = "split" in signature_of(function, self.name).parameters
         self.higher_is_better, self.splits = higher_is_better, SPLITS if self._takes_split else ("test",)
 
     def score(self, checkpoint: Checkpoint, request: ScoreRequest) -> Outcome:
@@ -76,3 +77,15 @@ class FunctionScorer(Scorer):
         if self._takes_split:
             about = f"{about} {split}"
         return xxhash.xxh3_128_hexdigest(f"{about}\n{source}".encode())
+
+
+def signature_of(function: Callable[..., object], name: str) -> inspect.Signature:
+    """The signature of a function.
+
+    Raises:
+        TaskError: Python cannot tell it, as for some built-in functions.
+    """
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):
+        raise TaskError(f"{name} has no signature that Python can tell. Wrap it in a function of your own.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -13,7 +12,7 @@ from ..errors import PolyakError, TaskError, suggestion
 from ._task import Scorer
 from .description import read_task
 from .dividing import Divided
-from .function import FunctionScorer
+from .function import FunctionScorer, signature_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,22 +50,26 @@ def _of_function(text: str) -> Scorer:
     value = import_function(text)
     if isinstance(value, Scorer):
         return value
-    required = [p for p in inspect.signature(value).parameters.values() if p.default is inspect.Parameter.empty]
-    if required:
-        return FunctionScorer(value)
+    if any(p.default is p.empty for p in signature_of(value, text).parameters.values()):
+        return FunctionScorer(value, name=text.partition(":")[2])
     made = _called(value, text)
     if not isinstance(made, Scorer):
-        raise TaskError(f"{text} returns a {type(made).__name__}; expected a polyak.tasks.Task or Scorer.")
+        raise TaskError(
+            f"{text} returns an object of type {type(made).__name__}; expected a polyak.tasks.Task or Scorer."
+        )
     return made
 
 
 def _fractions(shares: Sequence[str], text: str) -> dict[str, float]:
     try:
-        return {split: float(share) for split, share in (part.split("=") for part in shares)}
+        fractions = {split: float(share) for split, share in (part.split("=") for part in shares)}
     except ValueError:
         raise TaskError(
             f"{text!r}: expected SPLIT=FRACTION behind each comma, such as `,validation=0.5,test=0.5`."
         ) from None
+    if len(fractions) < len(shares):
+        raise TaskError(f"{text!r} names a split twice. Give each split one fraction.")
+    return fractions
 
 
 def import_function(text: str) -> Any:
@@ -76,6 +79,8 @@ def import_function(text: str) -> Any:
         TaskError: there is no such module, or nothing of that name in it.
     """
     module, _, name = text.partition(":")
+    if not module or not name:
+        raise TaskError(f"{text!r} must be package.module:name, such as mytasks:score.")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -86,7 +91,7 @@ def import_function(text: str) -> Any:
         raise TaskError(f"the module {module!r} has no {name!r}. {suggestion(name, _callables(found))}")
     value = getattr(found, name)
     if not callable(value) and not isinstance(value, Scorer):
-        raise TaskError(f"{text} is a {type(value).__name__}; expected a function.")
+        raise TaskError(f"{text} is of type {type(value).__name__}; expected a function.")
     return value
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -187,6 +188,8 @@ class _Sparse(Mapping[str, Sequence[Any]]):
 
 
 def _read_npz(path: Path) -> Mapping[str, Sequence[Any]]:
+    if not is_zipfile(path):  # numpy would take it for a pickle
+        raise TaskError(f"{path} cannot be read: it is not a .npz file, or it is damaged.")
     with np.load(path, allow_pickle=False) as file:
         return {name: cast("Sequence[Any]", file[name]) for name in file.files if np.ndim(file[name])}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import TaskError
 from ...modules import from_transformers
-from ...reading import Place, each, integer, is_list, number
+from ...reading import Place, each, is_list, number, positive
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification, Metric, labelled
@@ -47,7 +47,8 @@ class Preparation:
 
         pixels = torch.from_numpy(np.stack([np.asarray(image, np.float32) for image in images])) / self.scale
         if pixels.ndim == 2:
-            return pixels  # rows of numbers already
+            self._check_rows()
+            return pixels
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.movedim(-1, 1)
         if self.channels is not None and pixels.shape[1] == 1:
             pixels = pixels.repeat(1, self.channels, 1, 1)
@@ -59,6 +60,17 @@ class Preparation:
         shape = (1, -1, 1, 1)
         pixels = (pixels - torch.tensor(self.mean).view(shape)) / torch.tensor(self.spread).view(shape)
         return pixels.flatten(1) if self.flatten else pixels
+
+    def _check_rows(self) -> None:
+        """Refuse what only images have, where examples are rows of numbers."""
+        ignored = {
+            "mean": any(self.mean),
+            "spread": set(self.spread) != {1.0},
+            "size": self.size,
+            "channels": self.channels,
+        }
+        if wrong := [f"`{name}`" for name, is_set in ignored.items() if is_set]:
+            raise ValueError(f"the examples are rows of numbers, which have no {' or '.join(wrong)}")
 
 
 class ImageClassification(Classification):
@@ -86,8 +98,15 @@ def _numbers(value: object, place: Place) -> tuple[float, ...]:
     return each(number)(value, place) if is_list(value) else (number(value, place),)
 
 
+def _spreads(value: object, place: Place) -> tuple[float, ...]:
+    return each(_above_zero)(value, place) if is_list(value) else (_above_zero(value, place),)
+
+
 def _size(value: object, place: Place) -> tuple[int, ...]:
-    return each(integer)(value, place) if is_list(value) else (integer(value, place),) * 2
+    found = each(positive)(value, place) if is_list(value) else (positive(value, place),) * 2
+    if len(found) != 2:
+        raise place.wanted("[height, width], or one number for both", value)
+    return found
 
 
 @task_kind("image-classification")
@@ -97,12 +116,12 @@ def image_classification(
     image: str = "image",
     label: str = "label",
     labels: tuple[str, ...] = (),
-    classes: int | None = None,
+    classes: Annotated[int | None, positive] = None,
     scale: Annotated[float, _above_zero] = 255.0,
     mean: Annotated[tuple[float, ...], _numbers] = (0.0,),
-    spread: Annotated[tuple[float, ...], _numbers] = (1.0,),
+    spread: Annotated[tuple[float, ...], _spreads] = (1.0,),
     size: Annotated[tuple[int, ...] | None, _size] = None,
-    channels: int | None = None,
+    channels: Annotated[int | None, positive] = None,
     flatten: bool = False,
     input: str = "pixel_values",
     metric: Metric = "accuracy",

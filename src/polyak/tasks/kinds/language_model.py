@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
 from ...modules import from_transformers
+from ...reading import positive
 from .._batch import IGNORED, Batch, Likelihood
 from .._task import Task
 from ..examples import ExampleTask, logits_of
@@ -97,7 +98,7 @@ def language_model(
     text: str | None = None,
     prompt: str | None = None,
     answer: str | None = None,
-    length: int = 512,
+    length: Annotated[int, positive] = 512,
     metric: Literal["perplexity", "loss", "accuracy"] = "perplexity",
 ) -> Task:
     """The next token of texts, or of answers to prompts.

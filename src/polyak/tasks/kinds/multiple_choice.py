@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
 from ...modules import from_transformers
-from ...reading import Place
+from ...reading import Place, positive
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification
@@ -90,7 +90,7 @@ def multiple_choice(
     choices: str = "choices",
     answer: str = "answer",
     separator: Annotated[str, _any_text] = " ",
-    length: int = 512,
+    length: Annotated[int, positive] = 512,
     metric: Literal["accuracy", "normalised_accuracy", "loss"] = "accuracy",
 ) -> Task:
     """Questions answered by the choice to which a language model gives the highest likelihood.

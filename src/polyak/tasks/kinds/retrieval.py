@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
 from ...modules import from_transformers, pool
-from ...reading import Place
+from ...reading import Place, positive
 from .._batch import Batch
 from .._task import Task
 from ..examples import ExampleTask
@@ -124,7 +124,7 @@ def retrieval(
     query_prefix: str = "",
     document_prefix: str = "",
     pooling: Literal["mean", "first", "last"] = "mean",
-    length: int = 256,
+    length: Annotated[int, positive] = 256,
     metric: Annotated[str, _metric] = "ndcg@10",
 ) -> Task:
     """Queries for which an encoder ranks the documents of a corpus.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ...modules import Build, from_transformers, pooled_classifier
+from ...reading import positive
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification, Metric, labelled
@@ -38,8 +39,8 @@ def text_classification(
     label: str = "label",
     pair: str | None = None,
     labels: tuple[str, ...] = (),
-    classes: int | None = None,
-    length: int = 128,
+    classes: Annotated[int | None, positive] = None,
+    length: Annotated[int, positive] = 128,
     pooling: Literal["none", "mean", "first", "last"] = "none",
     head_name: str = "classifier",
     metric: Metric = "accuracy",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError, suggestion
 from ...modules import from_transformers
+from ...reading import positive
 from .._batch import IGNORED, Batch, Likelihood
 from .._task import Task
+from ..classification import LARGEST_LABEL, positions_of
 from ..examples import ExampleTask, logits_of
 from ..frame import Frame, task_kind
 from ..likelihood import check_labels, counted
@@ -82,7 +84,7 @@ def token_tagging(
     tokens: str = "tokens",
     tags: str = "tags",
     labels: tuple[str, ...] = (),
-    length: int = 256,
+    length: Annotated[int, positive] = 256,
     metric: Literal["accuracy", "loss"] = "accuracy",
 ) -> Task:
     """One label per word.
@@ -110,7 +112,7 @@ def _build(folder: Path, labels: int) -> Any:
 
 
 def _numbered(rows: Rows, labels: Sequence[str]) -> Rows:
-    known = {name: i for i, name in enumerate(labels)}
+    known = positions_of(labels)
     tags: list[list[int]] = []
     for i, (words, ones) in enumerate(zip(rows.columns["tokens"], rows.columns["tags"], strict=True)):
         if not isinstance(words, list) or not isinstance(ones, list) or not words or len(words) != len(ones):
@@ -125,6 +127,6 @@ def _number(tag: Any, known: dict[str, int], rows: Rows, i: int) -> int:
             hint = suggestion(tag, known) if known else "List the tags' names as `labels:`."
             raise TaskError(f"{rows.place(i)}: the tag {tag!r} is no label. {hint}")
         return known[tag]
-    if isinstance(tag, bool) or not isinstance(tag, int) or tag < 0 or (known and tag >= len(known)):
+    if isinstance(tag, bool) or not isinstance(tag, int) or not 0 <= tag < (len(known) or LARGEST_LABEL):
         raise TaskError(f"{rows.place(i)}: the tag {tag!r:.40} is out of range; tags are numbered from 0, or named.")
     return tag

@@ -1,4 +1,4 @@
-"""The kernel of a method, its compiled form: the only module of the checks that knows how one is registered."""
+"""Calls of the compiled forms of a method; other modules of the checks do not depend on how they are registered."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def by_kernel(method: Method, tile: Arguments, answers: Arguments, start: int, e
     if not method.is_fusable:
         call(method.kernel_form, {**tile, "out": out})
         return out
-    one = call(method.kernel_form, {**tile, **answers, **_from_the_first_entry(method, tile)})
+    kernel_call = call(method.kernel_form, {**tile, **answers, **_from_the_first_entry(method, tile)})
     stack = next(tile[name] for name, role in method.inputs.items() if isinstance(role, Role))
-    one.kernel(out, stack, start, *one.args)
+    kernel_call.kernel(out, stack, start, *kernel_call.args)
     return out
 
 
 def sums_by_kernel(method: Method, request: Sum, tile: Arguments, answers: Arguments, start: int, row: int) -> Any:
     """The sums of a first pass over some entries, (m,), by their compiled form; None if they have none.
 
-    Where they are sums over rows, the entries must be whole rows of length `row`, and the sums are (m, rows).
+    For sums over rows, the entries must be whole rows of length `row`, and the sums are (m, rows).
     """
     if request.kernel is None:
         return None
@@ -55,10 +55,10 @@ def sums_by_kernel(method: Method, request: Sum, tile: Arguments, answers: Argum
     from ..kernels.sums import LANES
 
     deltas = np.asarray(tile["deltas"])
-    known = {**tile, **answers, **_from_the_first_entry(method, tile), "models": len(deltas)}
-    one = call(request.kernel, known)
-    lanes = np.zeros((one.terms, LANES))
-    one.kernel(lanes, deltas.reshape(len(deltas), -1), start, *one.args)
+    arguments = {**tile, **answers, **_from_the_first_entry(method, tile), "models": len(deltas)}
+    kernel_call = call(request.kernel, arguments)
+    lanes = np.zeros((kernel_call.terms, LANES))
+    kernel_call.kernel(lanes, deltas.reshape(len(deltas), -1), start, *kernel_call.args)
     return lanes.sum(axis=1)
 
 

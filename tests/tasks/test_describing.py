@@ -190,7 +190,7 @@ def test_ranges_and_renamed_columns_are_read_for_each_split(tmp_path):
         ({"classes": 2}, r"example 3: label 2 is out of range; labels are numbered from 0 to 1"),
         ({"labels": ["a", "b"]}, r"example 3: label 2 is out of range"),
         ({"text": "label"}, r"example 1: 'text' must be text; got 0"),
-        ({"label": "text"}, r"example 1: the label must be a whole number; got 'text 0'. .*`labels:`"),
+        ({"label": "text"}, r"example 1: the label must be an integer; got 'text 0'. .*`labels:`"),
     ],
 )
 def test_wrong_descriptions_are_refused_with_what_was_meant(tmp_path, changes, said):

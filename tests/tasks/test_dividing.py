@@ -57,7 +57,7 @@ def test_a_callable_object_is_a_task_of_its_name_in_the_module(functions):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("builtins:dict", "builtins:dict has no signature that Python can tell"),
+        ("builtins:dict", "builtins:dict has no signature that Python can inspect"),
         ("math:", "'math:' must be package.module:name"),
         (":sqrt", "':sqrt' must be package.module:name"),
         ("math:pi", "math:pi is of type float; expected a function"),

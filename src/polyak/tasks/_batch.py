@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Likelihood: TypeAlias = Literal["classification", "tokens", "language_model", "regression"]
 
-SPLITS = ("calibration", "validation", "test")  # to learn, to choose, and to report on
+SPLITS = ("calibration", "validation", "test")  # for learning, model selection, and reporting
 IGNORED = -100  # a target that does not count
 
 
@@ -28,7 +28,7 @@ class Batch:
         targets: Labels, in the shape of the task's likelihood; None if the task has none.
         examples: The position of each example in its split.
         mask: True at the positions of sequences that are not padding, (n, positions); None without sequences.
-        extra: Anything else that the task's scores need.
+        extra: Other inputs of the task's scores.
     """
 
     inputs: Mapping[str, Any]

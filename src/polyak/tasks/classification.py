@@ -20,10 +20,10 @@ LARGEST_LABEL = 2**31  # beyond what any model has outputs for
 
 
 class Classification(ExampleTask):
-    """One label per example; rows have a column `label` of whole numbers.
+    """One label per example; rows have an integer column `label`.
 
-    `accuracy` is the share of examples whose largest logit is the label's; `balanced_accuracy` weighs examples so that
-    each class of the split counts the same; `loss` is the mean negative log-likelihood, in nats.
+    `accuracy` is the share of examples whose largest logit is the label's; `balanced_accuracy` weights examples so that
+    every class of the split counts equally; `loss` is the mean negative log-likelihood, in nats.
     """
 
     likelihood: Likelihood | None = "classification"
@@ -50,7 +50,7 @@ class Classification(ExampleTask):
         if self.metric == "loss":
             return self.losses_of(outputs, batch)
         check_labels(batch.targets, outputs.shape[-1])
-        # The largest of NaNs is the first: without this, a broken model would be right about label 0.
+        # argmax of NaNs is 0: without this, a broken model would be right about label 0.
         right = (outputs.argmax(-1) == batch.targets).double()
         return right.where(outputs.isfinite().all(-1), float("nan"))
 
@@ -67,7 +67,7 @@ class Classification(ExampleTask):
 
 
 def balanced(rows: Rows) -> Rows:
-    """The rows with a column `weight`: the inverse of how many of them have their label."""
+    """The rows with a column `weight`: the inverse frequency of the label."""
     counts = Counter(rows.columns["label"])
     weights = [1 / counts[label] for label in rows.columns["label"]]
     return Rows({**rows.columns, "weight": weights}, rows.label, rows.numbers)
@@ -80,19 +80,19 @@ def labelled(data: Mapping[str, Rows], names: Sequence[str], classes: int | None
 
 
 def read_labels(rows: Rows, names: Sequence[str], classes: int | None) -> Rows:
-    """The rows with labels as whole numbers from 0.
+    """The rows with labels as integers from 0.
 
     Args:
-        rows: With a column `label` of whole numbers, of names, or of whole numbers as text.
+        rows: With a column `label` of integers, names, or integers as text.
         names: The labels' names in the order of the model's outputs; empty if labels are numbers.
         classes: Number of classes, if known.
 
     Raises:
-        TaskError: a label is none of these, or out of range.
+        TaskError: a label is neither, or out of range.
     """
-    known = positions_of(names)
-    most = len(names) or classes
-    labels = [_label(value, known, most, rows, i) for i, value in enumerate(rows.columns["label"])]
+    positions = positions_of(names)
+    limit = len(names) or classes
+    labels = [_label(value, positions, limit, rows, i) for i, value in enumerate(rows.columns["label"])]
     return Rows({**rows.columns, "label": labels}, rows.label, rows.numbers)
 
 
@@ -109,20 +109,20 @@ def positions_of(labels: Sequence[str]) -> dict[str, int]:
     return positions
 
 
-def _label(value: Any, known: dict[str, int], most: int | None, rows: Rows, i: int) -> int:
-    if isinstance(value, str) and value in known:
-        return known[value]
-    if isinstance(value, str) and known:
-        raise TaskError(f"{rows.place(i)}: {value!r} is no label. {suggestion(value, known)}")
+def _label(value: Any, positions: dict[str, int], limit: int | None, rows: Rows, i: int) -> int:
+    if isinstance(value, str) and value in positions:
+        return positions[value]
+    if isinstance(value, str) and positions:
+        raise TaskError(f"{rows.place(i)}: unknown label {value!r}. {suggestion(value, positions)}")
     is_number = value.strip().isdecimal() if isinstance(value, str) else _is_whole(value)
     if not is_number:
         raise TaskError(
-            f"{rows.place(i)}: the label must be a whole number; got {value!r:.60}. Where labels are names, list them "
+            f"{rows.place(i)}: the label must be an integer; got {value!r:.60}. Where labels are names, list them "
             "as `labels:`, in the order of the model's outputs."
         )
     number = int(value)
-    if number < 0 or number >= (LARGEST_LABEL if most is None else most):
-        known_as = "from 0" if most is None else f"from 0 to {most - 1}"
+    if number < 0 or number >= (LARGEST_LABEL if limit is None else limit):
+        known_as = "from 0" if limit is None else f"from 0 to {limit - 1}"
         raise TaskError(f"{rows.place(i)}: label {number} is out of range; labels are numbered {known_as}.")
     return number
 

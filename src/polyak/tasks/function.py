@@ -14,16 +14,16 @@ from ._task import Scorer
 
 
 class FunctionScorer(Scorer):
-    """The scores that a function gives a checkpoint, one per example.
+    """A function from a checkpoint to one score per example.
 
     A function with a parameter `split` has all three splits: it is called with `calibration`, `validation` or `test`.
-    The examples of any other are test examples; `Divided` gives some of them to other splits.
+    Other functions have test examples only; `Divided` divides them among splits.
 
     Args of the constructor:
         function: From a checkpoint to scores, in the same order for every checkpoint.
         name: Name in reports (default: the function's name, or that of its class).
         metric: Name of the metric.
-        higher_is_better: True if more is better.
+        higher_is_better: True if a larger metric is better.
     """
 
     split_help = (
@@ -83,9 +83,11 @@ def signature_of(function: Callable[..., object], name: str) -> inspect.Signatur
     """The signature of a function.
 
     Raises:
-        TaskError: Python cannot tell it, as for some built-in functions.
+        TaskError: Python cannot inspect it, as for some built-in functions.
     """
     try:
         return inspect.signature(function)
     except (ValueError, TypeError):
-        raise TaskError(f"{name} has no signature that Python can tell. Wrap it in a function of your own.") from None
+        raise TaskError(
+            f"{name} has no signature that Python can inspect. Wrap it in a function of your own."
+        ) from None

@@ -1,4 +1,4 @@
-"""Tasks as the command line names them: a description's file, a Python function, or a task of lm-eval."""
+"""Tasks by name on the command line: the file of a description, a Python function, or a task of lm-eval."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def load_task(text: str, *, factory: Callable[[], nn.Module] | None = None) -> Scorer:
-    """A task by what a user types.
+    """A task by its name on the command line.
 
     Args:
         text: A YAML or JSON file; `lm-eval:TASK`, or `lm-eval:TASK@FOLDER` for task files of the user;
             `package.module:name`, which is imported and run: a task, a function that makes one, or a function from a
-            checkpoint to one score per example. `,validation=0.5,test=0.5` behind the last two divides test examples.
+            checkpoint to one score per example. `,validation=0.5,test=0.5` after the last two divides test examples.
         factory: Makes the modules that run described tasks.
 
     Raises:
@@ -65,7 +65,7 @@ def _fractions(shares: Sequence[str], text: str) -> dict[str, float]:
         fractions = {split: float(share) for split, share in (part.split("=") for part in shares)}
     except ValueError:
         raise TaskError(
-            f"{text!r}: expected SPLIT=FRACTION behind each comma, such as `,validation=0.5,test=0.5`."
+            f"{text!r}: expected SPLIT=FRACTION after each comma, such as `,validation=0.5,test=0.5`."
         ) from None
     if len(fractions) < len(shares):
         raise TaskError(f"{text!r} names a split twice. Give each split one fraction.")
@@ -76,7 +76,7 @@ def import_function(text: str) -> Any:
     """Import the object called `package.module:name`; the current folder is searched too.
 
     Raises:
-        TaskError: there is no such module, or nothing of that name in it.
+        TaskError: there is no such module, or it has no such name.
     """
     module, _, name = text.partition(":")
     if not module or not name:
@@ -84,12 +84,12 @@ def import_function(text: str) -> Any:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = import_module(module)
+        imported = import_module(module)
     except Exception as error:
         raise TaskError(f"the module {module!r} cannot be imported: {error} ({type(error).__name__}).") from error
-    if not hasattr(found, name):
-        raise TaskError(f"the module {module!r} has no {name!r}. {suggestion(name, _callables(found))}")
-    value = getattr(found, name)
+    if not hasattr(imported, name):
+        raise TaskError(f"the module {module!r} has no {name!r}. {suggestion(name, _callables(imported))}")
+    value = getattr(imported, name)
     if not callable(value) and not isinstance(value, Scorer):
         raise TaskError(f"{text} is of type {type(value).__name__}; expected a function.")
     return value

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preparation:
-    """From pixels to what the module takes.
+    """From pixels to inputs of the module.
 
     Attributes:
         scale: Pixels are divided by it.
         mean: Subtracted from each channel, after scaling.
-        spread: Each channel is divided by it, after that.
+        spread: Divisor of each channel, after subtraction of the mean.
         size: Height and width to which images are resized, bilinearly; None leaves them.
-        channels: Grey images are repeated to so many; None leaves them.
+        channels: Grey images are repeated to this number of channels; None leaves them.
         flatten: Make each image one row of numbers.
     """
 
@@ -62,7 +62,7 @@ class Preparation:
         return pixels.flatten(1) if self.flatten else pixels
 
     def _check_rows(self) -> None:
-        """Refuse what only images have, where examples are rows of numbers."""
+        """Refuse settings of images if the examples are rows of numbers."""
         ignored = {
             "mean": any(self.mean),
             "spread": set(self.spread) != {1.0},
@@ -83,15 +83,15 @@ class ImageClassification(Classification):
         try:
             images = self.prepare(rows.columns["image"])
         except (ValueError, TypeError, RuntimeError) as error:
-            raise TaskError(f"{rows.place(0)} and after: images cannot be put together: {error}") from error
+            raise TaskError(f"{rows.place(0)} and after: images cannot be batched: {error}") from error
         return Batch({self.keyword: images}, self.targets(rows), examples, None, self.extra(rows))
 
 
 def _above_zero(value: object, place: Place) -> float:
-    found = number(value, place)
-    if found <= 0:
+    factor = number(value, place)
+    if factor <= 0:
         raise place.wanted("above 0", value)
-    return found
+    return factor
 
 
 def _numbers(value: object, place: Place) -> tuple[float, ...]:
@@ -103,10 +103,10 @@ def _spreads(value: object, place: Place) -> tuple[float, ...]:
 
 
 def _size(value: object, place: Place) -> tuple[int, ...]:
-    found = each(positive)(value, place) if is_list(value) else (positive(value, place),) * 2
-    if len(found) != 2:
+    size = each(positive)(value, place) if is_list(value) else (positive(value, place),) * 2
+    if len(size) != 2:
         raise place.wanted("[height, width], or one number for both", value)
-    return found
+    return size
 
 
 @task_kind("image-classification")
@@ -136,8 +136,8 @@ def image_classification(
         classes: Number of classes (default: the number of `labels`, else the config's).
         scale: Pixels are divided by it.
         mean: Subtracted from each channel after scaling; one number, or one per channel.
-        spread: Each channel is divided by it after that; one number, or one per channel.
-        size: Images are resized to it, bilinearly: [height, width], or one number for both (default: not resized).
+        spread: Divisor of each channel after that; one number, or one per channel.
+        size: Size after bilinear resizing: [height, width], or one number for both (default: not resized).
         channels: Grey images are repeated to this number of channels.
         flatten: Make each image one row of numbers.
         input: Name of the argument of the module's `forward`.

@@ -1,4 +1,4 @@
-"""Texts to which a language model should give a high likelihood; or answers to prompts."""
+"""Texts, or answers to prompts, scored by their likelihood under a language model."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def shifted(made: Sequence[tuple[Sequence[int], int]], positions: int) -> Tensor
     """The next token at each position, (n, positions).
 
     Args:
-        made: Token numbers, and the first that counts as a target.
+        made: Token ids, and the index of the first that counts as a target.
         positions: Length after padding.
     """
     import torch

@@ -57,9 +57,9 @@ class MultipleChoice(Classification):
         before = self.tokens.numbers(question)
         after = [self.tokens.numbers(self.separator + choice, begins=False) for choice in choices]
         kept = max(1, self.tokens.length - max(map(len, after)))
-        before = before[-kept:]  # what stands closest to the choice stays
-        found = [([*before, *ids], len(before)) for ids in after]
-        return found + found[:1] * (most - len(choices))
+        before = before[-kept:]  # the end of the question, next to the choice, stays
+        sequences = [([*before, *ids], len(before)) for ids in after]
+        return sequences + sequences[:1] * (most - len(choices))
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         logits = logits_of(module(**{name: values.flatten(0, 1) for name, values in batch.inputs.items()}))
@@ -101,7 +101,7 @@ def multiple_choice(
         choices: Column of the choices: a list of texts per question.
         answer: Column of the answers: positions from 0, letters, or texts.
         separator: Text between question and choice.
-        length: Maximum number of tokens of question and choice; the question is cut at its beginning.
+        length: Maximum number of tokens of question and choice; the question is truncated on the left.
         metric: Name of the metric.
     """
     data, notes = frame.read({"question": question, "choices": choices, "label": answer})
@@ -121,7 +121,7 @@ def _answered(rows: Rows) -> Rows:
         if (
             not isinstance(choices, list)
             or len(choices) < 2
-            or not all(isinstance(one, str) and one for one in choices)
+            or not all(isinstance(choice, str) and choice for choice in choices)
         ):
             raise TaskError(f"{rows.place(i)}: `choices` must be a list of two texts or more; got {choices!r:.60}.")
         labels.append(_position(answer, choices, rows.place(i)))

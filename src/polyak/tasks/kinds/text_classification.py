@@ -51,13 +51,13 @@ def text_classification(
         frame: The common keys.
         text: Column of the texts.
         label: Column of the labels.
-        pair: Column of second texts, where pairs are classified.
+        pair: Column of the second texts, to classify pairs.
         labels: Names of the labels, in the order of the model's outputs.
         classes: Number of classes (default: the number of `labels`, else the config's).
         length: Texts are truncated to this number of tokens.
         pooling: `none` uses the architecture's own classification head; otherwise a linear head on the pooled last
             hidden states: their mean over tokens, the first token's, or the last's.
-        head_name: Name of that linear layer in the checkpoint, where `pooling` is not `none`.
+        head_name: Name of that linear layer in the checkpoint, if `pooling` is not `none`.
         metric: Name of the metric.
     """
     columns = {"text": text, "label": label} | ({} if pair is None else {"pair": pair})

@@ -12,10 +12,10 @@ from .pooling import pool
 
 
 class Pooled(nn.Module):
-    """Logits (n, classes) from token numbers and their mask.
+    """Logits (n, classes) from token ids and their mask.
 
-    The layer has the name that its tensors have in checkpoints; the encoder's tensors have no prefix there, which
-    the search for each tensor's parameter finds out by itself.
+    The layer has the name of its tensors in checkpoints; the encoder's tensors have no prefix there, which
+    `bring_to_life` recognises.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From the vectors of a text's tokens to one vector."""
+"""Pooling of the hidden states of tokens."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def read_run(folder: str | Path, table: str | Path | None = None) -> list[RunChe
 
 def _by_step(checkpoints: Iterable[RunCheckpoint]) -> list[RunCheckpoint]:
     ordered = sorted(checkpoints, key=lambda checkpoint: (checkpoint.step, checkpoint.name))
-    for checkpoint, next_one in pairwise(ordered):
-        if checkpoint.path.resolve() == next_one.path.resolve():
+    for checkpoint, following in pairwise(ordered):
+        if checkpoint.path.resolve() == following.path.resolve():
             raise Mismatch(f"{checkpoint.path} is listed twice.")
     return ordered
 

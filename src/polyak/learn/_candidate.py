@@ -56,9 +56,9 @@ class Candidate:
         self.pool, self.tasks, self._device = pool, tuple(tasks), device
         self.by_layer = granularity == "layer"
         self._lives = self._modules()
-        places, parameters = self._lives[0].tensors, self._lives[0].parameters
+        tensors, parameters = self._lives[0].tensors, self._lives[0].parameters
         for name in pool.steps:
-            if name not in places and not any(name in live.unused for live in self._lives):
+            if name not in tensors and not any(name in live.unused for live in self._lives):
                 raise Mismatch(
                     f"task {tasks[0].name!r}: the module has no parameter or buffer {name!r}, which the models have."
                 )
@@ -86,13 +86,13 @@ class Candidate:
         """
         import torch
 
-        places, at = self._lives[0].tensors, {name: i for i, name in enumerate(self.rows)}
+        tensors, at = self._lives[0].tensors, {name: i for i, name in enumerate(self.rows)}
         with torch.no_grad():
             for name in self.pool.steps:
-                if name not in places:
+                if name not in tensors:
                     continue
                 weights = coefficients[at[name] if self.by_layer else 0] if name in at else others
-                flat = places[name].detach().view(-1)
+                flat = tensors[name].detach().view(-1)
                 for start, tile in self.pool.merged(name, weights):
                     flat[start : start + tile.size].copy_(torch.from_numpy(tile))
 

@@ -59,11 +59,11 @@ class LiveModel:
         """Those of `tensors` that have gradients."""
         from torch import nn
 
-        return {name: place for name, place in self.tensors.items() if isinstance(place, nn.Parameter)}
+        return {name: tensor for name, tensor in self.tensors.items() if isinstance(tensor, nn.Parameter)}
 
     def read(self) -> dict[str, npt.NDArray[Any]]:
         """Copies of the weights, by the names of the checkpoint's tensors."""
-        return {name: place.detach().cpu().numpy().copy() for name, place in self.tensors.items()}
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.tensors.items()}
 
     def load(self, weights: Weights, *, partial: bool = False) -> None:
         """Load weights into the module, in place.
@@ -77,9 +77,9 @@ class LiveModel:
             Mismatch: a name is unknown or missing, or a shape differs; nothing has changed then.
             NotFinite: a tensor holds NaN or infinity.  Some tensors may have changed; `swapped` restores them.
         """
-        places = self.tensors
-        for name in self._checked(weights, places, partial=partial):
-            _fill(places[name], _value(weights, name), name, self.label)
+        own = self.tensors
+        for name in self._checked(weights, own, partial=partial):
+            _fill(own[name], _value(weights, name), name, self.label)
 
     @contextmanager
     def swapped(self, weights: Weights, *, partial: bool = False) -> Generator[nn.Module, None, None]:
@@ -89,14 +89,14 @@ class LiveModel:
             weights: As for `load`.
             partial: As for `load`.
         """
-        places = self.tensors
-        before = {name: places[name].detach().clone() for name in self._checked(weights, places, partial=partial)}
+        own = self.tensors
+        before = {name: own[name].detach().clone() for name in self._checked(weights, own, partial=partial)}
         try:
             self.load(weights, partial=partial)
             yield self.module
         finally:
             for name, values in before.items():
-                _copy(places[name], values)
+                _copy(own[name], values)
 
     def share(self, other: LiveModel) -> None:
         """Share the memory of another model's weights, so that several tasks use one body.
@@ -104,23 +104,23 @@ class LiveModel:
         Raises:
             Mismatch: the two do not have the same tensors.
         """
-        places, theirs = self.tensors, other.tensors
-        for name in self._checked(theirs, places, partial=False):
-            places[name].data = theirs[name].data
+        own, theirs = self.tensors, other.tensors
+        for name in self._checked(theirs, own, partial=False):
+            own[name].data = theirs[name].data
 
-    def _checked(self, weights: Weights, places: Mapping[str, Tensor], *, partial: bool) -> list[str]:
+    def _checked(self, weights: Weights, own: Mapping[str, Tensor], *, partial: bool) -> list[str]:
         """The names to load, in the order of the module."""
-        names_loaded = weights.specs if isinstance(weights, Checkpoint) else weights
+        loaded = weights.specs if isinstance(weights, Checkpoint) else weights
         aliases = weights.ties if isinstance(weights, Checkpoint) else {}
-        for name in names_loaded:
-            if name not in places and name not in self.unused:
-                raise Mismatch(f"{self.label} has no tensor {name!r}. {suggestion(name, places)}")
-        missing = [name for name in places if name not in names_loaded and name not in aliases]
+        for name in loaded:
+            if name not in own and name not in self.unused:
+                raise Mismatch(f"{self.label} has no tensor {name!r}. {suggestion(name, own)}")
+        missing = [name for name in own if name not in loaded and name not in aliases]
         if missing and not partial:
             raise Mismatch(f"{len(missing)} tensors are missing for {self.label}: {listed(missing)}.")
-        names = [name for name in places if name not in missing]
+        names = [name for name in own if name not in missing]
         for name in names:
-            shape, actual = tuple(places[name].shape), _shape(weights, name)
+            shape, actual = tuple(own[name].shape), _shape(weights, name)
             if shape != actual:
                 raise Mismatch(f"{name!r} is {actual}, but {self.label} needs {shape}.")
         return names
@@ -140,23 +140,23 @@ def _value(weights: Weights, name: str) -> Any:
     return weights.read(name) if isinstance(weights, Checkpoint) else weights[name]
 
 
-def _fill(place: Tensor, value: Any, name: str, label: str) -> None:
+def _fill(target: Tensor, value: Any, name: str, label: str) -> None:
     import torch
 
     if not isinstance(value, torch.Tensor):
         array = np.asarray(value)
-        wide = np.float32 if place.is_floating_point() and array.dtype != np.float64 else array.dtype
+        wide = np.float32 if target.is_floating_point() and array.dtype != np.float64 else array.dtype
         value = torch.from_numpy(np.require(array, wide, ["C", "W"]))
-    if place.is_floating_point() and not bool(torch.isfinite(value).all()):
+    if target.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise NotFinite(f"{name!r} holds NaN or infinity; {label} cannot be run with it.")
-    _copy(place, value)
+    _copy(target, value)
 
 
-def _copy(place: Tensor, value: torch.Tensor) -> None:
+def _copy(target: Tensor, value: torch.Tensor) -> None:
     import torch
 
     with torch.no_grad():
-        place.copy_(value)
+        target.copy_(value)
 
 
 def listed(names: list[str]) -> str:

@@ -99,15 +99,11 @@ class Candidates:
             PolyakError: the recipe cannot be merged with these values.
         """
         recipe = filled(self._recipe, values)
-        plan_of_values = (
-            planning.with_numbers(self._planned, recipe) if self._planned and not self._nested_change else None
-        )
-        if plan_of_values is None:
-            plan_of_values = without_masks(
-                planning.plan(recipe, opening=self._models, tensors_only=self._planned is not None)
-            )
-        self._planned = plan_of_values
-        return plan_of_values
+        planned = planning.with_numbers(self._planned, recipe) if self._planned and not self._nested_change else None
+        if planned is None:
+            planned = without_masks(planning.plan(recipe, opening=self._models, tensors_only=self._planned is not None))
+        self._planned = planned
+        return planned
 
     def merge(self, values: Mapping[str, Scalar]) -> Plan:
         """Merge a candidate into the joined modules.

@@ -47,8 +47,8 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
     except KeyError:
         raise OutputError(f"{path} holds no study of `polyak search`. Choose another --study.") from None
     except (optuna.exceptions.OptunaError, ValueError, RuntimeError, _sql_errors()) as error:
-        saved = " ".join(str(error).split())[:200]
-        raise OutputError(f"{path} cannot be used as a study: {saved}") from error
+        message = " ".join(str(error).split())[:200]
+        raise OutputError(f"{path} cannot be used as a study: {message}") from error
     _check_same(path, saved, json.loads(json.dumps(about)))
     return study
 

@@ -73,7 +73,7 @@ def measure_to(
     refuse_to_overwrite(path, force=force)
     key = json.dumps([statistic.kind, _model(statistic), data, statistic.facts], sort_keys=True)
     state = path.with_name(f".{path.name}.state")
-    with locked(path, f"another measurement is writing {path} now. Wait for it, or choose another place."):
+    with locked(path, f"another measurement is writing {path} now. Wait for it, or choose another path."):
         done = _restore(state, statistic, key, resume=resume, force=force)
         try:
             _observe_rest(statistic, batches(), done, advance, lambda: _keep(state, statistic, key), seconds)

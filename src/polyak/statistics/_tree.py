@@ -27,11 +27,11 @@ def flatten(batch: object) -> tuple[list[Tensor], Callable[[Sequence[Any]], Any]
             parts = {key: take(item) for key, item in cast("Mapping[Any, Any]", value).items()}
             return lambda replacements: {key: part(replacements) for key, part in parts.items()}
         if isinstance(value, list | tuple):
-            places = [take(item) for item in cast("Sequence[Any]", value)]
+            items = [take(item) for item in cast("Sequence[Any]", value)]
             made = cast("Callable[[Any], Any]", type(value))
             if hasattr(value, "_fields"):
-                return lambda replacements: made(*[place(replacements) for place in places])
-            return lambda replacements: made([place(replacements) for place in places])
+                return lambda replacements: made(*[rebuild_item(replacements) for rebuild_item in items])
+            return lambda replacements: made([rebuild_item(replacements) for rebuild_item in items])
         return lambda replacements: value
 
     rebuild = take(batch)

@@ -101,16 +101,16 @@ class Fisher(Statistic):
 
     def _parameters(self) -> dict[str, Tensor]:
         parameters = {
-            name: place.detach()
-            for name, place in self.module.named_parameters()
-            if place.requires_grad and place.is_floating_point() and self.name_of(name)
+            name: parameter.detach()
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad and parameter.is_floating_point() and self.name_of(name)
         }
         if not parameters:
             raise TaskError("the module has no parameter to measure: none has requires_grad, or none is in `names`.")
         return parameters
 
     def _as_fit(self) -> int:
-        nbytes = sum(place.numel() * place.element_size() for place in self._measured.values())
+        nbytes = sum(parameter.numel() * parameter.element_size() for parameter in self._measured.values())
         return max(TOGETHER_NBYTES // (COPIES * nbytes), 1)
 
     @property
@@ -132,7 +132,7 @@ class Fisher(Statistic):
         )
 
     def cost(self, examples: int) -> str:
-        entries = sum(place.numel() for place in self._measured.values())
+        entries = sum(parameter.numel() for parameter in self._measured.values())
         sequences = self._likelihood in ("tokens", "language_model")
         passes = {"exact": self.classes or "one per class: several", "sampled": self.samples}.get(self.estimator, 1)
         each = "position of each example" if self.estimator == "exact" and sequences else "example"
@@ -235,9 +235,9 @@ class Fisher(Statistic):
 
         from ._layers import add_square, sparse_embeddings
 
-        places = dict(self.module.named_parameters())
-        weights = [places[name] for name in self._measured]
-        total = {name: torch.zeros_like(place) for name, place in self._measured.items()}
+        by_name = dict(self.module.named_parameters())
+        weights = [by_name[name] for name in self._measured]
+        total = {name: torch.zeros_like(parameter) for name, parameter in self._measured.items()}
         for i in range(len(tensors[0])):
             with torch.enable_grad(), sparse_embeddings(self.module):
                 outputs = self._run(self.module, rebuild([t[i : i + 1] for t in tensors]))[0]

@@ -71,7 +71,7 @@ class Gram(Statistic):
         """The layers to measure, each with the name of its tensor."""
         from ._layers import embedded, inputs_of, weight_of
 
-        names = {id(place): self.name_of(name) for name, place in self.module.named_parameters()}
+        names = {id(parameter): self.name_of(name) for name, parameter in self.module.named_parameters()}
         shared = embedded(self.module)
         layers: dict[nn.Module, str] = {}
         for layer in self.module.modules():

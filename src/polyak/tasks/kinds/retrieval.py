@@ -158,17 +158,17 @@ def retrieval(
 
 
 def _relevance(documents: Rows, pairs: Rows) -> dict[str, dict[int, float]]:
-    places = {str(name): i for i, name in enumerate(documents.columns["id"])}
+    positions = {str(name): i for i, name in enumerate(documents.columns["id"])}
     relevant: dict[str, dict[int, float]] = {}
     for i, (query, document, relevance) in enumerate(zip(*pairs.columns.values(), strict=True)):
-        if str(document) not in places:
+        if str(document) not in positions:
             raise TaskError(f"{pairs.place(i)}: there is no document {document!r:.60} in {documents.label}.")
         try:
             amount = float(relevance)
         except (TypeError, ValueError):
             raise TaskError(f"{pairs.place(i)}: the relevance must be a number; got {relevance!r:.60}.") from None
         if amount > 0:
-            relevant.setdefault(str(query), {})[places[str(document)]] = amount
+            relevant.setdefault(str(query), {})[positions[str(document)]] = amount
     return relevant
 
 

@@ -299,7 +299,7 @@ def test_a_failure_names_the_method_the_case_the_remedy_and_how_to_reproduce_it(
         "method 'under_test' fails check_kernel_equals_definition, "
         "case 'negative weights' with settings {'weight': [-0.",
         "the kernel differs from the definition on entries",
-        "Remedy: mend the kernel",
+        "Remedy: fix the kernel",
         "polyak.testing.check_method(under_test, seed=5, only='check_kernel_equals_definition')",
     ):
         assert part in str(failure.value)

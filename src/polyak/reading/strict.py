@@ -150,11 +150,11 @@ def integer(value: object, place: Place) -> int:
 
 
 def positive(value: object, place: Place) -> int:
-    """A whole number from 1 to 2^64 - 1."""
-    found = integer(value, place)
-    if not found:
+    """Read an integer, at least 1 and below 2^64."""
+    count = integer(value, place)
+    if not count:
         raise place.wanted("at least 1", value)
-    return found
+    return count
 
 
 def boolean(value: object, place: Place) -> bool:

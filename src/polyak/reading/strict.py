@@ -149,6 +149,14 @@ def integer(value: object, place: Place) -> int:
     return value
 
 
+def positive(value: object, place: Place) -> int:
+    """Read an integer, at least 1 and below 2^64."""
+    count = integer(value, place)
+    if not count:
+        raise place.expected("at least 1", value)
+    return count
+
+
 def boolean(value: object, place: Place) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):

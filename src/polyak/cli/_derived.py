@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     from ..declare import Setting
 
 
-class DerivedGroup(TyperGroup):
+class DerivedGroup(TyperGroup, ABC):
     """A group with the commands of a registry, which is read only when the group is called."""
 
+    @abstractmethod
     def declared(self) -> Mapping[str, Callable[[], Callable[..., None]]]:
-        """By name, makes the function of the command."""
-        raise NotImplementedError
+        """A function per name that makes the function of the command."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         derived = [name.replace("_", "-") for name in self.declared()]

@@ -34,16 +34,22 @@ WORKS = {
 }
 RESULTS = HERE / "search_speed.json"
 UNCOUNTED = 3
+SHORTCUTS = ("one-sweep", "sorted-deltas")
 
 
 def main() -> None:
     options = _options(sys.argv[1:])
+    if options.without is not None:
+        _leave_out(options.without)
     with tempfile.TemporaryDirectory(dir=options.work) as scratch:
         folder = Path(scratch)
         _write_experts(options.base, folder)
         rows = [_measure(name, *WORKS[name], options.base, folder, options.runs) for name in WORKS]
     shape = options.name or options.base.resolve().name
     others = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {"shapes": {}}
+    if options.without is not None:  # to see what a shortcut is worth; no figure of the pages
+        print(json.dumps(rows, indent=2))
+        return
     about = machine(folder.parent) | {"load": f"{os.getloadavg()[0]:.2g}"}
     others["shapes"][shape] = {"machine": about, "experts": EXPERTS, "runs": options.runs, "rows": rows}
     print(json.dumps(others["shapes"][shape], indent=2))
@@ -57,10 +63,21 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="folder for experts and outputs (default: the system's)")
     parser.add_argument("--name", help="what the base is called in the results (default: its folder's name)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of results (default: %(default)s)")
+    parser.add_argument("--without", choices=SHORTCUTS, help="leave a shortcut out, print the rows and keep none")
     options = parser.parse_args(arguments)
     if options.runs < 1:
         parser.error(f"--runs must be at least 1; got {options.runs}")
     return options
+
+
+def _leave_out(shortcut: str) -> None:
+    """Merge every candidate without one of the shortcuts of repeated merges; they change no byte."""
+    from polyak.engine.session import in_place, sorted_deltas
+
+    if shortcut == "one-sweep":
+        in_place.one_sweep = lambda prepared: None
+    else:
+        sorted_deltas.SortedDeltas.answer = lambda self, prepared: None
 
 
 def _write_experts(base: Path, folder: Path) -> None:

@@ -214,7 +214,7 @@ class _Merge(Sink):
         self._completed.take_back(entries, self._files)
         self._resumed = len(self._completed)
         if self._resumed:
-            self._progress.say(f"resuming: {self._resumed} pieces were done and are intact")
+            self._progress.say(f"resuming: {self._resumed} chunks were complete and are intact")
 
     def _check_inputs(self) -> None:
         for name, model in self._plan.inputs.items():

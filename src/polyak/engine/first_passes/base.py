@@ -33,7 +33,7 @@ class RunningPass(ABC):
 
     @abstractmethod
     def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
-        """TileObserver at one chunk."""
+        """Compute what one chunk contributes to the answer."""
 
     @abstractmethod
     def absorb(self, visits: Sequence[Any]) -> bool:

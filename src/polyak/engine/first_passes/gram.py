@@ -43,7 +43,7 @@ class GramOfTensors(RunningPass):
         step = chunk.prepared.step
         want = stacks_wanted(chunk.prepared.method)
         sources = Sources(
-            step, chunk.stop, buffers, want, tile=tuning.BLOCK, window=2 * tuning.FUSED_READ_NBYTES
+            step, chunk.stop, buffers, want, tile=tuning.BLOCK, read_nbytes=2 * tuning.FUSED_READ_NBYTES
         )  # nothing is hashed
         relative = self._of == "deltas" and step.base is not None
         for _, rows in sources.stored_tiles(chunk.start):

@@ -115,7 +115,7 @@ def sums_by_kernel(chunk: Chunk, one: SumCall, buffers: Buffers) -> Iterator[Any
             yield out
         return
     sources = Sources(
-        step, chunk.stop, buffers, want, tile=tuning.BLOCK, window=2 * tuning.FUSED_READ_NBYTES
+        step, chunk.stop, buffers, want, tile=tuning.BLOCK, read_nbytes=2 * tuning.FUSED_READ_NBYTES
     )  # nothing is hashed
     for start, rows in sources.stored_tiles(chunk.start):
         found = np.empty((-(-rows.shape[1] // tuning.BLOCK), one.terms))

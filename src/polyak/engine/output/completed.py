@@ -14,7 +14,7 @@ from .shards import ShardWriter
 
 
 class CompletedChunks:
-    """The pieces of a plan that are done; from any thread.
+    """The completed chunks of a plan; safe from any thread.
 
     Args of the constructor:
         plan: The plan of the merge.
@@ -35,29 +35,29 @@ class CompletedChunks:
         return any((self._index(step), number) not in self._leaves for step, number in steps_of(chunk))
 
     def enter(self, chunk: Chunk, out: bytes, reads: Sequence[bytes]) -> Mapping[str, Any]:
-        """Enter a piece with the digests of its leaves, written and read; what the journal is to say of it."""
+        """Enter a chunk with the digests of its leaves, written and read; returns its journal entry."""
         index = self._index(chunk.prepared.step)
         with self._lock:
             self._leaves[index, chunk.number] = (out, list(reads))
         return {"step": index, "piece": chunk.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
 
     def take_back(self, entries: Sequence[Mapping[str, Any]], files: ShardWriter) -> None:
-        """Trust a journalled piece only if its bytes are still what the journal says."""
+        """Trust a journalled chunk only if its bytes are still what the journal says."""
         for entry in entries:
             if "step" not in entry:
                 continue
             step = self._plan.steps[entry["step"]]
             out = bytes.fromhex(entry["out"])
-            if self._digest_of_piece(step, entry["piece"], files) == out:
+            if self._digest_of_chunk(step, entry["piece"], files) == out:
                 self._leaves[entry["step"], entry["piece"]] = (out, [bytes.fromhex(r) for r in entry["reads"]])
 
     def _index(self, step: Step) -> int:
         return self._number[step.file, step.out.name]
 
-    def _digest_of_piece(self, step: Step, piece: int, files: ShardWriter) -> bytes:
+    def _digest_of_chunk(self, step: Step, number: int, files: ShardWriter) -> bytes:
         leaves = Leaves(self._algorithm)
         length, entry_nbytes = chunk_length(step), step.out.dtype.itemsize
-        start, stop = piece * length, min((piece + 1) * length, step.out.numel)
+        start, stop = number * length, min((number + 1) * length, step.out.numel)
         for begin in range(start, stop, LEAF_NBYTES // entry_nbytes):
             end = min(begin + LEAF_NBYTES // entry_nbytes, stop)
             leaves.update(files.read(step, begin, (end - begin) * entry_nbytes))
@@ -65,12 +65,12 @@ class CompletedChunks:
 
     def digests(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         """The digests of tensors by name: of what was written, and by model of what was read."""
-        pieces: dict[int, list[tuple[bytes, list[bytes]]]] = {}
+        chunks: dict[int, list[tuple[bytes, list[bytes]]]] = {}
         for index, number in sorted(self._leaves):
-            pieces.setdefault(index, []).append(self._leaves[index, number])
+            chunks.setdefault(index, []).append(self._leaves[index, number])
         outputs: dict[str, str] = {}
         inputs: dict[str, dict[str, str]] = {}
-        for index, parts in pieces.items():
+        for index, parts in chunks.items():
             step = self._plan.steps[index]
             name = step.out.name if step.file is None else f"{step.file}:{step.out.name}"
             outputs[name] = root((out for out, _ in parts), self._algorithm)

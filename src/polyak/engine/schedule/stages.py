@@ -23,8 +23,10 @@ class Group:
     A stage is a list of tasks that may run in any order; `next_stage` is called when all of one are done.
     """
 
-    def __init__(self, members: Sequence[PreparedStep], finish: Finish | None, wanted: Callable[[Chunk], bool]) -> None:
-        self._members, self._finish, self._wanted = members, finish, wanted
+    def __init__(
+        self, members: Sequence[PreparedStep], finish: Finish | None, is_missing: Callable[[Chunk], bool]
+    ) -> None:
+        self._members, self._finish, self._is_missing = members, finish, is_missing
         self._waves = _waves(members[0]) if members[0].step.method else []
         self._current: list[tuple[list[str], RunningPass, list[PreparedStep]]] = []
         self._visits: list[list[Any]] = []
@@ -39,7 +41,7 @@ class Group:
 
     def next_stage(self) -> list[Task]:
         """The next tasks; none when the group is finished."""
-        if self._merged or not self._wanted_spans():
+        if self._merged or not self._missing_chunks():
             return []
         while True:
             self._absorb()
@@ -50,10 +52,10 @@ class Group:
             self._visits = []
             self._settle(list(self._current))
         self._merged = True
-        return [self._merge_task(bundle) for bundle in bundles(self._wanted_spans())] if self._finish else []
+        return [self._merge_task(bundle) for bundle in bundles(self._missing_chunks())] if self._finish else []
 
-    def _wanted_spans(self) -> list[Chunk]:
-        return [chunk for member in self._members for chunk in chunks_of(member) if self._wanted(chunk)]
+    def _missing_chunks(self) -> list[Chunk]:
+        return [chunk for member in self._members for chunk in chunks_of(member) if self._is_missing(chunk)]
 
     def _merge_task(self, chunks: list[Chunk]) -> Task:
         def task(buffers: Buffers) -> None:
@@ -200,7 +202,9 @@ def has_model_scope(prepared: PreparedStep) -> bool:
     return any(getattr(request, "scope", None) == "model" for request in requests)
 
 
-def grouped(prepared: Sequence[PreparedStep], finish: Finish | None, wanted: Callable[[Chunk], bool]) -> list[Group]:
+def grouped(
+    prepared: Sequence[PreparedStep], finish: Finish | None, is_missing: Callable[[Chunk], bool]
+) -> list[Group]:
     """Group steps: those whose passes run over the whole model by what they ask, small ones together."""
     for member in prepared:
         member.answers.update(unneeded_passes(member))
@@ -218,7 +222,7 @@ def grouped(prepared: Sequence[PreparedStep], finish: Finish | None, wanted: Cal
         else:
             groups.append([member])
             room = tuning.GROUP - size
-    return [Group(members, finish, wanted) for members in (*whole.values(), *groups)]
+    return [Group(members, finish, is_missing) for members in (*whole.values(), *groups)]
 
 
 def ranking_key(member: PreparedStep) -> str:

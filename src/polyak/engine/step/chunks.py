@@ -11,7 +11,7 @@ from .prepared import PreparedStep
 
 
 class Chunk(NamedTuple):
-    """Entries [start, stop) of a step; `number` counts the pieces of the step."""
+    """Entries [start, stop) of a step; `number` counts the chunks of the step."""
 
     prepared: PreparedStep
     start: int
@@ -22,7 +22,7 @@ class Chunk(NamedTuple):
 def chunks_of(prepared: PreparedStep, unit: int | None = None) -> Iterator[Chunk]:
     """Divide a step into chunks, of the size that is written or of a multiple of `unit`; the last may be smaller.
 
-    A tensor without entries has one piece, which is empty: it is written too.
+    A tensor without entries has one chunk, which is empty: it is written too.
     """
     numel = prepared.step.out.numel
     length = chunk_length(prepared.step, unit)
@@ -33,12 +33,12 @@ def chunks_of(prepared: PreparedStep, unit: int | None = None) -> Iterator[Chunk
 def chunk_length(step: Step, unit: int | None = None) -> int:
     """Chunk size of a step in entries; the last chunk may be smaller.
 
-    What must be merged together and lies in two pieces is merged twice, so it must be small.
+    What must be merged together and lies in two chunks is merged twice, so it must be small.
     """
     if step.unit > tuning.CHUNK // 16:
         return max(step.out.numel, 1)
     if unit is None:
-        # Masks have a bit an entry, and their pieces must be a multiple of a digest's leaf too.
+        # Masks have one bit per entry, and their chunks must be a multiple of a digest's leaf too.
         return 8 * tuning.CHUNK if step.masks else tuning.CHUNK
     return max(tuning.CHUNK // unit, 1) * unit
 

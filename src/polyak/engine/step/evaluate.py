@@ -51,7 +51,6 @@ def merged_tiles(
 ) -> Iterator[tuple[int, Tile]]:
     """The merged entries [start, stop) in float32, a tile at a time: where one begins, and its numbers.
 
-
     What must be merged together is merged whole, even where it begins before `start` or ends behind `stop`.
 
     Args:
@@ -64,7 +63,7 @@ def merged_tiles(
         observe: Shown what is loaded, and for which entries, before the method may overwrite it.
     """
     step, length = prepared.step, tile_length(prepared.step, tile)
-    length = -(-length // 8) * 8 if observe else length  # what looks makes bits, and bits fill whole bytes
+    length = -(-length // 8) * 8 if observe else length  # masks are packed by tile, eight entries per byte
     first, last = start // step.unit * step.unit, min(-(-stop // step.unit) * step.unit, step.out.numel)
     want = stacks_wanted(prepared.method)
     sources = Sources(step, last, buffers, want, tap, tuple(step.statistics), (start, stop), length)

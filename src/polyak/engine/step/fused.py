@@ -1,4 +1,4 @@
-"""Merge from window to window, where a method's twin is one kernel: no tile of float32 leaves the first-level cache."""
+"""Merge from stored numbers to stored numbers by one fused kernel: no tile of float32 leaves the L1 cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .evaluate import stacks_wanted
 from .inputs import Sources
 from .prepared import PreparedStep
 
-_MULTIPLE = 64  # entries: rows of a window begin at lines of the cache
+_MULTIPLE = 64  # entries: rows of what is read begin at cache lines
 
 
 def fused_pipeline(prepared: PreparedStep) -> Through | None:
@@ -37,7 +37,13 @@ def merge_fused(chunk: Chunk, run: Through, buffers: Buffers, tap: Tap) -> Itera
     """
     prepared, step = chunk.prepared, chunk.prepared.step
     sources = Sources(
-        step, chunk.stop, buffers, stacks_wanted(prepared.method), tap, tile=_MULTIPLE, window=tuning.FUSED_READ_NBYTES
+        step,
+        chunk.stop,
+        buffers,
+        stacks_wanted(prepared.method),
+        tap,
+        tile=_MULTIPLE,
+        read_nbytes=tuning.FUSED_READ_NBYTES,
     )
     size = step.out.dtype.itemsize
     for begin, rows in sources.stored_tiles(chunk.start):

@@ -1,4 +1,4 @@
-"""Read the sources of a step as float32: a window of bytes at a time, a tile of numbers at a time.
+"""Read the sources of a step as float32: many bytes at a time, a tile of numbers at a time.
 
 Windows are large, because every call into the system or a kernel hands Python's lock to another worker and back;
 tiles are small, because their numbers should stay in cache.
@@ -72,7 +72,7 @@ class Sources:
         statistics: The statistics needed, by parameter.
         tapped: The entries that it sees (default: all).
         tile: Entries loaded at a time; otherwise some may be read twice.
-        window: Bytes that are read at a time, of all sources together.
+        read_nbytes: Bytes to read at a time, of all sources together (default: `tuning.READ_NBYTES`).
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Sources:
         statistics: Collection[str] = (),
         tapped: tuple[int, int] | None = None,
         tile: int | None = None,
-        window: int | None = None,
+        read_nbytes: int | None = None,
     ) -> None:
         self._reads, self._has_base = step.own_reads, step.base is not None
         self._measured = {key: rows for key, rows in measured(step, stop, buffers, tap).items() if key in statistics}
@@ -96,9 +96,11 @@ class Sources:
         self._keeps_tensors = self._relative and Role.TENSORS in want
         self._dtypes = {read.spec.dtype for read in self._reads}
         self._itemsize = max(dtype.itemsize for dtype in self._dtypes)
-        # Tiles must not cross the end of a window, or what they share would be read, and hashed, again.
+        # A tile must not cross the end of what is read at a time, or the rest would be read, and hashed, again.
         tile = tile or tuning.TILE
-        self._window = max((window or tuning.READ_NBYTES) // (self._itemsize * len(self._reads)) // tile, 1) * tile
+        self._read_length = (
+            max((read_nbytes or tuning.READ_NBYTES) // (self._itemsize * len(self._reads)) // tile, 1) * tile
+        )
         self._raw: Bytes = np.empty((0, 0), np.uint8)
         self._begin = self._end = 0
         if tap is None:
@@ -121,7 +123,7 @@ class Sources:
 
     def _load(self, start: int, stop: int) -> Loaded:
         if not self._begin <= start <= stop <= self._end:
-            self._fill(start, max(stop, min(start + self._window, self._stop)))
+            self._fill(start, max(stop, min(start + self._read_length, self._stop)))
         rows = self._buffers.floats("rows", len(self._reads), stop - start)
         relative = self._relative and not self._keeps_tensors
         self._widen(start, rows, relative=relative)
@@ -140,21 +142,21 @@ class Sources:
         return _SHIFTS.get(next(iter(self._dtypes)).name) if len(self._dtypes) == 1 else None
 
     def stored_tiles(self, start: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The stored numbers of every source from `start` on: where a window begins, and (sources, n) integers."""
+        """The stored numbers of all sources from `start` on, read by read: first entry, (sources, n) integers."""
         if self._begin <= start and self._stop <= self._end:
             yield start, self._raw.view(f"u{self._itemsize}")[:, start - self._begin : self._stop - self._begin]
             return
-        for begin in range(start, self._stop, self._window):
-            self._fill(begin, min(begin + self._window, self._stop))
+        for begin in range(start, self._stop, self._read_length):
+            self._fill(begin, min(begin + self._read_length, self._stop))
             yield begin, self._raw.view(f"u{self._itemsize}")
 
     def refuse(self, number: int) -> NoReturn:
-        """Say which number of a source is not finite, in the window that was read last."""
+        """Name the number of a source that is not finite, among those read last."""
         self._refuse(number, self._begin, 0, self._end - self._begin)
 
     def _fill(self, start: int, stop: int) -> None:
-        """Read the window [start, stop): a row of bytes for each source."""
-        self._window_of(start, stop)
+        """Read entries [start, stop): a row of bytes for each source."""
+        self._make_room(start, stop)
         for i, read in enumerate(self._reads):
             row = self._raw[i, : (stop - start) * read.spec.dtype.itemsize]
             read.checkpoint.read_into(read.spec.name, start, stop, row)
@@ -163,9 +165,9 @@ class Sources:
                 first, last = max(start, self._tapped[0]) - start, min(stop, self._tapped[1]) - start
                 self._tap(i, row[first * read.spec.dtype.itemsize : max(last, first) * read.spec.dtype.itemsize])
 
-    def _window_of(self, start: int, stop: int) -> None:
+    def _make_room(self, start: int, stop: int) -> None:
         width = (stop - start) * self._itemsize
-        self._raw = self._buffers.bytes("window", width * len(self._reads)).reshape(len(self._reads), width)
+        self._raw = self._buffers.bytes("stored", width * len(self._reads)).reshape(len(self._reads), width)
         self._begin, self._end = start, stop
 
     def _widen(self, start: int, rows: Tile, *, relative: bool) -> None:

@@ -97,7 +97,7 @@ class MaskPacker:
 
 
 def steps_of(chunk: Chunk) -> list[tuple[Step, int]]:
-    """Every step that merging a chunk writes to, with the number of its piece."""
+    """Every step that merging a chunk writes to, with the number of its chunk."""
     own = [(chunk.prepared.step, chunk.number)]
     masks = [(mask, chunk.number) for mask, _ in chunk.prepared.step.masks]
     return own + masks + ([(scale, 0) for _, scale in chunk.prepared.step.masks] if chunk.number == 0 else [])

@@ -68,7 +68,7 @@ class Merger:
                     self._sink.write(mask, begin, row)
         self._sink.done(chunk, written.digests(), [leaves.digests() for leaves in reads])
         if packer:
-            self._finish(packer)
+            self._finish_masks(packer)
 
     def _parts(
         self, chunk: Chunk, buffers: Buffers, reads: Sequence[Leaves | Unhashed], packer: MaskPacker | None
@@ -82,11 +82,11 @@ class Merger:
     def _leaves(self) -> Leaves | Unhashed:
         return Leaves(self._algorithm) if self._algorithm else Unhashed()
 
-    def _finish(self, packer: MaskPacker) -> None:
+    def _finish_masks(self, packer: MaskPacker) -> None:
         for scale, data in packer.scales():
             self._sink.write(scale, 0, data)
-        for beside, digests in packer.digests():
-            self._sink.done(beside, digests, [])
+        for mask, digests in packer.digests():
+            self._sink.done(mask, digests, [])
 
 
 Parts: TypeAlias = Iterator[tuple[int, Any]]  # where a part begins, and its bytes
@@ -122,7 +122,7 @@ def _copied(chunk: Chunk, buffers: Buffers, reads: Sequence[Leaves | Unhashed], 
         nbytes = (stop - start) * itemsize
         data = buffers.bytes("encoded", nbytes)
         for i, read in enumerate(step.reads):
-            into = data if i == 0 else buffers.bytes("window", nbytes)
+            into = data if i == 0 else buffers.bytes("stored", nbytes)
             read.checkpoint.read_into(read.spec.name, start, stop, into)
             reads[i].update(into)
             buffers.nbytes_read += nbytes

@@ -94,7 +94,7 @@ class SmallTensorSources(Sources):
     def _fill(self, start: int, stop: int) -> None:
         """Read everything; it is asked for once."""
         size = self._itemsize
-        self._window_of(start, stop)
+        self._make_room(start, stop)
         for i, row in enumerate(self._raw):
             for reads, begin, end in zip(self._every, self.begins, self.begins[1:], strict=False):
                 read = reads[i]

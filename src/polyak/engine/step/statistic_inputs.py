@@ -1,4 +1,4 @@
-"""Read the statistics of a step: a window of the models' numbers at a time, or whole Grams."""
+"""Read the statistics of a step: many of the models' numbers at a time, or whole Gram matrices."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Rows:
     ) -> None:
         self._key, self._stat, self._reads = key, stat, reads
         self._stop, self._buffers, self._tap, self._first = stop, buffers, tap, first
-        self._window = max(tuning.READ_NBYTES // (4 * len(reads)), 1)
+        self._read_length = max(tuning.READ_NBYTES // (4 * len(reads)), 1)
         self._rows: Tile = np.empty((0, 0), np.float32)
         self._begin = self._end = 0
 
@@ -59,13 +59,13 @@ class Rows:
             self._fill(0, self._reads[0].spec.numel)
             return self._rows.reshape(-1, *self._reads[0].spec.shape)
         if not self._begin <= start <= stop <= self._end:
-            self._fill(start, max(stop, min(start + self._window, self._stop)))
+            self._fill(start, max(stop, min(start + self._read_length, self._stop)))
         out = self._buffers.floats(f"tile of {self._key}", len(self._reads), stop - start)
         out[:] = self._rows[:, start - self._begin : stop - self._begin]
         return out
 
     def _fill(self, start: int, stop: int) -> None:
-        raw = self._buffers.bytes(f"window of {self._key}", 4 * (stop - start) * len(self._reads))
+        raw = self._buffers.bytes(f"stored {self._key}", 4 * (stop - start) * len(self._reads))
         raw = raw.reshape(len(self._reads), -1)
         self._begin, self._end = start, stop
         for i, read in enumerate(self._reads):

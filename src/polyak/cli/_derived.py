@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+
+from ._app import Group
 
 if TYPE_CHECKING:
     from ..declare import Setting
 
 
-class DerivedGroup(TyperGroup, ABC):
+class DerivedGroup(Group, ABC):
     """A group with the commands of a registry, which is read only when the group is called."""
 
     @abstractmethod
@@ -27,7 +28,7 @@ class DerivedGroup(TyperGroup, ABC):
         return [*derived, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if (written := super().get_command(ctx, cmd_name.replace("_", "-"))) is not None:
+        if (written := super().get_command(ctx, cmd_name)) is not None:
             return written
         make = self.declared().get(cmd_name.replace("-", "_"))
         return None if make is None else _as_command(cmd_name, make())

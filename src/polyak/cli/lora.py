@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _inline, _options
-from ._app import ADAPTERS, app
+from ._app import ADAPTERS, Group, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 lora = typer.Typer(
     name="lora",
+    cls=Group,
     help="Merge LoRA adapters, extract one from a fine-tune, or bake one into its base.",
     no_args_is_help=True,
     rich_markup_mode=None,

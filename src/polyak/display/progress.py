@@ -24,8 +24,8 @@ def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: b
         quiet: Show nothing.
         as_json: Write JSON lines instead of text.
     """
-    output: TextIO = stream or sys.stderr
-    if quiet:
+    output: TextIO | None = stream or sys.stderr
+    if quiet or output is None:  # standard error may be closed
         return ignore
     if as_json:
         return JsonLines(output)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-for name in ("torch", "optuna", "cmaes"):
-    pytest.importorskip(name)
+pytest.importorskip("torch")
+pytest.importorskip("optuna")
+pytest.importorskip("cmaes")
 
 from polyak import recipe  # noqa: E402
 from polyak.search import Search  # noqa: E402

@@ -56,7 +56,7 @@ def _words(functions: frozenset[Any]) -> set[str]:
 
 @cache
 def _read(function: FunctionType) -> tuple[set[str], list[FunctionType]]:
-    """Names and strings in a function, names of the modules among them, and the functions of the tests that it names."""
+    """Names and strings in a function, the names of modules behind them, and the test functions that it names."""
     words = set(_named(function.__code__))
     values = [function.__globals__[name] for name in words if name in function.__globals__]
     callees = [inspect.unwrap(value) for value in values if callable(value)]

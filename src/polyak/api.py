@@ -133,16 +133,16 @@ def merge_state_dicts(
     named = _by_name(models)
     sources = tuple(recipes.Model(name, _placeholder(name)) for name in named)
     recipe = Recipe(method, sources, settings=settings, dtype=dtype, seed=seed)
-    given = {name: _opened(model) for name, model in named.items()}
+    opened = {name: _opened(model) for name, model in named.items()}
     if base is not None:
-        given[plans.BASE] = _opened(base)
+        opened[plans.BASE] = _opened(base)
     from .engine import run_in_memory
 
     measured = {
-        kind: {name: checkpoints.open(one) for name, one in _by_name(each, list(named)).items()}
+        kind: {name: checkpoints.open(arrays) for name, arrays in _by_name(each, list(named)).items()}
         for kind, each in (statistics or {}).items()
     }
-    merged = run_in_memory(plans.plan(recipe, given, measured), workers=workers, device=device)
+    merged = run_in_memory(plans.plan(recipe, opened, measured), workers=workers, device=device)
     first = next(iter(_state_dict(next(iter(named.values()))).values()))
     return {k: _as_torch(v) for k, v in merged.items()} if hasattr(first, "detach") else merged
 

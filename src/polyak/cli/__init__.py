@@ -100,9 +100,11 @@ def _fail(kind: str, message: str, exit_code: int, arguments: Sequence[str]) -> 
 
 
 def _needed(arguments: Sequence[str]) -> Sequence[str]:
-    """The command that is called; all of them if none is, since help and errors list them."""
-    known = commands()
-    return list(arguments[:1]) if arguments and arguments[0] in known else known
+    """The command that is called; none to tell the version; else all of them, since help and errors list them."""
+    if arguments and arguments[0] == "--version":
+        return ()
+    names = commands()
+    return list(arguments[:1]) if arguments and arguments[0] in names else names
 
 
 def _with(names: Sequence[str]) -> Any:

@@ -33,7 +33,7 @@ class Group(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands: list[tuple[str, Any]] = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         for title in (MERGE, ADAPTERS, DATA, RUNS, INSPECT, _OTHER):
-            rows = [(n, one.get_short_help_str(_UNCUT)) for n, one in commands if _section(one) == title]
+            rows = [(n, command.get_short_help_str(_UNCUT)) for n, command in commands if _section(command) == title]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

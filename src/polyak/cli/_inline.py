@@ -87,7 +87,7 @@ def _is_recipe(source: str) -> bool:
 def _refuse_recipes(sources: Sequence[str]) -> None:
     for source in sources:
         if source == "-" or Path(source).suffix in _RECIPES:
-            message = f"{source} is a recipe, which stands alone: write other models into it, not beside it."
+            message = f"{source} is a recipe, which stands alone: list the other models in it."
             raise typer.BadParameter(message)
 
 
@@ -128,7 +128,7 @@ def settings_of(texts: Sequence[str]) -> Mapping[str, Any]:
     """Settings by name, from `NAME=VALUE`; dashes in a name count as underscores.
 
     Raises:
-        typer.BadParameter: one is not of this form, or given twice.
+        typer.BadParameter: a text is not of this form, or a setting is given twice.
     """
     settings: dict[str, Any] = {}
     for text in texts:

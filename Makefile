@@ -8,6 +8,8 @@ TORCH  ?= torch==2.13.0
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
 export HF_HUB_OFFLINE = 1
+# Tests start many Pythons, and the environments come without bytecode: each start would compile all of torch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel suite-adapters suite-text parity replay fuzz \

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats
 from ..checkpoint import open as opened
-from ..engine import Progress, Silent, refuse_inputs
+from ..engine import refuse_inputs
 from ..errors import InputChanged, Mismatch, NotFinite, SettingError
+from ..events import Reporter, Watcher, ignore
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned
 from ..recipe import Model, Recipe, Source
@@ -58,7 +59,7 @@ def extract(
     dtype: str = "float32",
     workers: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Watcher = ignore,
 ) -> Report:
     """Write the difference of two models as a LoRA adapter.
 
@@ -75,7 +76,7 @@ def extract(
         dtype: Dtype of the stored factors.
         workers: Threads; each holds one matrix (default: one per CPU that this process may use).
         force: Replace an existing result.
-        progress: Receiver of progress.
+        progress: Receives the events of the extraction, from any thread.
 
     Raises:
         SettingError: neither rank nor energy is given, or one is out of range.
@@ -86,8 +87,9 @@ def extract(
     limit = _limit(rank, energy)
     if dtype not in DTYPE_NAMES:
         raise SettingError(f"unknown dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
-    work = _Extraction(str(base), str(tuned), limit, choice, progress or Silent())
-    return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
+    with Reporter(progress, "extracting") as reporter:
+        work = _Extraction(str(base), str(tuned), limit, choice, reporter)
+        return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 
 
 def _limit(rank: int | None, energy: float | None) -> Limit:
@@ -101,7 +103,7 @@ def _limit(rank: int | None, energy: float | None) -> Limit:
 
 
 class _Extraction:
-    def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Progress) -> None:
+    def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Reporter) -> None:
         self._base, self._limit, self._choice, self._progress = base, limit, choice, progress
         self._plan = _compared(base, tuned)
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
-from ..engine import PROVENANCE, Progress, Silent, refuse_inputs, stream
+from ..engine import PROVENANCE, refuse_inputs, stream
 from ..errors import InputChanged, Mismatch, RecipeError, SettingError
+from ..events import Reporter, Watcher, ignore
 from ..inspection import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
@@ -41,7 +42,7 @@ def merge(
     workers: int | None = None,
     memory: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Watcher = ignore,
 ) -> Report:
     """Merge adapters of one base into an adapter, by any method.
 
@@ -56,7 +57,7 @@ def merge(
         workers: Threads (default: one per CPU that this process may use).
         memory: Maximum anonymous memory, bytes; fewer workers run if necessary (default: no limit).
         force: Replace an existing result.
-        progress: Receiver of progress.
+        progress: Receives the events of the merge, from any thread.
 
     Raises:
         RecipeError: the recipe has keys that do not apply to adapters.
@@ -67,8 +68,9 @@ def merge(
     Source: Hu et al., 2021. LoRA. arXiv:2106.09685; Stoica et al., 2024. KnOTS. arXiv:2410.19735 (merging products)
     """
     began = time.perf_counter()
-    merge = _Merge(recipe, workers or cpu_count(), memory, progress or Silent())
-    return merge.run(Path(os.path.abspath(out)), force, began)
+    with Reporter(progress, "merging adapters") as reporter:
+        merge = _Merge(recipe, workers or cpu_count(), memory, reporter)
+        return merge.run(Path(os.path.abspath(out)), force, began)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class _Weighted:
 
 
 class _Merge:
-    def __init__(self, recipe: Recipe, workers: int, memory: int | None, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, workers: int, memory: int | None, progress: Reporter) -> None:
         self._recipe, self._progress = recipe, progress
         self._factorisation = recipe.adapter or Factorisation()
         self._limit = Limit(self._factorisation.rank, self._factorisation.energy)

@@ -152,7 +152,7 @@ def _x86_64_levels(flags: frozenset[str]) -> tuple[str, ...]:
 
 
 def _flags() -> frozenset[str]:
-    """Of the first processor, in the words of the Linux kernel."""
+    """Flags of the first processor, as the Linux kernel names them."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             first = list(takewhile(str.strip, file))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from building.check import MERGES, check_bytes, check_libraries, refuse_numba
+from building import check
 from polyak.native import supported_levels
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,21 @@ def test_a_wheel_installed_without_numba_merges_to_the_bytes_of_kernels_compiled
     if not (shutil.which("nm") and shutil.which("objdump")):
         pytest.skip("needs nm and objdump")
     python = _installed(_wheel(supported_levels()[0], tmp_path), tmp_path / "environment")
-    refuse_numba(python)
-    assert "the same bytes: " in check_bytes(python, "linear")[0]
-    assert "no fused multiply-add" in check_libraries(python)[0]
-    ended = subprocess.run([python, "-I", MERGES, "ties"], capture_output=True, text=True, check=False)
+    check.refuse_numba(python)
+    assert "the same bytes: " in check.check_bytes(python, "linear")[0]
+    assert "no fused multiply-add" in check.check_libraries(python)[0]
+    ended = subprocess.run([python, "-I", check.MERGES, "ties"], capture_output=True, text=True, check=False)
     assert ended.returncode == 1  # its kernels were left out of the wheel
     assert "polyak[compile]" in ended.stderr
+
+
+def test_merges_that_differ_between_levels_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    answers = {"x86-64-v2": '{"linear": "a"}', "x86-64-v3": '{"linear": "b"}', None: '["x86-64-v3", "x86-64-v2"]'}
+    libraries = [Path(f"kernels-{level}.so") for level in ("x86-64-v2", "x86-64-v3")]
+    monkeypatch.setattr(check, "_libraries", lambda _: libraries)
+    monkeypatch.setattr(check, "_run", lambda *_, **env: answers.get(env.get("POLYAK_KERNEL_LEVEL"), "{}"))
+    with pytest.raises(SystemExit, match=r"merges differ:\nx86-64-v3: .*\nx86-64-v2: "):
+        check.check_bytes(tmp_path / "python", "linear")
 
 
 def _wheel(level: str, folder: Path) -> Path:

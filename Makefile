@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE = 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel suite-adapters suite-text parity replay fuzz \
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel test-levels suite-adapters suite-text parity replay fuzz \
 	bench bench-spectral clean
 
 help: ## print this menu
@@ -106,12 +106,24 @@ demo: $(VENV)/.demo ## create the environment and merge experts on handwritten d
 LEVELS ?= x86-64-v2,x86-64-v3,x86-64-v4
 ONLY ?=
 METHODS ?= linear,task_arithmetic,ties
+WHEEL = dist/polyak-*_$(shell uname -m).whl
 wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (ten minutes of CPU the first time)
 	$(BIN)/python -m building --levels $(LEVELS) --only '$(ONLY)'
 	POLYAK_KERNEL_LEVELS=$(LEVELS) POLYAK_KERNEL_ONLY='$(ONLY)' $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
 
 check-wheel: wheel ## install the wheel where there is no Numba, and merge with it at every level
-	$(BIN)/python -m building.check dist/polyak-*.whl --methods $(METHODS)
+	$(BIN)/python -m building.check $(WHEEL) --methods $(METHODS)
+
+# ARGUMENTS='-n 1 tests/kernels' runs these instead.
+INSTALLED = $(abspath $(VENV)-levels)
+FORCED = tests/kernels tests/engine tests/methods tests/test_contract.py
+test-levels: wheel ## run the tests of kernels, engine and methods once per level of the wheel that runs here
+	rm -rf "$(INSTALLED)"
+	$(BIN)/python $(INSTALL) --no-deps --target "$(INSTALLED)" $(WHEEL)
+	for level in $$(PYTHONPATH="$(INSTALLED)" $(BIN)/python -m building.merges usable); do \
+		echo "$$level"; \
+		PYTHONPATH="$(INSTALLED)" POLYAK_KERNEL_LEVEL=$$level $(BIN)/python -m pytest -q -rs -n auto $(or $(ARGUMENTS),$(FORCED)) || exit 1; \
+	done
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
 	$(BIN)/python $(LOCKED) examples/text/requirements.txt
@@ -143,4 +155,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work
+	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest $(VENV)-levels demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work

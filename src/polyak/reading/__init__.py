@@ -15,8 +15,8 @@ from .strict import number as number
 from .strict import one_of as one_of
 from .strict import pattern as pattern
 from .strict import patterns as patterns
-from .strict import problem_with_pattern as problem_with_pattern
 from .strict import positive as positive
+from .strict import problem_with_pattern as problem_with_pattern
 from .strict import text as text
 from .yaml import parse_yaml as parse_yaml
 from .yaml import read_file as read_file

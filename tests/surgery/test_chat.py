@@ -111,8 +111,8 @@ def test_a_template_that_is_no_text_is_refused_by_its_file(place):
 
 def test_the_known_templates_are_files_of_the_package():
     held = resources.files("polyak").joinpath("planning", "output", "chat_templates")
-    assert sorted(file.name for file in held.iterdir()) == sorted(f"{name}.jinja" for name in chat.known())
-    assert chat.known() == sorted(SAID)
+    assert sorted(file.name for file in held.iterdir()) == sorted(f"{name}.jinja" for name in chat.template_names())
+    assert chat.template_names() == sorted(SAID)
 
 
 @pytest.mark.parametrize("name", SAID)

@@ -92,7 +92,7 @@ class Adapter:
             for module, (a, b) in names.factors.items()
         }
         self.whole = {name: self.tensors.spec(stored) for name, stored in names.replaced.items()}
-        self.stamps = *self.tensors.stamps, Stamp.of(self.settings.path, self.settings.path.read_bytes())
+        self.stamps = *self.tensors.stamps, Stamp.of_contents(self.settings.path)
 
     @property
     def base(self) -> str | None:

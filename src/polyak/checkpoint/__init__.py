@@ -13,9 +13,11 @@ from ._low_rank import add_product as add_product
 from ._peft import AdapterSettings as AdapterSettings
 from ._peft import read_adapter_settings as read_adapter_settings
 from ._peft import sort_adapter_names as sort_adapter_names
+from .contents import copyable as copyable
+from .contents import inside as inside
+from .contents import parse_json as parse_json
+from .contents import read_json as read_json
 from .fingerprint import fingerprint as fingerprint
-from .folder import inside as inside
-from .folder import read_json as read_json
 from .formats import checkpoint_format as checkpoint_format
 from .formats import suffixes as suffixes
 from .hub import locate as locate

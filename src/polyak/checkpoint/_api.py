@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, suggestion
+from ..storage import MAX_COPIED_NBYTES, read_regular
 
 Bytes = NDArray[np.uint8]
+MAX_NAME = 1000  # characters of a tensor's name; the longest of published models have 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +110,36 @@ class TensorSpec:
         return self.rests_as or self.dtype
 
 
+def check_name(name: str, where: str | Path) -> None:
+    """Refuse names that no model has, because work on a name grows with its length.
+
+    Raises:
+        CheckpointError: it has too many characters.
+    """
+    if len(name) > MAX_NAME:
+        raise CheckpointError(
+            f"{where}: a tensor's name has {len(name):,} characters ({name[:60]!r} ...); at most {MAX_NAME:,} are read."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Size, modification time and header digest of a file when it was opened, to detect later changes.
+    """Size, times, number and header digest of a file when it was opened, to detect later changes.
 
     Attributes:
         path: The file.
         size: Bytes.
-        mtime_ns: Time of the last change, nanoseconds.
+        mtime_ns: Time of the last change as the file tells it, nanoseconds; anybody who may write can set it.
+        ctime_ns: Time of the last change to contents, name, owner or `mtime_ns` as the system tells it, nanoseconds.
+        inode: Number of the file, which another file of the same name does not share.
         header: Digest of the header bytes, in hexadecimal.
     """
 
     path: Path
     size: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
     header: str
 
     @classmethod
@@ -129,7 +147,13 @@ class Stamp:
         import xxhash
 
         stat = os.stat(path)
-        return cls(path, stat.st_size, stat.st_mtime_ns, xxhash.xxh3_128_hexdigest(header))
+        digest = xxhash.xxh3_128_hexdigest(header)
+        return cls(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest)
+
+    @classmethod
+    def of_contents(cls, path: Path) -> Self:
+        """The stamp of a small file, all of which was read."""
+        return cls.of(path, read_regular(path, MAX_COPIED_NBYTES))
 
     def problem(self) -> str | None:
         """Describe how the file has changed, or return None."""
@@ -139,8 +163,12 @@ class Stamp:
             return f"{self.path} can no longer be read ({error.strerror})"
         if stat.st_size != self.size:
             return f"{self.path} had {self.size} bytes and now has {stat.st_size}"
+        if stat.st_ino != self.inode:
+            return f"{self.path} was replaced by another file"
         if stat.st_mtime_ns != self.mtime_ns:
             return f"{self.path} was written to"
+        if stat.st_ctime_ns != self.ctime_ns:
+            return f"{self.path} was written to, and its time put back, or its owner, permissions or links changed"
         return None
 
 

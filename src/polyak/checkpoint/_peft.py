@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
 from ._patterns import Pattern
-from .folder import inside, read_json
+from .contents import inside, read_json
 
 # Settings that, if set, make an adapter something other than W + s * B @ A.
 _REFUSED = {

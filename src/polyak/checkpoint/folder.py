@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 from ..errors import CheckpointError, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
+from .contents import inside, read_json, unique
 from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
 from .safetensors import SafetensorsFile
 
@@ -162,7 +162,7 @@ def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoi
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
-    weight_map = read_json(index, _once).get("weight_map")
+    weight_map = read_json(index, unique).get("weight_map")
     if not isinstance(weight_map, dict) or not all(
         isinstance(v, str) for v in cast("dict[str, object]", weight_map).values()
     ):
@@ -170,61 +170,3 @@ def _read_weight_map(index: Path) -> dict[str, str]:
     if not weight_map:
         raise CheckpointError(f"{index}: weight_map is empty; the model has no tensors.")
     return cast("dict[str, str]", weight_map)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an index that names a tensor twice: its shard would be ambiguous."""
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"{twice!r:.80} is named twice")
-    return entries
-
-
-def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object from a file.
-
-    Args:
-        path: The file.
-        pairs: Builds an object from its (name, value) pairs (default: the last of equal names counts).
-
-    Raises:
-        CheckpointError: it cannot be read, or is not a JSON object.
-    """
-    try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=pairs)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error!s:.200}.") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} must hold a JSON object.")
-    return cast("dict[str, Any]", data)
-
-
-def inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
-    """The path of a file that must be in `folder`, or in a folder below it: an index may not point anywhere else.
-
-    Links inside the folder are followed; the one link out of it that is allowed is that of the Hub cache, from
-    `snapshots/` to the `blobs/` next to it.
-
-    Raises:
-        CheckpointError: the file is missing, or is elsewhere.
-    """
-    by = f" (named by {named_by.name})" if named_by else ""
-    path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise CheckpointError(f"{folder}: {name!r}{by} points out of the folder; refused.")
-    try:
-        real, home = path.resolve(strict=True), folder.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r}{by} is missing.") from error
-    if not real.is_relative_to(home) and not any(real.is_relative_to(blobs) for blobs in _blobs_beside(home)):
-        raise CheckpointError(f"{path}{by} is a link out of the folder, to {real}; refused. Copy the file instead.")
-    if not real.is_file():  # to open a pipe would wait for ever
-        raise CheckpointError(f"{path}{by} is not a regular file.")
-    return path
-
-
-def _blobs_beside(home: Path) -> list[Path]:
-    return [parent.parent / "blobs" for parent in home.parents if parent.name == "snapshots"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError, SettingError
 from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
-from .folder import inside
+from .contents import inside
 
 if TYPE_CHECKING:
     from ._peft import AdapterNames, AdapterSettings
@@ -94,7 +94,7 @@ class _LoraView(Checkpoint):
         self._base, self._factors, self.inner = base, factors, base
         self.label = f"{base.label} + {settings.path.parent}"
         self.metadata, self.folder = base.metadata, base.folder
-        self.stamps = (*base.stamps, *factors.stamps, Stamp.of(settings.path, settings.path.read_bytes()))
+        self.stamps = (*base.stamps, *factors.stamps, Stamp.of_contents(settings.path))
         self._loaded: dict[str, tuple[Floats, Floats]] = {}
         self._lock = threading.Lock()
         finder = _Finder([*base.specs, *base.ties], self.label)

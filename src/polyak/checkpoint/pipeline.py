@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
+from .contents import folder_inside
 
 INDEX = "model_index.json"
 OWN_STEM = "diffusion_pytorch_model"  # beginning of the names of weight files of models of diffusers
@@ -55,7 +56,7 @@ def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipelin
     """
     if not (models := models_in(folder)):
         raise UnsupportedFormat(f"{folder} is a pipeline ({INDEX}), and none of its folders holds weights.")
-    return Pipeline(folder, {path.name: opener(path) for path in models})
+    return Pipeline(folder, {path.name: opener(folder_inside(folder, path.name)) for path in models})
 
 
 def models_in(folder: Path) -> list[Path]:

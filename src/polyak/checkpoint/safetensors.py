@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
-from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
+from ..storage import regular_file
+from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec, check_name
 from ._file import RangeFile
+from .contents import MAX_CONTAINERS, first_repeated
 
 MAX_HEADER_NBYTES = 100_000_000  # the limit of the format's reference implementation
 MAX_DIMENSIONS = 64  # the limit of NumPy and PyTorch
+MAX_METADATA = 16_000_000  # characters of the free-form strings
 _DTYPES = dict(DTYPES)  # lookups are faster than through the read-only view
 ALIGNMENT = 4096  # the data section of files that we write starts on a page, so that blocks are whole pages
 
@@ -45,7 +48,7 @@ class SafetensorsFile(Checkpoint):
 
 def _read_header(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
@@ -91,10 +94,13 @@ def parse_header(
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in cast("dict[Any, Any]", metadata).values()):
         raise CheckpointError(f"{path}: __metadata__ must map strings to strings.")
+    if sum(len(key) + len(text) for key, text in cast("dict[str, str]", metadata).items()) > MAX_METADATA:
+        raise CheckpointError(f"{path}: __metadata__ has more than {MAX_METADATA:,} characters. Write it without them.")
     specs: dict[str, TensorSpec] = {}
     offsets: dict[str, int] = {}
     reached, in_order = 0, True
     for name, entry in entries.items():
+        check_name(name, path)
         specs[name], begin, end = _parse_entry(name, entry, path)
         offsets[name] = begin
         in_order = in_order and begin == reached
@@ -114,6 +120,8 @@ def parse_header(
 
 def _parse_json(header: bytes, path: Path) -> dict[str, Any]:
     try:
+        if header.count(b"[") + header.count(b"{") > MAX_CONTAINERS:
+            raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")
         text = header.decode()
         entries = json.loads(text)
         if not text.startswith("{"):
@@ -138,9 +146,7 @@ def _count_strings(entries: dict[str, Any]) -> int:
 def _without_duplicates(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise CheckpointError(f"{path}: the header lists {twice!r} twice.")
+        raise CheckpointError(f"{path}: the header lists {first_repeated(n for n, _ in pairs)!r:.80} twice.")
     return entries
 
 

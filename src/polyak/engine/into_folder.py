@@ -236,7 +236,7 @@ class _Merge(Sink):
                 write_text(model / name, contents if isinstance(contents, str) else as_json(contents))
             for name, path in side.files.items():
                 (model / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, model / name)
+                _copy(path, model / name)
             for name, index in indices_of(self._layout).items():
                 write_text(model / name, as_json(index))
             write_text(model / "recipe.yaml", recipes.dump(self._plan.recipe))

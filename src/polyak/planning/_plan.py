@@ -61,7 +61,7 @@ class Plan:
     def digest(self) -> str:
         """Digest of the recipe and of the files that it reads."""
         stamps = {
-            name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps]
+            name: [[s.path.name, s.size, s.mtime_ns, s.ctime_ns, s.inode, s.header] for s in model.stamps]
             for name, model in self.inputs.items()
         }
         text = json.dumps([__version__, recipes.digest(self.recipe), stamps], sort_keys=True)

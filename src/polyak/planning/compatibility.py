@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..checkpoint import Checkpoint, TensorSpec, read_json
+from ..checkpoint import Checkpoint, TensorSpec, inside, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error
@@ -62,7 +62,7 @@ def opened(name: str, checkpoint: Checkpoint) -> Opened:
     """
     config: Mapping[str, Any] = {}
     if checkpoint.folder is not None and (checkpoint.folder / "config.json").exists():
-        config = read_json(checkpoint.folder / "config.json")
+        config = read_json(inside(checkpoint.folder, "config.json"))
     if "quantization_config" in config:
         raise UnsupportedFormat(
             f"{checkpoint.label} is quantised (config.json has quantization_config). Dequantise it first: "
@@ -150,6 +150,6 @@ def read_config(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
     if checkpoint.folder is None or not (checkpoint.folder / "config.json").exists():
         return None
     try:
-        return read_json(checkpoint.folder / "config.json")
+        return read_json(inside(checkpoint.folder, "config.json"))
     except CheckpointError as error:
         raise CheckpointError(f"{error} A merge needs the config of its base or first model.") from error

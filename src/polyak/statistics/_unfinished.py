@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 
 from ..checkpoint import SafetensorsFile
 from ..errors import CannotResume, CheckpointError, OutputExists
-from ..storage import writing
+from ..storage import check_own, claim, remove_own, writing
 from ._measurement import Measurement, write
 
 Blocks: TypeAlias = Mapping[str, Measurement | None]  # of one block, by model; None if it has nothing to measure
@@ -56,6 +55,9 @@ class Unfinished:
         """Save the measurements of a block."""
         if self._folder is None:
             return
+        with writing(self._folder):
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            claim(self._folder)
         tensors: dict[str, Any] = {}
         facts = {name: None if measurement is None else _facts(measurement) for name, measurement in measured.items()}
         for i, measurement in enumerate(measured.values()):
@@ -72,19 +74,22 @@ def unfinished(folder: Path | None, key: str, *, resume: bool, force: bool) -> G
     """Resume from a folder, or start over; the folder is removed at the end of the `with`.
 
     Raises:
-        OutputExists: the folder exists, and neither `resume` nor `force` is set.
+        OutputExists: the folder exists, and neither `resume` nor `force` is set, or polyak did not make it.
     """
     if folder is not None and folder.exists():
         if force:
             with writing(folder):
-                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
-        elif not resume:
+                remove_own(folder)
+        elif resume:
+            check_own(folder)
+        else:
             raise OutputExists(
                 f"there is an unfinished measurement at {folder}. Continue with --resume, or start over with --force."
             )
     yield Unfinished(folder, key)
-    if folder is not None and folder.exists():
-        shutil.rmtree(folder)
+    if folder is not None:
+        with writing(folder):
+            remove_own(folder)
 
 
 def _facts(measurement: Measurement) -> dict[str, Any]:

@@ -95,17 +95,12 @@ def sync_data(fd: int) -> None:
     getattr(os, "fdatasync", os.fsync)(fd)
 
 
-def open_for_reading(path: Path) -> int:
-    """A file descriptor for `read_at`."""
-    return os.open(path, os.O_RDONLY | _BINARY)
-
-
 def open_for_writing(path: Path, nbytes: int) -> int:
     """A file descriptor for `write_at` and `read_at`; the file is created, or kept if it exists, with `nbytes` bytes.
 
     Its space is reserved now where the file system can, so that a full disk is noticed before the merge.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | _BINARY, 0o644)
     try:
         _reserve(fd, nbytes)
     except BaseException:

@@ -1,6 +1,7 @@
 """Staging of a result: a locked folder next to OUT, in which it is written before it appears complete or not at all.
 
 .NAME.polyak/            next to OUT
+    polyak-staging       marks the folder as one that polyak made and may remove
     lock                 held by the merge that writes here
     journal.jsonl        the work that is durable on disk; every line has a checksum
     model/               renamed to OUT
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,6 +21,7 @@ from zlib import crc32
 from ..errors import CannotResume, OutputBusy, OutputError, OutputExists
 from .files import exchange, sync_data, sync_folder, writing
 from .locks import Lock
+from .own import check_own, claim, remove_own
 
 _LINE = b'["%08x",%s]\n'  # CRC-32 and entry
 
@@ -31,7 +34,7 @@ class Draft:
         self.home = out.parent / f".{out.name}.polyak"
         self.model = self.home / "model"
         self._lock: Lock | None = None
-        self._journal: Any = None
+        self._journal = -1
 
     def open(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
         """Lock the draft and prepare it.
@@ -54,9 +57,11 @@ class Draft:
             with writing(self.out):
                 _refuse_files(self.out)
                 self.out.parent.mkdir(parents=True, exist_ok=True)
-                self._recover()
+                if os.path.lexists(self.home):
+                    check_own(self.home)
+                    self._recover()
                 self._refuse_to_overwrite(force)
-                self.home.mkdir(exist_ok=True)
+                claim(self.home)
                 self._take_lock()
                 return self._begin(key, self._continue(key, resume=resume, force=force))
         except BaseException:
@@ -65,7 +70,8 @@ class Draft:
 
     def _begin(self, key: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         self.model.mkdir(exist_ok=True)
-        self._journal = (self.home / "journal.jsonl").open("ab")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._journal = os.open(self.home / "journal.jsonl", flags, 0o644)
         if not entries:
             self.note([{"key": key}])
         return entries
@@ -110,9 +116,10 @@ class Draft:
     def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Append entries to the journal, durably: the work that they record must be on disk already."""
         lines = (json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
-        self._journal.write(b"".join(_LINE % (crc32(line), line) for line in lines))
-        self._journal.flush()
-        sync_data(self._journal.fileno())
+        view = memoryview(b"".join(_LINE % (crc32(line), line) for line in lines))
+        while view:  # a full disk takes a part and refuses the rest: half an entry is ignored when the journal is read
+            view = view[os.write(self._journal, view) :]
+        sync_data(self._journal)
 
     def publish(self) -> None:
         """Move the result to `out` in one step; an older result is removed afterwards.
@@ -141,13 +148,14 @@ class Draft:
     def discard(self) -> None:
         """Remove the draft."""
         self.close()
-        shutil.rmtree(self.home, ignore_errors=True)
+        with suppress(OSError, OutputExists):  # another merge may have begun, or someone may be reading there
+            remove_own(self.home)
 
     def close(self) -> None:
         """Unlock the draft and keep it, so that the merge can be resumed."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -8,6 +8,7 @@ are read later, in ranges.
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import zipfile
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ...errors import CheckpointError, UnsupportedFormat
-from ...storage import read_at
-from .._api import Bytes, Checkpoint, Stamp, TensorSpec
+from ...storage import read_at, regular_file
+from .._api import Bytes, Checkpoint, Stamp, TensorSpec, check_name
 from .._file import RangeFile
 from .stand_ins import Named, Storage, StridedTensor, Unreadable, find_global
 from .state_dicts import Tensor, find_state_dict
@@ -28,6 +29,9 @@ from .unpickler import MAX_PICKLE_NBYTES, Unpickler
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+MAX_DIRECTORY_NBYTES = 64 << 20  # of an archive: 500,000 storages
+_TAIL_NBYTES = 66_000  # the end of an archive, which tells the length of its directory
+MAX_REPEATED_NBYTES = 64 << 20  # of a view that repeats elements, as `expand` does
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -52,6 +56,7 @@ class PickledFile(Checkpoint):
         ties: dict[str, str] = {}
         holder: dict[object, str] = {}
         for name, tensor in tensors.items():
+            check_name(name, path)
             start, view = _checked(name, tensor, contents.spans, path)
             first = holder.setdefault((start, view.offset, view.shape, view.stride, view.dtype.name), name)
             if first != name and 0 not in view.shape:
@@ -89,7 +94,7 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
         CheckpointError: it is damaged, or has no state dict, or several.
     """
     try:
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             start = file.read(512)
             file.seek(0)
             contents = _read_zip(file, path) if start.startswith(b"PK") else _read_legacy(file, start, path)
@@ -111,6 +116,11 @@ def _checked(name: str, tensor: Tensor, spans: Mapping[str, tuple[int, int]], pa
         raise CheckpointError(
             f"{path}: {name!r} reaches to byte {storage.start + end} of storage {storage.key!r:.80}, "
             f"which has {stop - start} (the pickle claims {storage.nbytes})."
+        )
+    stored = storage.nbytes
+    if (nbytes := math.prod(tensor.shape) * itemsize) > max(stored, MAX_REPEATED_NBYTES):
+        raise UnsupportedFormat(
+            f"{path}: {name!r} repeats {stored} stored bytes to {nbytes}. Save a copy: `tensor.contiguous()`."
         )
     return start + storage.start, tensor
 
@@ -138,6 +148,7 @@ def _read_zip(file: BinaryIO, path: Path) -> _Contents:
 
 def _entries(file: BinaryIO, path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
+        _check_directory(file)
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, LookupError, struct.error) as error:
@@ -148,6 +159,18 @@ def _entries(file: BinaryIO, path: Path) -> dict[str, zipfile.ZipInfo]:
     if len(entries) != len(infos):
         raise CheckpointError(f"{path} is damaged: its archive holds two entries of one name.")
     return entries
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Refuse an archive whose directory is too long to be read into memory."""
+    size = file.seek(0, os.SEEK_END)
+    tail = read_at(file.fileno(), min(size, _TAIL_NBYTES), max(size - _TAIL_NBYTES, 0))
+    for signature, field in ((b"PK\x06\x06", struct.Struct("<40xQ")), (b"PK\x05\x06", struct.Struct("<12xI"))):
+        at = tail.rfind(signature)
+        if at >= 0 and len(tail) - at >= field.size:
+            (nbytes,) = field.unpack_from(tail, at)
+            if nbytes > MAX_DIRECTORY_NBYTES and (field.size > 16 or nbytes < 2**32 - 1):
+                raise ValueError(f"it has {nbytes} bytes, of which at most {MAX_DIRECTORY_NBYTES} are read")
 
 
 def _span(file: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ _DEEPEST = 8
 
 Tensor = StridedTensor | Unreadable
 _Mapping = dict[Any, Any]
+_Path = tuple[Any, Any]  # the path above (None at the top) and a key: joined, long keys would be copied at every level
 
 
 def find_state_dict(saved: Any, key: str | None, where: str) -> dict[str, Tensor]:
@@ -30,8 +31,7 @@ def find_state_dict(saved: Any, key: str | None, where: str) -> dict[str, Tensor
     outermost = cast(_Mapping, saved)
     tensors = _tensors_in(_only_holder(outermost, where) if key is None else _follow(outermost, key, where))
     if not tensors:
-        names = [name for name, _ in _holders(outermost)]
-        raise CheckpointError(f"{where} holds no tensors at key {key!r}. Those that do: {names!r:.500}.")
+        raise CheckpointError(f"{where} holds no tensors at key {key!r:.80}. Those that do: {_listed(outermost)}.")
     for name in tensors:
         if type(name) is not str:
             raise CheckpointError(f"{where}: tensors are named by strings; got {name!r:.80}.")
@@ -43,25 +43,38 @@ def _only_holder(outermost: _Mapping, where: str) -> _Mapping:
     if not holders:
         raise CheckpointError(f"{where} holds no state dict: no mapping in it holds tensors.")
     if len(holders) > 1:
-        names = ", ".join(repr(name) for name, _ in holders[:12])
         raise CheckpointError(
-            f"{where} holds tensors in {len(holders)} places: {names}. "
+            f"{where} holds tensors in {len(holders)} places: {_listed(outermost)}. "
             'Choose one by `key:` ("" is the outermost mapping).'
         )
     return holders[0][1]
 
 
-def _holders(root: _Mapping) -> list[tuple[str, _Mapping]]:
+def _listed(outermost: _Mapping) -> str:
+    return ", ".join(_shown(path) for path, _ in _holders(outermost)[:12])
+
+
+def _shown(path: _Path | None) -> str:
+    """A path as it is written for `key:`, each part cut to a readable length."""
+    parts: list[str] = []
+    while path is not None:
+        path, key = path
+        parts.append(f"{key!s:.80}")
+    return repr(".".join(reversed(parts)))
+
+
+def _holders(root: _Mapping) -> list[tuple[_Path | None, _Mapping]]:
     """The mappings that hold tensors directly: the outermost, and those of the shallowest level below it."""
-    outermost = [("", root)] if _tensors_in(root) else []
-    level, seen = [("", root)], {id(root)}
+    outermost: list[tuple[_Path | None, _Mapping]] = [(None, root)] if _tensors_in(root) else []
+    level: list[tuple[_Path | None, _Mapping]] = [(None, root)]
+    seen = {id(root)}
     for _ in range(_DEEPEST):
-        below: list[tuple[str, _Mapping]] = []
+        below: list[tuple[_Path | None, _Mapping]] = []
         for path, mapping in level:
             for key, value in mapping.items():
                 if isinstance(value, dict) and id(cast(object, value)) not in seen:
                     seen.add(id(cast(object, value)))
-                    below.append((f"{path}.{key}" if path else str(key), cast(_Mapping, value)))
+                    below.append(((path, key), cast(_Mapping, value)))
         holders = [(path, mapping) for path, mapping in below if _tensors_in(mapping)]
         if holders or outermost:
             return outermost + holders
@@ -81,5 +94,5 @@ def _follow(mapping: _Mapping, key: str, where: str) -> _Mapping:
         inner = mapping.get(".".join(parts[:taken]))
         if isinstance(inner, dict):
             return _follow(cast(_Mapping, inner), ".".join(parts[taken:]), where)
-    names = [str(name) for name, value in mapping.items() if isinstance(value, dict)]
-    raise CheckpointError(f"{where} holds no mapping at key {key!r}. {suggestion(parts[0], names)}")
+    names = [f"{name!s:.80}" for name, value in mapping.items() if isinstance(value, dict)]
+    raise CheckpointError(f"{where} holds no mapping at key {key!r:.80}. {suggestion(parts[0], names[:200])}")

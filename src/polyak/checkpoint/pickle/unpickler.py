@@ -2,8 +2,9 @@
 
 A pickle is a program for a stack machine, and Python's own unpickler imports and calls what the program names.
 This one implements only the operations that build containers, and passes every name to a function of ours that
-returns a stand-in. Its memory is bounded by a multiple of what it reads: lengths are checked before they are used,
-the memo is a dict, and only strings and integers are hashed.
+returns a stand-in. Its memory and time are bounded by a multiple of what it reads: lengths are checked before they are
+used, the memo is a dict, only strings and integers are hashed, and every operation is charged to one budget, with the
+items that it copies or looks through: a few bytes may name a long list again and again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, BinaryIO, cast
 from ...errors import CheckpointError, UnsupportedFormat
 
 MAX_PICKLE_NBYTES = 64 << 20  # headers of 100,000 tensors with optimizer state take less
+MAX_HELD_NBYTES = 3 << 29  # of the objects that it builds, by the estimates below
+_OPERATION_NBYTES, _MEMO_NBYTES, _ITEM_NBYTES = 64, 64, 64
 
 
 class Opaque:
@@ -49,7 +52,7 @@ class Unpickler:
         self._stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
-        self._budget = MAX_PICKLE_NBYTES
+        self._budget, self._room = MAX_PICKLE_NBYTES, MAX_HELD_NBYTES
 
     def load(self) -> Any:
         """Run the pickle and return the object that it builds.
@@ -67,12 +70,18 @@ class Unpickler:
                 operation = operations.get(code)
                 if operation is None:
                     raise self._refusal(code)
+                self._charge(_OPERATION_NBYTES)
                 operation()
             raise ValueError(f"it is longer than {MAX_PICKLE_NBYTES} bytes")
-        except (ValueError, TypeError, LookupError, struct.error, OverflowError, MemoryError) as error:
+        except (ValueError, TypeError, LookupError, struct.error, OverflowError, MemoryError, RecursionError) as error:
             raise CheckpointError(
                 f"{self._where} is damaged or not a checkpoint: its pickle is invalid ({error!s:.200})."
             ) from error
+
+    def _charge(self, nbytes: int) -> None:
+        self._room -= nbytes
+        if self._room < 0:
+            raise ValueError(f"it builds objects of more than {MAX_HELD_NBYTES} bytes")
 
     def _refusal(self, code: bytes) -> Exception:
         if not code:
@@ -186,6 +195,7 @@ class Unpickler:
 
     def _tuple(self) -> None:
         items = self._since_mark()
+        self._charge(8 * len(items))
         self._stack.append(tuple(items))
 
     def _tuple_of(self, count: int) -> None:
@@ -234,12 +244,14 @@ class Unpickler:
     # Memo
 
     def _put(self, index_nbytes: int) -> None:
+        self._charge(_MEMO_NBYTES)
         self._memo[self._number(index_nbytes)] = self._stack[-1]
 
     def _get(self, index_nbytes: int) -> None:
         self._stack.append(self._memo[self._number(index_nbytes)])
 
     def _memoize(self) -> None:
+        self._charge(_MEMO_NBYTES)
         self._memo[len(self._memo)] = self._stack[-1]
 
     # Names, calls and storages
@@ -262,6 +274,7 @@ class Unpickler:
         args, called = self._stack.pop(), self._stack.pop()
         if type(args) is not tuple or not hasattr(called, "build"):
             raise TypeError(f"a {type(called).__name__} is called")
+        self._charge(_ITEM_NBYTES * _count(args, depth=2))
         self._stack.append(called.build(args))
 
     def _state(self) -> None:
@@ -272,6 +285,13 @@ class Unpickler:
 
     def _persistent(self) -> None:
         self._stack.append(self._find_storage(self._stack.pop()))
+
+
+def _count(items: Any, depth: int) -> int:
+    """Number of items of containers and, to a depth, of those in them: a call may copy them, or look at each."""
+    inner = items.values() if isinstance(items, dict) else cast("list[Any]", items)
+    containers = [item for item in cast("list[Any]", inner) if isinstance(item, dict | list | tuple)] if depth else []
+    return len(items) + sum(_count(item, depth - 1) for item in containers)
 
 
 def _as_list(target: Any) -> list[Any]:

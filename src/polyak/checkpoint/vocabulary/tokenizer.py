@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 from ...errors import CheckpointError, Mismatch, UnsupportedFormat
 from .._api import Stamp
-from ..folder import inside, read_json
+from ..contents import inside, read_json
 
 Json: TypeAlias = dict[str, Any]
 TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -78,7 +78,7 @@ def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
     path = inside(folder, TOKENIZER_FILE)
     data = read_json(path)
     _check(data, path)
-    return Tokenizer(label, data, _read_settings(folder), (Stamp.of(path, path.read_bytes()),))
+    return Tokenizer(label, data, _read_settings(folder), (Stamp.of_contents(path),))
 
 
 def _read_settings(folder: Path) -> Json:

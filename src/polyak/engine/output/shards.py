@@ -12,7 +12,7 @@ from typing import Any
 
 from ...checkpoint import layout
 from ...planning import Sidecars, Step
-from ...storage import Draft, open_for_writing, read_at, sync_data, write_at, writing
+from ...storage import Draft, Handle, open_for_writing, read_at, sync_data, write_at, writing
 from .. import tuning
 
 _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
@@ -68,7 +68,7 @@ def stored_name(step: Step, file: str) -> str:
 
 @dataclass
 class _Place:
-    fd: int
+    file: Handle
     offset: int
 
 
@@ -86,7 +86,7 @@ class ShardWriter:
     ) -> None:
         self._draft = draft
         self._places: dict[tuple[str | None, str], _Place] = {}
-        self._fds: list[int] = []
+        self._files: list[Handle] = []
         with writing(draft.out):
             for name, steps in files.items():
                 self._create(draft.model / name, steps, metadata(name), [stored_name(step, name) for step in steps])
@@ -101,37 +101,40 @@ class ShardWriter:
         specs = [replace(step.out, name=name) for step, name in zip(steps, stored, strict=True)]
         head, offsets = layout(specs, metadata)
         end = max([len(head), *(offsets[s.name] + s.nbytes for s in specs)])
-        fd = open_for_writing(path, end)
-        self._fds.append(fd)
-        write_at(fd, head, 0)
+        os.close(open_for_writing(path, end))
+        file = Handle(path, os.O_RDWR)
+        self._files.append(file)
+        self._write(file, 0, head)
         for step, name in zip(steps, stored, strict=True):
-            self._places[step.file, step.out.name] = _Place(fd, offsets[name])
+            self._places[step.file, step.out.name] = _Place(file, offsets[name])
 
     def write(self, step: Step, start: int, data: Any) -> None:
         """Write bytes of a tensor, beginning with its entry `start`; from any thread."""
         place = self._places[step.file, step.out.name]
-        self._write(place.fd, place.offset + start * step.out.dtype.itemsize, data)
+        self._write(place.file, place.offset + start * step.out.dtype.itemsize, data)
 
     def write_whole(self, steps: Iterable[Step], data: Any) -> None:
         """Write the bytes of whole tensors, one after the other: those that are neighbours in the file at once."""
-        begin = end = 0
-        fd = at = -1
+        begin = end = at = 0
+        file: Handle | None = None
         for step in steps:
             place = self._places[step.file, step.out.name]
-            if place.fd != fd or place.offset != at + end - begin:
-                self._write(fd, at, data[begin:end])
-                begin, fd, at = end, place.fd, place.offset
+            if place.file is not file or place.offset != at + end - begin:
+                self._write(file, at, data[begin:end])
+                begin, file, at = end, place.file, place.offset
             end += step.out.nbytes
-        self._write(fd, at, data[begin:end])
+        self._write(file, at, data[begin:end])
 
-    def _write(self, fd: int, offset: int, data: Any) -> None:
-        with writing(self._draft.out):
-            write_at(fd, data, offset)
+    def _write(self, file: Handle | None, offset: int, data: Any) -> None:
+        if file is not None and len(data):
+            with writing(self._draft.out), file.used() as fd:
+                write_at(fd, data, offset)
 
     def read(self, step: Step, start: int, nbytes: int) -> bytes:
         """Read back what was written."""
         place = self._places[step.file, step.out.name]
-        return read_at(place.fd, nbytes, place.offset + start * step.out.dtype.itemsize)
+        with place.file.used() as fd:
+            return read_at(fd, nbytes, place.offset + start * step.out.dtype.itemsize)
 
     def note(self, entry: Mapping[str, Any], nbytes: int) -> None:
         """Have an entry journalled once the data written so far is on disk."""
@@ -159,8 +162,9 @@ class ShardWriter:
     def _sync(self, entries: list[Mapping[str, Any]]) -> None:
         if entries:
             with writing(self._draft.out):
-                for fd in self._fds:
-                    sync_data(fd)
+                for file in self._files:
+                    with file.used() as fd:
+                        sync_data(fd)
                 self._draft.note(entries)
 
     def close(self) -> None:
@@ -173,8 +177,8 @@ class ShardWriter:
             self._closing = True
             self._lock.notify()
         self._thread.join()
-        for fd in self._fds:
-            os.close(fd)
-        self._fds = []
+        for file in self._files:
+            file.close()
+        self._files = []
         if self._failure is not None:
             raise self._failure

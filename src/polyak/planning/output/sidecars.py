@@ -15,6 +15,7 @@ from ...checkpoint import (
     Checkpoint,
     TensorSpec,
     components_of,
+    copyable,
     files_beside,
     inside,
     models_in,
@@ -148,7 +149,7 @@ def pipeline_sidecars(
         own = [spec for spec in specs if spec.name.startswith(f"{path.name}/")]
         stems[path.name] = stem_of(config)
         written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
-    placed = {name: inside(folder, name) for name in files_beside(folder)}
+    placed = {name: copyable(folder, name) for name in files_beside(folder)}
     side = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
     note = f"copied from {donor.name} and never run: {', '.join(side.code)}."
     return side, [note] if side.code else []
@@ -173,7 +174,8 @@ def _files(folder: Path) -> list[Path]:
     named = [folder / name for name in _COPIED if (folder / name).is_file()]
     templates = folder / "additional_chat_templates"
     code = sorted(folder.glob("*.py"))
-    return [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
+    paths = [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
+    return [copyable(folder, str(path.relative_to(folder))) for path in paths]
 
 
 def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:

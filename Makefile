@@ -151,8 +151,11 @@ bench-spectral: $(VENV)/.torch ## measure spectral methods against FusionBench a
 replay: $(VENV)/.dev ## compare the bytes of a fixed set of merges with those of another commit: make replay BASE=main
 	$(BIN)/python tests/replay/compare.py "$(BASE)"
 
-fuzz: $(VENV)/.dev ## feed damaged headers to the parsers for a minute
-	$(BIN)/python tests/fuzz_header.py 60
+# SECONDS=3600 SEED=7 runs for an hour, with other inputs.
+SECONDS ?= 20
+SEED ?= 0
+fuzz: $(VENV)/.dev ## feed mutated files of every kind to what reads them, for SECONDS
+	$(BIN)/python -m tests.fuzz $(SECONDS) --seed $(SEED)
 
 bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py

@@ -19,6 +19,7 @@ from ..errors import InputChanged, Mismatch, NotFinite, SettingError
 from ..events import Reporter, Watcher, ignore
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned
+from ..reading import Pattern, compiled
 from ..recipe import Model, Recipe, Source
 from ..storage import cpu_count, model_digest
 from ._configuration import configuration
@@ -125,14 +126,14 @@ class _Extraction:
             raise SettingError(f"rank {self._limit.rank} is more than any matrix can have, which is {largest}.")
 
     def _is_whole(self, step: Step) -> bool:
-        return self._whole is not None and self._whole.search(step.out.name) is not None
+        return self._whole is not None and self._whole.search(step.out.name)
 
     def _is_module(self, step: Step) -> bool:
         name, shape = step.out.name, step.out.shape
         if not name.endswith(".weight") or len(shape) < 2 or self._is_whole(step):
             return False
         if self._modules is not None:
-            return self._modules.search(name) is not None
+            return self._modules.search(name)
         return len(shape) == 2 and _NOT_LINEAR.search(name) is None
 
     def run(self, out: Path, dtype: str, workers: int, force: bool, began: float) -> Report:
@@ -213,11 +214,11 @@ def _compared(base: str, tuned: str) -> Plan:
     return planned(Recipe("linear", sources, buffers="first"), models)
 
 
-def _pattern(text: str | None, what: str) -> re.Pattern[str] | None:
+def _pattern(text: str | None, what: str) -> Pattern | None:
     try:
-        return None if text is None else re.compile(text)
-    except re.error as error:
-        raise SettingError(f"{what}: {text!r} is not a regular expression: {error}.") from None
+        return None if text is None else compiled(text)
+    except SettingError as error:
+        raise SettingError(f"{what}: {error}") from None
 
 
 def _matrix_shape(step: Step) -> tuple[int, int]:

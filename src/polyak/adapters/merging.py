@@ -22,6 +22,7 @@ from ..inspection import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
 from ..planning import plan as planned
+from ..reading import compiled
 from ..recipe import Factorisation, Recipe
 from ..storage import ALGORITHMS, cpu_count, model_digest
 from ._configuration import merged_configuration
@@ -99,9 +100,9 @@ class _Merge:
         self._workers = workers_within(self._plan, self._weighted, self._modules, adapters, workers, memory)
 
     def _planned(self) -> Plan:
-        skip = re.compile(self._recipe.skip) if self._recipe.skip else None
+        skip = compiled(self._recipe.skip) if self._recipe.skip else None
         adapters = list(self._adapters.values())
-        shapes = fitted(adapters, self._factorisation, lambda name: skip is not None and skip.search(name) is not None)
+        shapes = fitted(adapters, self._factorisation, lambda name: skip is not None and skip.search(name))
         checkpoints: dict[str, Checkpoint] = {a.name: Products(a, shapes) for a in adapters}
         checkpoints[BASE] = Zeros(checkpoints[adapters[0].name].specs)
         return planned(replace(self._recipe, adapter=None, dtype=None), checkpoints)

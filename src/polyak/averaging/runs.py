@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
 
+from ..checkpoint import read_json
 from ..errors import CheckpointError, Mismatch
+from ..storage import regular_file
 
 _TRAINER_STATE = "trainer_state.json"
 _TRAINER_FOLDER = re.compile(r"checkpoint-(\d+)")
@@ -82,7 +84,7 @@ def _of_trainer(folder: Path) -> list[RunCheckpoint]:
     if not folders:
         return []
     state = folders[max(folders)] / _TRAINER_STATE
-    log = _trainer_log(state) if state.is_file() else []
+    log = _trainer_log(state) if state.exists() else []
     return [
         RunCheckpoint(path.name, path, step, metrics)
         for (step, path), metrics in zip(sorted(folders.items()), _since_the_last(sorted(folders), log), strict=True)
@@ -91,7 +93,7 @@ def _of_trainer(folder: Path) -> list[RunCheckpoint]:
 
 def _trainer_log(state: Path) -> list[tuple[int, dict[str, float]]]:
     try:
-        history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+        history = read_json(state)["log_history"]
         return [(int(entry["step"]), _numbers(entry)) for entry in history]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{state} is not a log of the Hugging Face Trainer: {error!r}.") from None
@@ -123,7 +125,7 @@ def _from_table(folder: Path, table: Path) -> list[RunCheckpoint]:
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with TextIOWrapper(cast("Any", regular_file(path)), encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
                 raise CheckpointError(

@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import CheckpointError, UnsupportedFormat
-from ._patterns import Pattern
+from ..errors import CheckpointError, SettingError, UnsupportedFormat
+from ..reading import Pattern
 from .contents import inside, read_json
 
 # Settings that, if set, make an adapter something other than W + s * B @ A.
@@ -138,9 +138,9 @@ def _matched(patterns: Mapping[str, float], module: str, default: float, path: P
     """The value of the first pattern that matches a module's name, or the end of it that follows a dot."""
     for pattern, value in patterns.items():
         try:
-            if _compiled(pattern).matches_end(module):
+            if _compiled(pattern).search(module):
                 return value
-        except ValueError as error:
+        except (ValueError, SettingError) as error:
             raise CheckpointError(
                 f"{path}: {pattern!r:.200} is not a valid pattern of module names: {error}."
             ) from error
@@ -149,7 +149,7 @@ def _matched(patterns: Mapping[str, float], module: str, default: float, path: P
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> Pattern:
-    return Pattern(pattern)
+    return Pattern(rf"\A(.*\.)?({pattern})$")  # as PEFT writes it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError
-from ..storage import MAX_COPIED_NBYTES, read_regular
+from ..storage import MAX_COPIED_NBYTES, is_deeper, read_regular
 
 MAX_JSON_NBYTES = 100_000_000  # the largest tokenizers have 35 MB
 MAX_CONTAINERS = 4_000_000  # lists and objects, of which each takes up to 200 bytes; large tokenizers have 700,000
@@ -48,11 +48,7 @@ def parse_json(raw: bytes, pairs: Callable[[Pairs], Any] | None = None) -> Any:
     if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:
         raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")
     data = json.loads(raw, object_pairs_hook=pairs)
-    level = [data]
-    for _ in range(DEEPEST):
-        items = (item.values() if type(item) is dict else item for item in level if type(item) in (dict, list))
-        level = [item for each in items for item in each if type(item) in (dict, list)]
-    if level:
+    if is_deeper(data, DEEPEST):
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
     if b"\\u" in raw:
         _refuse_surrogates(data)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from ..errors import CheckpointError, SettingError
+from ..errors import CheckpointError
+from ..reading import compiled
 from ._api import Bytes, Checkpoint, TensorSpec
 
 
@@ -96,20 +97,13 @@ def subset(inner: Checkpoint, keep: Iterable[str] | str | re.Pattern[str]) -> Ch
         SettingError: `keep` is not a regular expression.
     """
     if isinstance(keep, str | re.Pattern):
-        pattern = _compiled(keep)
+        pattern = compiled(keep) if isinstance(keep, str) else keep
         names = [name for name in [*inner.specs, *inner.ties] if pattern.search(name)]
     else:
         names = list(keep)
     for name in names:
         inner.spec(name)
     return _View(inner, {name: name for name in names})
-
-
-def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise SettingError(f"{pattern!r:.200} is not a regular expression: {error}.") from error
 
 
 def stripped(inner: Checkpoint, prefix: str) -> Checkpoint:

@@ -7,10 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from ..display import printable
 from ..errors import PolyakError
 
 if TYPE_CHECKING:
@@ -28,8 +30,36 @@ def commands() -> list[str]:
 def main() -> None:
     """Run the command line: every error is one message (or one JSON object, under `--json`) and an exit code."""
     gc.set_threshold(_GC_THRESHOLD)
+    _open_closed_streams()
     _accept_any_text()
     sys.exit(_run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Send a closed standard stream to nowhere: the first file that is opened would take its place, and its output."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != fd:
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+class _Printable:
+    """Standard output as a terminal may be given it: names in strangers' files cannot send it commands."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _accept_any_text() -> None:
@@ -38,6 +68,8 @@ def _accept_any_text() -> None:
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+        if sys.stdout.isatty():
+            sys.stdout = cast("TextIO", _Printable(sys.stdout))
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -52,6 +84,13 @@ def _run(arguments: Sequence[str]) -> int:
         where = error.filename or "standard output"
         code = _fail(type(error).__name__, f"{where}: {error.strerror}.", 1, arguments)
         _discard_output()
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "start new thread" not in str(error):
+            raise
+        remedy = "Allow more, or use fewer --workers and, where the command has it, --memory."
+        code = _fail(
+            "MemoryError", f"the system gives no more memory or threads ({error!s:.100}). {remedy}", 1, arguments
+        )
     return code
 
 
@@ -93,9 +132,11 @@ def _fail(kind: str, message: str, exit_code: int, arguments: Sequence[str]) -> 
         import json
 
         error = {"event": "error", "kind": kind, "message": message, "exit_code": exit_code}
-        print(json.dumps(error), file=sys.stderr)
+        text = json.dumps(error)
     else:
-        print(message if exit_code == _INTERRUPTED else f"error: {message}", file=sys.stderr)
+        text = printable(message if exit_code == _INTERRUPTED else f"error: {message}")
+    with suppress(OSError):  # a full or closed standard error: the exit code tells
+        print(text, file=sys.stderr, flush=True)
     return exit_code
 
 

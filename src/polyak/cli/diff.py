@@ -37,7 +37,7 @@ def diff(
 
 
 def _show(differences: Diff, top: int) -> None:
-    from ..display import natural_key
+    from ..display import natural_key, shown
 
     for title, names in [
         ("only in the first", differences.only_a),
@@ -45,7 +45,10 @@ def _show(differences: Diff, top: int) -> None:
         ("other shape", differences.reshaped),
     ]:
         if names:
-            print(f"{title}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
+            print(
+                f"{title}: {', '.join(map(shown, names[:5]))}"
+                + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            )
     if all(t.differing == 0 for t in differences.tensors):
         print(f"the {len(differences.tensors)} tensors that both have are equal")
         return
@@ -57,9 +60,10 @@ def _show(differences: Diff, top: int) -> None:
 
 
 def _table(rows: list[TensorDiff]) -> None:
-    width = max(len(row.name) for row in rows)
+    from ..display import shown
+
+    width = max(len(shown(row.name)) for row in rows)
     print(f"  {'':<{width}}  {'change':>10}  {'cosine':>10}  {'largest':>10}  differing")
     for row in rows:
-        print(
-            f"  {row.name:<{width}}  {row.change:10.3g}  {row.cosine:10.6f}  {row.largest:10.3g}  {row.differing:9.2%}"
-        )
+        name = shown(row.name)
+        print(f"  {name:<{width}}  {row.change:10.3g}  {row.cosine:10.6f}  {row.largest:10.3g}  {row.differing:9.2%}")

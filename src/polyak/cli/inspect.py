@@ -47,7 +47,7 @@ def _as_data(model: Checkpoint) -> dict[str, Any]:
 
 
 def _show(model: Checkpoint) -> None:
-    from ..display import human_size, natural_key
+    from ..display import human_size, natural_key, shown
 
     specs = sorted(model.specs.values(), key=lambda spec: natural_key(spec.name))
     counts = Counter(spec.dtype.name for spec in specs)
@@ -56,9 +56,9 @@ def _show(model: Checkpoint) -> None:
     print(f"dtypes: {', '.join(f'{n} x {name}' for name, n in counts.most_common())}")
     print(f"files: {', '.join(stamp.path.name for stamp in model.stamps) or 'none'}")
     for alias, name in model.ties.items():
-        print(f"tied: {alias} = {name}")
+        print(f"tied: {shown(alias)} = {shown(name)}")
     for name, text in model.metadata.items():
-        print(f"metadata: {name} = {text:.120}")
-    width = max((len(spec.name) for spec in specs), default=0)
+        print(f"metadata: {shown(name)} = {shown(text[:120])}")
+    width = max((len(shown(spec.name)) for spec in specs), default=0)
     for spec in specs:
-        print(f"  {spec.name:<{width}}  {spec.dtype.name:<8} {list(spec.shape)!s:<20} {human_size(spec.nbytes)}")
+        print(f"  {shown(spec.name):<{width}}  {spec.dtype.name:<8} {list(spec.shape)!s:<20} {human_size(spec.nbytes)}")

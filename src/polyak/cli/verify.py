@@ -19,6 +19,7 @@ def verify(
     as_json: _options.AsJson = False,
 ) -> None:
     """Recompute the digests in a merged model's provenance and list the tensors that differ."""
+    from ..display import shown
     from ..errors import VerificationFailed
     from ..inspection import verify as check
 
@@ -30,7 +31,9 @@ def verify(
     else:
         print(f"{model}: {result.tensors} tensors read, {len(result.differing)} differ from the provenance")
         for name, state in result.inputs.items():
-            print(f"  input {name}: {state}")
+            print(f"  input {shown(name)}: {shown(state)}")
     changed = [f"input {name} is {state}" for name, state in result.inputs.items() if state.startswith("changed")]
     if result.differing or changed:
-        raise VerificationFailed("\n  ".join([f"{model} differs from its provenance:", *result.differing, *changed]))
+        raise VerificationFailed(
+            "\n  ".join([f"{model} differs from its provenance:", *map(shown, [*result.differing, *changed])])
+        )

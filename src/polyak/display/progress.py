@@ -6,10 +6,11 @@ import json
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 from ..events import Advanced, Event, Finished, Notice, Started, TrialFinished, Watcher, as_data, ignore
-from .text import human_size
+from .text import human_size, printable
 
 PATIENCE = 2.0  # seconds of work that need no bar
 EVERY = 30.0  # seconds between two lines where nobody watches a bar; the first line comes after a third of it
@@ -70,7 +71,8 @@ class _Counted:
     def on_finish(self) -> None: ...
 
     def print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        with suppress(OSError):  # of a stream that is full or gone: the work goes on
+            print(printable(text), file=self._stream, flush=True)
 
     @property
     def seconds(self) -> float:
@@ -129,7 +131,7 @@ class TerminalBar(_Counted):
 
     def print(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
             super().print(text)
 
@@ -190,7 +192,8 @@ class JsonLines:
                 self._write(event)
 
     def _write(self, event: Event) -> None:
-        print(json.dumps(as_data(event)), file=self._stream, flush=True)
+        with suppress(OSError):
+            print(json.dumps(as_data(event)), file=self._stream, flush=True)
 
 
 class NotebookBar(_Counted):

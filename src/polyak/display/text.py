@@ -5,6 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+# What a terminal obeys rather than shows, or what reorders or breaks lines, and what cannot be encoded.
+_UNPRINTABLE = [
+    *(code for code in range(0x20) if code not in (9, 10)), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F,
+    *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000),
+]  # fmt: skip
+_ESCAPED = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNPRINTABLE}
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters are written as escapes."""
+    return text.translate(_ESCAPED)
+
+
+def shown(name: str) -> str:
+    """A name as it is, or quoted with escapes if it holds anything that is not printable."""
+    return name if name.isprintable() else repr(name)
+
 
 def human_size(nbytes: float) -> str:
     """A size in bytes with three significant figures, such as `1.23 GB`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from ..errors import BudgetError, InputChanged, OutputError, SettingError, sugge
 from ..events import Reporter, Watcher, ignore
 from ..native import saying_when_compiling
 from ..planning import Plan, Step, peak_nbytes, workers_within
-from ..storage import ALGORITHMS, Draft, as_json, cpu_count, followed, model_digest, write_text, writing
+from ..storage import ALGORITHMS, Draft, as_json, copy_regular, cpu_count, followed, model_digest, write_text, writing
 from .nested import opened
 from .output.completed import CompletedChunks
 from .output.provenance import PROVENANCE, card, provenance
+from .output.published import published_digest
 from .output.shards import ShardWriter, indices_of, shards_of
 from .schedule.stages import grouped
 from .schedule.threads import Scheduler
@@ -122,6 +122,8 @@ def run(
     refuse_inputs(plan, out)
     with Reporter(progress) as reporter:
         merge = _Merge(plan, out, shard_nbytes, digest, reporter, device_of(device))
+        if resume and not force and (done := merge.published(began)):
+            return done
         return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
 
 
@@ -185,6 +187,17 @@ class _Merge(Sink):
             time.perf_counter() - began,
             digest,
         )
+
+    def published(self, began: float) -> Report | None:
+        """The report of a result that this very merge has published already."""
+        if self._draft.home.exists():
+            return None
+        out, plan = self._draft.out, self._plan
+        digest = published_digest(plan, out, self._layout, self._algorithm, self._device)
+        if digest is None:
+            return None
+        self._progress.say(f"done already: {out} is the result of this recipe, and no input has changed since.")
+        return Report(out, len(plan.steps), 0, 0, 0, time.perf_counter() - began, digest)
 
     def _compute(self, workers: int, tile: int | None) -> None:
         groups = grouped(self._in_order(workers), Merger(self, self._algorithm, tile), self._completed.is_missing)
@@ -257,3 +270,12 @@ class _Merge(Sink):
             self._draft.close()
         else:
             self._draft.discard()
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        copy_regular(source, target)
+    except OSError as error:
+        if error.filename != str(source):
+            raise
+        raise InputChanged(f"{source} can no longer be copied: {error.strerror}. Restore it and run again.") from error

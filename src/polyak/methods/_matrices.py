@@ -15,6 +15,7 @@ from array_api_compat import array_namespace
 
 from ..declare import Pattern
 from ..linalg import SMALL_MATRIX
+from ..reading import search
 from ._passes import Array
 
 Vectors: TypeAlias = Literal["mean", "zero"]
@@ -157,4 +158,4 @@ def vectors_left_unscaled(
 def is_matrix(name: str, shape: tuple[int, ...], exclude: str, conv: Conv) -> bool:
     """True if a tensor is merged as a matrix. An empty `exclude` matches nothing."""
     dimensions = len(shape) == 2 or (conv == "matrix" and len(shape) > 2)
-    return dimensions and math.prod(shape) > 0 and not (exclude and re.search(exclude, name))
+    return dimensions and math.prod(shape) > 0 and not search(exclude, name)

@@ -8,7 +8,6 @@ tensor whose markers are in no parameter.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from ..checkpoint import Checkpoint, TensorSpec
 from ..errors import TaskError
+from ..reading import search
 from .live import LiveModel, entries, listed
 
 if TYPE_CHECKING:
@@ -207,4 +207,4 @@ def _fingerprint(values: npt.NDArray[Any]) -> str:
 
 
 def _is_found(pattern: str, name: str) -> bool:
-    return bool(pattern) and re.search(pattern, name) is not None
+    return search(pattern, name)

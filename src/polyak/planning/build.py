@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,9 @@ from ..checkpoint import (
     mask_spec,
     scale_spec,
 )
-from ..errors import Mismatch, RecipeError, SettingError, suggestion
+from ..errors import CheckpointError, Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
+from ..reading import compiled
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
 from .compatibility import Opened, check
@@ -70,6 +70,7 @@ def plan(
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
     opened = opened_models.in_order()
+    _refuse_unwritable_paths(opened)
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, vocabulary)
@@ -82,6 +83,19 @@ def plan(
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
+
+
+def _refuse_unwritable_paths(models: Sequence[Opened]) -> None:
+    """Refuse paths that are not UTF-8 before the merge: its provenance and its card name them."""
+    for model in models:
+        label = model.checkpoint.label
+        try:
+            label.encode()
+        except UnicodeEncodeError:
+            raise CheckpointError(
+                f"{label!r} is not UTF-8, and the result names its models. Rename the file or folder, or name "
+                "it by a link in UTF-8."
+            ) from None
 
 
 def _refuse_adapters_and_searches(recipe: Recipe) -> None:
@@ -148,8 +162,8 @@ class _Builder:
         self._part, self._number, self._kept_tables = part, number, kept
         self._recipe, self._models, self._base = part.recipe, list(part.models), part.base
         self._reference = self._base or self._models[0]
-        self._skip = re.compile(self._recipe.skip) if self._recipe.skip else None
-        self._heads = re.compile(self._recipe.heads) if self._recipe.heads else None
+        self._skip = compiled(self._recipe.skip) if self._recipe.skip else None
+        self._heads = compiled(self._recipe.heads) if self._recipe.heads else None
 
     def build(self, statistics: StatisticsByName) -> list[Step]:
         names = self._shared_names()
@@ -177,7 +191,7 @@ class _Builder:
         return [n for n in names if not (self._heads and self._heads.search(n))]
 
     def _is_skipped(self, name: str) -> bool:
-        return self._skip is not None and self._skip.search(name) is not None
+        return self._skip is not None and self._skip.search(name)
 
     def _check_methods(self, treatment: Treatment) -> None:
         for method in treatment.methods:

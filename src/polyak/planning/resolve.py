@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -12,6 +11,7 @@ from ..checkpoint import layer_of
 from ..errors import RecipeError, SettingError, suggestion
 from ..methods import Method, Setting
 from ..methods import resolve as method_named
+from ..reading import compiled, search
 from ..recipe import Cases, Gradient, Recipe, Rule, Search, Settings, Value
 
 WEIGHT = "weight"  # the only setting that rules with another method inherit
@@ -86,7 +86,7 @@ class _Choice:
     def __init__(self, recipe: Recipe, rule: Rule | None, number: int | None) -> None:
         self.number, self._rule, self._recipe = number, rule, recipe
         self.method = method_named((rule and rule.method) or recipe.method)
-        self._pattern = re.compile(rule.match) if rule else None
+        self._pattern = compiled(rule.match) if rule else None
         self._shared = {**self._inherited(recipe.settings), **(rule.settings if rule else {})}
         self._own = [self._inherited(model.settings) for model in recipe.models]
         self._check_names()
@@ -97,7 +97,7 @@ class _Choice:
         layers = self._rule.layers
         if layers is not None and (depth.layer is None or not layers[0] <= depth.layer < layers[1]):
             return False
-        return self._pattern.search(name) is not None
+        return self._pattern.search(name)
 
     def note(self) -> str | None:
         """Note on the settings that are dropped because the rule changes the method, or None."""
@@ -166,7 +166,7 @@ class _Choice:
                 f"{key!r} is still a search range: use `polyak search`, and merge the recipe that it writes."
             )
         if isinstance(value, Cases):
-            hit = next((v for pattern, v in value.cases if re.search(pattern, name)), self._setting(key).default)
+            hit = next((v for pattern, v in value.cases if search(pattern, name)), self._setting(key).default)
             return self._number(hit, name, depth, key)
         return _along(value, depth, name, key) if isinstance(value, Gradient) else value
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..checkpoint import Stack, layer_of, picked, stacks
 from ..errors import Mismatch, RecipeError
+from ..reading import Pattern, compiled
 from ..recipe import Recipe, Source
 from .compatibility import Opened, configs, layer_counts
 from .open_models import OpenedModels
@@ -89,7 +90,7 @@ def _sources(recipe: Recipe) -> list[Source | None]:
 
 def _modules(recipe: Recipe, opened_models: OpenedModels) -> Parts:
     parts, layers = list[Part](), dict[str, tuple[Layer, ...]]()
-    patterns = [re.compile(module.match) for module in recipe.modules]
+    patterns = [compiled(module.match) for module in recipe.modules]
     for i, module in enumerate(recipe.modules):
         name = f"module {i + 1} ({module.match!r})"
         own = opened_models.of_names(_takes(patterns, i))
@@ -102,7 +103,7 @@ def _modules(recipe: Recipe, opened_models: OpenedModels) -> Parts:
     return Parts(tuple(parts), layers)
 
 
-def _takes(patterns: Sequence[re.Pattern[str]], index: int) -> Any:
+def _takes(patterns: Sequence[Pattern], index: int) -> Any:
     return lambda name: next((i for i, pattern in enumerate(patterns) if pattern.search(name)), None) == index
 
 
@@ -113,7 +114,7 @@ def _one_module(recipe: Recipe, opened_models: OpenedModels, name: str) -> Parts
     return replace(divided, parts=tuple(replace(part, name=name) for part in divided.parts))
 
 
-def _refuse_remaining_tensors(recipe: Recipe, opened_models: OpenedModels, patterns: Sequence[re.Pattern[str]]) -> None:
+def _refuse_remaining_tensors(recipe: Recipe, opened_models: OpenedModels, patterns: Sequence[Pattern]) -> None:
     """Refuse modules that leave out tensors of the model whose config the result takes."""
     donor = opened_models.donor(recipe)
     left = [n for n in donor.checkpoint.specs if not any(pattern.search(n) for pattern in patterns)]

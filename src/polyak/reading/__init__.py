@@ -1,5 +1,9 @@
 """Strict reading of plain data: YAML and JSON, with unknown keys refused and errors that locate the value."""
 
+from .patterns import Pattern as Pattern
+from .patterns import compiled as compiled
+from .patterns import problem_with_pattern as problem_with_pattern
+from .patterns import search as search
 from .strict import LARGEST_INTEGER as LARGEST_INTEGER
 from .strict import Place as Place
 from .strict import Read as Read
@@ -16,7 +20,6 @@ from .strict import one_of as one_of
 from .strict import pattern as pattern
 from .strict import patterns as patterns
 from .strict import positive as positive
-from .strict import problem_with_pattern as problem_with_pattern
 from .strict import text as text
 from .yaml import parse_yaml as parse_yaml
 from .yaml import read_file as read_file

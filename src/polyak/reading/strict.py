@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import reprlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar, cast, overload
 
 from ..errors import RecipeError, suggestion
+from .patterns import problem_with_pattern
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -186,20 +185,11 @@ def pattern(value: object, place: Place) -> str:
     return written
 
 
-def problem_with_pattern(written: str) -> str | None:
-    """Explain why text is not a regular expression, or may change its meaning in a later Python; None if it is fine."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            re.compile(written)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        return "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return None
-
-
 def patterns(value: object, place: Place) -> str:
     """Read a regular expression, or a list of them, of which any may match."""
-    return "|".join(each(pattern)(value, place)) if is_list(value) else pattern(value, place)
+    if not is_list(value):
+        return pattern(value, place)
+    return pattern("|".join(each(pattern)(value, place)), place)
 
 
 def _is_unicode(value: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 import yaml
 
 from ..errors import RecipeError
+from ..storage import is_deeper, regular_file
 
 LARGEST_FILE = 10_000_000  # bytes
 DEEPEST = 100  # nesting depth of mappings and lists
@@ -23,6 +24,7 @@ Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its parser is used
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_OF_SHELLS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, Any] = {
     f"{_TAG}int": int,
@@ -40,14 +42,19 @@ _WORDS: dict[str, bool | None] = {
 }
 
 
-def read_file(path: Path) -> Data:
+def read_file(path: Path, *, piped: bool = False) -> Data:
     """Read a YAML or (by its suffix) JSON file.
 
+    Args:
+        path: The file.
+        piped: It may be a pipe, such as one that a shell makes for `<(command)`: for files that the user names, but
+            not for those that files name.
+
     Raises:
-        RecipeError: it is missing, too large, not UTF-8, or not exactly one document.
+        RecipeError: it is missing, no regular file, too large, not UTF-8, or not exactly one document.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if piped and str(path).startswith(_OF_SHELLS) else regular_file(path) as file:
             raw = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
@@ -97,15 +104,18 @@ def parse_json(text: str, where: str) -> Data:
         return entries
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        data = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise RecipeError(f"{where}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
     except RecursionError:
-        raise RecipeError(f"{where} is nested more than {DEEPEST} levels deep.") from None
+        raise RecipeError(f"{where} is {_TOO_DEEP}.") from None
     except RecipeError:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise RecipeError(f"{where}: {error}.") from None
+    if is_deeper(data, DEEPEST):
+        raise RecipeError(f"{where} is {_TOO_DEEP}.")
+    return data
 
 
 def write_yaml(data: object) -> str:

@@ -22,7 +22,7 @@ def load(path: str | Path) -> Recipe:
         RecipeError: the file is missing or damaged, or the recipe is invalid.
     """
     file = Path(path)
-    data = read_file(file)
+    data = read_file(file, piped=True)
     return _document(data, Place(str(file)), Scope(_document, file.parent, files=(file.resolve(),)))
 
 

@@ -58,7 +58,7 @@ def search(
     ends = None if minutes is None else time.monotonic() + 60 * minutes
     worker = _Worker(request)
     with locked(request.study, f"another search is using {request.study} now. Wait for it, or choose another --study."):
-        study = open_study(request.study, worker.about, worker.objective.directions)
+        study = open_study(request.study, worker.about, worker.objective.directions, worker.space)
         try:
             close_interrupted(study)
             worker.enqueue_baselines(study)
@@ -107,8 +107,8 @@ class _Worker:
         self.objective = Objective(request.objective, self._scoring.tasks, request.experts)
         if request.pruning and self.objective.kind == "each":
             raise SettingError("pruning needs a single objective: use the mean of the tasks.")
-        self._space, self._baselines = distributions(self._open), baselines(self._open)
-        check_sampler(request.sampler, self._space, len(self.objective.names))
+        self.space, self._baselines = distributions(self._open), baselines(self._open)
+        check_sampler(request.sampler, self.space, len(self.objective.names))
         self._candidates = Candidates(request.recipe, memory=request.memory, workers=request.workers)
         self.about = {
             "recipe": recipes.digest(request.recipe),
@@ -164,8 +164,8 @@ class _Worker:
             if ends is not None and time.monotonic() >= ends:
                 return
             seed = [self._request.seed, len(counted(study)), *self._apart]
-            study.sampler = sampler_for(self._request.sampler, seed, start, self._space)
-            done = self._try(study, study.ask(self._space))
+            study.sampler = sampler_for(self._request.sampler, seed, start, self.space)
+            done = self._try(study, study.ask(self.space))
             if progress is not None:
                 progress(as_tried(done))
 

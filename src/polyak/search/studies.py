@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import CannotResume, OutputError
+from ..errors import CannotResume, OutputError, PolyakError
+from ..storage import regular_file
 from .scoring import Direction
 
 if TYPE_CHECKING:
@@ -17,13 +20,14 @@ NAME = "polyak"  # of the study, and of the attribute that identifies the search
 _SQLITE = b"SQLite format 3\0"
 
 
-def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]) -> Study:
+def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction], space: Mapping[str, Any]) -> Study:
     """The study in a file, which is created if it does not exist.
 
     Args:
         path: File of the database.
         about: Settings and inputs of the search as plain data, which must be equal when a search is continued.
         directions: `maximize` or `minimize`, per objective.
+        space: The distribution of each value.
 
     Raises:
         CannotResume: the study belongs to another search; the message names the difference.
@@ -32,25 +36,66 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    is_new = not path.exists() or not path.stat().st_size
-    if not is_new:
-        with path.open("rb") as file:
-            if file.read(len(_SQLITE)) != _SQLITE:
-                raise OutputError(f"{path} is not a study: it is not a SQLite database. Choose another --study.")
-    try:
-        if is_new:
+    if not path.exists() or not path.stat().st_size:
+        with _reading(path):
             study = optuna.create_study(storage=_storage(path), study_name=NAME, directions=directions)
             study.set_user_attr(NAME, json.dumps(about, sort_keys=True))
             return study
+    with regular_file(path) as file:
+        if file.read(len(_SQLITE)) != _SQLITE:
+            raise OutputError(f"{path} is not a study: it is not a SQLite database. Choose another --study.")
+    with _reading(path):
         study = optuna.load_study(storage=_storage(path), study_name=NAME)
         saved: Any = json.loads(study.user_attrs[NAME])
+        _check_same(path, saved, json.loads(json.dumps(about)))
+        _check_trials(study, directions, space)
+    return study
+
+
+@contextmanager
+def _reading(path: Path) -> Generator[None]:
+    """Turn whatever a file that another program changed makes Optuna and SQLAlchemy raise into one line."""
+    try:
+        yield
+    except PolyakError:
+        raise
     except KeyError:
         raise OutputError(f"{path} holds no study of `polyak search`. Choose another --study.") from None
-    except (optuna.exceptions.OptunaError, ValueError, RuntimeError, _sql_errors()) as error:
-        message = " ".join(str(error).split())[:200]
-        raise OutputError(f"{path} cannot be used as a study: {message}") from error
-    _check_same(path, saved, json.loads(json.dumps(about)))
-    return study
+    except Exception as error:  # a tampered database reaches a dozen kinds, assertions among them
+        message = " ".join(str(error).split())[:200] or type(error).__name__
+        raise OutputError(f"{path} cannot be used as a study: {message}. Choose another --study.") from error
+
+
+def _check_trials(study: Study, directions: list[Direction], space: Mapping[str, Any]) -> None:
+    """Check that a search wrote the trials.
+
+    Raises:
+        ValueError: one of them is not what a search writes.
+    """
+    if [direction.name.lower() for direction in study.directions] != directions:
+        raise ValueError("it has other objectives")
+    for trial in study.get_trials(deepcopy=False):
+        record = trial.user_attrs.get(NAME, {})
+        if trial.distributions.keys() - space.keys() or any(space[k] != d for k, d in trial.distributions.items()):
+            raise ValueError(f"candidate {trial.number} is of another search space")
+        if not isinstance(record, dict) or not _is_record(cast("dict[str, Any]", record)):
+            raise ValueError(f"the record of candidate {trial.number} is damaged")
+        if trial.state.name == "COMPLETE" and [*record.get("objectives", ())] != [*(trial.values or ())]:
+            raise ValueError(f"the scores of candidate {trial.number} differ from its record")
+        if not isinstance(trial.user_attrs.get("baseline", ""), str):
+            raise ValueError(f"the baseline of candidate {trial.number} has no name")
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    objectives, metrics = record.get("objectives", []), record.get("metrics", {})
+    if (
+        not isinstance(objectives, list)
+        or not isinstance(metrics, dict)
+        or not isinstance(record.get("error", ""), str)
+    ):
+        return False
+    numbers = [*objectives, *metrics.values(), record.get("merging", 0.0), record.get("scoring", 0.0)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType, reportUnknownMemberType]
+    return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
 
 
 def join_study(path: Path) -> Study:
@@ -84,12 +129,6 @@ def close(study: Study) -> None:
     backend = getattr(storage, "_backend", storage)
     backend.remove_session()
     backend.engine.dispose()
-
-
-def _sql_errors() -> type[Exception]:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return SQLAlchemyError
 
 
 def _check_same(path: Path, saved: Any, about: Mapping[str, Any]) -> None:

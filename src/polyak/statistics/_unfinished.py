@@ -46,7 +46,7 @@ class Unfinished:
                     )
                 models = json.loads(file.metadata[_MODELS])
                 return {name: _measurement(file, i, facts) for i, (name, facts) in enumerate(models.items())}
-        except (CheckpointError, KeyError, ValueError, TypeError) as error:
+        except (CheckpointError, AttributeError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise CannotResume(
                 f"the unfinished measurement at {self._folder} is damaged ({error}). Start over with --force."
             ) from error

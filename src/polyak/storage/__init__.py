@@ -22,6 +22,7 @@ from .files import write_whole as write_whole
 from .files import writing as writing
 from .handles import Handle as Handle
 from .json_text import as_json as as_json
+from .json_text import is_deeper as is_deeper
 from .locks import Lock as Lock
 from .locks import locked as locked
 from .machine import available_memory as available_memory

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import cast
 
 
 def as_json(data: object) -> str:
@@ -22,3 +24,12 @@ def _indented(data: object, margin: str) -> str:
             return f"{text[0]}{inner}{text[1:-1]}{margin}{text[-1]}"
         case _:
             return json.dumps(data, indent=2, ensure_ascii=False).replace("\n", margin)
+
+
+def is_deeper(data: object, levels: int) -> bool:
+    """Test whether lists and mappings are nested deeper than some levels; in time linear in their size."""
+    level = [data] if isinstance(data, dict | list) else []
+    for _ in range(levels):
+        items = (cast("Iterable[object]", each.values() if isinstance(each, dict) else each) for each in level)
+        level = [item for each in items for item in each if isinstance(item, dict | list)]
+    return bool(level)

@@ -70,5 +70,5 @@ def remove_own(folder: Path) -> None:
     check_own(folder)
     for entry in list(os.scandir(folder)):
         if entry.name != MARKER:  # which goes last: a removal that is interrupted can be finished
-            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
     shutil.rmtree(folder)

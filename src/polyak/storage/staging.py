@@ -15,14 +15,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 from ..errors import CannotResume, OutputBusy, OutputError, OutputExists
 from .files import exchange, sync_data, sync_folder, writing
 from .locks import Lock
 from .own import check_own, claim, remove_own
+from .regular import read_regular
 
+_LARGEST = 1 << 30  # bytes of a journal
 _LINE = b'["%08x",%s]\n'  # CRC-32 and entry
 
 
@@ -195,10 +197,16 @@ def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     """
     entries: list[dict[str, Any]] = []
     nbytes = 0
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+    for line in read_regular(path, _LARGEST).splitlines(keepends=True) if path.exists() else []:
         entry = line[12:-2]
         if line != _LINE % (crc32(entry), entry):
             break
-        entries.append(json.loads(entry))
+        try:
+            value = json.loads(entry)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(value, dict):
+            break
+        entries.append(cast("dict[str, Any]", value))
         nbytes += len(line)
     return entries, nbytes

@@ -31,7 +31,7 @@ def read_task(path: str | Path, *, factory: Callable[[], nn.Module] | None = Non
     """
     file = Path(path)
     try:
-        data = read_file(file)
+        data = read_file(file, piped=True)
     except RecipeError as error:
         raise TaskError(str(error)) from None
     return task_of(data, file.parent, factory=factory, where=str(file), name=file.name.partition(".")[0])

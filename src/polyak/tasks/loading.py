@@ -82,7 +82,7 @@ def import_function(text: str) -> Any:
     if not module or not name:
         raise TaskError(f"{text!r} must be package.module:name, such as mytasks:score.")
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))  # last: a torch.py in the folder must not take the place of torch
     try:
         imported = import_module(module)
     except Exception as error:

@@ -16,6 +16,7 @@ from zipfile import is_zipfile
 import numpy as np
 
 from ..errors import TaskError, suggestion
+from ..storage import regular_file
 from .folders import files_of
 
 KINDS = (
@@ -109,13 +110,15 @@ def _read_file(path: Path) -> Mapping[str, Sequence[Any]]:
     reader = _readers().get(Path(path.name.removesuffix(".gz")).suffix)
     if reader is None:
         raise TaskError(f"{path} has a suffix that polyak does not read. Known: {KINDS}.")
+    with regular_file(path):  # before other libraries open it: a pipe would wait for ever
+        pass
     return reader(path)
 
 
 def _text(path: Path) -> io.TextIOBase:
     if path.suffix == ".gz":
-        return cast("io.TextIOBase", gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
-    return path.open(encoding="utf-8-sig", newline="")
+        return cast("io.TextIOBase", gzip.open(regular_file(path), "rt", encoding="utf-8-sig", newline=""))
+    return io.TextIOWrapper(cast("Any", regular_file(path)), encoding="utf-8-sig", newline="")
 
 
 def _read_csv(path: Path, delimiter: str) -> Mapping[str, Sequence[Any]]:

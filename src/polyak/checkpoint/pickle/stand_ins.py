@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ...errors import UnsupportedFormat
 from .._api import DTYPES, DType
-from .unpickler import Opaque
+from .containers import Opaque
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,22 +12,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from ...errors import CheckpointError, UnsupportedFormat
+from .containers import Opaque, as_list, count_items, set_items
 
 MAX_PICKLE_NBYTES = 64 << 20  # headers of 100,000 tensors with optimizer state take less
 MAX_HELD_NBYTES = 3 << 29  # of the objects that it builds, by the estimates below
 _OPERATION_NBYTES, _MEMO_NBYTES, _ITEM_NBYTES = 64, 64, 64
-
-
-class Opaque:
-    """A value that is not needed: every operation on it is ignored."""
-
-    __slots__ = ()
-
-    def build(self, args: tuple[Any, ...]) -> object:
-        return self
 
 
 class Unpickler:
@@ -214,11 +206,11 @@ class Unpickler:
 
     def _append(self) -> None:
         item = self._stack.pop()
-        _as_list(self._stack[-1]).append(item)
+        as_list(self._stack[-1]).append(item)
 
     def _extend(self) -> None:
         items = self._since_mark()
-        _as_list(self._stack[-1]).extend(items)
+        as_list(self._stack[-1]).extend(items)
 
     def _list(self) -> None:
         items = self._since_mark()
@@ -226,16 +218,16 @@ class Unpickler:
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
-        _set_items(self._stack[-1], [key, value])
+        set_items(self._stack[-1], [key, value])
 
     def _set_items(self) -> None:
         items = self._since_mark()
-        _set_items(self._stack[-1], items)
+        set_items(self._stack[-1], items)
 
     def _dict(self) -> None:
         items = self._since_mark()
         self._stack.append({})
-        _set_items(self._stack[-1], items)
+        set_items(self._stack[-1], items)
 
     def _frozenset(self) -> None:
         self._since_mark()
@@ -274,7 +266,7 @@ class Unpickler:
         args, called = self._stack.pop(), self._stack.pop()
         if type(args) is not tuple or not hasattr(called, "build"):
             raise TypeError(f"a {type(called).__name__} is called")
-        self._charge(_ITEM_NBYTES * _count(args, depth=2))
+        self._charge(_ITEM_NBYTES * count_items(args, depth=2))
         self._stack.append(called.build(args))
 
     def _state(self) -> None:
@@ -285,33 +277,6 @@ class Unpickler:
 
     def _persistent(self) -> None:
         self._stack.append(self._find_storage(self._stack.pop()))
-
-
-def _count(items: Any, depth: int) -> int:
-    """Number of items of containers and, to a depth, of those in them: a call may copy them, or look at each."""
-    inner = items.values() if isinstance(items, dict) else cast("list[Any]", items)
-    containers = [item for item in cast("list[Any]", inner) if isinstance(item, dict | list | tuple)] if depth else []
-    return len(items) + sum(_count(item, depth - 1) for item in containers)
-
-
-def _as_list(target: Any) -> list[Any]:
-    if isinstance(target, Opaque):
-        return []
-    if type(target) is not list:
-        raise TypeError(f"items are added to a {type(target).__name__}")
-    return cast("list[Any]", target)
-
-
-def _set_items(target: Any, items: list[Any]) -> None:
-    if len(items) % 2:
-        raise ValueError("a key has no value")
-    if isinstance(target, Opaque):
-        return
-    if type(target) is not dict:
-        raise TypeError(f"items are set in a {type(target).__name__}")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) is str or type(key) is int:  # other keys name no tensor, and can take arbitrarily long to hash
-            target[key] = value
 
 
 _OF_CLASSES = {

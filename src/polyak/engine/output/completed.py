@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...errors import CannotResume
 from ...planning import Plan, Step
 from ...storage import LEAF_NBYTES, Leaves, root
 from ..step.chunks import Chunk, chunk_length
@@ -42,14 +43,30 @@ class CompletedChunks:
         return {"step": index, "piece": chunk.number, "out": out.hex(), "reads": [r.hex() for r in reads]}
 
     def take_back(self, entries: Sequence[Mapping[str, Any]], files: ShardWriter) -> None:
-        """Trust a journalled chunk only if its bytes are still what the journal says."""
+        """Trust a journalled chunk only if its bytes are still what the journal says.
+
+        Raises:
+            CannotResume: an entry is not one that a merge writes.
+        """
         for entry in entries:
             if "step" not in entry:
                 continue
-            step = self._plan.steps[entry["step"]]
-            out = bytes.fromhex(entry["out"])
-            if self._digest_of_chunk(step, entry["piece"], files) == out:
-                self._leaves[entry["step"], entry["piece"]] = (out, [bytes.fromhex(r) for r in entry["reads"]])
+            try:
+                number, piece, out, reads = self._checked(entry)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise CannotResume("the journal of the unfinished merge is damaged. Start over with --force.") from None
+            if self._digest_of_chunk(self._plan.steps[number], piece, files) == out:
+                self._leaves[number, piece] = (out, reads)
+
+    def _checked(self, entry: Mapping[str, Any]) -> tuple[int, int, bytes, list[bytes]]:
+        number, piece = entry["step"], entry["piece"]
+        out, reads = bytes.fromhex(entry["out"]), [bytes.fromhex(read) for read in entry["reads"]]
+        if type(number) is not int or type(piece) is not int or number < 0 or piece < 0:
+            raise ValueError
+        step = self._plan.steps[number]
+        if piece * chunk_length(step) >= max(step.out.numel, 1) or len(reads) != len(step.every_read):
+            raise ValueError
+        return number, piece, out, reads
 
     def _index(self, step: Step) -> int:
         return self._number[step.file, step.out.name]

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from ...checkpoint import TOKENIZER_SETTINGS, inside, read_json
 from ...errors import CheckpointError, RecipeError, suggestion
+from ...storage import read_regular
 from ..compatibility import Opened
 from ..steps import Sidecars
 
 TEMPLATE = "chat_template.jinja"
 _TEMPLATES = resources.files("polyak.planning.output").joinpath("chat_templates")
+_LARGEST = 10_000_000  # bytes of a template
 _LEGACY = "chat_template.json"
 
 
@@ -84,7 +86,7 @@ def template_of(model: Opened) -> str | None:
     if (folder / TEMPLATE).is_file():
         path = inside(folder, TEMPLATE)
         try:
-            return path.read_text("utf-8").strip()
+            return read_regular(path, _LARGEST).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}.") from error
     for name in (_LEGACY, TOKENIZER_SETTINGS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...checkpoint import TOKENIZER_FILE, Tokenizer, read_tokenizer
+from ...checkpoint import TOKENIZER_FILE, Stamp, Tokenizer, inside, read_tokenizer
 from ...errors import CheckpointError, Mismatch
 from ..compatibility import Opened
 from ..steps import Step
@@ -28,13 +28,13 @@ def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
         Mismatch: a token has different rows in two models.
     """
     first: tuple[Opened, Tokenizer] | None = None
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     notes: list[str] = []
     for model in _meeting(models, steps):
         path = _file(model)
-        if path is None or (data := path.read_bytes()) in seen:
+        if path is None or (stamp := Stamp.of_contents(path).header) in seen:
             continue
-        seen.add(data)
+        seen.add(stamp)
         try:
             tokenizer = read_tokenizer(model.checkpoint.folder, model.name)
         except CheckpointError as error:
@@ -53,7 +53,7 @@ def _meeting(models: Sequence[Opened], steps: Sequence[Step]) -> list[Opened]:
 
 def _file(model: Opened) -> Path | None:
     folder = model.checkpoint.folder
-    return folder / TOKENIZER_FILE if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
+    return inside(folder, TOKENIZER_FILE) if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
 
 
 def _differences(first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer) -> list[str]:

@@ -1,0 +1,6 @@
+"""The family of models and its recipe, for attacks on merges."""
+
+from __future__ import annotations
+
+from ..engine.conftest import family as family
+from ..engine.conftest import recipe as recipe

@@ -57,17 +57,19 @@ def campaign(seconds: float, seed: int, only: list[str], folder: Path) -> None:
     for name, target in targets.items():
         if not any(check(name, target, data, folder) for data in target.seeds):
             sys.exit(f"{name}: none of the examples is valid")
-    end = time.monotonic() + seconds
+    end, spent = time.monotonic() + seconds, dict.fromkeys(targets, 0.0)
     while time.monotonic() < end:
-        for name, target in targets.items():
-            by_structure = target.is_json and chance.random() < 0.7
-            data = mutated_json(chance.choice(target.seeds), chance) if by_structure else mutated(target.seeds, chance)
-            try:
-                accepted[name] += check(name, target, data, folder)
-            except BaseException:
-                print(f"{name}: the input in fuzz-current broke a promise: {data[:2000]!r}", file=sys.stderr)
-                raise
-            runs[name] += 1
+        name = min(spent, key=lambda each: spent[each])  # equal time for each kind, so that quick ones run more often
+        target, began = targets[name], time.monotonic()
+        by_structure = target.is_json and chance.random() < 0.7
+        data = mutated_json(chance.choice(target.seeds), chance) if by_structure else mutated(target.seeds, chance)
+        try:
+            accepted[name] += check(name, target, data, folder)
+        except BaseException:
+            print(f"{name}: the input in fuzz-current broke a promise: {data[:2000]!r}", file=sys.stderr)
+            raise
+        runs[name] += 1
+        spent[name] += time.monotonic() - began
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"{sum(runs.values())} inputs in {seconds:g} s (seed {seed}), {rss} MiB at most; accepted:")
     print(", ".join(f"{name} {accepted[name]} of {runs[name]}" for name in targets))

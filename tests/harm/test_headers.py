@@ -24,24 +24,23 @@ def repeated(start: bytes, again: bytes, times: int) -> bytes:
     return b"\x80\x02" + start + again * times + b"."
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        # A mapping of 1,000 entries is copied by five bytes again and again.
-        repeated(b"ccollections\nOrderedDict\nq\x01}(" + b"".join(b"M" + i.to_bytes(2, "little") + b"K\0" for i in range(1000)) + b"uq\x02", b"h\x01h\x02\x85R0", 20_000),
-        repeated(b"ctorch\nSize\nq\x01" + SHAPE + b"q\x02", b"h\x01h\x02\x85R0", 20_000),
-        repeated(SHAPE + b"q\x020", b"(" + b"h\x02" * 3 + b"t", 10_000_000),
-        repeated(b"", b"]", 30_000_000),
-        repeated(b"", b"}\x94", 15_000_000),
-        repeated(b"ctorch._tensor\n_rebuild_from_type_v2\nq\x01", b"", 0)[:-1] + b"K\x01\x85q\x02" + b"0h\x01K\0h\x02K\0tq\x02" * 0 + b".",
-    ],
-    ids=["mapping", "size", "tuples", "lists", "memo", "nothing"],
-)  # fmt: skip
+ENTRIES = b"".join(b"M" + i.to_bytes(2, "little") + b"K\0" for i in range(1000))
+PROGRAMS = {
+    # Five bytes copy a thousand entries, again and again.
+    "mapping": repeated(b"ccollections\nOrderedDict\nq\x01}(" + ENTRIES + b"uq\x02", b"h\x01h\x02\x85R0", 20_000),
+    "size": repeated(b"ctorch\nSize\nq\x01" + SHAPE + b"q\x02", b"h\x01h\x02\x85R0", 20_000),
+    "tuples": repeated(SHAPE + b"q\x020", b"(h\x02h\x02h\x02t", 1_000_000),
+    "lists": repeated(b"", b"]", 2_000_000),
+    "memo": repeated(b"", b"}\x94", 1_000_000),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_pickle_cannot_allocate_more_than_its_budget(tmp_path: Path, program: bytes, monkeypatch):
     monkeypatch.setattr(unpickler, "MAX_HELD_NBYTES", 1 << 26)  # a twenty-fourth, to be quick
     path = archive(tmp_path / "a.pt", program)
     tracemalloc.start()
-    with pytest.raises(CheckpointError, match=r"more than \d+ bytes|holds a|state dict"):
+    with pytest.raises(CheckpointError, match=r"builds objects of more than \d+ bytes"):
         checkpoint.open(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -49,7 +48,7 @@ def test_a_pickle_cannot_allocate_more_than_its_budget(tmp_path: Path, program: 
 
 
 def test_calls_nested_in_calls_are_refused(tmp_path: Path):
-    nested = b"ctorch._tensor\n_rebuild_from_type_v2\nq\x01)" + b"h\x01NN\x87" * 0
+    nested = b"ctorch._tensor\n_rebuild_from_type_v2\nq\x01)"
     for _ in range(3000):
         nested += b"q\x02" + b"0(h\x01K\0h\x02K\0t"
     path = archive(tmp_path / "a.pt", b"\x80\x02" + nested + b"q\x020h\x01h\x02R.")
@@ -88,7 +87,7 @@ def test_an_index_that_names_a_tensor_twice_is_refused_in_linear_time(tmp_path: 
         checkpoint.open(tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"[" * 20_000_000, b"[]," * 5_000_000, b'{"a":' * 1_000_000, b"[" + b"{}," * 4_100_000 + b"{}]"])
+@pytest.mark.parametrize("text", [b"[" * 5_000_000, b"[" * 100_000, b'{"a":' * 1_000_000, b"[" + b"{}," * 4_100_000 + b"{}]"])
 def test_a_flood_of_brackets_is_refused(tmp_path: Path, text: bytes):
     with at_most(4), pytest.raises(CheckpointError, match=r"lists and objects|nested|not JSON|must be a JSON"):
         checkpoint.open(header(tmp_path / "a.safetensors", text))

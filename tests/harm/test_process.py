@@ -31,7 +31,7 @@ def shell(folder: Path, command: str, **changes: str | None) -> subprocess.Compl
     environment = {k: v for k, v in (os.environ | changes).items() if v is not None}
     text = command.replace("polyak", f"{sys.executable} -m polyak")
     return subprocess.run(
-        ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -57,14 +57,14 @@ def test_standard_output_on_a_full_device_is_one_line(models: Path):
 @pytest.mark.parametrize("command", ["polyak merge recipe.yaml OUT", "polyak merge hf://a/b m0 -m linear --out OUT"])
 def test_a_user_without_a_home_merges(models: Path, tmp_path: Path, command: str):
     done = shell(models, command.replace("OUT", f"{tmp_path}/out"), HOME=None, XDG_CACHE_HOME=None, HF_HOME=None)
-    assert done.returncode == 0 if "recipe" in command else "is not in the local cache" in done.stderr
+    assert done.returncode == 0 if "recipe" in command else done.stderr.startswith("error: hf://a/b ")
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["merge recipe.yaml OUT", "methods", "merge --help", "plan recipe.yaml", "lora --help"])
 def test_python_without_docstrings_and_assertions_runs_it(models: Path, tmp_path: Path, command: str):
     text = f"{sys.executable} -OO -m polyak {command.replace('OUT', f'{tmp_path}/out')}"
-    done = subprocess.run(["bash", "-c", text], cwd=models, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(["bash", "-c", text], cwd=models, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -72,7 +72,7 @@ def test_too_little_memory_is_one_line(models: Path, tmp_path: Path):
     big = {"w": np.zeros((4096, 8192), np.float32)}
     for name in ("a", "b"):
         write_model(tmp_path / name, big)
-    (tmp_path / "r.yaml").write_text("models: [a, b]\nmethod: linear\nbase: a\nmethod: tsv_m\n".replace("method: linear\n", ""))
+    (tmp_path / "r.yaml").write_text("models: [a, b]\nbase: a\nmethod: tsv_m\n")
     done = shell(tmp_path, "ulimit -v 700000; polyak merge r.yaml out")
     assert_one_line(done)
     assert not (tmp_path / "out").exists()
@@ -101,7 +101,7 @@ def test_names_cannot_command_a_terminal(tmp_path: Path):
     path = header(tmp_path / "a.safetensors", {name: entry(), "__metadata__": {"\x1b[31mred": "\x9b1m"}}, 4)
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "polyak", "inspect", str(path)]
-    subprocess.run(command, stdout=follower, stderr=follower, timeout=120, check=True)
+    subprocess.run(command, stdout=follower, stderr=follower, timeout=300, check=True)
     os.close(follower)
     written = os.read(leader, 10_000).decode()
     assert "\x1b" not in written and "\x9b" not in written and "\nerror" not in written and "\u202e" not in written

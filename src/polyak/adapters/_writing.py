@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,23 +17,6 @@ from .low_rank import Factors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _CHUNK = 8 * 2**20
-
-
-@contextmanager
-def drafted(out: Path, key: str, *, force: bool) -> Generator[Draft]:
-    """A draft of `out`: published if all goes well, else removed without a trace.
-
-    Raises:
-        OutputError: the place is taken, busy or not writable.
-    """
-    draft = Draft(out)
-    draft.open(key, resume=False, force=force)
-    try:
-        yield draft
-        draft.publish()
-    except BaseException:
-        draft.discard()
-        raise
 
 
 class Spool:

@@ -47,7 +47,7 @@ def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
     folder = Path(folder)
     stated = _provenance(folder)
     algorithm = stated["digest"]
-    found = dict(_digests(folder, algorithm))
+    found = dict(digests(folder, algorithm))
     wanted: dict[str, str] = stated["result"]["tensors"]
     differing = [f"{name} is missing" for name in wanted if name not in found]
     differing += [f"{name} was added" for name in found if name not in wanted]
@@ -80,7 +80,7 @@ def _device(stated: dict[str, Any]) -> str:
             return "cpu"
 
 
-def _digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
+def digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
     """The digest of every tensor in the folder, heads and masks under `heads/<model>.safetensors:<name>`."""
     with _opened(folder) as model:
         for name in model.specs:

@@ -1,6 +1,6 @@
 """Declarations: a function whose signature says everything, a registry that finds it, and values bound to its settings.
 
-Methods, learners, statistics, kinds of task and checkpoint formats are all declared through this room.
+Methods, learners, statistics, averages, kinds of task and checkpoint formats are all declared through this room.
 """
 
 from __future__ import annotations

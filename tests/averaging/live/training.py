@@ -57,7 +57,7 @@ def values(model: nn.Module) -> dict[str, Any]:
 
 def bits(tensors: dict[str, torch.Tensor]) -> dict[str, bytes]:
     return {
-        name: tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for name, tensor in tensors.items()
+        name: tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for name, tensor in tensors.items()
     }
 
 

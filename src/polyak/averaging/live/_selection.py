@@ -101,5 +101,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise SettingError(
-            f"`exclude` of an averager takes regular expressions; {pattern!r} is none ({error})."
+            f"`exclude` of an averager takes regular expressions; {pattern!r} is not one ({error})."
         ) from error

@@ -151,7 +151,7 @@ def _restored(
     name = kept.average.name
     prefix = f"{name}/"
     slots = sorted({int(key.removeprefix(prefix).split("/")[0]) for key in tensors if key.startswith(prefix)})
-    copies = dict[int, list[Tensor]]()
+    copies = dict[int, Any]()
     for slot in slots:
         copies[slot] = []
         for tensor, weight in zip(averages.selection.shapes, weights, strict=True):

@@ -53,7 +53,8 @@ def synthesised(
         sources = [(file, slot) for file in files for slot in range(2)]
         profiles = [Profile(exponent, each["updates"]) for each in facts for exponent in exponents]
         synthesis = synthesise(profiles, width)
-        return _combined(sources, synthesis.coefficients, name), synthesis
+        names = read_facts(files[-1])["shapes"]
+        return {tensor: _combined(sources, synthesis.coefficients, name, tensor) for tensor in names}, synthesis
 
 
 def _facts(file: SafetensorsFile, name: str) -> dict[str, Any]:
@@ -64,12 +65,7 @@ def _facts(file: SafetensorsFile, name: str) -> dict[str, Any]:
 
 
 def _combined(
-    sources: Sequence[tuple[SafetensorsFile, int]], coefficients: Sequence[float], name: str
-) -> dict[str, Tensor]:
-    result = dict[str, Any]()
-    prefix = f"{name}/0/"
-    for key in [key for key in sources[-1][0].specs if key.startswith(prefix)]:
-        tensor = key.removeprefix(prefix)
-        parts = [read_tensor(file, f"{name}/{slot}/{tensor}") for file, slot in sources]
-        result[tensor] = combined(list(zip(parts, coefficients, strict=True))).to(parts[0].dtype)
-    return result
+    sources: Sequence[tuple[SafetensorsFile, int]], coefficients: Sequence[float], name: str, tensor: str
+) -> Tensor:
+    parts = [read_tensor(file, f"{name}/{slot}/{tensor}") for file, slot in sources]
+    return combined(list(zip(parts, coefficients, strict=True))).to(parts[0].dtype)

@@ -15,7 +15,6 @@ from polyak.errors import CannotResume, Mismatch  # noqa: E402
 
 from .training import bits  # noqa: E402
 
-
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 

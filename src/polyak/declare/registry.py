@@ -6,10 +6,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import DeclarationError, PolyakError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -75,6 +77,8 @@ class Registry(dict[str, T]):
         """
         if self._is_loaded:
             return
+        from importlib.metadata import entry_points  # takes longer to import than some merges
+
         self._import_built_in()
         for entry in entry_points(group=self.group):
             _load(entry)

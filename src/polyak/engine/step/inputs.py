@@ -96,15 +96,15 @@ class Sources:
         self._keeps_tensors = self._relative and Role.TENSORS in want
         self._dtypes = {read.spec.dtype for read in self._reads}
         self._itemsize = max(dtype.itemsize for dtype in self._dtypes)
-        # A tile must not cross the end of what is read at a time, or the rest would be read, and hashed, again.
-        tile = tile or tuning.TILE
-        self._read_length = (
-            max((read_nbytes or tuning.READ_NBYTES) // (self._itemsize * len(self._reads)) // tile, 1) * tile
-        )
+        self._read_length = self._whole_tiles(read_nbytes or tuning.READ_NBYTES, tile or tuning.TILE)
         self._raw: Bytes = np.empty((0, 0), np.uint8)
         self._begin = self._end = 0
         if tap is None:
             self._take_kept(step)
+
+    def _whole_tiles(self, nbytes: int, tile: int) -> int:
+        """Entries per read: a tile that crosses the end of a read would be read, and hashed, again."""
+        return max(nbytes // (self._itemsize * len(self._reads)) // tile, 1) * tile
 
     def _take_kept(self, step: Step) -> None:
         """Use rows that are in memory already instead of reading."""

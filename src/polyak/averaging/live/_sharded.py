@@ -30,7 +30,7 @@ def agreed(index: int | None) -> int | None:
     import torch
     import torch.distributed as dist
 
-    device = "cpu" if dist.get_backend() == "gloo" else torch.get_default_device()
+    device = "cpu" if dist.get_backend() == "gloo" else torch.accelerator.current_accelerator()
     flag = torch.tensor(2**62 if index is None else index, device=device)
     dist.all_reduce(flag, dist.ReduceOp.MIN)
     smallest = int(flag.item())

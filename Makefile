@@ -7,10 +7,15 @@ BIN     = $(VENV)/bin
 TORCH  ?= torch==2.13.0
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
+# One more than there are CPUs, since tests wait for disks and for processes of their own.
+WORKERS ?= $(shell "$(PYTHON)" -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST  = $(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal
 export HF_HUB_OFFLINE = 1
+# Tests start many Pythons, and the environments come without bytecode: each start would compile all of torch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel suite-adapters suite-text parity replay fuzz \
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel test-levels suite-adapters suite-text parity replay fuzz \
 	bench bench-spectral clean
 
 help: ## print this menu
@@ -62,11 +67,11 @@ lock: $(VENV)-lock/.ready ## pin the newest versions of all that the environment
 setup: $(VENV)/.dev ## create the environment for development
 
 test: $(VENV)/.torch ## create the environment and run every test, parity included
-	$(BIN)/python -m pytest -q -rs -n auto
-	$(MAKE) lint docs
+	$(PYTEST)
+	$(MAKE) -j2 lint docs
 
 test-quick: $(VENV)/.dev ## run the tests that need neither torch nor a process of their own
-	$(BIN)/python -m pytest -q -n auto -m "not torch and not process and not slow"
+	$(PYTEST) -m "not torch and not process and not slow"
 
 # ARGUMENTS narrows these, such as ARGUMENTS='-n 0 tests/recipe'.
 test-oldest: ## run every test but parity on the lowest versions that pyproject.toml allows
@@ -79,7 +84,7 @@ test-oldest test-newest: test-%: $(VENV)-lock/.ready
 	$(VENV)-lock/bin/uv pip install --quiet --python $(VENV)-$*/bin/python --no-deps -r $(VENV)-$*/versions.txt
 	$(VENV)-$*/bin/python $(INSTALL) $(TORCH)
 	$(VENV)-$*/bin/python $(INSTALL) --no-deps -e .
-	$(VENV)-$*/bin/python -m pytest -q -rs -n auto --ignore tests/parity $(ARGUMENTS)
+	$(VENV)-$*/bin/python -m pytest -q -rs -n $(WORKERS) --ignore tests/parity $(ARGUMENTS)
 
 lint: $(VENV)/.dev ## style, types, import directions
 	$(BIN)/ruff check .
@@ -104,12 +109,24 @@ demo: $(VENV)/.demo ## create the environment and merge experts on handwritten d
 LEVELS ?= x86-64-v2,x86-64-v3,x86-64-v4
 ONLY ?=
 METHODS ?= linear,task_arithmetic,ties
+WHEEL = dist/polyak-*_$(shell uname -m).whl
 wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (ten minutes of CPU the first time)
 	$(BIN)/python -m building --levels $(LEVELS) --only '$(ONLY)'
 	POLYAK_KERNEL_LEVELS=$(LEVELS) POLYAK_KERNEL_ONLY='$(ONLY)' $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
 
 check-wheel: wheel ## install the wheel where there is no Numba, and merge with it at every level
-	$(BIN)/python -m building.check dist/polyak-*.whl --methods $(METHODS)
+	$(BIN)/python -m building.check $(WHEEL) --methods $(METHODS)
+
+# ARGUMENTS='-n 1 tests/kernels' runs these instead.
+INSTALLED = $(abspath $(VENV)-levels)
+FORCED = tests/kernels tests/engine tests/methods tests/test_contract.py
+test-levels: wheel ## run the tests of kernels, engine and methods once per level of the wheel that runs here
+	rm -rf "$(INSTALLED)"
+	$(BIN)/python $(INSTALL) --no-deps --target "$(INSTALLED)" $(WHEEL)
+	for level in $$(PYTHONPATH="$(INSTALLED)" $(BIN)/python -m building.merges usable); do \
+		echo "$$level"; \
+		PYTHONPATH="$(INSTALLED)" POLYAK_KERNEL_LEVEL=$$level $(BIN)/python -m pytest -q -rs -n $(WORKERS) $(or $(ARGUMENTS),$(FORCED)) || exit 1; \
+	done
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
 	$(BIN)/python $(LOCKED) examples/text/requirements.txt
@@ -126,7 +143,7 @@ suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by ev
 	$(BIN)/python docs/generate.py
 
 parity: $(VENV)/.torch ## compare with mergekit 0.1.5, FusionBench 0.2.33 and PEFT
-	$(BIN)/python -m pytest -q -rs -n auto tests/parity
+	$(PYTEST) tests/parity
 
 bench-spectral: $(VENV)/.torch ## measure spectral methods against FusionBench and LAPACK
 	$(BIN)/python benchmarks/spectral_speed.py
@@ -141,4 +158,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work
+	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest $(VENV)-levels demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work

@@ -22,7 +22,7 @@ class KernelLibraries(BuildHookInterface[Any]):
     """Compiles the libraries, or takes them from `build/kernels`, and gives the wheel the tag of its processors."""
 
     def dependencies(self) -> list[str]:
-        """What the environment of the build needs beside hatchling."""
+        """Requirements of the build in addition to hatchling."""
         core = self.metadata.core
         return [*core.dependencies, *core.optional_dependencies["compile"]] if _levels() else []
 

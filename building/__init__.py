@@ -1,1 +1,1 @@
-"""What compiles the kernels of a wheel; not part of the package."""
+"""Compiles the kernels of a wheel; not part of the package."""

@@ -20,7 +20,10 @@ import xxhash
 from . import back, front
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("building/*.py", "src/polyak/native/*.py", "src/polyak/kernels/*.py", "src/polyak/checkpoint/_low_rank.py")
+SOURCES = (
+    *("building/__main__.py", "building/front.py", "building/back.py"),
+    *("src/polyak/native/*.py", "src/polyak/kernels/*.py", "src/polyak/checkpoint/_low_rank.py"),
+)
 GROUPS = 6  # modules that are compiled apart: enough for several CPUs, few enough to share what kernels have in common
 
 
@@ -65,7 +68,7 @@ def build(levels: list[str], out: Path, jobs: int, only: str = "") -> list[Path]
 
 
 def digest(only: str) -> str:
-    """Of everything that the libraries depend on."""
+    """Digest everything that the libraries depend on."""
     paths = sorted(path for pattern in SOURCES for path in ROOT.glob(pattern))
     compilers = f"numba {version('numba')}, llvmlite {version('llvmlite')}"
     parts = [compilers.encode(), only.encode(), *(path.name.encode() + b"\0" + path.read_bytes() for path in paths)]

@@ -34,10 +34,12 @@ def object_of(folder: Path, group: int, level: str) -> Path:
 
 
 def compile_group(folder: Path, group: int, level: str) -> None:
-    """Write a group's machine code for a level."""
+    """Write a group's machine code for a level, unless an earlier build has."""
     from llvmlite import binding
 
-    begun = time.process_time()
+    path, begun = object_of(folder, group, level), time.process_time()
+    if path.exists():
+        return
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple, processor = TARGETS[level]
@@ -47,7 +49,9 @@ def compile_group(folder: Path, group: int, level: str) -> None:
     module = binding.parse_bitcode(bitcode_of(folder, group).read_bytes())
     module.triple, module.data_layout = triple, str(machine.target_data)
     _optimise(module, machine)
-    object_of(folder, group, level).write_bytes(machine.emit_object(module))
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(machine.emit_object(module))
+    draft.replace(path)
     print(f"{level}, group {group + 1}: {time.process_time() - begun:.1f} s of CPU", flush=True)
 
 

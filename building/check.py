@@ -33,6 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         python = installed(arguments.wheel, Path(folder) / "environment")
+        refuse_numba(python)
         for line in (*check_size(python), *check_libraries(python), *check_bytes(python, arguments.methods)):
             print(line, flush=True)
 
@@ -45,8 +46,14 @@ def installed(wheel: Path, environment: Path) -> Path:
     return python
 
 
+def refuse_numba(python: Path) -> None:
+    """Exit if the environment can import Numba: it would compile what the wheel lacks."""
+    if subprocess.run([python, "-I", "-c", "import numba"], capture_output=True, check=False).returncode == 0:
+        sys.exit(f"{python} can import numba; expected an environment without it.")
+
+
 def check_size(python: Path) -> list[str]:
-    """The whole environment must be small; Numba must not be in it."""
+    """The whole environment must be small."""
     packages = next((python.parents[1] / "lib").glob("python*/site-packages"))
     nbytes = sum(path.lstat().st_size for path in packages.rglob("*") if path.is_file())
     if nbytes > MOST_NBYTES:
@@ -82,7 +89,8 @@ def check_bytes(python: Path, methods: str) -> list[str]:
     """Every level must merge to the same bytes, and so must kernels compiled by this Python if it has Numba."""
     levels = [path.stem.removeprefix("kernels-") for path in _libraries(python)]
     usable = [level for level in json.loads(_run([python, "-I"], "levels")) if level in levels]
-    digests = {level: _run([python, "-I"], methods, POLYAK_KERNEL_LEVEL=level) for level in usable}
+    strict = [python, "-I", "-W", "error::RuntimeWarning"]  # definitions that run in place of kernels
+    digests = {level: _run(strict, methods, POLYAK_KERNEL_LEVEL=level) for level in usable}
     if subprocess.run([sys.executable, "-c", "import numba"], capture_output=True, check=False).returncode == 0:
         digests["compiled here"] = _run([sys.executable], methods, POLYAK_KERNEL_LEVEL="none")
     if len(set(digests.values())) != 1:

@@ -1,6 +1,7 @@
 """Merge small models in memory by some methods, and print digests of the results: `python merges.py linear,ties`.
 
-With the argument `levels`, print the kernel levels that the processor supports.
+With the argument `levels`, print the kernel levels that the processor supports; with `usable`, print those for which
+the installation has a library, as words.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import numpy as np
 
 import polyak
 from polyak.native import supported_levels
+from polyak.native._library import library_path
 
 DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
 
 
 def main() -> None:
-    """Print JSON."""
+    """Print JSON, or words."""
     argument = sys.argv[1]
+    if argument == "usable":
+        print(*(level for level in supported_levels() if library_path(level).is_file()))
+        return
     print(json.dumps(supported_levels() if argument == "levels" else digests(argument.split(","))))
 
 

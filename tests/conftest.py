@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,17 +25,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def _every_kernel_variant_is_declared():
     """Fail what asks for a variant of polyak's own kernels that a wheel would not contain."""
     from polyak.kernels.variants import variants
-    from polyak.native import Kernel
+    from polyak.native import Kernel, _library
     from polyak.native._signature import LAYOUT, spelled
 
     declared = {f"{kernel.identity}({spelled(key)})" for kernel, key in variants()}
-    load = Kernel._load
+    load, is_forced = Kernel._load, os.environ.get(_library.VARIABLE, "") not in {"", _library.NONE}
 
     def checked(self: Kernel, key):
         variant = f"{self.identity}({spelled(key)})"
         is_plain = all(kind[2] == LAYOUT for kind in key if isinstance(kind, tuple))  # others run on copies
         if self.__module__.startswith("polyak.") and is_plain and variant not in declared:
             raise AssertionError(f"{variant} is not declared: annotate its kernel, or see kernels/variants.py.")
+        if is_forced and variant in declared and _library.find(self.identity, key) is None:
+            raise AssertionError(f"{variant} is not in the library, so it would be compiled here.")
         return load(self, key)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,9 +8,11 @@ import sys
 import types
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
+from polyak.errors import KernelUnavailable
 from polyak.native import _store, kernel, saying_when_compiling, scratch
 
 LOOPS = """
@@ -169,6 +171,27 @@ def test_without_a_place_for_the_cache_kernels_are_compiled_each_time(loops, tmp
     assert row.tolist() == [3, 3, 3]
 
 
+def test_a_kernel_that_cannot_be_kept_leaves_no_draft(loops, tmp_path: Path):
+    loops.grown(np.zeros(3, np.float32))
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.unlink()
+    kept.mkdir()  # so that a file cannot be moved there
+    _store.write(kept, _store.Compiled("", b"code"))
+    assert [*(tmp_path / "cache").iterdir()] == [kept]
+
+
+def test_a_compiler_that_is_switched_off_is_refused_with_a_remedy(loops, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(KernelUnavailable, match=r"NUMBA_DISABLE_JIT turns off the compiler .* Unset it"):
+        loops.grown(np.zeros(3, np.float32))
+
+
+def test_a_numba_that_cannot_be_imported_is_told(loops, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "polyak.native._build", None)  # as Numba does with a NumPy that is too new
+    with pytest.raises(KernelUnavailable, match=r"Numba cannot be imported: .*\. Install versions that fit"):
+        loops.grown(np.zeros(3, np.float32))
+
+
 def test_arrays_of_any_layout_are_taken(loops):
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
     unaligned = np.frombuffer(b"\0" + whole.tobytes(), np.uint8)[1:].view(np.float32).reshape(4, 6)
@@ -183,13 +206,13 @@ def test_results_are_tuples_of_numbers_too(loops):
 
 
 def test_it_is_said_once_that_kernels_are_compiled(loops):
-    said: list[str] = []
-    with saying_when_compiling(said.append):
+    messages: list[str] = []
+    with saying_when_compiling(messages.append):
         loops.grown(np.zeros(3, np.float32))
         loops.grown(np.zeros(3, np.float64))
         loops.grown(np.zeros(3, np.float64))
     loops.ends(np.zeros(3))
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 def test_a_kernel_that_allocates_is_refused(loops):
@@ -221,13 +244,13 @@ def test_what_is_streamed_arrives_where_it_should_and_nowhere_else(loops, n: int
     row = np.arange(1, n + 1, dtype=np.float32)
     memory = np.zeros(200, np.float32)
     first = -memory.ctypes.data // 4 % 16 + shift  # lines of the cache have 16 numbers
-    out, wanted = memory[first : first + n + 40], np.zeros(n + 40, np.float32)
-    wanted[3 : 3 + n] = row
+    out, expected = memory[first : first + n + 40], np.zeros(n + 40, np.float32)
+    expected[3 : 3 + n] = row
     loops.streamed(row, out, 3)
-    np.testing.assert_array_equal(out, wanted)
+    np.testing.assert_array_equal(out, expected)
     assert memory.sum() == row.sum()
     loops.streamed.code(row, out := np.zeros(n + 40, np.float32), 3)
-    np.testing.assert_array_equal(out, wanted)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_scratch_is_an_array_in_plain_python_too():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -46,8 +47,8 @@ def installed(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """As if the wheel had been installed without Numba."""
     monkeypatch.setattr(_library, "FOLDER", folder)
     monkeypatch.setattr(_kernel, "has_compiler", lambda: False)
-    for known in (add, middle, weighted_sum):
-        monkeypatch.setattr(known, "_variants", {})
+    for loaded in (add, middle, weighted_sum):
+        monkeypatch.setattr(loaded, "_variants", {})
     forget()
     yield
     forget()
@@ -80,10 +81,13 @@ def test_a_missing_flag_of_a_lower_level_counts():
     assert _library._x86_64_levels(frozenset(V4.split()) - {"bmi2"}) == ("x86-64-v2",)
 
 
-@pytest.mark.parametrize(("asked", "message"), [("avx9", "unknown level. Known: x86-64-v4"), ("aarch64", "supports")])
-def test_a_level_that_cannot_be_forced_is_refused(monkeypatch: pytest.MonkeyPatch, asked: str, message: str):
+@pytest.mark.parametrize(
+    ("forced", "message"),
+    [("avx9", "unknown level. Known: x86-64-v4"), ("X86-64-V2", "unknown"), ("aarch64", "supports")],
+)
+def test_a_level_that_cannot_be_forced_is_refused(monkeypatch: pytest.MonkeyPatch, forced: str, message: str):
     monkeypatch.setattr(_library, "supported_levels", lambda: ("x86-64-v2",))
-    monkeypatch.setenv("POLYAK_KERNEL_LEVEL", asked)
+    monkeypatch.setenv("POLYAK_KERNEL_LEVEL", forced)
     with pytest.raises(KernelUnavailable, match=message):
         _library.level()
 
@@ -94,6 +98,30 @@ def test_a_level_without_a_library_is_refused(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("POLYAK_KERNEL_LEVEL", "x86-64-v2")
     with pytest.raises(KernelUnavailable, match=r"no .*kernels-x86-64-v2.so. Install a wheel"):
         _library.level()
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "header cut": lambda data: data[:40],
+    "half": lambda data: data[: len(data) // 2],
+    "last byte cut": lambda data: data[:-1],
+    "text": lambda data: b"kernels\n" * 100,
+    "another processor": lambda data: data[:18] + b"\x08\x00" + data[20:],  # e_machine: MIPS
+    "no index": lambda data: data.replace(b"polyak_index\0", b"polyak_indeX\0"),
+    "no such symbol": lambda data: re.sub(rb"\0polyak_(\w{32}\0)", rb"\0Polyak_\1", data),
+    "torn index": lambda data: re.sub(rb"(polyak_\w{32}) ", rb"\1_", data),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_library_is_refused_with_a_remedy(folder: Path, tmp_path: Path, damage):
+    """In the process of the test: a crash of the loader would end it."""
+    whole = next(folder.glob("*.so"))
+    assert _library.Library(whole)._variants
+    path = tmp_path / whole.name
+    path.write_bytes(damage(whole.read_bytes()))
+    with pytest.raises(KernelUnavailable, match=r"is not a whole library of kernels: .*Install polyak again"):
+        _library.Library(path)
 
 
 def test_a_kernel_of_the_library_computes_what_its_source_says(installed: None):

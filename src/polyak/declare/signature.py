@@ -31,7 +31,7 @@ def settings_of(owner: str, fn: Callable[..., Any], *, positional: bool = False)
 def keyword_parameters(owner: str, fn: Callable[..., Any], *, positional: bool = False) -> dict[inspect.Parameter, Any]:
     """The keyword-only parameters of a function with their annotations, evaluated.
 
-    Annotations of other parameters are not evaluated: they may name what only type checkers import.
+    Annotations of other parameters are not evaluated: they may use names that only type checkers import.
 
     Raises:
         DeclarationError: an annotation cannot be evaluated.
@@ -65,7 +65,7 @@ def check_docstring(owner: str, fn: Callable[..., Any]) -> None:
         DeclarationError: there is none.
     """
     if not inspect.getdoc(fn):
-        raise DeclarationError(f"{owner} has no docstring: say in one what it computes.")
+        raise DeclarationError(f"{owner} has no docstring: add one that describes what it computes.")
 
 
 def summary_of(fn: Callable[..., Any]) -> str:

@@ -197,9 +197,9 @@ def _from_f32(stored: U32Rows, offset: int, out: F32Rows, relative: bool) -> int
         wide_row, bits = out[r], stored[r, offset : offset + out.shape[1]]
         top = np.uint32(0)
         for i in range(wide_row.size):
-            one = np.uint32(bits[i])
-            top = max(top, np.uint32(one & _EXPONENT))
-            wide_row[i] = _float(one)
+            pattern = np.uint32(bits[i])
+            top = max(top, np.uint32(pattern & _EXPONENT))
+            wide_row[i] = _float(pattern)
         if top >= _EXPONENT:
             return r
     _subtract_last(out, relative)

@@ -54,5 +54,5 @@ def tanh(x: Any) -> Any:
     n = _whole(twice)
     power = _power(n)
     less_one = power * _rest(twice, n) + (power - _ONE)
-    found = less_one / (less_one + _TWO)
-    return found if x >= 0 else -found
+    magnitude = less_one / (less_one + _TWO)
+    return magnitude if x >= 0 else -magnitude

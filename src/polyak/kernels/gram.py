@@ -44,9 +44,9 @@ def add_products(stack: Any, start: int, stop: int, out: Any) -> None:
             _add_three(stack[a, start:stop], stack[a + 1, start:stop], out[a : a + 2, a:])
         else:
             out[a, a] += _inner_product(stack[a, start:stop], stack[a, start:stop], lanes)
-        for one in range(a, stop_of_few):
+        for i in range(a, stop_of_few):
             for b in range(stop_of_few, k):
-                out[one, b] += _inner_product(stack[one, start:stop], stack[b, start:stop], lanes)
+                out[i, b] += _inner_product(stack[i, start:stop], stack[b, start:stop], lanes)
 
 
 @kernel
@@ -222,10 +222,10 @@ def sum_by_row(out: F32, stack: F32Rows, start: int, factor: F64Rows, row: int) 
     """
     for r in range(start // row, (start + out.size + row - 1) // row):
         begin, end = max(r * row - start, 0), min((r + 1) * row - start, out.size)
-        part, one, other = out[begin:end], stack[0, begin:end], stack[1, begin:end]
+        part, x, y = out[begin:end], stack[0, begin:end], stack[1, begin:end]
         left, right = np.float32(factor[0, r]), np.float32(factor[1, r])
         for i in range(part.size):
-            part[i] = one[i] * left + other[i] * right
+            part[i] = x[i] * left + y[i] * right
 
 
 @kernel
@@ -241,8 +241,8 @@ def sum_by_column(out: F32, stack: F32Rows, start: int, factor: F32Rows) -> None
     columns = factor.shape[1]
     for r in range(start // columns, (start + out.size + columns - 1) // columns):
         begin, end = max(r * columns - start, 0), min((r + 1) * columns - start, out.size)
-        part, one, other = out[begin:end], stack[0, begin:end], stack[1, begin:end]
+        part, x, y = out[begin:end], stack[0, begin:end], stack[1, begin:end]
         skipped = begin + start - r * columns
         left, right = factor[0, skipped:], factor[1, skipped:]
         for i in range(part.size):
-            part[i] = one[i] * left[i] + other[i] * right[i]
+            part[i] = x[i] * left[i] + y[i] * right[i]

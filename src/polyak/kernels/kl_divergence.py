@@ -44,7 +44,7 @@ def divergences(rows: F32Rows, base: F32Rows, smoothing: float, out: F64, space:
         least, most = _extent(row, lanes)
         lowest, highest = _extent(ground, lanes)
         # Two sweeps per row, in parts of `width`: the softmax denominators, then the terms of the divergence.
-        total, all_ground, found = 0.0, 0.0, 0.0
+        total, all_ground, divergence = 0.0, 0.0, 0.0
         for begin in range(0, row.size, width):
             total += _powers(row[begin : begin + width], least, most, space[0], lanes)
             all_ground += _powers(ground[begin : begin + width], lowest, highest, space[1], lanes)
@@ -53,8 +53,8 @@ def divergences(rows: F32Rows, base: F32Rows, smoothing: float, out: F64, space:
                 _powers(row[begin : begin + width], least, most, space[0], lanes)
                 _powers(ground[begin : begin + width], lowest, highest, space[1], lanes)
             size = min(width, row.size - begin)
-            found += _terms(space[0, :size], space[1, :size], 1 / total, 1 / all_ground, smoothing, lanes)
-        out[r] = found
+            divergence += _terms(space[0, :size], space[1, :size], 1 / total, 1 / all_ground, smoothing, lanes)
+        out[r] = divergence
 
 
 @kernel
@@ -84,14 +84,16 @@ def sum_of_powers(row: F32, ground: F32, ends: F64Rows, sums: F64, space: F64Row
 
 
 @kernel
-def sum_of_terms(row: F32, ground: F32, ends: F64Rows, sums: F64, smoothing: float, found: F64, space: F64Rows) -> None:
-    """Add the terms of a part of a row to `found`, (1,) float64; other arguments as for `sum_of_powers`."""
+def sum_of_terms(
+    row: F32, ground: F32, ends: F64Rows, sums: F64, smoothing: float, divergence: F64, space: F64Rows
+) -> None:
+    """Add the terms of a part of a row to `divergence`, (1,) float64; other arguments as for `sum_of_powers`."""
     lanes = scratch(_LANES, np.float64)
     for begin in range(0, row.size, CHUNK):
         size = min(CHUNK, row.size - begin)
         _powers(row[begin : begin + CHUNK], ends[0, 0], ends[0, 1], space[0], lanes)
         _powers(ground[begin : begin + CHUNK], ends[1, 0], ends[1, 1], space[1], lanes)
-        found[0] += _terms(space[0, :size], space[1, :size], 1 / sums[0], 1 / sums[1], smoothing, lanes)
+        divergence[0] += _terms(space[0, :size], space[1, :size], 1 / sums[0], 1 / sums[1], smoothing, lanes)
 
 
 @kernel

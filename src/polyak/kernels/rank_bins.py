@@ -43,7 +43,7 @@ def keep_by_rank(
     middle: np.float32,
     half: np.float32,
     factor: np.float32,
-    held: I64,
+    counts: I64,
     surely: F32,
     perhaps: F32,
     marks: U8,
@@ -62,7 +62,7 @@ def keep_by_rank(
         middle: float32, the mean probability.
         half: float32, half the range of the probabilities.
         factor: float32; multiplies kept entries.
-        held: (bins,) int64, a power of two of them, overwritten like all that follow: buffers from `room_for`.
+        counts: (bins,) int64, a power of two of them, overwritten like all that follow: buffers from `room_for`.
         surely: (bins,) float32.
         perhaps: (bins,) float32.
         marks: (n,) uint8.
@@ -71,9 +71,9 @@ def keep_by_rank(
     """
     for r in range(rows.shape[0]):
         row = rows[r]
-        most, shift = _largest(row), _shift(held.size)
-        _count(row, most, shift, held)
-        _bound(held, row.size, middle, half, surely, perhaps)
+        most, shift = _largest(row), _shift(counts.size)
+        _count(row, most, shift, counts)
+        _bound(counts, row.size, middle, half, surely, perhaps)
         left = _decide(row, key, start + r * row.size, most, shift, surely, perhaps, marks, indices, numbers)
         if not _rank(row, middle, half, marks, indices[:left], numbers):
             return r
@@ -115,28 +115,28 @@ def _put_bins(part: Any, most: Any, shift: Any, last: Any, bins: Any) -> None:
 
 
 @kernel
-def _count(row: Any, most: Any, shift: Any, held: Any) -> None:
-    bins, last = scratch(TOGETHER, np.uint32), np.uint32(held.size - 1)
-    held[:] = 0
+def _count(row: Any, most: Any, shift: Any, counts: Any) -> None:
+    bins, last = scratch(TOGETHER, np.uint32), np.uint32(counts.size - 1)
+    counts[:] = 0
     for begin in range(0, row.size, TOGETHER):
         part = row[begin : begin + TOGETHER]
         _put_bins(part, most, shift, last, bins)
         for i in range(part.size):
-            held[bins[i]] += 1
+            counts[bins[i]] += 1
 
 
 @kernel
-def _bound(held: Any, n: int, middle: Any, half: Any, surely: Any, perhaps: Any) -> None:
+def _bound(counts: Any, n: int, middle: Any, half: Any, surely: Any, perhaps: Any) -> None:
     """Minimum and maximum probability per bin, from the ranks of its first and last entry."""
     above = np.int64(0)
-    for bin in range(held.size):
+    for bin in range(counts.size):
         first = above
-        above += held[bin]
-        held[bin] = first
-    for bin in range(held.size):
-        last = held[bin + 1] if bin + 1 < held.size else n
+        above += counts[bin]
+        counts[bin] = first
+    for bin in range(counts.size):
+        last = counts[bin + 1] if bin + 1 < counts.size else n
         surely[bin] = probability(last - 1, n, middle, half)
-        perhaps[bin] = probability(held[bin], n, middle, half)
+        perhaps[bin] = probability(counts[bin], n, middle, half)
 
 
 @kernel
@@ -202,15 +202,15 @@ def _rank(row: Any, middle: Any, half: Any, marks: Any, indices: Any, numbers: A
 
 @kernel
 def _count_above(row: Any, bits: Any) -> Any:
-    found = np.uint32(0)
+    count = np.uint32(0)
     for i in range(row.size):
-        found += np.uint32(magnitude_of(row[i]) > bits)
-    return np.int64(found)
+        count += np.uint32(magnitude_of(row[i]) > bits)
+    return np.int64(count)
 
 
 @kernel
 def _count_equal(row: Any, bits: Any) -> Any:
-    found = np.uint32(0)
+    count = np.uint32(0)
     for i in range(row.size):
-        found += np.uint32(magnitude_of(row[i]) == bits)
-    return np.int64(found)
+        count += np.uint32(magnitude_of(row[i]) == bits)
+    return np.int64(count)

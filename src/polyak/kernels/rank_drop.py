@@ -22,7 +22,7 @@ def thin(rows: Any, key: Any, start: int, window: tuple[Any, Any], factor: Any, 
         start: Index in the tensor of the first entry.
         window: Mean of the probabilities, and half their range.
         factor: Multiplies kept entries.
-        inverse: Whether kept entries are divided by their probability.
+        inverse: True to divide kept entries by their probability.
     """
     middle, half = (np.float32(number) for number in window)
     half, done, n = half if rows.shape[1] > 1 else np.float32(0), 0, rows.shape[1]

@@ -154,12 +154,12 @@ def count_varying(lanes: F64Rows, stack: F32Rows, start: int) -> None:
     """Number of entries whose variance is not zero; (1, LANES) lanes."""
     mean, variance = scratch(WIDTH, np.float32), scratch(WIDTH, np.float32)
     for begin in range(0, stack.shape[1], WIDTH):
-        part, found = variance[: min(WIDTH, stack.shape[1] - begin)], lanes[0]
+        part, counts = variance[: min(WIDTH, stack.shape[1] - begin)], lanes[0]
         variances_of_part(part, stack, begin, mean)
         for at in range(0, part.size, LANES):
             some = part[at : at + LANES]
             for i in range(some.size):
-                found[i] += 1.0 if some[i] > np.float32(0) else 0.0
+                counts[i] += 1.0 if some[i] > np.float32(0) else 0.0
 
 
 @kernel
@@ -168,9 +168,9 @@ def squares_of_varying(lanes: F64Rows, stack: F32Rows, start: int, selects: bool
     if selects:
         keep_varying(stack, start, value, last)
     for model in range(stack.shape[0]):
-        found = lanes[model]
+        squares = lanes[model]
         for begin in range(0, stack.shape[1], LANES):
             row = stack[model, begin : begin + LANES]
             for i in range(row.size):
-                found[i] += np.float64(row[i]) * np.float64(row[i])
+                squares[i] += np.float64(row[i]) * np.float64(row[i])
     lanes[stack.shape[0], 0] += np.float64(stack.shape[1])

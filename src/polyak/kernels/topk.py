@@ -44,10 +44,7 @@ def count_and_collect(row: F32, low: np.uint32, high: np.uint32, inside: U32, ta
     for begin in range(0, row.size, PART):
         part = row[begin : begin + PART]
         _put_magnitudes(part, patterns)
-        over, found = _mark(patterns[: part.size], low, high, marks)
-        _append_marked(patterns, marks, found, inside, tally[1])
-        tally[0] += over
-        tally[1] += found
+        _collect_marked(patterns, part.size, low, high, marks, inside, tally)
 
 
 @kernel
@@ -69,10 +66,7 @@ def count_and_collect_deltas(
     for begin in range(0, bits.size, PART):
         part = bits[begin : begin + PART]
         _put_differences(part, base[begin : begin + PART], wide, patterns)
-        over, found = _mark(patterns[: part.size], low, high, marks)
-        _append_marked(patterns, marks, found, inside, tally[1])
-        tally[0] += over
-        tally[1] += found
+        _collect_marked(patterns, part.size, low, high, marks, inside, tally)
 
 
 @kernel
@@ -94,11 +88,7 @@ def put_into_bins(
     for begin in range(0, row.size, PART):
         part = row[begin : begin + PART]
         _put_magnitudes(part, patterns)
-        over, found = _mark(patterns[: part.size], low, high, marks)
-        _append_marked(patterns, marks, found, patterns[PART:], 0)
-        _put_all(patterns[PART : PART + found], low, shift, bins, ends)
-        tally[0] += over
-        tally[1] += found
+        _put_marked(patterns, part.size, low, high, shift, marks, bins, ends, tally)
 
 
 @kernel
@@ -118,11 +108,7 @@ def put_deltas_into_bins(
     for begin in range(0, bits.size, PART):
         part = bits[begin : begin + PART]
         _put_differences(part, base[begin : begin + PART], wide, patterns)
-        over, found = _mark(patterns[: part.size], low, high, marks)
-        _append_marked(patterns, marks, found, patterns[PART:], 0)
-        _put_all(patterns[PART : PART + found], low, shift, bins, ends)
-        tally[0] += over
-        tally[1] += found
+        _put_marked(patterns, part.size, low, high, shift, marks, bins, ends, tally)
 
 
 @kernel
@@ -144,6 +130,25 @@ def _put_differences(bits: Any, base: Any, wide: bool, patterns: Any) -> None:
 
 
 @kernel
+def _collect_marked(patterns: Any, n: int, low: Any, high: Any, marks: Any, inside: Any, tally: Any) -> None:
+    above, n_marked = _mark(patterns[:n], low, high, marks)
+    _append_marked(patterns, marks, n_marked, inside, tally[1])
+    tally[0] += above
+    tally[1] += n_marked
+
+
+@kernel
+def _put_marked(
+    patterns: Any, n: int, low: Any, high: Any, shift: Any, marks: Any, bins: Any, ends: Any, tally: Any
+) -> None:
+    above, n_marked = _mark(patterns[:n], low, high, marks)
+    _append_marked(patterns, marks, n_marked, patterns[PART:], 0)
+    _put_all(patterns[PART : PART + n_marked], low, shift, bins, ends)
+    tally[0] += above
+    tally[1] += n_marked
+
+
+@kernel
 def _mark(patterns: Any, low: Any, high: Any, marks: Any) -> Any:
     """Mark the patterns in [low, high]; return the counts above `high` and marked."""
     over, from_low, width = np.uint32(0), np.uint32(0), np.uint32(high - low)
@@ -157,14 +162,14 @@ def _mark(patterns: Any, low: Any, high: Any, marks: Any) -> Any:
 
 
 @kernel
-def _append_marked(patterns: Any, marks: Any, found: Any, inside: Any, used: Any) -> None:
+def _append_marked(patterns: Any, marks: Any, n_marked: Any, inside: Any, used: Any) -> None:
     """Append the marked patterns. Each is written, then counted or not: no branch to mispredict.
 
     Where few are marked, eight marks are tested at a time, as one word.
     """
-    if found == 0 or used + found >= inside.size:
+    if n_marked == 0 or used + n_marked >= inside.size:
         return
-    if found * _DENSE > marks.size:
+    if n_marked * _DENSE > marks.size:
         for i in range(marks.size):
             inside[used] = patterns[i]
             used += np.int64(marks[i])
@@ -190,23 +195,23 @@ def _put_all(patterns: Any, low: Any, shift: Any, bins: Any, ends: Any) -> None:
 @kernel
 def count_equal(row: F32, value: np.uint32) -> Any:
     """Count the magnitudes whose pattern is `value`."""
-    found = np.int64(0)
+    count = np.int64(0)
     for i in range(row.size):
-        found += np.int64(magnitude_of(row[i]) == value)
-    return found
+        count += np.int64(magnitude_of(row[i]) == value)
+    return count
 
 
 @kernel
 def count_equal_deltas(bits: U16 | U32, base: U16 | U32, wide: bool, value: np.uint32) -> Any:
     """`count_equal` of the differences of two stored rows; arguments as for `count_and_collect_deltas`."""
-    patterns, found = scratch(PART, np.uint32), np.int64(0)
+    patterns, count = scratch(PART, np.uint32), np.int64(0)
     for begin in range(0, bits.size, PART):
         part, equal = bits[begin : begin + PART], np.uint32(0)
         _put_differences(part, base[begin : begin + PART], wide, patterns)
         for i in range(part.size):
             equal += np.uint32(patterns[i] == value)
-        found += np.int64(equal)
-    return found
+        count += np.int64(equal)
+    return count
 
 
 @kernel

@@ -30,15 +30,15 @@ def cut_rows(
     indices: U32,
     inside: U32,
 ) -> None:
-    """Per model, row and count: the count-th largest magnitude, and the last of its equals among the top.
+    """Per model, row and count: the count-th largest magnitude, and the last of its ties among the top.
 
-    The threshold of a row is searched near that of earlier rows, as a multiple of the row's mean magnitude, and beside
-    that bracket where it misses. So `guess` affects the time, never the result. For counts that keep nothing or
+    The threshold of a row is searched near that of earlier rows, as a multiple of the row's mean magnitude, and in
+    wider brackets where it is not there. So `guess` affects the time, never the result. For counts that keep nothing or
     everything, the value is infinity or -1.
 
     Args:
         rows: (k, r, n) float32.
-        counts: (c, k) int64, entries to keep: those above the value, and the first of its equals.
+        counts: (c, k) int64, entries to keep: those above the value, and the first of its ties.
         first: Index in the tensor of the first entry.
         value: (c, k, r) float32, written.
         last: (c, k, r) int64, written: indices in the tensor.
@@ -52,16 +52,16 @@ def cut_rows(
         for r in range(rows.shape[1]):
             row = rows[model, r]
             mean = _sum(row, inside[:LANES]) / row.size
-            found = _collect(row, counts, model, guess, mean, near, indices)
+            n_near = _collect(row, counts, model, guess, mean, near, indices)
             for c in range(counts.shape[0]):
                 count = counts[c, model]
                 if count <= 0 or count >= row.size:
                     value[c, model, r] = np.float32(np.inf) if count <= 0 else np.float32(-1)
                     last[c, model, r] = -1
                     continue
-                pattern, nth = _boundary(near[:found], count, guess[c, model], mean, inside)
+                pattern, nth = _boundary(near[:n_near], count, guess[c, model], mean, inside)
                 value[c, model, r] = float_of(pattern)
-                last[c, model, r] = first + r * row.size + np.int64(indices[_position(near[:found], pattern, nth)])
+                last[c, model, r] = first + r * row.size + np.int64(indices[_position(near[:n_near], pattern, nth)])
 
 
 @kernel
@@ -74,20 +74,20 @@ def _collect(row: Any, counts: Any, model: int, guess: Any, mean: Any, near: Any
             least, most = min(least, low), max(most, counts[c, model])
     if most == 0:
         return np.int64(0)
-    found = _collect_from(row, least, near, indices)
+    n_near = _collect_from(row, least, near, indices)
     tries = 0
-    while found < most:
+    while n_near < most:
         least = np.float32(float_of(least) * np.float32(0.5)).view(np.uint32) if tries < _TRIES else np.uint32(0)
-        found = _collect_from(row, least, near, indices)
+        n_near = _collect_from(row, least, near, indices)
         tries += 1
-    return found
+    return n_near
 
 
 @kernel
 def _collect_from(row: Any, least: Any, near: Any, indices: Any) -> Any:
     """List the eights of marks that are not all zero, then walk those; each entry is written, then counted or not."""
     marks, some = scratch(_PART, np.uint8), scratch(_EIGHTS, np.uint32)
-    eights, found = marks.view(np.uint64), np.uint64(0)
+    eights, n_near = marks.view(np.uint64), np.uint64(0)
     for begin in range(0, row.size, _PART):
         part = row[begin : begin + _PART]
         for i in range(part.size):
@@ -100,38 +100,38 @@ def _collect_from(row: Any, least: Any, near: Any, indices: Any) -> Any:
         for which in range(listed):
             for i in range(8):
                 at = np.uint64(np.uint64(some[which]) + np.uint64(i))
-                indices[found] = np.uint32(np.uint64(begin) + at)
-                found = np.uint64(found + np.uint64(marks[at]))
-    for i in range(found):
+                indices[n_near] = np.uint32(np.uint64(begin) + at)
+                n_near = np.uint64(n_near + np.uint64(marks[at]))
+    for i in range(n_near):
         near[i] = magnitude_of(row[np.uint64(indices[i])])
-    return np.int64(found)
+    return np.int64(n_near)
 
 
 @kernel
 def _boundary(near: Any, count: int, guess: Any, mean: Any, inside: Any) -> Any:
-    """The count-th largest pattern, and how many of its equals are among the top count."""
+    """The count-th largest pattern, and how many of its ties are among the top count."""
     low, high = _bracket(guess, mean)
-    above, found = _split(near, low, high, inside)
+    above, n_inside = _split(near, low, high, inside)
     tries = 0
-    while not above < count <= above + found:
+    while not above < count <= above + n_inside:
         low, high = _beside(low, high, count <= above, tries)
-        above, found = _split(near, low, high, inside)
+        above, n_inside = _split(near, low, high, inside)
         tries += 1
-    pattern = _largest(inside[:found], count - above, low, high)
+    pattern = _largest(inside[:n_inside], count - above, low, high)
     _learn(guess, float_of(pattern), mean)
-    return pattern, count - above - _count_above(inside[:found], pattern)
+    return pattern, count - above - _count_above(inside[:n_inside], pattern)
 
 
 @kernel
 def _split(near: Any, low: Any, high: Any, inside: Any) -> Any:
     """Count the patterns above a bracket and inside it; collect those inside."""
-    above, found, width = np.int64(0), np.int64(0), np.uint32(high - low)
+    above, n_inside, width = np.int64(0), np.int64(0), np.uint32(high - low)
     for i in range(near.size):
         pattern = near[i]
-        inside[found] = pattern
-        found += np.int64(np.uint32(pattern - low) <= width)
+        inside[n_inside] = pattern
+        n_inside += np.int64(np.uint32(pattern - low) <= width)
         above += np.int64(pattern > high)
-    return above, found
+    return above, n_inside
 
 
 @inlined
@@ -156,13 +156,13 @@ def _beside(low: Any, high: Any, is_above: Any, tries: int) -> Any:
 def _learn(guess: Any, value: Any, mean: Any) -> None:
     """Exponential moving averages of the threshold, relative to the mean, and of its deviation."""
     if mean > 0 and value > 0:
-        found = np.float64(value) / mean
+        ratio = np.float64(value) / mean
         if guess[1] < 1:
-            distance = abs(found / guess[0] - 1)
-            guess[0] += _STEP * (found - guess[0])
+            distance = abs(ratio / guess[0] - 1)
+            guess[0] += _STEP * (ratio - guess[0])
             guess[1] += _STEP * (_WIDTHS * distance - guess[1])
         else:
-            guess[0], guess[1] = found, _FIRST_WIDTH
+            guess[0], guess[1] = ratio, _FIRST_WIDTH
 
 
 @kernel
@@ -188,11 +188,11 @@ def _position(patterns: Any, value: Any, nth: Any) -> Any:
     """Index of the `nth` (from 1) pattern equal to `value`; parts are counted before they are searched."""
     for begin in range(0, patterns.size, _COUNTED):
         part = patterns[begin : begin + _COUNTED]
-        found = np.uint32(0)
+        n_equal = np.uint32(0)
         for i in range(part.size):
-            found += np.uint32(part[i] == value)
-        if np.int64(found) < nth:
-            nth -= np.int64(found)
+            n_equal += np.uint32(part[i] == value)
+        if np.int64(n_equal) < nth:
+            nth -= np.int64(n_equal)
             continue
         for i in range(part.size):
             nth -= np.int64(part[i] == value)
@@ -203,10 +203,10 @@ def _position(patterns: Any, value: Any, nth: Any) -> Any:
 
 @kernel
 def _count_above(patterns: Any, pattern: Any) -> Any:
-    found = np.uint32(0)
+    count = np.uint32(0)
     for i in range(patterns.size):
-        found += np.uint32(patterns[i] > pattern)
-    return np.int64(found)
+        count += np.uint32(patterns[i] > pattern)
+    return np.int64(count)
 
 
 @kernel

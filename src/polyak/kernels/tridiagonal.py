@@ -100,10 +100,10 @@ def _factored(diagonal: Any, beside: Any, shift: Any, weight: Any, factors: Any,
 def _add_row(row: Any, factor: Any, pivot: Any, i: int, sums: Any) -> None:
     right, out = row[i + 1 :], sums[i + 1 :]
     for j in range(right.size):
-        found = right[j] * factor
-        found = found if abs(found) > _NOTHING else 0.0
-        right[j] = found
-        out[j] += found
+        entry = right[j] * factor
+        entry = entry if abs(entry) > _NOTHING else 0.0
+        right[j] = entry
+        out[j] += entry
     row[i] = pivot + (factor * right[0] if right.size else 0.0)
     sums[i] += row[i]
 

@@ -47,10 +47,10 @@ def module_of(kernel: Source, key: Key, symbol: str, *, shared: bool = False) ->
     """The letters of a kernel's result, and an LLVM module that defines it as `symbol` and needs nothing from outside.
 
     Args:
-        kernel: What to compile.
+        kernel: The function to compile.
         key: The types of its arguments.
         symbol: The name of its entry point.
-        shared: Whether the module will be linked with others, which then have one copy of the functions they share.
+        shared: True if the module will be linked with others, which then have one copy of the functions they share.
 
     Raises:
         TypeError: As for `build`.
@@ -85,7 +85,7 @@ def _entry(kernel: Source, key: Key) -> Any:
 
 @cache
 def _compilable(source: Source) -> Any:
-    """A function as Numba takes it, with what it calls. Cached: one helper serves many kernels."""
+    """Return a function for Numba, with the functions it calls. Cached: a helper is compiled once for many kernels."""
     code = source.code
     names = {name: _replaced(code.__globals__[name]) for name in code.__code__.co_names if name in code.__globals__}
     bare = FunctionType(code.__code__, names, code.__name__, code.__defaults__)
@@ -140,10 +140,10 @@ def _in_rows(_: Any, flat: Any, rows: Any, n: Any) -> Any:
     array = types.Array(flat.dtype, 2, "C")
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        given = make_array(flat)(context, builder, args[0])
+        vector = make_array(flat)(context, builder, args[0])
         shape = [context.cast(builder, arg, kind, types.intp) for arg, kind in zip(args[1:], (rows, n), strict=True)]
         itemsize = _itemsize(context, array)
-        return _whole(context, builder, array, given.data, shape, [builder.mul(shape[1], itemsize), itemsize])
+        return _whole(context, builder, array, vector.data, shape, [builder.mul(shape[1], itemsize), itemsize])
 
     return array(flat, rows, n), generate
 
@@ -156,22 +156,22 @@ def _stream(_: Any, source: Any, out: Any, begin: Any) -> Any:
     """Non-temporal stores of whole cache lines; entries before the first and after the last line go the usual way."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        given, into = (make_array(kind)(context, builder, arg) for kind, arg in zip((source, out), args, strict=False))
-        word = given.nitems.type
+        row, into = (make_array(kind)(context, builder, arg) for kind, arg in zip((source, out), args, strict=False))
+        word = row.nitems.type
         to = cgutils.gep(builder, into.data, context.cast(builder, args[2], begin, types.intp))
         beyond = builder.lshr(builder.ptrtoint(to, word), word(2))
         head = builder.and_(builder.neg(beyond), word(_LINE - 1))
-        head = builder.select(builder.icmp_unsigned("<", head, given.nitems), head, given.nitems)
-        lines = builder.lshr(builder.sub(given.nitems, head), word(_LINE.bit_length() - 1))
+        head = builder.select(builder.icmp_unsigned("<", head, row.nitems), head, row.nitems)
+        lines = builder.lshr(builder.sub(row.nitems, head), word(_LINE.bit_length() - 1))
         tail = builder.add(head, builder.mul(lines, word(_LINE)))
-        _copy(builder, given.data, to, word(0), head)
+        _copy(builder, row.data, to, word(0), head)
         with cgutils.for_range(builder, lines) as loop:
             at = builder.add(head, builder.mul(loop.index, word(_LINE)))
             line = ir.VectorType(ir.FloatType(), _LINE).as_pointer()
-            pointers = [builder.bitcast(cgutils.gep(builder, data, at), line) for data in (given.data, to)]
+            pointers = [builder.bitcast(cgutils.gep(builder, data, at), line) for data in (row.data, to)]
             written = builder.store(builder.load(pointers[0], align=4), pointers[1], align=4 * _LINE)
             written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
-        _copy(builder, given.data, to, tail, given.nitems)
+        _copy(builder, row.data, to, tail, row.nitems)
         return context.get_dummy_value()
 
     return types.void(source, out, begin), generate

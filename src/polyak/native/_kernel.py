@@ -28,8 +28,8 @@ _say: list[Callable[[str], None]] = []
 class Kernel(Source):
     """A compiled function, with one variant per combination of argument types.
 
-    Arguments are arrays, numbers and bools; results are nothing, a number, a bool, or a tuple of
-    whole numbers. Python's lock is released while it runs.
+    Arguments are arrays, numbers and bools; results are nothing, a number, a bool, or a tuple of numbers. Python's
+    lock is released while it runs.
     """
 
     def __init__(self, code: FunctionType, parts: Mapping[str, Any] | None = None) -> None:
@@ -87,9 +87,7 @@ class Kernel(Source):
             for say in _say[:1]:
                 say("compiling kernels for this machine; this happens once ...")
                 _say.clear()
-            from ._build import build
-
-            stored = build(self, key)
+            stored = _compiler()(self, key)
             _store.write(path, stored)
         return stored
 
@@ -117,9 +115,9 @@ class Kernel(Source):
 def kernel(fn: F) -> F:
     """Make a function a kernel. It is in the wheel if all its parameters have types such as `F32Rows` or `int`.
 
-    Otherwise it is compiled at its first call, into a cache (beside the source, else in the user's cache folder).
-    No fast-math: sums keep their order, so results do not depend on the compiler's version. No allocation: what a
-    kernel needs beside its arguments is `scratch`.
+    Otherwise it is compiled at its first call, into a cache (next to the source, else in the user's cache folder).
+    No fast-math: sums keep their order, so results do not depend on the compiler's version. No allocation: temporary
+    arrays are `scratch`.
     """
     return cast("F", Kernel(cast("FunctionType", fn)))
 
@@ -130,6 +128,19 @@ def filled(template: Callable[..., Any], **parts: Any) -> Any:
     made = FunctionType(code.__code__, code.__globals__ | parts, code.__name__, code.__defaults__)
     made.__module__, made.__doc__ = code.__module__, code.__doc__
     return Kernel(made, parts)
+
+
+def _compiler() -> Callable[[Source, Key], _store.Compiled]:
+    """Import the compiler, which rejects some versions of NumPy and can be switched off by the environment."""
+    try:
+        from numba import config
+
+        from ._build import build
+    except ImportError as error:
+        raise KernelUnavailable(f"Numba cannot be imported: {error}. Install versions that fit together.") from error
+    if cast("Any", config).DISABLE_JIT:
+        raise KernelUnavailable("NUMBA_DISABLE_JIT turns off the compiler that kernels need. Unset it.")
+    return build
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -41,19 +42,44 @@ class Prebuilt(NamedTuple):
 
 
 class Library:
-    """One shared library of kernels."""
+    """One shared library of kernels.
+
+    Raises:
+        KernelUnavailable: The file is damaged, or no such library.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._library = ctypes.CDLL(str(path))
-        text = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(self._library, INDEX)))
-        self._results = dict(line.split(" ") for line in text.decode().splitlines())
+        try:
+            _refuse_truncated(path)
+            self._library = ctypes.CDLL(str(path))
+            text = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(self._library, INDEX)))
+            results = dict(line.split(" ") for line in text.decode().splitlines())
+            self._variants = {symbol: Prebuilt(self._address(symbol), result) for symbol, result in results.items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise KernelUnavailable(
+                f"{path} is not a whole library of kernels: {error}. Install polyak again, or set {VARIABLE}={NONE}."
+            ) from error
 
     def find(self, symbol: str) -> Prebuilt | None:
-        """A variant by its symbol; None if the library has none of this name."""
-        if (result := self._results.get(symbol)) is None:
-            return None
-        address = ctypes.cast(getattr(self._library, symbol), ctypes.c_void_p).value
-        return Prebuilt(address or 0, result)
+        """Look up a variant by its symbol; None if the library has no such variant."""
+        return self._variants.get(symbol)
+
+    def _address(self, symbol: str) -> int:
+        return ctypes.cast(getattr(self._library, symbol), ctypes.c_void_p).value or 0
+
+
+# Of the ELF header of 64-bit systems: offset of the section headers, bytes per header, number of headers.
+_SECTIONS = struct.Struct("<40xQ10xHH")
+
+
+def _refuse_truncated(path: Path) -> None:
+    """Raise OSError if the section headers, which end the file, are cut off: the loader would die by SIGBUS."""
+    with path.open("rb") as file:
+        header = file.read(_SECTIONS.size).ljust(_SECTIONS.size, b"\0")
+        offset, header_nbytes, n_headers = _SECTIONS.unpack(header)
+        expected, nbytes = offset + header_nbytes * n_headers, os.fstat(file.fileno()).st_size
+    if nbytes < expected:
+        raise OSError(f"{nbytes:,} bytes where its header announces {expected:,}")
 
 
 def symbol_of(identity: str, key: Key) -> str:
@@ -126,7 +152,7 @@ def _x86_64_levels(flags: frozenset[str]) -> tuple[str, ...]:
 
 
 def _flags() -> frozenset[str]:
-    """Of the first processor, in the words of the Linux kernel."""
+    """Flags of the first processor, as the Linux kernel names them."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             first = list(takewhile(str.strip, file))

@@ -73,16 +73,16 @@ SCALARS: dict[type, Any] = {
 }
 
 
-def declared_keys(fn: FunctionType, **given: Kind) -> list[Key]:
+def declared_keys(fn: FunctionType, **overrides: Kind) -> list[Key]:
     """One key per combination of the annotated types; empty if a parameter is not annotated with such a type.
 
     Args:
         fn: The function; `*args` are left out.
-        given: Kinds of parameters in place of their annotations.
+        overrides: Kinds of parameters in place of their annotations.
     """
     hints = get_type_hints(fn, include_extras=True)
     names = fn.__code__.co_varnames[: fn.__code__.co_argcount]
-    return list(product(*([given[name]] if name in given else _kinds(hints.get(name)) for name in names)))
+    return list(product(*([overrides[name]] if name in overrides else _kinds(hints.get(name)) for name in names)))
 
 
 def _kinds(hint: Any) -> list[Kind]:

@@ -17,8 +17,8 @@ class Source:
 
     Attributes:
         code: The function that is compiled.
-        inline: Whether it becomes part of its callers.
-        parts: What the names of a template stand for; empty for other functions.
+        inline: True if it becomes part of its callers.
+        parts: The values of a template's names; empty for other functions.
     """
 
     def __init__(self, code: FunctionType, *, inline: bool, parts: Mapping[str, Any] | None = None) -> None:

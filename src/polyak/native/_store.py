@@ -73,49 +73,51 @@ def read(path: Path) -> Compiled | None:
 def write(path: Path, compiled: Compiled) -> None:
     """Keep a kernel, in one step. Where nothing can be written it is compiled again next time."""
     rest = compiled.result.encode().ljust(_RESULT_NBYTES) + compiled.code
-    try:
+    with suppress(OSError):
         fd, draft = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-        with os.fdopen(fd, "wb") as file:
-            file.write(_digest(path, rest) + rest)
-        Path(draft).replace(path)
-    except OSError:
-        pass
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(_digest(path, rest) + rest)
+            Path(draft).replace(path)
+        except BaseException:  # a full disk, a folder of this name, or an interrupt
+            Path(draft).unlink(missing_ok=True)
+            raise
 
 
 def _digest(path: Path, rest: bytes) -> bytes:
-    """Of the name too: one kernel's file under another's name is not that other kernel."""
+    """Digest the name too: a kernel's file under the name of another kernel is rejected."""
     return xxhash.xxh3_128_digest(path.name.encode() + b"\0" + rest)
 
 
 @cache
 def folder(source: Path) -> Path:
-    """Choose the cache folder: NUMBA_CACHE_DIR, else one beside the source, else one in the user's cache.
+    """Choose the cache folder: NUMBA_CACHE_DIR, else one next to the source, else one in the user's cache.
 
     Folders that somebody else may write to are skipped with a warning: what they hold would be run.
     """
     if named := os.environ.get("NUMBA_CACHE_DIR"):
-        places = [Path(named)]
+        candidates = [Path(named)]
     else:
-        places = [source / "__pycache__" / "kernels"]
+        candidates = [source / "__pycache__" / "kernels"]
         with suppress(RuntimeError):  # the user has no home
-            places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyak")
-    return next((place for place in places if _is_usable(place)), _NOWHERE)
+            candidates.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyak")
+    return next((candidate for candidate in candidates if _is_usable(candidate)), _NOWHERE)
 
 
-def _is_usable(place: Path) -> bool:
+def _is_usable(path: Path) -> bool:
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        reason = _distrusted(place.stat())
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reason = _distrusted(path.stat())
     except OSError:
         return False
     if reason:
         warnings.warn(
-            f"ignoring the cache of compiled kernels {place}: it {reason}. "
-            f"Remedy: chmod go-w {place}, or name another folder in NUMBA_CACHE_DIR.",
+            f"ignoring the cache of compiled kernels {path}: it {reason}. "
+            f"Remedy: chmod go-w {path} if it is yours, or name another folder in NUMBA_CACHE_DIR.",
             RuntimeWarning,
             stacklevel=2,
         )
-    return not reason and os.access(place, os.W_OK)
+    return not reason and os.access(path, os.W_OK)
 
 
 def _distrusted(status: os.stat_result) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..._version import __version__
 from ...checkpoint import MemoryCheckpoint
 from ...engine import PROVENANCE
-from ...inspection import digests
+from ...inspection import tensor_digests
 from ...storage import as_json, drafted, model_digest, write_text, writing
 from ._sharded import rank, whole
 from ._tensor_file import write_tensors
@@ -45,7 +45,7 @@ def write_model(
             _write_weights(module, draft.model, state)
             if tokenizer is not None:
                 tokenizer.save_pretrained(draft.model)
-        written = dict(sorted(digests(draft.model, _ALGORITHM)))
+        written = dict(sorted(tensor_digests(draft.model, _ALGORITHM)))
         provenance = {
             "polyak": __version__,
             "digest": _ALGORITHM,

@@ -7,7 +7,12 @@ BIN     = $(VENV)/bin
 TORCH  ?= torch==2.13.0
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
+# One more than there are CPUs, since tests wait for disks and for processes of their own.
+WORKERS ?= $(shell "$(PYTHON)" -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST  = $(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal
 export HF_HUB_OFFLINE = 1
+# Tests start many Pythons, and the environments come without bytecode: each start would compile all of torch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel test-levels suite-adapters suite-text parity replay fuzz \
@@ -62,11 +67,11 @@ lock: $(VENV)-lock/.ready ## pin the newest versions of all that the environment
 setup: $(VENV)/.dev ## create the environment for development
 
 test: $(VENV)/.torch ## create the environment and run every test, parity included
-	$(BIN)/python -m pytest -q -rs -n auto
-	$(MAKE) lint docs
+	$(PYTEST)
+	$(MAKE) -j2 lint docs
 
 test-quick: $(VENV)/.dev ## run the tests that need neither torch nor a process of their own
-	$(BIN)/python -m pytest -q -n auto -m "not torch and not process and not slow"
+	$(PYTEST) -m "not torch and not process and not slow"
 
 # ARGUMENTS narrows these, such as ARGUMENTS='-n 0 tests/recipe'.
 test-oldest: ## run every test but parity on the lowest versions that pyproject.toml allows
@@ -79,7 +84,7 @@ test-oldest test-newest: test-%: $(VENV)-lock/.ready
 	$(VENV)-lock/bin/uv pip install --quiet --python $(VENV)-$*/bin/python --no-deps -r $(VENV)-$*/versions.txt
 	$(VENV)-$*/bin/python $(INSTALL) $(TORCH)
 	$(VENV)-$*/bin/python $(INSTALL) --no-deps -e .
-	$(VENV)-$*/bin/python -m pytest -q -rs -n auto --ignore tests/parity $(ARGUMENTS)
+	$(VENV)-$*/bin/python -m pytest -q -rs -n $(WORKERS) --ignore tests/parity $(ARGUMENTS)
 
 lint: $(VENV)/.dev ## style, types, import directions
 	$(BIN)/ruff check .
@@ -120,7 +125,7 @@ test-levels: wheel ## run the tests of kernels, engine and methods once per leve
 	$(BIN)/python $(INSTALL) --no-deps --target "$(INSTALLED)" $(WHEEL)
 	for level in $$(PYTHONPATH="$(INSTALLED)" $(BIN)/python -m building.merges usable); do \
 		echo "$$level"; \
-		PYTHONPATH="$(INSTALLED)" POLYAK_KERNEL_LEVEL=$$level $(BIN)/python -m pytest -q -rs -n auto $(or $(ARGUMENTS),$(FORCED)) || exit 1; \
+		PYTHONPATH="$(INSTALLED)" POLYAK_KERNEL_LEVEL=$$level $(BIN)/python -m pytest -q -rs -n $(WORKERS) $(or $(ARGUMENTS),$(FORCED)) || exit 1; \
 	done
 
 demo-text: $(VENV)/.torch ## merge fine-tunes of a real sentence encoder
@@ -138,7 +143,7 @@ suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by ev
 	$(BIN)/python docs/generate.py
 
 parity: $(VENV)/.torch ## compare with mergekit 0.1.5, FusionBench 0.2.33 and PEFT
-	$(BIN)/python -m pytest -q -rs -n auto tests/parity
+	$(PYTEST) tests/parity
 
 bench-spectral: $(VENV)/.torch ## measure spectral methods against FusionBench and LAPACK
 	$(BIN)/python benchmarks/spectral_speed.py

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = f"{Path(__file__).parent}{os.sep}"
 MARKS = {
     "torch": {"torch", "transformers", "optuna", "peft"},
     "process": {"subprocess", "multiprocessing", "ProcessPoolExecutor"},
@@ -21,40 +23,49 @@ _NEEDED = re.compile(r'^(\w+ = )?pytest\.importorskip\("(torch|transformers|merg
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where no test needs torch, modules that skip without it are not even imported: torch takes half a minute."""
-    if "not torch" not in config.option.markexpr or collection_path.suffix != ".py":
+    module = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    if "not torch" not in config.option.markexpr or module.suffix != ".py" or not module.exists():
         return None
-    return bool(_NEEDED.search(collection_path.read_text(encoding="utf-8"))) or None
+    return bool(_NEEDED.search(module.read_text(encoding="utf-8"))) or None
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     for item in items:
         fixtures = [fixture.func for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found]
-        words = _words([item.obj, *fixtures])
+        words = _words(frozenset(inspect.unwrap(function) for function in (item.obj, *fixtures)))
         for mark, causes in MARKS.items():
             if words & causes:
                 item.add_marker(getattr(pytest.mark, mark))
 
 
-def _words(functions: list[Any]) -> set[str]:
+@cache  # the cases of one test have the same functions
+def _words(functions: frozenset[Any]) -> set[str]:
     """Names and strings in functions of the tests, and in the functions of the tests that these name."""
     words: set[str] = set()
     seen: set[Any] = set()
-    waiting = [inspect.unwrap(function) for function in functions]
+    waiting = [function for function in functions if _of_tests(function)]
     while waiting:
         function = waiting.pop()
-        if function in seen or not _of_tests(function):
-            continue
-        seen.add(function)
-        named = set(_named(function.__code__))
-        words |= named
-        waiting += [inspect.unwrap(each) for name in named if callable(each := function.__globals__.get(name))]
-        # The names of modules: `import torch`, `np = pytest.importorskip("numpy")`.
-        words |= {each.__name__ for name in named if inspect.ismodule(each := function.__globals__.get(name))}
+        if function not in seen:
+            seen.add(function)
+            named, callees = _read(function)
+            words |= named
+            waiting += callees
     return words
 
 
+@cache
+def _read(function: FunctionType) -> tuple[set[str], list[FunctionType]]:
+    """Names and strings in a function, the names of modules behind them, and the test functions that it names."""
+    words = set(_named(function.__code__))
+    values = [function.__globals__[name] for name in words if name in function.__globals__]
+    callees = [inspect.unwrap(value) for value in values if callable(value)]
+    # The names of modules: `import torch`, `np = pytest.importorskip("numpy")`.
+    return words | {value.__name__ for value in values if inspect.ismodule(value)}, list(filter(_of_tests, callees))
+
+
 def _of_tests(function: Any) -> bool:
-    return isinstance(function, FunctionType) and Path(function.__code__.co_filename).is_relative_to(TESTS)
+    return isinstance(function, FunctionType) and function.__code__.co_filename.startswith(TESTS)
 
 
 def _named(code: CodeType) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,22 @@ def test_progress_goes_to_a_function_or_a_bar(family):
     done = sum(event.count for event in events if isinstance(event, Advanced))
     assert 0 < done == pytest.approx(events[0].total, rel=0.01)
     assert polyak.merge("recipe.yaml", "out", progress=True, force=True).tensors == 8
+
+
+class StartAdvanceSay:
+    """Receives progress by methods, as progress bars of other libraries do; it cannot be called."""
+
+    def start(self, total): ...
+    def advance(self, count): ...
+    def say(self, text): ...
+
+
+@pytest.mark.parametrize("progress", [StartAdvanceSay(), None, "bar"])
+def test_progress_that_cannot_be_called_is_refused_before_anything_starts(family, progress):
+    before = sorted(Path.cwd().iterdir())
+    with pytest.raises(SettingError, match="progress must be a function"):
+        polyak.merge("recipe.yaml", "never", progress=progress)
+    assert sorted(Path.cwd().iterdir()) == before
 
 
 def test_plans_and_reports_print_and_render(family):

@@ -9,7 +9,7 @@ import pytest
 
 from polyak import methods, testing
 from polyak.methods import Law, Method, registry
-from polyak.testing._twins import has_twin
+from polyak.testing._kernels import has_kernel
 
 methods.load_all()
 
@@ -21,9 +21,9 @@ def test_a_method_does_what_it_claims(check: Callable[[], None]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("method", [m for m in registry.values() if has_twin(m)], ids=lambda method: method.name)
-def test_a_twin_equals_its_definition_with_other_words_and_inputs(method: Method, seed: int):
-    testing.check_method(method, seed=seed, only="check_twin_equals_definition")
+@pytest.mark.parametrize("method", [m for m in registry.values() if has_kernel(m)], ids=lambda method: method.name)
+def test_a_kernel_equals_its_definition_with_other_words_and_inputs(method: Method, seed: int):
+    testing.check_method(method, seed=seed, only="check_kernel_equals_definition")
 
 
 def test_every_law_has_a_check():

@@ -1,7 +1,7 @@
-"""The contract tests notice when a twin is broken: every twin is, in every way that fits it.
+"""The contract tests notice when a kernel is broken: every kernel is, in every way that fits it.
 
 The ways are those in which compiled code goes wrong: a sign, a zero, a tail, a block, a count, a rounding. They wrap
-the one function through which checks evaluate twins, so they fit whatever twins are registered.
+the one function through which checks evaluate kernels, so they fit whatever kernels are registered.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import numpy as np
 import pytest
 
 from polyak.methods import Cut, Method, Role, Rows, Stat, load_all, registry
-from polyak.testing import _cases, _twin_checks
-from polyak.testing._twins import by_twin, has_twin
+from polyak.testing import _cases, _kernel_checks
+from polyak.testing._kernels import by_kernel, has_kernel
 
 load_all()
 
-Twin = Callable[..., Any]
+Kernel = Callable[..., Any]
 Tile = dict[str, Any]
 FIRST_MODEL_ALONE = {"lines"}  # once its norms are known, it reads no other
-CHECK = _twin_checks.check_twin_equals_definition
+CHECK = _kernel_checks.check_kernel_equals_definition
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A broken twin of a method: evaluated in place of `by_twin`."""
+    """A broken kernel of a method: evaluated in place of `by_kernel`."""
 
     method: Method
     name: str
-    twin: Twin
+    kernel: Kernel
 
 
 def mutants(method: Method) -> Iterator[Mutant]:
-    """Every way of breaking the twin that fits the method."""
+    """Every way of breaking the kernel that fits the method."""
     for ways in (of_results, of_stacks, of_settings, of_first_passes, of_places):
-        for name, twin in ways(method):
-            yield Mutant(method, name, twin)
+        for name, kernel in ways(method):
+            yield Mutant(method, name, kernel)
 
 
-def of_results(method: Method) -> Iterator[tuple[str, Twin]]:
+def of_results(method: Method) -> Iterator[tuple[str, Kernel]]:
     """What is written is spoilt."""
 
-    def spoilt(spoil: Callable[[Any], Any]) -> Twin:
-        return lambda *args: spoil(by_twin(*args))
+    def spoilt(spoil: Callable[[Any], Any]) -> Kernel:
+        return lambda *args: spoil(by_kernel(*args))
 
     yield "the entries after the last whole vector of 8 are zero", spoilt(_without_tail)
     yield "the entries after the first 1024 are zero", spoilt(lambda out: np.where(np.arange(out.size) < 1024, out, 0))
@@ -60,7 +60,7 @@ def _without_tail(out: Any) -> Any:
     return np.where(np.arange(out.size) < out.size // 8 * 8, out, 0)
 
 
-def of_stacks(method: Method) -> Iterator[tuple[str, Twin]]:
+def of_stacks(method: Method) -> Iterator[tuple[str, Kernel]]:
     """What is read is spoilt, or makes the result so."""
     low, high = method.models
     yield "NaN where all that is read is zero", _nan_where(method, lambda stack: ~stack.any(axis=0))
@@ -78,7 +78,7 @@ def of_stacks(method: Method) -> Iterator[tuple[str, Twin]]:
     if low == 1 and high != 1:
         yield (
             "one model alone counts twice",
-            lambda m, tile, *rest: by_twin(m, tile, *rest) * (2 if len(tile["tensors"]) == 1 else 1),
+            lambda m, tile, *rest: by_kernel(m, tile, *rest) * (2 if len(tile["tensors"]) == 1 else 1),
         )
 
 
@@ -86,30 +86,30 @@ def _stack_of(method: Method) -> str:
     return next(name for name, role in method.inputs.items() if role in (Role.TENSORS, Role.DELTAS))
 
 
-def _reading(method: Method, change: Callable[[Any], Any]) -> Twin:
+def _reading(method: Method, change: Callable[[Any], Any]) -> Kernel:
     name = _stack_of(method)
 
-    def twin(m: Method, tile: Tile, *rest: Any) -> Any:
-        return by_twin(m, tile | {name: np.ascontiguousarray(change(tile[name]), np.float32)}, *rest)
+    def kernel(m: Method, tile: Tile, *rest: Any) -> Any:
+        return by_kernel(m, tile | {name: np.ascontiguousarray(change(tile[name]), np.float32)}, *rest)
 
-    return twin
+    return kernel
 
 
 def _cleared(stack: Any, first: int) -> Any:
     return np.concatenate([stack[:first], np.zeros_like(stack[first:])])
 
 
-def _nan_where(method: Method, where: Callable[[Any], Any]) -> Twin:
+def _nan_where(method: Method, where: Callable[[Any], Any]) -> Kernel:
     name = _stack_of(method)
 
-    def twin(m: Method, tile: Tile, *rest: Any) -> Any:
+    def kernel(m: Method, tile: Tile, *rest: Any) -> Any:
         at = where(tile[name].reshape(len(tile[name]), -1).copy())
-        return np.where(at, np.float32(np.nan), by_twin(m, tile, *rest))
+        return np.where(at, np.float32(np.nan), by_kernel(m, tile, *rest))
 
-    return twin
+    return kernel
 
 
-def of_settings(method: Method) -> Iterator[tuple[str, Twin]]:
+def of_settings(method: Method) -> Iterator[tuple[str, Kernel]]:
     """Settings are ignored or misread, among those that the definition reads once first passes are answered."""
     read = _read_by_the_definition(method)
     for name, setting in method.settings.items():
@@ -128,7 +128,7 @@ def of_settings(method: Method) -> Iterator[tuple[str, Twin]]:
 
 
 def _read_by_the_definition(method: Method) -> set[str]:
-    """Parameters that it reads once first passes are answered; no twin needs another."""
+    """Parameters that it reads once first passes are answered; no kernel needs another."""
     return {i.argval for i in dis.get_instructions(method.fn.__code__) if i.opname.startswith("LOAD_FAST")}
 
 
@@ -140,11 +140,11 @@ def _like(value: Any, default: Any) -> Any:
     return np.full_like(value, default) if isinstance(value, np.ndarray) else default
 
 
-def _setting(name: str, change: Callable[[Any], Any]) -> Twin:
-    return lambda method, tile, *rest: by_twin(method, tile | {name: change(tile[name])}, *rest)
+def _setting(name: str, change: Callable[[Any], Any]) -> Kernel:
+    return lambda method, tile, *rest: by_kernel(method, tile | {name: change(tile[name])}, *rest)
 
 
-def of_first_passes(method: Method) -> Iterator[tuple[str, Twin]]:
+def of_first_passes(method: Method) -> Iterator[tuple[str, Kernel]]:
     """Answers are misread, and statistics."""
     for name in sorted(_read_by_the_definition(method).intersection(method.passes)):
         yield f"another answer for {name!r}", _answer(name, _spoilt_answer)
@@ -153,11 +153,11 @@ def of_first_passes(method: Method) -> Iterator[tuple[str, Twin]]:
             yield f"NaN where {name!r} is zero", _nan_where_zero(name)
 
 
-def _answer(name: str, change: Callable[[Any], Any]) -> Twin:
-    def twin(method: Method, tile: Tile, answers: Mapping[str, Any], *rest: Any) -> Any:
-        return by_twin(method, tile | {name: change(tile[name])}, {**answers, name: change(answers[name])}, *rest)
+def _answer(name: str, change: Callable[[Any], Any]) -> Kernel:
+    def kernel(method: Method, tile: Tile, answers: Mapping[str, Any], *rest: Any) -> Any:
+        return by_kernel(method, tile | {name: change(tile[name])}, {**answers, name: change(answers[name])}, *rest)
 
-    return twin
+    return kernel
 
 
 def _spoilt_answer(answer: Any) -> Any:
@@ -170,15 +170,15 @@ def _spoilt_answer(answer: Any) -> Any:
     return None if answer is None else np.concatenate([-3 * answer[:1], answer[1:]])
 
 
-def _nan_where_zero(name: str) -> Twin:
-    def twin(method: Method, tile: Tile, *rest: Any) -> Any:
+def _nan_where_zero(name: str) -> Kernel:
+    def kernel(method: Method, tile: Tile, *rest: Any) -> Any:
         at = False if tile[name] is None else (tile[name] == 0).any(axis=0)
-        return np.where(at, np.float32(np.nan), by_twin(method, tile, *rest))
+        return np.where(at, np.float32(np.nan), by_kernel(method, tile, *rest))
 
-    return twin
+    return kernel
 
 
-def of_places(method: Method) -> Iterator[tuple[str, Twin]]:
+def of_places(method: Method) -> Iterator[tuple[str, Kernel]]:
     """Every tile is taken for the first of its tensor."""
     if method.is_random or any(isinstance(kind, Role) and kind is Role.UNIFORM for kind in method.inputs.values()):
         yield "random numbers from the first entry on", _from_the_first_entry
@@ -186,11 +186,11 @@ def of_places(method: Method) -> Iterator[tuple[str, Twin]]:
 
 def _from_the_first_entry(method: Method, tile: Tile, answers: Any, start: int, entries: int) -> Any:
     drawn = {name: replace(tile[name], start=0) for name, role in method.inputs.items() if role is Role.UNIFORM}
-    return by_twin(method, tile | drawn, answers, 0, entries)
+    return by_kernel(method, tile | drawn, answers, 0, entries)
 
 
-TWINS = [method for method in registry.values() if has_twin(method)]
-TABLE = [mutant for method in TWINS for mutant in mutants(method)]
+WITH_KERNELS = [method for method in registry.values() if has_kernel(method)]
+TABLE = [mutant for method in WITH_KERNELS for mutant in mutants(method)]
 
 
 def survives(mutant: Mutant) -> bool:
@@ -205,14 +205,14 @@ def survives(mutant: Mutant) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", TABLE, ids=lambda m: f"{m.method.name}-{m.name}")
-def test_a_broken_twin_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_twin_checks, "by_twin", mutant.twin)
+def test_a_broken_kernel_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_kernel_checks, "by_kernel", mutant.kernel)
     with np.errstate(all="ignore"):
         assert not survives(mutant)
 
 
-@pytest.mark.parametrize("method", TWINS, ids=lambda method: method.name)
-def test_every_twin_is_broken_in_several_ways(method: Method):
+@pytest.mark.parametrize("method", WITH_KERNELS, ids=lambda method: method.name)
+def test_every_kernel_is_broken_in_several_ways(method: Method):
     assert len(list(mutants(method))) >= 6
 
 

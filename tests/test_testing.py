@@ -33,11 +33,11 @@ ALL = frozenset(Law)
 BROKEN: list[tuple[str, dict[str, Any], Callable[..., Any], Callable[..., None] | None]] = []
 
 
-def broken(caught_by: str, twin: Callable[..., None] | None = None, **claims: Any):
-    """Note a wrong method, its wrong twin, and the check that must see it."""
+def broken(caught_by: str, kernel: Callable[..., None] | None = None, **claims: Any):
+    """Note a wrong method, its wrong kernel, and the check that must see it."""
 
     def note(fn: Callable[..., Any]) -> Callable[..., Any]:
-        BROKEN.append((caught_by, claims, fn, twin))
+        BROKEN.append((caught_by, claims, fn, kernel))
         return fn
 
     return note
@@ -51,16 +51,16 @@ def caught(found: Method) -> Iterator[str]:
             yield check.name
 
 
-def registered(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> Method:
+def registered(fn: Callable[..., Any], kernel: Callable[..., None] | None = None, **claims: Any) -> Method:
     under_test = method("under_test", **({"source": "this file"} | claims))(fn)
-    if twin is not None:
-        under_test.kernel(twin)
+    if kernel is not None:
+        under_test.kernel(kernel)
     del registry["under_test"]
     return under_test
 
 
-def failures(fn: Callable[..., Any], twin: Callable[..., None] | None = None, **claims: Any) -> list[str]:
-    return list(caught(registered(fn, twin, **claims)))
+def failures(fn: Callable[..., Any], kernel: Callable[..., None] | None = None, **claims: Any) -> list[str]:
+    return list(caught(registered(fn, kernel, **claims)))
 
 
 @broken("check_inputs_are_untouched")
@@ -173,10 +173,10 @@ def _first_block_only(out: Any, tensors: Any, *, weight: Any) -> None:
     out[:1024] = (weight[:, None] * tensors).sum(axis=0)[:1024]
 
 
-@broken("check_twin_equals_definition", _first_block_only)
-@broken("check_twin_equals_definition", _without_weights)
+@broken("check_kernel_equals_definition", _first_block_only)
+@broken("check_kernel_equals_definition", _without_weights)
 def weighs(tensors: Tensors, *, weight: Coefficient) -> Merged:
-    """Add up; the twin does not."""
+    """Add up; the kernel does not."""
     return array_namespace(tensors).sum(weight * tensors, axis=0)
 
 
@@ -186,9 +186,9 @@ def _draws_from_the_beginning(out: Any, deltas: Any, chance: Any) -> None:
     out[:] = (deltas * (Stream(chance.keys, 0).numbers(out.size) < 0.5)).sum(axis=0)
 
 
-@broken("check_twin_equals_definition", _draws_from_the_beginning)
+@broken("check_kernel_equals_definition", _draws_from_the_beginning)
 def drops(deltas: Deltas, chance: Uniform) -> Delta:
-    """Drop half; the twin draws the first numbers for every tile."""
+    """Drop half; the kernel draws the first numbers for every tile."""
     xp = array_namespace(deltas)
     return xp.sum(xp.where(chance < 0.5, deltas, xp.zeros_like(deltas)), axis=0)
 
@@ -201,9 +201,9 @@ def _cut_of_the_first_row(out: Any, deltas: Any, kept: Cut) -> None:
     out[:] = (deltas * (np.abs(deltas) >= kept.value[:, :1])).sum(axis=0)
 
 
-@broken("check_twin_equals_definition", _cut_of_the_first_row, models=(3, 3))
+@broken("check_kernel_equals_definition", _cut_of_the_first_row, models=(3, 3))
 def trims(deltas: Deltas, kept: Annotated[Cut, FirstPass(_half)]) -> Delta:
-    """Keep half of each row; the twin has one threshold for all rows."""
+    """Keep half of each row; the kernel has one threshold for all rows."""
     xp = array_namespace(deltas)
     return xp.sum(xp.where(kept.keeps(deltas), deltas, xp.zeros_like(deltas)), axis=0)
 
@@ -212,9 +212,9 @@ def _deaf_to_words(out: Any, deltas: Any, *, function: str) -> None:
     out[:] = deltas.sum(axis=0)
 
 
-@broken("check_twin_equals_definition", _deaf_to_words)
+@broken("check_kernel_equals_definition", _deaf_to_words)
 def listens(deltas: Deltas, *, function: Literal["sum", "max"] = "sum") -> Delta:
-    """Sum or take the largest; the twin only sums."""
+    """Sum or take the largest; the kernel only sums."""
     xp = array_namespace(deltas)
     return xp.sum(deltas, axis=0) if function == "sum" else xp.max(deltas, axis=0)
 
@@ -231,18 +231,18 @@ def _mean(out: Any, deltas: Any, norms: Any) -> None:
     out[:] = deltas.sum(axis=0) * np.float32(norms.sum() > 0)
 
 
-@broken("check_twin_equals_definition", _mean)
+@broken("check_kernel_equals_definition", _mean)
 def sums_wrongly(deltas: Deltas, norms: Annotated[Any, FirstPass(_total)]) -> Delta:
-    """The twin's sum forgets the absolute value."""
+    """The kernel's sum forgets the absolute value."""
     return array_namespace(deltas).sum(deltas, axis=0) * float(sum(norms) > 0)
 
 
 BROKEN_CASES = [pytest.param(*case, id=case[2].__name__ + (case[3].__name__ if case[3] else "")) for case in BROKEN]
 
 
-@pytest.mark.parametrize(("check", "claims", "fn", "twin"), BROKEN_CASES)
-def test_a_wrong_method_is_caught_by_the_check_for_it(check: str, claims: dict[str, Any], fn: Any, twin: Any):
-    assert check in failures(fn, twin, **claims)
+@pytest.mark.parametrize(("check", "claims", "fn", "kernel"), BROKEN_CASES)
+def test_a_wrong_method_is_caught_by_the_check_for_it(check: str, claims: dict[str, Any], fn: Any, kernel: Any):
+    assert check in failures(fn, kernel, **claims)
 
 
 def shrinks(tensors: Tensors, *, t: Fraction = 0.5) -> Merged:
@@ -296,16 +296,17 @@ def test_a_failure_names_the_method_the_case_the_remedy_and_how_to_reproduce_it(
     with pytest.raises(AssertionError) as failure:
         testing.check_method(broken, seed=5)
     for part in (
-        "method 'under_test' fails check_twin_equals_definition, case 'negative weights' with settings {'weight': [-0.",
-        "the twin differs from the definition on entries",
-        "Remedy: mend the twin",
-        "polyak.testing.check_method(under_test, seed=5, only='check_twin_equals_definition')",
+        "method 'under_test' fails check_kernel_equals_definition, "
+        "case 'negative weights' with settings {'weight': [-0.",
+        "the kernel differs from the definition on entries",
+        "Remedy: fix the kernel",
+        "polyak.testing.check_method(under_test, seed=5, only='check_kernel_equals_definition')",
     ):
         assert part in str(failure.value)
     with pytest.raises(AssertionError, match="negative weights"):
-        testing.check_method(broken, seed=5, only="check_twin_equals_definition")
-    of_twins = ["check_twin_equals_definition", "check_infinities_in_excluded_places"]
-    testing.check_method(registered(average, wrong), seed=5, skip=of_twins)
+        testing.check_method(broken, seed=5, only="check_kernel_equals_definition")
+    of_kernels = ["check_kernel_equals_definition", "check_infinities_in_excluded_places"]
+    testing.check_method(registered(average, wrong), seed=5, skip=of_kernels)
 
 
 def test_a_failure_of_a_law_names_the_law():
@@ -327,7 +328,7 @@ def test_a_check_of_another_name_is_refused():
         ("Average.", {}, "check_departures_are_told", "add a section `Departures:`"),
         ("Average.\n\nDepartures:\n\nArgs:\n    tensors: All.", {}, "check_departures_are_told", "Departures:"),
         ("Average.\n\nArgs:\n    tensors: All.", {}, "check_parameters_are_explained", "under `Args:`"),
-        (average.__doc__, {"laws": {Law.ELEMENTWISE}}, "check_elementwise_has_a_twin", "register a kernel"),
+        (average.__doc__, {"laws": {Law.ELEMENTWISE}}, "check_elementwise_has_a_kernel", "register a kernel"),
     ],
 )
 def test_what_a_method_leaves_unsaid_is_demanded(docstring: str, claims: Any, check: str, remedy: str):
@@ -339,7 +340,7 @@ def test_what_a_method_leaves_unsaid_is_demanded(docstring: str, claims: Any, ch
         testing.check_method(registered(unsaid, **claims), only=check)
 
 
-def test_a_twin_that_multiplies_by_zero_where_the_definition_chooses_is_caught():
+def test_a_kernel_that_multiplies_by_zero_where_the_definition_chooses_is_caught():
     def choose(deltas: Deltas) -> Delta:
         """Add up what is small."""
         xp = array_namespace(deltas)

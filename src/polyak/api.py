@@ -11,7 +11,7 @@ from . import planning as plans
 from . import recipe as recipes
 from .checkpoint import Checkpoint
 from .errors import SettingError
-from .events import Reporter, Watcher, ignore
+from .events import Watcher, ignore
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def merge(
         progress: True for a progress bar (on a terminal or in a notebook), or a function that receives events.
 
     Raises:
-        SettingError: unknown digest or device, or a resumption whose models are in memory.
+        SettingError: unknown digest or device, `progress` that cannot be called, or a resumption whose models are in
+            memory.
         PolyakError: the merge cannot be done; `out` is as it was before.
     """
     read, models = _recipe_and_models(recipe)
@@ -91,11 +92,10 @@ def merge(
     from .engine import run
 
     shards = {} if shard_nbytes is None else {"shard_nbytes": shard_nbytes}
-    with Reporter(_watcher(progress)) as reporter:
-        return run(
-            plans.plan(read, models), out, workers=workers, memory=memory, digest=digest, resume=resume, force=force,
-            device=device, progress=reporter, **shards,
-        )  # fmt: skip
+    return run(
+        plans.plan(read, models), out, workers=workers, memory=memory, digest=digest, resume=resume, force=force,
+        device=device, progress=_watcher(progress), **shards,
+    )  # fmt: skip
 
 
 def merge_state_dicts(
@@ -133,16 +133,16 @@ def merge_state_dicts(
     named = _by_name(models)
     sources = tuple(recipes.Model(name, _placeholder(name)) for name in named)
     recipe = Recipe(method, sources, settings=settings, dtype=dtype, seed=seed)
-    given = {name: _opened(model) for name, model in named.items()}
+    opened = {name: _opened(model) for name, model in named.items()}
     if base is not None:
-        given[plans.BASE] = _opened(base)
+        opened[plans.BASE] = _opened(base)
     from .engine import run_in_memory
 
     measured = {
-        kind: {name: checkpoints.open(one) for name, one in _by_name(each, list(named)).items()}
+        kind: {name: checkpoints.open(arrays) for name, arrays in _by_name(each, list(named)).items()}
         for kind, each in (statistics or {}).items()
     }
-    merged = run_in_memory(plans.plan(recipe, given, measured), workers=workers, device=device)
+    merged = run_in_memory(plans.plan(recipe, opened, measured), workers=workers, device=device)
     first = next(iter(_state_dict(next(iter(named.values()))).values()))
     return {k: _as_torch(v) for k, v in merged.items()} if hasattr(first, "detach") else merged
 

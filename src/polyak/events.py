@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from .errors import SettingError
+
 
 @dataclass(frozen=True)
 class Started:
@@ -87,9 +89,17 @@ class Reporter:
         watcher: Receives the events.
         activity: Name of the activity, such as `merging`.
         unit: Unit of the count.
+
+    Raises:
+        SettingError: the watcher cannot be called.
     """
 
     def __init__(self, watcher: Watcher, activity: str = "merging", unit: str = "bytes") -> None:
+        if not callable(watcher):
+            raise SettingError(
+                f"progress must be a function that takes an event of polyak.events; got {watcher!r}, which cannot be "
+                "called."
+            )
         self._watcher, self._activity, self._unit = watcher, activity, unit
 
     def start(self, total: int) -> None:

@@ -411,7 +411,7 @@ def test_a_square_module_that_may_be_transposed_is_refused(adapter):
 
 def test_an_integer_weight_cannot_be_updated(adapter):
     base = checkpoint.open({"layer.weight": np.ones((ROWS, COLUMNS), np.int32)})
-    assert_refused(base, adapter(), CheckpointError, "floating point", "I32")
+    assert_refused(base, adapter(), CheckpointError, "floating-point", "I32")
 
 
 def test_a_folder_without_a_configuration_is_no_adapter(base, tmp_path):

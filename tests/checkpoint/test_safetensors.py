@@ -121,7 +121,7 @@ def test_a_truncated_body_is_refused_by_name(tmp_path: Path):
 
 
 def test_bytes_after_the_tensors_are_refused(tmp_path: Path):
-    assert_refused(write(tmp_path / "a.safetensors", {"w": entry(0, 4)}, b"abcde"), "longer than its header says")
+    assert_refused(write(tmp_path / "a.safetensors", {"w": entry(0, 4)}, b"abcde"), "longer than its header states")
 
 
 def test_a_huge_header_length_is_refused_before_anything_is_allocated(tmp_path: Path):
@@ -224,7 +224,7 @@ def test_a_file_that_shrinks_while_it_is_open_is_noticed(tmp_path: Path):
     path = write(tmp_path / "a.safetensors", {"w": entry(0, 4)}, b"abcd")
     opened = checkpoint.open(path)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputChanged, match="cut while being read"):
+    with pytest.raises(InputChanged, match="truncated while being read"):
         opened.read("w")
     assert "bytes" in (opened.stamps[0].problem() or "")
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,11 @@ def test_plan_takes_models_too(place, polyak):
         (["merge", "recipe.yaml", "out", "--method", "ties"], "stand in the recipe"),
         (["merge", "m0", "m1", "out", "--weight", "1"], "2 models have 1 weights"),
         (["merge", "m0", "m1", "out", "--set", "density"], "not NAME=VALUE"),
+        (["merge", "m0", "m1", "out", "--set", "=1"], "not NAME=VALUE"),
+        (["merge", "m0", "m1", "out", "--set", "zero-sum=drop", "--set", "zero_sum=drop"], "zero_sum is given twice"),
+        (["merge", "m0", "m1", "out", "--weight", "1,1", "--set", "weight=1"], "by --weight too"),
+        (["merge", "m0", "recipe.yaml", "out"], "recipe.yaml is a recipe, which stands alone"),
+        (["plan", "-", "m0"], "- is a recipe, which stands alone"),
         (["merge", "recipe.yaml", "out", "--memory", "much"], "is not a size"),
         (["merg"], "No such command"),
         (["merge", "--metod", "ties"], "No such option"),
@@ -172,15 +178,55 @@ def test_statistics_and_settings_take_dashes_or_underscores(place, polyak):
         recipe.read({**dashed, "settings": {"zero-sum": "drop", "zero_sum": "drop"}})
 
 
-def test_a_reader_that_has_enough_is_no_error(place):
+@pytest.mark.parametrize("command", ["methods", "--help"])
+def test_a_reader_that_has_enough_is_no_error(command):
     """`polyak ... | head`: the pipe closes while the command still writes."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "polyak", "methods"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
-    )
-    os.close(write)
-    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    try:
+        assert run_into(write, command) == (1, "")
+    finally:
+        os.close(write)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["methods", "--help"])
+def test_output_that_cannot_be_written_is_an_error(command):
+    with open("/dev/full", "w") as full:
+        assert run_into(full, command) == (1, "error: standard output: No space left on device.\n")
+
+
+def run_into(output, command):
+    polyak = [sys.executable, "-m", "polyak", command]
+    done = subprocess.run(polyak, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_streams_may_be_closed(place, polyak, monkeypatch):
+    for stream in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)  # as Python does for a descriptor that is closed
+    assert polyak(place, "merge", "recipe.yaml", "out", "--force") == ""
+    assert polyak(place, "plan", "-", code=3) == ""
+
+
+def test_standard_input_that_is_not_utf8_is_a_wrong_recipe(place, polyak, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"models: [\xff]"), encoding="utf-8"))
+    assert "surrogate is not a character" in polyak(place, "plan", "-", code=3)
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(place, polyak, monkeypatch):
+    import numpy as np
+
+    write_model(place / "greek", {"\N{GREEK SMALL LETTER OMEGA}": np.zeros(2, np.float32)})
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    polyak(place, "inspect", "greek")
+    assert b"\\u03c9" in written.getvalue()
+
+
+def test_help_of_derived_commands_cuts_no_summary(place, polyak):
+    text = polyak(place, "measure", "--help")
+    assert "merged-gram" in text and "..." not in text.partition("\n")[2]
 
 
 def test_completion_suggests_commands_and_options():

@@ -84,7 +84,7 @@ def test_annotations_that_cannot_be_settings_are_refused():
 
 def _even(value: object, place: Place) -> int:
     if not isinstance(value, int) or value % 2:
-        raise place.wanted("an even number", value)
+        raise place.expected("an even number", value)
     return value
 
 

@@ -136,7 +136,7 @@ def test_a_place_that_is_taken_is_refused_and_left_alone(recipe, family):
     (family / "out" / "thesis.txt").write_text("precious")
     with pytest.raises(errors.OutputExists, match="not empty"):
         run(polyak.plan(recipe), family / "out")
-    with pytest.raises(errors.OutputExists, match="holds no model"):
+    with pytest.raises(errors.OutputExists, match="without a model"):
         run(polyak.plan(recipe), family / "out", force=True)
     assert (family / "out" / "thesis.txt").read_text() == "precious"
 

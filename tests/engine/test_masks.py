@@ -310,7 +310,7 @@ def test_bake_writes_a_task_model_and_finds_a_base_that_moved(
     data = here.read_bytes().replace(str(merged / "base").encode(), b"/" + b"x" * (len(str(merged / "base")) - 1))
     here.write_bytes(data)
     said = bake(capsys, here, tmp_path / "again")
-    assert "the base is not at '/xxx" in said and "--base BASE" in said
+    assert "which is not at '/xxx" in said and "--base BASE" in said
     bake(capsys, here, tmp_path / "again", "--base", tmp_path / "elsewhere" / "base")
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
         tmp_path / "baked" / "model.safetensors"

@@ -49,7 +49,7 @@ def test_a_link_to_an_input_or_to_itself_is_refused(recipe, family):
 @pytest.mark.parametrize("force", [False, True])
 def test_a_file_is_never_replaced_by_a_folder(recipe, family, place, force):
     (family / "thesis.txt").write_text("precious")
-    with pytest.raises(errors.OutputExists, match=r"thesis\.txt is a file, not a folder.*another place"):
+    with pytest.raises(errors.OutputExists, match=r"thesis\.txt is a file, not a folder.*another folder"):
         run(polyak.plan(recipe), family / place, force=force)
     assert (family / "thesis.txt").read_text() == "precious"
 

@@ -103,7 +103,7 @@ def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
 )
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_the_engine_agrees_with_the_definition(method, settings, dtype, small_pieces):
-    """Streamed first passes and twins against sorts and formulas on whole tensors."""
+    """Streamed first passes and kernels against sorts and formulas on whole tensors."""
     default = "model" if method in OVER_THE_MODEL else "tensor"
     over_the_model = settings.get("granularity", default) == "model" or settings.get("normalize")
     if methods.resolve(method).is_random or over_the_model:

@@ -206,7 +206,7 @@ def test_a_broken_model_or_another_body_is_refused_by_name(world):
             return self.body(points)
 
     headless = problems.task(world, 1, factory=Headless, unused="head")
-    with pytest.raises(PolyakError, match=r"have not the same body.*Heads stay"):
+    with pytest.raises(PolyakError, match=r"do not have the same body.*Heads stay"):
         learn("adamerging", problems.recipe(world), [problems.task(world), headless])
 
 

@@ -152,23 +152,23 @@ def test_a_model_without_the_statistic_is_named_with_the_remedy(place):
 
 
 def test_a_statistic_of_another_model_is_refused_though_names_and_shapes_fit(place):
-    with pytest.raises(errors.Mismatch, match=r"'fisher' of a \(.*b\.safetensors\) was measured of another model than"):
+    with pytest.raises(errors.Mismatch, match=r"'fisher' of a \(.*b\.safetensors\) was measured on another model than"):
         planned(place, text(a="fisher: ./b.safetensors"))
 
 
 def test_a_statistic_that_says_nothing_of_its_model_is_taken_with_a_note(place):
     write(place / "a.safetensors", measured(10))
-    assert any("does not say which model" in note for note in planned(place, text()).notes)
+    assert any("does not state the model" in note for note in planned(place, text()).notes)
 
 
 @pytest.mark.parametrize(
     ("found", "metadata", "message"),
     [
-        ({"other.w": np.ones((4, 3))}, {}, r"of another model: it has 'other\.w', which .*a lacks"),
+        ({"other.w": np.ones((4, 3))}, {}, r"for another model: it has 'other\.w', which .*a lacks"),
         ({"layers.0.w": np.ones((4, 2)), "layers.1.w": np.ones((4, 3))}, {}, r"\[4, 2\]; for this tensor it must be"),
-        ({"layers.0.w": np.ones((4, 3))}, {}, r"of a .* lacks 'layers\.1\.w': all models"),
+        ({"layers.0.w": np.ones((4, 3))}, {}, r"of a .* lacks 'layers\.1\.w', for which other models have"),
         ({"layers.0.w": np.ones((4, 3))}, {"polyak.statistic": "gram"}, r"is 'gram' by its metadata"),
-        ({}, {}, "holds no tensor"),
+        ({}, {}, "has no tensors"),
     ],
     ids=["other names", "other shape", "a tensor missing", "other kind", "nothing"],
 )

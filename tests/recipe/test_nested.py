@@ -44,13 +44,13 @@ def test_a_circle_of_recipes_is_refused(write, assert_refused):
     write("b.yaml", "models: [{recipe: ./sub/../a.yaml}]\nmethod: linear")
     (write("sub/x", "").parent / "x").unlink()
     a = write("a.yaml", "models: [{recipe: b.yaml}]\nmethod: linear")
-    assert_refused(a, "b.yaml: models[0].recipe is a circle", "a.yaml is being read already")
+    assert_refused(a, "b.yaml: models[0].recipe is circular", "a.yaml is being read already")
 
 
 def test_a_recipe_that_holds_itself_is_refused():
     circle: dict[str, object] = {"method": "linear"}
     circle["models"] = [{"recipe": circle, "name": "x"}]
-    with pytest.raises(RecipeError, match="at most 16 recipes inside one another"):
+    with pytest.raises(RecipeError, match="recipes may be 16 levels deep"):
         read(circle)
 
 
@@ -59,7 +59,7 @@ def test_recipes_that_double_at_every_level_are_refused(write, assert_refused):
         names = "".join(f"{{recipe: r{i + 1}.yaml, name: n{j}}}, " for j in range(2))
         write(f"r{i}.yaml", f"models: [{names}]\nmethod: linear")
     write("r14.yaml", "models: [a]\nmethod: linear")
-    assert_refused(write("top.yaml", "models: [{recipe: r0.yaml}]\nmethod: linear"), "goes too far", "1000")
+    assert_refused(write("top.yaml", "models: [{recipe: r0.yaml}]\nmethod: linear"), "is nested too far", "1000")
 
 
 def test_problems_of_a_nested_recipe_are_placed(write, assert_refused):

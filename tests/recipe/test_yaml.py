@@ -72,8 +72,8 @@ def test_keys_are_text_however_they_look():
 
 
 def test_a_key_that_stands_twice_is_refused_with_its_line():
-    assert_refused("a: 1\nb: 2\na: 3\n", "line 3, column 1", "'a' stands twice")
-    assert_refused("x:\n  - {p: 1, p: 2}\n", "line 2, column 12", "'p' stands twice")
+    assert_refused("a: 1\nb: 2\na: 3\n", "line 3, column 1", "'a' is given twice")
+    assert_refused("x:\n  - {p: 1, p: 2}\n", "line 2, column 12", "'p' is given twice")
 
 
 @pytest.mark.parametrize("value", ["!!python/object/apply:os.system [id]", "!custom {}", "!!set {a}", "!!binary YQ=="])
@@ -84,7 +84,7 @@ def test_tags_are_refused_by_name(value):
 def test_tags_on_keys_and_on_the_wrong_kind_are_refused():
     assert_refused("!!python/name:os.system a: 1", "the tag")
     assert_refused("a: !!map [1]", "the tag")
-    assert_refused("a: !!int x", "not what its tag says")
+    assert_refused("a: !!int x", "not of the type of its tag")
 
 
 def test_aliases_stand_for_what_they_name():
@@ -93,7 +93,7 @@ def test_aliases_stand_for_what_they_name():
 
 def test_an_anchor_may_be_defined_again():
     assert _yaml.parse_yaml("a: &x 1\nb: *x\nc: &x [2]\nd: *x") == {"a": 1, "b": 1, "c": [2], "d": [2]}
-    assert_refused("a: &x 1\nb: &x [*x]", "stands inside what it refers to")
+    assert_refused("a: &x 1\nb: &x [*x]", "is inside the value that it refers to")
 
 
 def test_repeated_values_are_counted_across_aliases():
@@ -115,11 +115,11 @@ def test_an_alias_bomb_is_refused():
 
 
 def test_an_alias_inside_itself_is_refused():
-    assert_refused("a: &x [1, *x]", "stands inside what it refers to", "column 11")
+    assert_refused("a: &x [1, *x]", "is inside the value that it refers to", "column 11")
 
 
 def test_an_alias_of_nothing_is_refused():
-    assert_refused("a: *x", "refers to nothing")
+    assert_refused("a: *x", "refers to no earlier anchor")
     assert_refused("*x : 1", "a key must be written out")
 
 
@@ -190,7 +190,7 @@ def test_json_is_read_and_its_errors_are_placed(tmp_path):
     path.write_text('{"a": "\\ud83d\\ude00", "b": 1e-5}')
     assert _yaml.read_file(path) == {"a": "\N{GRINNING FACE}", "b": 1e-5}
     for text, problem in [
-        ('{"a": 1, "a": 2}', "'a' stands twice"),
+        ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"a":\n x}', "line 2, column 2"),
         ("[" * 100_000, "nested more than"),
         ('{"a": ' + "9" * 5000 + "}", "r.json"),

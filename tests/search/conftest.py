@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-for name in ("torch", "optuna", "cmaes"):
-    pytest.importorskip(name)
+pytest.importorskip("torch")
+pytest.importorskip("optuna")
+pytest.importorskip("cmaes")
 
-from polyak import recipe  # noqa: E402
-from polyak.search import Search  # noqa: E402
-from polyak.tasks import task_of  # noqa: E402
-from tests.tasks.models import Network, write_data, write_model  # noqa: E402
+from polyak import recipe
+from polyak.search import Search
+from polyak.tasks import task_of
+from tests.tasks.models import Network, write_data, write_model
 
 RECIPE = """
 base: ./base

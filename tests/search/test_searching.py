@@ -232,5 +232,5 @@ def test_jobs_share_a_study(polyak, place):
 
 def test_a_recipe_with_searches_cannot_be_merged_or_planned(polyak, place):
     said = polyak("merge", "open.yaml", "nowhere", code=3)
-    assert "models.a.weight is yet to be searched (5 such in all)" in said and "polyak search" in said
+    assert "models.a.weight is still a search range (5 in all)" in said and "polyak search" in said
     assert not (place / "nowhere").exists()

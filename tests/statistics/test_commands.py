@@ -140,7 +140,7 @@ def test_what_a_module_raises_and_where_it_cannot_run_are_said(polyak, tmp_path,
     command = ("measure", kind, "m0", "--task", "points.yaml", "-o", tmp_path / "f")
     assert "out of luck (LookupError)" in polyak(*command, code=7, net="Unlucky")
     assert "the model cannot run on 'moon'" in polyak(*command, "--device", "moon", code=7)
-    assert "returns a dict; a torch module is wanted" in polyak(*command, code=7, net="no_module")
+    assert "returns an object of type dict, not a torch module" in polyak(*command, code=7, net="no_module")
     assert "has no 'zzz'. Known: Network, Normed, Unlucky, no_module." in polyak(*command, code=7, net="zzz")
     assert list(tmp_path.iterdir()) == []
 

@@ -85,7 +85,7 @@ def test_unfinished_work_is_neither_lost_nor_mixed(tmp_path):
         measure_to(place, fisher(), lambda: X.split(4), data="d")
     others = [(fisher(1), "d"), (fisher(), "e"), (fisher(seed=0, samples=2), "d"), (Gram(module()), "d")]
     for other, data in others:
-        with pytest.raises(errors.CannotResume, match="other weights, other data"):
+        with pytest.raises(errors.CannotResume, match="other weights, data or settings"):
             measure_to(place, other, lambda: X.split(4), data=data, resume=True)
     (tmp_path / ".f.state").write_bytes(b"not a state")
     with pytest.raises(errors.CannotResume, match="damaged"):
@@ -146,7 +146,7 @@ def test_a_merge_takes_a_measurement_of_its_own_model_and_no_other(tmp_path):
     found = polyak.plan({"models": models, "method": "fisher"})
     assert not found.notes
     models[0]["statistics"], models[1]["statistics"] = models[1]["statistics"], models[0]["statistics"]
-    with pytest.raises(errors.Mismatch, match="measured of another model"):
+    with pytest.raises(errors.Mismatch, match="measured on another model"):
         polyak.plan({"models": models, "method": "fisher"})
 
 

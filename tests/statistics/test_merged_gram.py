@@ -219,7 +219,7 @@ def test_an_interrupted_measurement_goes_on_behind_the_last_block(
     place: Path, polyak: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     polyak(*measured("-o", tmp_path / "whole", "--quiet"))
-    look, seen = merged_gram._Pupil.look, list[int]()
+    look, seen = merged_gram._Expert.measure, list[int]()
 
     def interrupted(pupil: Any, i: int) -> Any:
         seen.append(i)
@@ -228,10 +228,10 @@ def test_an_interrupted_measurement_goes_on_behind_the_last_block(
         return look(pupil, i)
 
     part = measured("-o", tmp_path / "part", "--quiet")
-    monkeypatch.setattr(merged_gram._Pupil, "look", interrupted)
+    monkeypatch.setattr(merged_gram._Expert, "measure", interrupted)
     assert "--resume" in polyak(*part, code=130)
     assert sorted(one.name for one in (tmp_path / "part").iterdir()) == [".unfinished"]
-    assert "an unfinished measurement lies" in polyak(*part, code=5)
+    assert "there is an unfinished measurement" in polyak(*part, code=5)
     assert "other models, settings or data" in polyak(*part, "--resume", "--examples", 20, code=5)
     polyak(*part, "--resume")
     assert seen == [0, 0, 1, 1, 1, 1, 2, 2]
@@ -266,7 +266,7 @@ def test_what_a_module_raises_is_said_with_its_model(polyak: Any, tmp_path: Path
 
 @pytest.mark.parametrize("net", ["Turned", "Repeated"])
 def test_blocks_that_do_not_follow_one_another_are_refused(polyak: Any, tmp_path: Path, net: str):
-    assert "do not follow one another" in polyak(*measured("-o", tmp_path / "grams", net=net), code=7)
+    assert "the blocks are not consecutive" in polyak(*measured("-o", tmp_path / "grams", net=net), code=7)
 
 
 def test_a_recipe_of_another_method_or_other_models_is_refused(place: Path, polyak: Any, tmp_path: Path):
@@ -302,7 +302,7 @@ def test_caches_do_not_grow_when_a_block_runs_again():
     block = Residual()
     x = torch.ones(2, WIDTH)
     found = passage_of(lambda: block(x, past_key_values=DynamicCache()), [block], None, [b"a", b"b"])
-    assert found.beside == [((), {})]
+    assert found.others == [((), {})]
     torch.testing.assert_close(found.through(block, 0), block(x)[0])
 
 

@@ -98,9 +98,9 @@ def test_of_several_templates_the_default_is_taken(place):
 
 
 def test_a_template_that_is_not_there_is_refused(place):
-    refused("d", "`chat_template: d`: that model has no chat template")
+    refused("d", "`chat_template: d`: this model has no chat template")
     refused("auto", "no model has a chat template", "`chatml`", models="d")
-    refused("chatlm", "`chat_template: chatlm` is no template", "Did you mean 'chatml'?")
+    refused("chatlm", "`chat_template: chatlm` is neither a template", "Did you mean 'chatml'?")
 
 
 def test_a_template_that_is_no_text_is_refused_by_its_file(place):
@@ -111,8 +111,8 @@ def test_a_template_that_is_no_text_is_refused_by_its_file(place):
 
 def test_the_known_templates_are_files_of_the_package():
     held = resources.files("polyak").joinpath("planning", "output", "chat_templates")
-    assert sorted(file.name for file in held.iterdir()) == sorted(f"{name}.jinja" for name in chat.known())
-    assert chat.known() == sorted(SAID)
+    assert sorted(file.name for file in held.iterdir()) == sorted(f"{name}.jinja" for name in chat.template_names())
+    assert chat.template_names() == sorted(SAID)
 
 
 @pytest.mark.parametrize("name", SAID)

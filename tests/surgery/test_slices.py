@@ -169,7 +169,7 @@ def test_stacks_of_different_names_or_shapes_are_refused(stacks):
 
 def test_a_name_for_two_models_is_refused(stacks):
     write_stacks(stacks / "more")
-    refused(FRANKEN.replace("./b", "./more/a"), "'a' stands for two different models", "`name:`")
+    refused(FRANKEN.replace("./b", "./more/a"), "'a' is the name of two different models", "`name:`")
 
 
 def test_several_stacks_need_a_word(stacks):
@@ -191,7 +191,7 @@ def test_a_model_without_layers_is_refused(stacks):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        (FRANKEN + "settings: {scale: 2}\n", "settings has no effect beside slices"),
+        (FRANKEN + "settings: {scale: 2}\n", "settings has no effect together with slices"),
         (FRANKEN + "models: [./a]\n", "one of models, slices and modules"),
         ("method: passthrough\nslices: []", "slices must be a list of one or more"),
         ("method: passthrough\nslices: [{models: [a], dtype: float32}]", "slices[0].dtype is an unknown key"),

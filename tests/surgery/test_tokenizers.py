@@ -109,5 +109,5 @@ def test_the_bases_tokenizer_is_copied_and_the_rows_are_brought_into_its_order(p
 def test_kinds_that_cut_differently_are_refused_by_name(place):
     write(place / "base", wordpiece(CAT), 1)
     write(place / "a", unigram(DOG), 2)
-    with pytest.raises(errors.Mismatch, match="of a is of the kind Unigram, that of base WordPiece"):
+    with pytest.raises(errors.Mismatch, match="of a is of kind Unigram, that of base of kind WordPiece"):
         merged()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,19 @@ def only(model: str) -> str:
     return f"base: ./base\nmodels: [{both}]\nmethod: linear\n"
 
 
+def test_a_nested_merge_is_aligned_like_its_result(speakers):
+    inner = {"models": ["./a"], "method": "passthrough", "settings": {"scale": 2}, "dtype": "float32"}
+    polyak.merge(inner, "written")
+    results = []
+    for source in ({"recipe": inner}, {"path": "./written"}):
+        outer = {"base": "./base", "models": [{"name": "twice", **source}, "./b"], "method": "linear"}
+        results.append(merged(json.dumps({**outer, "vocabulary": "union"})))
+        shutil.rmtree("out")
+    nested, written = results
+    assert len(nested["embed_tokens.weight"]) == 7
+    assert all(np.array_equal(nested[name], written[name]) for name in written)
+
+
 def test_the_union_has_every_token_and_the_base_keeps_its_numbers(speakers):
     merged(A_AND_B + "vocabulary: union\n")
     assert tokens() == {"<s>": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "<b>": 6}
@@ -168,6 +182,21 @@ def test_other_tokens_in_the_same_rows_are_told(speakers):
     assert any("other has 1 tokens that base lacks" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "part"),
+    [
+        ({"type": "Unigram", "vocab": [["<s>", "0"]]}, {}, "expected a model with a vocab"),
+        ({"type": "BPE", "vocab": {"<s>": 0}, "merges": [1]}, {}, "merges must be a list of pairs"),
+        ({"type": "BPE", "vocab": {"<s>": 0}, "merges": {"a": "b"}}, {}, "merges must be a list of pairs"),
+        ({"type": "WordLevel", "vocab": {"<s>": 0}}, {"added_tokens_decoder": 3}, "added_tokens_decoder must be"),
+    ],
+)
+def test_a_damaged_tokenizer_is_refused(speakers, model, settings, part):
+    (speakers / "b" / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (speakers / "b" / "tokenizer_config.json").write_text(json.dumps(settings))
+    refused(A_AND_B + "vocabulary: union", part, kind=errors.CheckpointError)
+
+
 def test_another_number_of_rows_is_refused_with_the_remedy(speakers):
     refused(A_AND_B, "[4, 3] in base but F32 [5, 3] in a", "vocabulary: union")
 
@@ -176,21 +205,21 @@ def test_tokenizers_that_do_not_go_together_are_refused(speakers):
     write_tokenizer(speakers / "b", [f"x{i}" for i in range(6)])
     refused(A_AND_B + "vocabulary: union", "base and b have no token in common", "`vocabulary: skip`")
     write_tokenizer(speakers / "b", ["<s>"], kind="WordPiece")
-    refused(A_AND_B + "vocabulary: union", "b is of the kind WordPiece, that of base WordLevel")
+    refused(A_AND_B + "vocabulary: union", "b is of kind WordPiece, that of base of kind WordLevel")
 
 
 def test_damaged_and_missing_tokenizers_are_refused_by_name(speakers):
     (speakers / "b" / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": [1]}}')
     refused(A_AND_B + "vocabulary: union", "tokenizer.json: expected a model", kind=errors.CheckpointError)
     (speakers / "b" / "tokenizer.json").write_text('{"model": {"type": "Magic"}}')
-    refused(A_AND_B + "vocabulary: union", "its kind is 'Magic'", kind=errors.UnsupportedFormat)
+    refused(A_AND_B + "vocabulary: union", "its model is of kind 'Magic'", kind=errors.UnsupportedFormat)
     (speakers / "b" / "tokenizer.json").unlink()
     refused(A_AND_B + "vocabulary: union", "b has no tokenizer.json", "save_pretrained", kind=errors.UnsupportedFormat)
 
 
 def test_tokens_without_a_row_are_refused(speakers):
     write_speaker(speakers / "b", ["<s>", "one", "two", "three"], 3, rows=3)
-    refused(A_AND_B + "vocabulary: union", "the tokenizer of b has 'three' as number 3", "have 3 rows")
+    refused(A_AND_B + "vocabulary: union", "the tokenizer of b has 'three' with id 3", "have 3 rows")
 
 
 @pytest.mark.parametrize(
@@ -208,15 +237,15 @@ def test_a_source_that_does_not_have_the_token_is_refused(speakers, block, part)
 @pytest.mark.parametrize(
     ("block", "part"),
     [
-        ("unoin", "vocabulary.source is 'unoin', which is no model of this recipe. Did you mean 'union'?"),
+        ("unoin", "vocabulary.source is 'unoin', which is not a model of this recipe. Did you mean 'union'?"),
         ("{}", "vocabulary must be given either `source:` or `rows:`"),
         ("{source: union, rows: pad}", "vocabulary must be given either"),
         ("{rows: cut}", "vocabulary.rows must be one of intersect, pad, skip, keep"),
-        ("{rows: pad, tokens: {x: zero}}", "tokens has no effect beside rows"),
+        ("{rows: pad, tokens: {x: zero}}", "tokens has no effect together with rows"),
         ("{source: union, pad_to_multiple_of: 0}", "from 1 to 2^20"),
-        ("{source: union, tokens: {x: c}}", "vocabulary.tokens.x.source is 'c', which is no model"),
+        ("{source: union, tokens: {x: c}}", "vocabulary.tokens.x.source is 'c', which is not a model"),
         ("{source: union, tokens: {x: {source: a, token: y, token_id: 1}}}", "both `token` and `token_id`"),
-        ("{source: union, tokens: {x: {source: zero, token: y}}}", "is zero, which has no token"),
+        ("{source: union, tokens: {x: {source: zero, token: y}}}", "is zero, which has no tokens"),
         ("{source: union, tokens: {x: {source: a, force: 1}}}", "force must be true or false"),
     ],
 )

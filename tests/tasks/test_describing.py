@@ -57,6 +57,7 @@ def test_every_file_kind_gives_the_same_rows(tmp_path):
         ("a.csv", b"text,label\n", r"has no examples"),
         ("a.json", b'{"text": 1}', r"must hold a list of objects"),
         ("a.npz", b"PK nothing", r"cannot be read"),
+        ("a.npz", b"\x80\x04N.", r"cannot be read: it is not a \.npz file"),
         ("a.txt", b"text", r"has a suffix that polyak does not read. Known: CSV"),
     ],
 )
@@ -183,15 +184,24 @@ def test_ranges_and_renamed_columns_are_read_for_each_split(tmp_path):
         ({"heads": {"match": "("}}, r"heads.match must be a regular expression"),
         ({"data": "none.jsonl"}, r"none.jsonl does not exist"),
         ({"text": "txt"}, r"no column 'txt'. Did you mean 'text'"),
+        ({"classes": 0}, r"classes must be at least 1; got 0"),
+        ({"length": 0}, r"length must be at least 1; got 0"),
+        ({"labels": ["a", "b", "a"]}, r"`labels` names 'a' twice"),
         ({"classes": 2}, r"example 3: label 2 is out of range; labels are numbered from 0 to 1"),
         ({"labels": ["a", "b"]}, r"example 3: label 2 is out of range"),
         ({"text": "label"}, r"example 1: 'text' must be text; got 0"),
-        ({"label": "text"}, r"example 1: the label must be a whole number; got 'text 0'. .*`labels:`"),
+        ({"label": "text"}, r"example 1: the label must be an integer; got 'text 0'. .*`labels:`"),
     ],
 )
 def test_wrong_descriptions_are_refused_with_what_was_meant(tmp_path, changes, said):
     with pytest.raises(TaskError, match=said):
         described(tmp_path, **changes)
+
+
+def test_labels_beyond_any_model_are_refused(tmp_path):
+    jsonl(tmp_path / "many.jsonl", [{"text": "a", "label": 10**30}])
+    with pytest.raises(TaskError, match=r"many\.jsonl, example 1: label 10+ is out of range"):
+        described(tmp_path, data="many.jsonl")
 
 
 def test_a_description_without_examples_or_that_is_no_mapping_is_refused(tmp_path):

@@ -15,6 +15,14 @@ def plain(checkpoint):
     return checkpoint.read("w")
 
 
+class Norms:
+    def __call__(self, checkpoint):
+        return [1.0, 2.0]
+
+
+norms = Norms()
+
+
 def with_splits(checkpoint, split):
     return {"calibration": [1.0], "validation": [2.0, 3.0], "test": [4.0]}[split]
 """
@@ -40,6 +48,26 @@ def test_a_function_without_it_says_how_to_get_another_split(functions):
     assert len(evaluate(MODEL, load_task(f"{functions}:plain")).values) == 200
 
 
+def test_a_callable_object_is_a_task_of_its_name_in_the_module(functions):
+    task = load_task(f"{functions}:norms")
+    assert task.name == "norms" and evaluate(MODEL, task).values.tolist() == [1.0, 2.0]
+    assert FunctionScorer(task.function).name == "Norms"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("builtins:dict", "builtins:dict has no signature that Python can inspect"),
+        ("math:", "'math:' must be package.module:name"),
+        (":sqrt", "':sqrt' must be package.module:name"),
+        ("math:pi", "math:pi is of type float; expected a function"),
+    ],
+)
+def test_names_of_what_is_no_task_are_refused(name, message):
+    with pytest.raises(TaskError, match=message):
+        load_task(name)
+
+
 def test_examples_are_divided_without_overlap_and_by_their_position(functions):
     task = load_task(f"{functions}:plain,test=0.5,validation=0.25")
     assert isinstance(task, Divided) and task.splits == ("validation", "test")
@@ -49,7 +77,7 @@ def test_examples_are_divided_without_overlap_and_by_their_position(functions):
     again = evaluate(MemoryCheckpoint({"w": np.arange(100, dtype=np.float32)}), task)
     assert np.array_equal(again.values, parts["test"][parts["test"] < 100])  # however many others there are
     assert np.array_equal(evaluate(MODEL, task, limit=7).values, parts["test"][:7])
-    with pytest.raises(TaskError, match="no split 'calibration'"):
+    with pytest.raises(TaskError, match=r"no split 'calibration'.*by `,validation=0.5`"):
         evaluate(MODEL, task, split="calibration")
 
 
@@ -71,6 +99,7 @@ def test_the_digest_covers_fractions_and_the_task():
         ("validatoin=0.5", "unknown split 'validatoin'. Did you mean 'validation'"),
         ("validation=0", "above 0 and at most 1; got 0"),
         ("validation=0.6,test=0.6", "add up to 1.2"),
+        ("validation=0.5,validation=0.6", "names a split twice"),
     ],
 )
 def test_fractions_that_make_no_sense_are_refused(functions, shares, message):

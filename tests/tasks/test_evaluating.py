@@ -180,6 +180,28 @@ def test_labels_that_the_model_has_no_output_for_are_refused(place, tmp_path):
         task(tmp_path, classes=3)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": [8]}, r"size must be \[height, width\], or one number for both"),
+        ({"size": [8, 0]}, r"size\[1\] must be at least 1"),
+        ({"spread": [1, 0]}, r"spread\[1\] must be above 0"),
+        ({"channels": 0}, "channels must be at least 1"),
+        ({"mean": 0.5}, "rows of numbers, which have no `mean`"),
+        ({"size": 8, "channels": 3}, "rows of numbers, which have no `size` or `channels`"),
+    ],
+)
+def test_preparations_that_cannot_be_are_refused(place, changes, message):
+    with pytest.raises(TaskError, match=message):
+        evaluate(place / "expert", task(place, **changes))
+
+
+@pytest.mark.parametrize("name", ["limit", "batch_size"])
+def test_counts_below_one_are_refused(place, name):
+    with pytest.raises(TaskError, match=f"{name} must be at least 1; got 0"):
+        evaluate(place / "expert", task(place), **{name: 0})
+
+
 class Silent(Task):
     """A task that gives nothing."""
 

@@ -163,7 +163,7 @@ def test_words_are_tagged_by_their_first_piece_and_cut_words_are_wrong(place):
     assert found.weights.tolist() == [3, 3]
     short = evaluate(place / "tagger", task_of(described | {"length": 4}, place))
     assert max(short.values) <= 2 / 3
-    with pytest.raises(TaskError, match=r"example 1: the tag 'D' is no label. List the tags' names"):
+    with pytest.raises(TaskError, match=r"example 1: unknown tag 'D'. List the tags' names"):
         task_of({k: v for k, v in described.items() if k != "labels"}, place)
 
 

@@ -74,7 +74,7 @@ def test_a_missing_tensor_is_an_error():
 
 def test_a_tensor_without_a_place_is_an_error_unless_it_is_said_to_be_unused():
     stored = state() | {"pooler.weight": torch.ones(2, 2)}
-    with pytest.raises(TaskError, match=r"no place for 1 tensors .*pooler\.weight.*unused"):
+    with pytest.raises(TaskError, match=r"no parameters for 1 tensors .*pooler\.weight.*unused"):
         bring_to_life(from_factory(Net), checkpoint.open(stored))
     assert "pooler.weight" in bring_to_life(from_factory(Net), checkpoint.open(stored), unused="^pooler").unused
 

@@ -62,7 +62,9 @@ def merged_configuration(
     kept = {key: first[key] for key in _KEPT if key in first}
     named = [_targets(adapter.config) for adapter in adapters]
     # Their own words if they mean the same modules; else every module by its whole name.
-    if all(_plain(one) == _plain(named[0]) for one in named) and all(set(a.modules) == set(ranks) for a in adapters):
+    if all(_plain(configuration) == _plain(named[0]) for configuration in named) and all(
+        set(a.modules) == set(ranks) for a in adapters
+    ):
         kept |= named[0]
     if base is not None:
         kept["base_model_name_or_path"] = base

@@ -15,19 +15,19 @@ _T = TypeVar("_T")
 
 
 def fitted(
-    adapters: Sequence[Adapter], wanted: Factorisation, skipped: Callable[[str], bool]
+    adapters: Sequence[Adapter], factorisation: Factorisation, skipped: Callable[[str], bool]
 ) -> dict[str, tuple[int, ...]]:
     """Every module with the shape of its weight, in the order of the first adapter, then of the others.
 
     Args:
         adapters: The adapters to merge.
-        wanted: Says what a module is in adapters that lack it, and may name the base.
+        factorisation: Says what a module is in adapters that lack it, and may name the base.
         skipped: Predicate on names: True for tensors to leave out.
 
     Raises:
         Mismatch: they do not fit together; names which and where.
     """
-    if wanted.base is None:
+    if factorisation.base is None:
         _check_bases(adapters)
     shapes: dict[str, tuple[int, ...]] = {}
     for adapter in adapters:
@@ -37,7 +37,7 @@ def fitted(
     modules = {a.name: {n: m.shape for n, m in a.modules.items() if n in shapes} for a in adapters}
     whole = {a.name: {n: s.shape for n, s in a.whole.items() if not skipped(n)} for a in adapters}
     problems = _differing(modules) + _differing(whole) + _lacking(whole, "tensor")
-    if wanted.absent == "refuse":
+    if factorisation.absent == "refuse":
         problems += _lacking(modules, "module")
     if problems:
         more = [f"  ... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
@@ -55,9 +55,9 @@ def _check_bases(adapters: Sequence[Adapter]) -> None:
     named = {adapter.name: adapter.base for adapter in adapters if adapter.base}
     last = {PurePath(base).name.lower() for base in named.values()}
     if len(last) > 1:
-        said = "; ".join(f"{name} is for {base!r}" for name, base in named.items())
+        bases = "; ".join(f"{name} is for {base!r}" for name, base in named.items())
         raise Mismatch(
-            f"the adapters are for different bases: {said}. If these are copies of one model, name it: "
+            f"the adapters are for different bases: {bases}. If these are copies of one model, name it: "
             "`adapter: {base: NAME}`, or --base NAME."
         )
 
@@ -73,7 +73,7 @@ def _differing(shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> list[str]
     return problems
 
 
-def _lacking(held: Mapping[str, Mapping[str, object]], what: str) -> list[str]:
-    names = dict.fromkeys(name for of in held.values() for name in of)
-    found = {name: [who for who, of in held.items() if name not in of] for name in names}
-    return [f"  {what} {name!r} is not in {', '.join(lacking)}" for name, lacking in found.items() if lacking]
+def _lacking(names_of: Mapping[str, Mapping[str, object]], what: str) -> list[str]:
+    names = dict.fromkeys(name for of in names_of.values() for name in of)
+    lacking_by_name = {name: [who for who, of in names_of.items() if name not in of] for name in names}
+    return [f"  {what} {name!r} is not in {', '.join(lacking)}" for name, lacking in lacking_by_name.items() if lacking]

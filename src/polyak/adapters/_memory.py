@@ -37,8 +37,8 @@ def workers_within(
     factors = [_factors_nbytes(*modules[name], adapters) for name in weighted if name in modules]
     whole = [8 * (len(adapters) + 1) * step.out.numel for step in plan.steps if step.out.name not in modules]
     each = max([*matrices, *factors, *whole], default=0)
-    if found := next((n for n in range(workers, 0, -1) if peak_nbytes(dense, n) + n * each <= memory), 0):
-        return found
+    if workers_that_fit := next((n for n in range(workers, 0, -1) if peak_nbytes(dense, n) + n * each <= memory), 0):
+        return workers_that_fit
     raise BudgetError(
         f"this merge of adapters needs about {peak_nbytes(dense, 1) + each} bytes of memory with one worker; --memory "
         f"allows {memory}."

@@ -28,7 +28,7 @@ from ..checkpoint import (
 from ..errors import CheckpointError, NotFinite
 
 Floats = NDArray[np.float32]
-HELD = 4  # modules whose factors stay in memory: the workers are seldom at more
+CACHED = 4  # modules whose factors stay in memory: workers are rarely at more
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ class Adapter:
             )
             for module, (a, b) in names.factors.items()
         }
-        self.whole = {name: self.tensors.spec(held) for name, held in names.replaced.items()}
+        self.whole = {name: self.tensors.spec(stored) for name, stored in names.replaced.items()}
         self.stamps = *self.tensors.stamps, Stamp.of(self.settings.path, self.settings.path.read_bytes())
 
     @property
     def base(self) -> str | None:
         """The name of the base, as the configuration gives it."""
-        found = self.config.get("base_model_name_or_path")
-        return found if isinstance(found, str) and found else None
+        name = self.config.get("base_model_name_or_path")
+        return name if isinstance(name, str) and name else None
 
     def factors(self, module: str) -> tuple[Floats, Floats]:
         """B (out, r) and A (r, in), unscaled.
@@ -106,8 +106,8 @@ class Adapter:
         Raises:
             NotFinite: one of them holds NaN or infinity.
         """
-        found = self.modules[module]
-        return self._matrix(found.b), self._matrix(found.a)
+        pair = self.modules[module]
+        return self._matrix(pair.b), self._matrix(pair.a)
 
     def _matrix(self, spec: TensorSpec) -> Floats:
         values = np.empty(spec.numel, np.float32)
@@ -148,7 +148,7 @@ class Products(Checkpoint):
         self._modules = {f"{module}.weight": module for module in shapes}
         whole = {name: TensorSpec(name, spec.dtype, spec.shape) for name, spec in adapter.whole.items()}
         self.specs = {name: TensorSpec(name, DTYPES["F32"], shape) for name, shape in weights.items()} | whole
-        self._held: OrderedDict[str, tuple[Floats, Floats]] = OrderedDict()
+        self._cached: OrderedDict[str, tuple[Floats, Floats]] = OrderedDict()
         self._lock = threading.Lock()
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
@@ -166,13 +166,13 @@ class Products(Checkpoint):
 
     def _factors(self, module: str) -> tuple[Floats, Floats]:
         with self._lock:
-            if module not in self._held:
+            if module not in self._cached:
                 b, a = self._adapter.factors(module)
                 left, right = (a.T, b.T) if self._adapter.modules[module].transposed else (b, a)
-                self._held[module] = np.ascontiguousarray(left), np.ascontiguousarray(right)
-                if len(self._held) > HELD:
-                    self._held.popitem(last=False)
-            return self._held[module]
+                self._cached[module] = np.ascontiguousarray(left), np.ascontiguousarray(right)
+                if len(self._cached) > CACHED:
+                    self._cached.popitem(last=False)
+            return self._cached[module]
 
     def close(self) -> None:
         self._adapter.tensors.close()

@@ -25,8 +25,8 @@ class ModuleReport:
     Attributes:
         name: Its name.
         rank: The rank of its factors.
-        energy: Sum of the squares of what it stands for.
-        lost: Sum of the squares of the difference.
+        energy: Sum of the squares of the update that it approximates.
+        lost: Sum of the squares of the approximation error.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Report:
         nbytes_written: Bytes of its tensors.
         seconds: Wall time.
         digest: Its digest.
-        left_out: Tensors that differ and are not in it, each with the sum of the squares of its difference.
+        left_out: Tensors that differ but are not in the adapter, with the sum of the squares of each difference.
     """
 
     out: Path
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def share_lost(self) -> float:
-        """The share of the energy of all modules together that is lost."""
+        """Fraction of the energy of all modules that is lost."""
         energy = math.fsum(m.energy for m in self.modules)
         return math.fsum(m.lost for m in self.modules) / energy if energy else 0.0
 
@@ -109,7 +109,7 @@ def provenance(
     adapters: Mapping[str, Adapter],
     report: Report,
 ) -> dict[str, Any]:
-    """The contents of polyak.json, in the form that merges of models have, with what each module lost."""
+    """The contents of polyak.json, in the format of merges of models, with the loss of each module."""
     return {
         "polyak": __version__,
         "digest": algorithm,

@@ -1,4 +1,4 @@
-"""The folder of an adapter, as PEFT loads it: factors, configuration, and where they come from."""
+"""The folder of an adapter, as PEFT loads it: factors, configuration and provenance."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CHUNK = 8 * 2**20
 
 @contextmanager
 def drafted(out: Path, key: str, *, force: bool) -> Generator[Draft]:
-    """A draft of `out`: published if all goes well, else removed without a trace.
+    """A draft of `out`: published at the end of the `with`, and removed on failure.
 
     Raises:
-        OutputError: the place is taken, busy or not writable.
+        OutputError: the folder exists, is in use or cannot be written.
     """
     draft = Draft(out)
     draft.open(key, resume=False, force=force)
@@ -39,7 +39,7 @@ def drafted(out: Path, key: str, *, force: bool) -> Generator[Draft]:
 
 
 class Spool:
-    """Tensors in the order in which they come; the file's header is known only when all ranks are.
+    """Collects tensors in temporary files, since the header of the output depends on the ranks of all of them.
 
     Args:
         draft: Folder of the temporary files.
@@ -55,7 +55,7 @@ class Spool:
             self._file = self._path.open("w+b")
 
     def put(self, name: str, values: Any) -> None:
-        """Take a tensor; from any thread."""
+        """Add a tensor; thread-safe."""
         with np.errstate(over="ignore"):
             data: Any = np.ascontiguousarray(values).astype(self.dtype.numpy)
         if not np.isfinite(data.astype(np.float64)).all():

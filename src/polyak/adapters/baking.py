@@ -1,4 +1,4 @@
-"""Put an adapter into its base."""
+"""Merge an adapter into its base."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def bake(
     dtype: str | None = None,
     **options: Any,
 ) -> Report:
-    """Write base + scale * s B A as a model: an ordinary merge of one model that has an adapter on it.
+    """Write base + scale * s B A as a model, by a merge of one model with a `lora:`.
 
     Args:
         base: The model that the adapter was trained on.
         adapter: The adapter's folder.
         out: Output folder; it appears whole or not at all.
         scale: Factor of the update.
-        dtype: Dtype of the result (default: each tensor as the base has it).
+        dtype: Dtype of the result (default: that of each tensor in the base).
         **options: Those of `polyak.engine.run`: workers, memory, shard_nbytes, digest, resume, force, progress.
 
     Raises:
         CheckpointError: the adapter is damaged, of another kind, or does not fit the base.
-        OutputError: the place is taken, busy or not writable, or is one of the inputs.
+        OutputError: the output folder exists, is in use or cannot be written, or is one of the inputs.
     """
     return run(plan(baking(base, adapter, scale, dtype)), out, **options)
 
 
 def baking(base: str | Path, adapter: str | Path, scale: float, dtype: str | None) -> Recipe:
-    """The recipe that puts an adapter into its base."""
+    """The recipe that merges an adapter into its base."""
     source = Source(path=str(base), lora=(Lora(str(adapter), scale),))
     return Recipe("passthrough", (Model("model", source),), dtype=dtype)

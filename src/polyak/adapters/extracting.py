@@ -1,4 +1,4 @@
-"""Take an adapter from a fine-tune: the best approximation of what it changed."""
+"""Extract an adapter from a fine-tune: the best low-rank approximation of its task vector."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats
 from ..checkpoint import open as opened
-from ..engine import Progress, Silent, refuse_inputs
+from ..engine import refuse_inputs
 from ..errors import InputChanged, Mismatch, NotFinite, SettingError
+from ..events import Reporter, Watcher, ignore
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned
 from ..recipe import Model, Recipe, Source
@@ -27,8 +28,8 @@ from .low_rank import Factors, Limit, factorised
 from .merging import DIGEST, each
 
 # Matrices that are no linear layer: their rows are looked up, or the layer's type cannot be told from its shape.
-_NOT_LINEAR = re.compile(r"embed|wte|wpe|shared\.weight$|lm_head|norm|conv", re.IGNORECASE)
 _EMBEDDING = re.compile(r"embed|wte|wpe|shared\.weight$")
+_NOT_LINEAR = re.compile(rf"{_EMBEDDING.pattern}|lm_head|norm|conv", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Choice:
     """Selection of the tensors of a fine-tune that go into the adapter.
 
     Attributes:
-        modules: Pattern for the names of matrices that become factors (default: those that are changed and
+        modules: Pattern for the names of matrices that become factors (default: changed matrices
             whose names do not mention embeddings, heads, norms or convolutions).
         whole: Pattern for the names of tensors to keep whole, as `modules_to_save`.
         transposed: True if matrices are stored as (in, out), as GPT-2's Conv1D does.
@@ -58,36 +59,37 @@ def extract(
     dtype: str = "float32",
     workers: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Watcher = ignore,
 ) -> Report:
     """Write the difference of two models as a LoRA adapter.
 
     For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm.
-    Differences that the adapter does not hold are listed in the report, with their energy.
+    Differences that are not in the adapter are listed in the report, with their energy.
 
     Args:
-        base: The model before.
-        tuned: The model after.
+        base: The model before fine-tuning.
+        tuned: The fine-tuned model.
         out: Output folder; it appears whole or not at all, and PEFT loads it onto `base`.
         rank: Maximum rank of a module.
-        energy: The least share of the squares of a module's difference that is kept, in (0, 1].
+        energy: Minimum fraction of the sum of squares of each module's difference to keep, in (0, 1].
         choice: Selection of tensors.
         dtype: Dtype of the stored factors.
         workers: Threads; each holds one matrix (default: one per CPU that this process may use).
         force: Replace an existing result.
-        progress: Receiver of progress.
+        progress: Receives the events of the extraction, from any thread.
 
     Raises:
         SettingError: neither rank nor energy is given, or one is out of range.
         CheckpointError: a model cannot be read, or they do not fit together, or do not differ.
-        OutputError: the place is taken, busy or not writable, or is one of the inputs.
+        OutputError: the output folder exists, is in use or cannot be written, or is one of the inputs.
     """
     began = time.perf_counter()
     limit = _limit(rank, energy)
     if dtype not in DTYPE_NAMES:
         raise SettingError(f"unknown dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
-    work = _Extraction(str(base), str(tuned), limit, choice, progress or Silent())
-    return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
+    with Reporter(progress, "extracting") as reporter:
+        work = _Extraction(str(base), str(tuned), limit, choice, reporter)
+        return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 
 
 def _limit(rank: int | None, energy: float | None) -> Limit:
@@ -101,7 +103,7 @@ def _limit(rank: int | None, energy: float | None) -> Limit:
 
 
 class _Extraction:
-    def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Progress) -> None:
+    def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Reporter) -> None:
         self._base, self._limit, self._choice, self._progress = base, limit, choice, progress
         self._plan = _compared(base, tuned)
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]
@@ -113,12 +115,12 @@ class _Extraction:
         self._kept: list[str] = []
 
     def _check(self) -> None:
-        wanted = [s for s in self._steps if self._is_module(s)]
-        if self._choice.modules is not None and not wanted:
+        chosen = [s for s in self._steps if self._is_module(s)]
+        if self._choice.modules is not None and not chosen:
             raise SettingError(f"{self._choice.modules!r} is found in the name of no matrix.")
         if self._whole is not None and not any(self._is_whole(s) for s in self._steps):
             raise SettingError(f"{self._choice.whole!r} is found in the name of no tensor.")
-        largest = max((min(_matrix_shape(s)) for s in wanted), default=0)
+        largest = max((min(_matrix_shape(s)) for s in chosen), default=0)
         if (self._limit.rank or 0) > largest:
             raise SettingError(f"rank {self._limit.rank} is more than any matrix can have, which is {largest}.")
 
@@ -185,14 +187,16 @@ class _Extraction:
 
     def _configuration(self) -> dict[str, Any]:
         ranks = {report.name: report.rank for report in self._reports.values()}
-        held = [step.out.name.removesuffix(".weight") for step in self._plan.steps if step.out.name.endswith(".weight")]
+        matrices = [
+            step.out.name.removesuffix(".weight") for step in self._plan.steps if step.out.name.endswith(".weight")
+        ]
         kept = sorted({name.rpartition(".")[0] for name in self._kept})
-        said: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "base_model_name_or_path": self._base,
-            "target_modules": _targets(list(ranks), held),
+            "target_modules": _targets(list(ranks), matrices),
         }
-        said |= {"fan_in_fan_out": self._choice.transposed, "modules_to_save": kept or None}
-        return configuration(ranks, said)
+        settings |= {"fan_in_fan_out": self._choice.transposed, "modules_to_save": kept or None}
+        return configuration(ranks, settings)
 
 
 def _is_embedding(step: Step) -> bool:
@@ -200,7 +204,7 @@ def _is_embedding(step: Step) -> bool:
 
 
 def _compared(base: str, tuned: str) -> Plan:
-    """A plan of the two, for what it checks: names, shapes, kinds and ties."""
+    """A plan of the two models, for its checks of names, shapes, kinds and ties."""
     models: Mapping[str, Checkpoint] = {
         "untuned": opened(locate(base, Path())),
         "tuned": opened(locate(tuned, Path())),
@@ -213,7 +217,7 @@ def _pattern(text: str | None, what: str) -> re.Pattern[str] | None:
     try:
         return None if text is None else re.compile(text)
     except re.error as error:
-        raise SettingError(f"{what}: {text!r} is no regular expression: {error}.") from None
+        raise SettingError(f"{what}: {text!r} is not a regular expression: {error}.") from None
 
 
 def _matrix_shape(step: Step) -> tuple[int, int]:
@@ -229,8 +233,8 @@ def _read(read: Read) -> Any:
     return values.reshape(read.spec.shape)
 
 
-def _targets(modules: Sequence[str], held: Sequence[str]) -> list[str]:
-    """Last names where these mean exactly the modules, else whole names."""
+def _targets(modules: Sequence[str], matrices: Sequence[str]) -> list[str]:
+    """The last parts of the names if these match exactly the modules, else whole names."""
     last = {name.rpartition(".")[2] for name in modules}
-    meant = {name for name in held if name.rpartition(".")[2] in last}
+    meant = {name for name in matrices if name.rpartition(".")[2] in last}
     return sorted(last if meant == set(modules) else modules)

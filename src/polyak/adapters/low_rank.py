@@ -24,7 +24,7 @@ class Term:
     """coefficient * left @ right.
 
     Attributes:
-        coefficient: Its sign goes to one factor only.
+        coefficient: Factor of the product; its sign goes to one factor only.
         left: (out, r).
         right: (r, in).
     """
@@ -39,8 +39,8 @@ class Limit:
     """Limit on the rank or the lost energy of an approximation.
 
     Attributes:
-        rank: At most so many singular values (default: all).
-        energy: As few as hold this share of the sum of their squares (default: as many as `rank` allows).
+        rank: Maximum number of singular values (default: all).
+        energy: Keep the fewest with this fraction of the sum of squares (default: as many as `rank` allows).
     """
 
     rank: int | None = None
@@ -56,20 +56,20 @@ class Limit:
         if self.energy is None:
             return most
         total = float(squares.sum())
-        beyond = total - np.cumsum(squares)  # what is lost with 1, 2, ... values
+        beyond = total - np.cumsum(squares)  # lost energy with 1, 2, ... values
         enough = np.flatnonzero(beyond <= (1 - self.energy + _ROUNDING) * total)
         return min(most, int(enough[0]) + 1) if len(enough) else most
 
 
 @dataclass(frozen=True)
 class Factors:
-    """left @ right, with what it lacks of the matrix that it stands for.
+    """left @ right, and its error as an approximation of a matrix.
 
     Attributes:
         left: (out, r).
         right: (r, in).
         energy: Sum of the squares of that matrix.
-        lost: Sum of the squares of the difference.
+        lost: Sum of the squares of the approximation error.
     """
 
     left: Doubles
@@ -85,7 +85,7 @@ class Factors:
 def added(terms: Sequence[Term], limit: Limit) -> Factors:
     """The sum of terms in factors: exactly, or its best approximation in the Frobenius norm.
 
-    Without a limit, and as long as the ranks sum to no more than the matrix can have, left = [B_1 ... B_k] and
+    Without a limit, and if the sum of the ranks is at most the full rank, left = [B_1 ... B_k] and
     right = [c_1 A_1; ...; c_k A_k].  Else, with left = Q R and the eigenvectors U of the core R right right^T R^T (its
     eigenvalues are the squared singular values), the result is (Q U_k) (U_k^T R right), balanced:
     O((out + in) r^2) for ranks that sum to r, and the out x in product is never formed.
@@ -94,7 +94,7 @@ def added(terms: Sequence[Term], limit: Limit) -> Factors:
     right = np.vstack([term.coefficient * np.asarray(term.right, np.float64) for term in terms])
     if limit.is_open and right.shape[0] <= min(left.shape[0], right.shape[1]):
         return Factors(left, right, energy(left, right), 0.0)
-    if left.shape[0] > right.shape[1]:  # what is projected on is the smaller side's
+    if left.shape[0] > right.shape[1]:  # project onto the smaller side
         turned = _truncated(right.T, left.T, limit)
         return Factors(turned.right.T, turned.left.T, turned.energy, turned.lost)
     return _truncated(left, right, limit)
@@ -112,10 +112,10 @@ def _truncated(left: Doubles, right: Doubles, limit: Limit) -> Factors:
 
 
 def _triangle(left: Doubles) -> tuple[Doubles, Doubles | None]:
-    """R of left = Q R, and its inverse where it may be used.
+    """R of left = Q R, and its inverse if it is well-conditioned.
 
-    Of columns that are far from dependent, R comes from the Cholesky decomposition of their Gram matrix, which is
-    several times as fast as Householder reflections and as exact; of others, and of more columns than rows, from those.
+    If the columns are well-conditioned, R is the Cholesky factor of their Gram matrix, several times as fast as
+    Householder reflections and as accurate; otherwise, or with more columns than rows, R is from those.
     """
     sizes = np.sqrt(np.sum(left**2, axis=0))
     if left.shape[1] <= left.shape[0] and sizes.all():
@@ -130,7 +130,7 @@ def _triangle(left: Doubles) -> tuple[Doubles, Doubles | None]:
 
 
 def _balanced(basis: Doubles, rest: Doubles, total: float) -> Factors:
-    """basis @ rest, orthonormal columns times orthogonal rows, with the rows' sizes on both sides evenly."""
+    """basis @ rest, orthonormal columns times orthogonal rows, with the norms split evenly between both factors."""
     sizes = np.sqrt(np.sum(rest**2, axis=1))
     root = np.sqrt(np.where(sizes > math.sqrt(_ROUNDING * total), sizes, np.inf))
     lost = max(total - float(np.sum(sizes**2)), 0.0)
@@ -147,7 +147,7 @@ def energy(left: Doubles, right: Doubles) -> float:
 def averaged_apart(terms: Sequence[Term], scalings: Sequence[float]) -> Factors:
     """The product of sums, which is not the sum of products: (sum_i c_i B_i) (sum_i c_i s_i A_i).
 
-    `energy` and `lost` compare it with what it stands for, sum_i c_i s_i B_i A_i.
+    `energy` and `lost` compare it with the sum of products, sum_i c_i s_i B_i A_i.
     """
     pairs = list(zip(terms, scalings, strict=True))
     left: Doubles = np.sum([t.coefficient * np.asarray(t.left, np.float64) for t in terms], axis=0)
@@ -160,8 +160,8 @@ def averaged_apart(terms: Sequence[Term], scalings: Sequence[float]) -> Factors:
 def factorised(matrix: Matrix, limit: Limit) -> Factors:
     """The best approximation of a matrix (out, in) within a limit, by the eigenvectors of its smaller Gram matrix.
 
-    With M M^T = U L U^T, the result is U_k (U_k^T M), balanced.  Squaring costs small singular values their digits
-    but the energy that is lost stays within some 1e-14 of the least, relative to the whole.
+    With M M^T = U L U^T, the result is U_k (U_k^T M), balanced.  Squaring loses digits of small singular values,
+    but the lost energy stays within about 1e-14 of the minimum, relative to the total.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     with one_thread():
@@ -172,8 +172,8 @@ def factorised(matrix: Matrix, limit: Limit) -> Factors:
         squares = np.maximum(values[::-1], 0)
         u = np.ascontiguousarray(vectors[:, ::-1][:, : limit.count(squares)])
         v = np.hstack([u.T @ part for part in _parts(wide)])
-    found = _balanced(u, v, float(np.trace(gram)))
-    return found if wide is matrix else Factors(found.right.T, found.left.T, found.energy, found.lost)
+    factors = _balanced(u, v, float(np.trace(gram)))
+    return factors if wide is matrix else Factors(factors.right.T, factors.left.T, factors.energy, factors.lost)
 
 
 def _parts(matrix: Matrix) -> Iterator[Doubles]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import DTYPE_NAMES, Checkpoint, locate
-from ..engine import PROVENANCE, Progress, Silent, refuse_inputs, stream
+from ..engine import PROVENANCE, refuse_inputs, stream
 from ..errors import InputChanged, Mismatch, RecipeError, SettingError
+from ..events import Reporter, Watcher, ignore
 from ..inspection import digest_of
 from ..methods import Law
 from ..planning import BASE, Plan, Step
@@ -41,34 +42,35 @@ def merge(
     workers: int | None = None,
     memory: int | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Watcher = ignore,
 ) -> Report:
     """Merge adapters of one base into an adapter, by any method.
 
-    The method sees the exact updates s B A of each module, with a base of zeros.  Methods of the law `LINEAR` are
-    carried out on the factors, and their result is exact unless a rank or an energy limits it; the result of other
-    methods is a full matrix, of which the best approximation within the limit is kept, and what is lost is reported.
+    The method sees the exact updates s B A of each module, with a base of zeros.  Methods with the law `LINEAR`
+    are computed on the factors, exactly unless a rank or an energy limits the result; the result of other
+    methods is a full matrix, of which the best approximation within the limit is kept; the loss is reported.
     Tensors that the adapters keep whole (`modules_to_save`, biases) are averaged.
 
     Args:
-        recipe: Its models are adapters' folders; `recipe.adapter` says what the result is like.
+        recipe: Its models are folders of adapters; `recipe.adapter` has the settings of the result.
         out: Output folder; it appears whole or not at all, and PEFT loads it.
         workers: Threads (default: one per CPU that this process may use).
-        memory: The most anonymous memory to hold, bytes: fewer workers run if need be (default: no limit).
+        memory: Maximum anonymous memory, bytes; fewer workers run if necessary (default: no limit).
         force: Replace an existing result.
-        progress: Receiver of progress.
+        progress: Receives the events of the merge, from any thread.
 
     Raises:
-        RecipeError: the recipe asks for what cannot be done with adapters.
+        RecipeError: the recipe has keys that do not apply to adapters.
         CheckpointError: an adapter is damaged, of another kind, or does not fit the others.
         BudgetError: not even one worker fits into `memory`.
-        OutputError: the place is taken, busy or not writable, or is one of the inputs.
+        OutputError: the output folder exists, is in use or cannot be written, or is one of the inputs.
 
     Source: Hu et al., 2021. LoRA. arXiv:2106.09685; Stoica et al., 2024. KnOTS. arXiv:2410.19735 (merging products)
     """
     began = time.perf_counter()
-    merge = _Merge(recipe, workers or cpu_count(), memory, progress or Silent())
-    return merge.run(Path(os.path.abspath(out)), force, began)
+    with Reporter(progress, "merging adapters") as reporter:
+        merge = _Merge(recipe, workers or cpu_count(), memory, reporter)
+        return merge.run(Path(os.path.abspath(out)), force, began)
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ class _Weighted:
 
 
 class _Merge:
-    def __init__(self, recipe: Recipe, workers: int, memory: int | None, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, workers: int, memory: int | None, progress: Reporter) -> None:
         self._recipe, self._progress = recipe, progress
-        self._wanted = recipe.adapter or Factorisation()
-        self._limit = Limit(self._wanted.rank, self._wanted.energy)
+        self._factorisation = recipe.adapter or Factorisation()
+        self._limit = Limit(self._factorisation.rank, self._factorisation.energy)
         self._adapters = {adapter.name: adapter for adapter in _opened(recipe)}
         self._plan = self._planned()
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]
@@ -99,13 +101,13 @@ class _Merge:
     def _planned(self) -> Plan:
         skip = re.compile(self._recipe.skip) if self._recipe.skip else None
         adapters = list(self._adapters.values())
-        shapes = fitted(adapters, self._wanted, lambda name: skip is not None and skip.search(name) is not None)
-        given: dict[str, Checkpoint] = {a.name: Products(a, shapes) for a in adapters}
-        given[BASE] = Zeros(given[adapters[0].name].specs)
-        return planned(replace(self._recipe, adapter=None, dtype=None), given)
+        shapes = fitted(adapters, self._factorisation, lambda name: skip is not None and skip.search(name) is not None)
+        checkpoints: dict[str, Checkpoint] = {a.name: Products(a, shapes) for a in adapters}
+        checkpoints[BASE] = Zeros(checkpoints[adapters[0].name].specs)
+        return planned(replace(self._recipe, adapter=None, dtype=None), checkpoints)
 
     def _check(self) -> None:
-        """Refuse what no step can do, before anything is read."""
+        """Refuse recipes that no step can carry out, before anything is read."""
         if not any(step.out.name in self._modules for step in self._steps):
             raise Mismatch("there is nothing to merge: no module is left after `skip:`.")
         largest = max(min(m.b.shape[0], m.a.numel // m.rank) for _, m in self._modules.values())
@@ -123,7 +125,7 @@ class _Merge:
         name, method = step.out.name, step.method.name if step.method else ""
         if name in self._weighted:
             return
-        if self._wanted.space == "factors":
+        if self._factorisation.space == "factors":
             raise RecipeError(
                 f"{name!r}: method {method!r} is no weighted sum, so it cannot merge factors by themselves."
             )
@@ -134,8 +136,8 @@ class _Merge:
             )
 
     def _check_whole(self, step: Step) -> None:
-        found = self._weighted.get(step.out.name)
-        if found is None or abs(sum(found) - 1) > 1e-6:
+        weights = self._weighted.get(step.out.name)
+        if weights is None or abs(sum(weights) - 1) > 1e-6:
             raise RecipeError(
                 f"{step.out.name!r} is kept whole by the adapters (modules_to_save or bias), so only an average of it "
                 f"means something, and {step.method and step.method.name!r} gives none. Add a rule that averages it, "
@@ -167,11 +169,11 @@ class _Merge:
         stream(dense, take, workers=self._workers, advance=self._progress.advance)
 
     def _weigh(self, step: Step, spool: Spool) -> None:
-        found = self._weighted[step.out.name]
+        weights = self._weighted[step.out.name]
         if step.out.name in self._modules:
-            self._put(step, self._summed(step, found), spool)
+            self._put(step, self._summed(step, weights), spool)
         else:
-            spool.put(self._adapters[step.reads[0].model].whole[step.out.name].name, _average(step, found))
+            spool.put(self._adapters[step.reads[0].model].whole[step.out.name].name, _average(step, weights))
         self._progress.advance(step.nbytes_read)
 
     def _summed(self, step: Step, weights: Sequence[float]) -> Factors:
@@ -183,7 +185,7 @@ class _Merge:
             if name in adapter.modules:
                 terms.append(Term(float(weight), *adapter.factors(name)))
                 scalings.append(adapter.modules[name].scaling)
-        if self._wanted.space == "factors":
+        if self._factorisation.space == "factors":
             _check_ranks(step, terms)
             return averaged_apart(terms, scalings)
         scaled = [replace(t, coefficient=t.coefficient * s) for t, s in zip(terms, scalings, strict=True)]
@@ -210,14 +212,12 @@ class _Merge:
     def _configuration(self) -> dict[str, Any]:
         ranks = {report.name: report.rank for report in self._reports.values()}
         whole = any(step.out.name not in self._modules for step in self._steps)
-        return merged_configuration(list(self._adapters.values()), ranks, self._wanted.base, whole=whole)
+        return merged_configuration(list(self._adapters.values()), ranks, self._factorisation.base, whole=whole)
 
 
 def _opened(recipe: Recipe) -> list[Adapter]:
     if recipe.base is not None or recipe.heads is not None:
-        raise RecipeError(
-            "a merge of adapters has neither `base:` nor `heads:`: what is merged are the adapters' updates."
-        )
+        raise RecipeError("a merge of adapters has neither `base:` nor `heads:`: it merges the updates of adapters.")
     adapters: list[Adapter] = []
     for model in recipe.models:
         source = model.source
@@ -230,7 +230,7 @@ def _opened(recipe: Recipe) -> list[Adapter]:
 
 
 def coefficients(step: Step) -> Sequence[float] | None:
-    """Coefficient of each model if the method is a weighted sum, found from its values at the unit vectors."""
+    """Coefficient of each model if the method is a weighted sum, from its values at the unit vectors."""
     method = step.method
     if method is None or Law.LINEAR not in method.laws:
         return None

@@ -45,7 +45,7 @@ def chosen(
         raise SettingError(f"the fraction of a run to leave out must be in [0, 1); got {choice.after!r}.")
     if choice.stride < 1 or (choice.last is not None and choice.last < 1):
         raise SettingError(f"last and stride must be at least 1; got {choice.last!r} and {choice.stride!r}.")
-    kept = [one for one in run if one.step >= choice.after * run[-1].step][:: -choice.stride]
+    kept = [checkpoint for checkpoint in run if checkpoint.step >= choice.after * run[-1].step][:: -choice.stride]
     kept = kept[: choice.last][::-1]
     if choice.last is not None and len(kept) < choice.last:
         raise SettingError(f"there are only {len(kept)} checkpoints to choose from; last is {choice.last}.")
@@ -64,11 +64,11 @@ def _good(
     best = max(scores) if higher else min(scores)
     good = [score >= floor * best if higher else floor * score <= best for score in scores]
     notes = [
-        f"left out: {one.name}, whose {dev} of {score:.4g} is too far from the best, {best:.4g}"
-        for one, score, is_good in zip(kept, scores, good, strict=True)
+        f"left out: {checkpoint.name}, whose {dev} of {score:.4g} is too far from the best, {best:.4g}"
+        for checkpoint, score, is_good in zip(kept, scores, good, strict=True)
         if not is_good
     ]
-    return [one for one, is_good in zip(kept, good, strict=True) if is_good], notes
+    return [checkpoint for checkpoint, is_good in zip(kept, good, strict=True) if is_good], notes
 
 
 def metric_of(run: Sequence[RunCheckpoint], name: str) -> list[float]:
@@ -78,24 +78,24 @@ def metric_of(run: Sequence[RunCheckpoint], name: str) -> list[float]:
         SettingError: it was not logged for one of them.
     """
     if name == "step":
-        return [float(one.step) for one in run]
-    for one in run:
-        if name not in one.metrics:
+        return [float(checkpoint.step) for checkpoint in run]
+    for checkpoint in run:
+        if name not in checkpoint.metrics:
             raise SettingError(
-                f"no {name!r} was logged for {one.name}. {suggestion(name, [*one.metrics, 'step'])} Or list path, "
-                "step and the metric in a CSV and give it as --table."
+                f"no {name!r} was logged for {checkpoint.name}. {suggestion(name, [*checkpoint.metrics, 'step'])} "
+                "Or list path, step and the metric in a CSV and give it as --table."
             )
-    return [one.metrics[name] for one in run]
+    return [checkpoint.metrics[name] for checkpoint in run]
 
 
-def is_higher_better(name: str, given: bool | None) -> bool:
+def is_higher_better(name: str, stated: bool | None) -> bool:
     """Direction of a metric: as given, else by its name.
 
     Raises:
         SettingError: the name is ambiguous.
     """
-    if given is not None:
-        return given
+    if stated is not None:
+        return stated
     parts = name.lower().replace("-", "_").split("_")
     if name == "step":
         return True

@@ -29,17 +29,17 @@ class Opener:
         self._base, self._key, self._strip_prefix = base, key, strip_prefix
 
     @contextmanager
-    def checkpoint(self, one: RunCheckpoint) -> Generator[Checkpoint]:
+    def checkpoint(self, saved: RunCheckpoint) -> Generator[Checkpoint]:
         """One checkpoint of a run.
 
         Raises:
             CheckpointError: it cannot be read, or its base does not exist locally.
         """
-        if (one.path / ADAPTER).is_file():
-            with self._base_of(one.path) as base:
-                yield with_lora(base, one.path)
+        if (saved.path / ADAPTER).is_file():
+            with self._base_of(saved.path) as base:
+                yield with_lora(base, saved.path)
             return
-        alone = averaged([one], Weighting(), key=self._key, strip_prefix=self._strip_prefix)
+        alone = averaged([saved], Weighting(), key=self._key, strip_prefix=self._strip_prefix)
         with self.average(alone) as model:
             yield model
 

@@ -44,14 +44,15 @@ def averaged(
         SettingError: the weighting does not fit the metrics.
         Mismatch: some checkpoints are adapters and others are not.
     """
-    adapters = [(one.path / ADAPTER).is_file() for one in run]
+    adapters = [(checkpoint.path / ADAPTER).is_file() for checkpoint in run]
     if any(adapters) and not all(adapters):
         adapter, whole = run[adapters.index(True)].name, run[adapters.index(False)].name
         raise Mismatch(f"{adapter} is an adapter and {whole} is not. Average adapters or whole models, not both.")
     weights = weights_of(run, weighting)
+    sources = [Source(str(checkpoint.path.resolve()), None, (), key, strip_prefix) for checkpoint in run]
     models = tuple(
-        Model(one.name, Source(str(one.path.resolve()), None, (), key, strip_prefix), _frozen({"weight": weight}))
-        for one, weight in zip(run, weights, strict=True)
+        Model(checkpoint.name, source, _frozen({"weight": weight}))
+        for checkpoint, source, weight in zip(run, sources, weights, strict=True)
     )
     recipe = Recipe("linear", models, provenance=_frozen(_provenance(run, weighting)), folder=Path())
     if any(adapters):
@@ -71,7 +72,11 @@ def weights_of(run: Sequence[RunCheckpoint], weighting: Weighting) -> list[float
 
 
 def _provenance(run: Sequence[RunCheckpoint], weighting: Weighting) -> dict[str, Any]:
-    provenance: dict[str, Any] = {"learned_by": "average", "by": weighting.by, "steps": [one.step for one in run]}
+    provenance: dict[str, Any] = {
+        "learned_by": "average",
+        "by": weighting.by,
+        "steps": [checkpoint.step for checkpoint in run],
+    }
     if weighting.by == "ema":
         return provenance | {"decay": weighting.decay}
     if weighting.by == "uniform":

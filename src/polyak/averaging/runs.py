@@ -55,25 +55,25 @@ def read_run(folder: str | Path, table: str | Path | None = None) -> list[RunChe
     """
     folder = Path(folder)
     if table is not None:
-        found = _from_table(folder, Path(table))
+        checkpoints = _from_table(folder, Path(table))
     elif not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the folder of a training run.")
     else:
-        found = _of_trainer(folder) or _of_lightning(folder)
-    if not found:
+        checkpoints = _of_trainer(folder) or _of_lightning(folder)
+    if not checkpoints:
         raise CheckpointError(
             f"{folder} holds no checkpoints: neither folders checkpoint-STEP (Hugging Face Trainer) nor files "
             "*step=STEP*.ckpt (Lightning). List them in a CSV with the columns path, step and the metrics, and give "
             "it as --table."
         )
-    return _by_step(found)
+    return _by_step(checkpoints)
 
 
-def _by_step(found: Iterable[RunCheckpoint]) -> list[RunCheckpoint]:
-    ordered = sorted(found, key=lambda one: (one.step, one.name))
-    for one, other in pairwise(ordered):
-        if one.path.resolve() == other.path.resolve():
-            raise Mismatch(f"{one.path} is listed twice.")
+def _by_step(checkpoints: Iterable[RunCheckpoint]) -> list[RunCheckpoint]:
+    ordered = sorted(checkpoints, key=lambda checkpoint: (checkpoint.step, checkpoint.name))
+    for checkpoint, following in pairwise(ordered):
+        if checkpoint.path.resolve() == following.path.resolve():
+            raise Mismatch(f"{checkpoint.path} is listed twice.")
     return ordered
 
 
@@ -111,14 +111,14 @@ def _of_lightning(folder: Path) -> list[RunCheckpoint]:
 
 
 def _from_table(folder: Path, table: Path) -> list[RunCheckpoint]:
-    found: list[RunCheckpoint] = []
+    checkpoints: list[RunCheckpoint] = []
     for row in _rows(table, ("path", "step")):
         path = folder / row["path"]
         if not path.exists():
             raise CheckpointError(f"{table} lists {row['path']!r}, but {path} does not exist.")
         metrics = {name: value for name, value in _numbers(row).items() if name != "path"}
-        found.append(RunCheckpoint(path.name, path, int(float(row["step"])), metrics))
-    return found
+        checkpoints.append(RunCheckpoint(path.name, path, int(float(row["step"])), metrics))
+    return checkpoints
 
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -144,19 +144,19 @@ def _check_number(path: Path, line: int, step: str | None) -> None:
 
 
 def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, value in entry.items():
         try:
             number = float(cast("str", value))
         except (TypeError, ValueError):
             continue
         if name not in _OF_THE_LOG:
-            found[name] = number
-    return found
+            numbers[name] = number
+    return numbers
 
 
 def _since_the_last(steps: Sequence[int], log: Sequence[tuple[int, Mapping[str, float]]]) -> Iterator[dict[str, float]]:
-    """For each checkpoint, the means of what was logged after the one before and up to it."""
+    """For each checkpoint, the means of the values logged since the previous one."""
     latest = {(step, name): value for step, metrics in log for name, value in metrics.items()}  # a resumed run repeats
     for before, step in zip((-1, *steps), steps, strict=False):
         window: dict[str, list[float]] = {}

@@ -51,24 +51,24 @@ def weightings(
     Raises:
         SettingError: it does not fit the checkpoints' metrics.
     """
-    found, notes = {"average": Weighting()}, list[str]()
+    by_name, notes = {"average": Weighting()}, list[str]()
     if weighting.by == "uniform":
-        return found, notes
+        return by_name, notes
     if weighting.by == "ema":
-        return found | {f"average by ema, {weighting.decay:g}": weighting}, notes
+        return by_name | {f"average by ema, {weighting.decay:g}": weighting}, notes
     metric_of(run, weighting.by)
     is_higher_better(weighting.by, weighting.higher_is_better)
     for form in BY_METRIC if every_form else [weighting.form]:
-        one = replace(weighting, form=cast("Form", form))
+        variant = replace(weighting, form=cast("Form", form))
         try:
-            weights_of(run, one)
+            weights_of(run, variant)
         except SettingError as error:
             if not every_form:
                 raise
             notes.append(f"no average by {weighting.by}, {form}: {error}")
         else:
-            found[f"average by {weighting.by}, {form} {weighting.penalty:g}"] = one
-    return found, notes
+            by_name[f"average by {weighting.by}, {form} {weighting.penalty:g}"] = variant
+    return by_name, notes
 
 
 def best_by(run: Sequence[RunCheckpoint], metric: str, *, higher_is_better: bool | None = None) -> RunCheckpoint:
@@ -90,8 +90,8 @@ def best_on(run: Sequence[RunCheckpoint], source: Scorer, opener: Opener, score:
         score: Scores a model on the task, on the examples for selection.
     """
     values: list[float] = []
-    for one in run:
-        with opener.checkpoint(one) as model:
+    for checkpoint in run:
+        with opener.checkpoint(checkpoint) as model:
             values.append(score(model, source).metric_value)
     return _best(run, values, source.higher_is_better)
 
@@ -133,10 +133,12 @@ def compare_strategies(
     _check(tasks)
     names = _in_order([LAST, *([BEST] if best else []), *averages, ORACLE], against)
     scores: dict[str, dict[str, Scores]] = {task.name: {} for task in tasks}
-    for one in run:
-        with opener.checkpoint(one) as model:
-            _add(scores, one.name, model, tasks, score)
-    checkpoints = {task: {name: one.metric_value for name, one in each.items()} for task, each in scores.items()}
+    for checkpoint in run:
+        with opener.checkpoint(checkpoint) as model:
+            _add(scores, checkpoint.name, model, tasks, score)
+    checkpoints = {
+        task: {name: checkpoint.metric_value for name, checkpoint in each.items()} for task, each in scores.items()
+    }
     for name, recipe in averages.items():
         with opener.average(recipe) as model:
             _add(scores, name, model, tasks, score)
@@ -173,12 +175,12 @@ def _chosen(
     task: Scorer,
     values: Mapping[str, float],
 ) -> dict[str, str]:
-    found = {name: f"{len(recipe.models)} checkpoints" for name, recipe in averages.items()}
-    found[LAST] = run[-1].name
-    found[ORACLE] = _best(run, list(values.values()), task.higher_is_better).name
+    sources = {name: f"{len(recipe.models)} checkpoints" for name, recipe in averages.items()}
+    sources[LAST] = run[-1].name
+    sources[ORACLE] = _best(run, list(values.values()), task.higher_is_better).name
     if best is not None:
-        found[BEST] = best.name
-    return {name: found[name] for name in names}
+        sources[BEST] = best.name
+    return {name: sources[name] for name in names}
 
 
 def _compared(

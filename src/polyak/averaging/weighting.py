@@ -52,8 +52,8 @@ def exponential(count: int, decay: float) -> list[float]:
 def by_metric(values: Sequence[float], form: str, penalty: float, *, higher_is_better: bool) -> list[float]:
     """Weights that grow with the quality of a checkpoint's metric (metrics-weighted averaging, MWA).
 
-    The paper's formula was not available: these are reconstructions of what is known of it, that a single penalty
-    controls the preference for better checkpoints, and that its best values are between 0.5 and 1.
+    The paper's formula was not available: these are reconstructions from its description, in which a single penalty
+    controls the preference for better checkpoints, with the best values between 0.5 and 1.
     With m = value where higher is better, 1 / value where lower is, and w = u / sum(u):
 
     - shift: u = m - penalty * min(m).  0 weights by m itself; 1 drops the worst checkpoint; a little above 1 gives

@@ -1,4 +1,4 @@
-"""Checkpoints: named tensors that can be read a piece at a time, wherever they lie."""
+"""Checkpoints: named tensors, read in ranges, from files, memory or views of other checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ._peft import sort_adapter_names as sort_adapter_names
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json
-from .formats import Format as Format
 from .formats import checkpoint_format as checkpoint_format
 from .formats import suffixes as suffixes
 from .hub import locate as locate

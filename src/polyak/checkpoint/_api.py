@@ -1,4 +1,4 @@
-"""The checkpoint interface: a mapping of names to tensors that can be read a piece at a time."""
+"""The checkpoint interface: a mapping from names to tensors that are read in ranges."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DType:
     """Storage format of one element.
 
     Attributes:
-        name: What safetensors calls it.
+        name: Its name in safetensors headers.
         itemsize: Bytes per element.
-        floating: Whether tensors of it are merged; others are copied.
+        floating: True for floating-point dtypes: their tensors are merged, others are copied.
     """
 
     name: str
@@ -84,10 +84,10 @@ class TensorSpec:
 
     Attributes:
         name: The tensor's name.
-        dtype: How `Checkpoint.read_into` delivers it.
+        dtype: The dtype in which `Checkpoint.read_into` delivers it.
         shape: Its shape; () for a scalar.
-        rests_as: How it is kept at rest, where that differs: a LoRA view of a bfloat16 weight delivers
-            float32, unrounded, but a merge of it is written as bfloat16 unless the recipe says otherwise.
+        rests_as: The dtype in which it is stored, if another: a LoRA view of a bfloat16 weight delivers float32,
+            unrounded, but a merge of it is written as bfloat16 unless the recipe sets another dtype.
     """
 
     name: str
@@ -110,7 +110,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Size, time and digest of a file when it was opened, to notice later changes.
+    """Size, modification time and header digest of a file when it was opened, to detect later changes.
 
     Attributes:
         path: The file.
@@ -145,20 +145,20 @@ class Stamp:
 
 
 class Checkpoint(ABC):
-    """Tensors by name, readable a piece at a time: a file, a sharded folder, memory, or a view of another.
+    """Tensors by name, read in ranges: from a file, a sharded folder, memory, or a view of another checkpoint.
 
-    Opening one reads headers only.  Reading is safe from any number of threads.
+    Opening one reads headers only. Reading is safe from any number of threads.
 
     Attributes:
-        label: What errors and reports call it: usually its path.
+        label: Its name in errors and reports: usually its path.
         specs: The header: one entry per tensor, in the order of the file.
         metadata: The free-form strings of the header.
         ties: Names that share another tensor's memory, each with the name that holds the values.
             They have no entry of their own in `specs`.
-        folder: Where its config and tokenizer lie, if anywhere.
-        stamps: The files behind it, as they were when it was opened.
-        inner: What it is a view of, if it is one.
-        held_nbytes: Anonymous memory that reading all of it comes to hold, bytes.
+        folder: The folder of its config and tokenizer, if it has one.
+        stamps: The files that it reads, as they were when it was opened.
+        inner: The checkpoint that it is a view of, if it is a view.
+        held_nbytes: Memory that stays allocated once all of it has been read, in bytes.
     """
 
     label: str
@@ -172,7 +172,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        """Put elements [start, stop) of a tensor, in row-major order, into `out` as `specs[name].dtype`.
+        """Read elements [start, stop) of a tensor, in row-major order, into `out`, in the dtype of `specs[name]`.
 
         Args:
             name: A key of `specs`.
@@ -181,14 +181,17 @@ class Checkpoint(ABC):
             out: Contiguous, exactly (stop - start) * itemsize bytes.
 
         Raises:
-            CheckpointError: the file has become shorter than its header promised.
+            CheckpointError: the file is now shorter than its header states.
         """
 
     def close(self) -> None:  # noqa: B027  most checkpoints hold nothing that needs closing
-        """Give files back.  Reading afterwards is an error."""
+        """Close the files. Reading afterwards is an error."""
 
     def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Self:
-        """The same view over exchanged checkpoints; the object itself where `swap` exchanges none of them."""
+        """The same view of the checkpoints that `swap` returns; the object itself if `swap` returns them unchanged.
+
+        It swaps the checkpoints among the attributes; a view that holds others, such as in a mapping, overrides it.
+        """
         beneath = {name: value for name, value in vars(self).items() if isinstance(value, Checkpoint)}
         exchanged = {name: new for name, value in beneath.items() if (new := swap(value)) is not value}
         if not exchanged:
@@ -200,10 +203,10 @@ class Checkpoint(ABC):
     @final
     def spec(self, name: str) -> TensorSpec:
         """The header entry of one tensor, following ties."""
-        found = self.specs.get(self.ties.get(name, name))
-        if found is None:
+        spec = self.specs.get(self.ties.get(name, name))
+        if spec is None:
             raise CheckpointError(f"{self.label} has no tensor {name!r}. {suggestion(name, self.specs)}")
-        return found
+        return spec
 
     @final
     def read(self, name: str) -> NDArray[Any]:

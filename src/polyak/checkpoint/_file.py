@@ -17,7 +17,7 @@ from ._api import Bytes
 
 
 class RangeFile:
-    """A file that is opened at the first read and given back by `close`."""
+    """A file that is opened at the first read, and closed by `close`."""
 
     def __init__(self, path: Path) -> None:
         self._fd = -1
@@ -26,7 +26,7 @@ class RangeFile:
         self._lock = threading.Lock()
 
     def read_into(self, out: Bytes, offset: int) -> None:
-        """Fill `out` with the bytes of the file from `offset` on.
+        """Fill `out` with the bytes of the file that begin at `offset`.
 
         Raises:
             InputChanged: the file is gone, or ends before `out` is full.
@@ -48,7 +48,7 @@ class RangeFile:
         return self._fd
 
     def close(self) -> None:
-        """Give the descriptor back; reading afterwards is an error."""
+        """Close the file; reading afterwards is an error."""
         with self._lock:
             self._closed = True
             if self._fd >= 0:
@@ -69,7 +69,7 @@ def _read_exactly(fd: int, out: Bytes, offset: int, path: Path) -> None:
             raise CheckpointError(f"{path} cannot be read at byte {offset}: {error.strerror}.") from error
         if got == 0:
             raise InputChanged(
-                f"{path} ends at byte {os.fstat(fd).st_size}, but its header promises data up to byte "
-                f"{offset + len(view)}. It was cut while being read; restore it and run again."
+                f"{path} ends at byte {os.fstat(fd).st_size}, but its header states data up to byte "
+                f"{offset + len(view)}. It was truncated while being read; restore it and run again."
             )
         view, offset = view[got:], offset + got

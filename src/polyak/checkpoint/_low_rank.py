@@ -11,7 +11,7 @@ _TILE = 4096  # elements of a row whose sums stay in the first-level cache
 
 @kernel
 def add_product(out: F32, start: int, left: F32Rows, right: F32Rows, scale: np.float32) -> None:
-    """out += scale * (left @ right), for the row-major elements of the product from `start` on.
+    """out += scale * (left @ right), for the row-major elements of the product that begin at `start`.
 
     Every element is summed over the rank in ascending order and scaled once, so that its bits do not
     depend on the range in which it is computed.

@@ -1,20 +1,21 @@
 """Untrusted regular expressions, matched in bounded time.
 
 Python's matcher backtracks: patterns such as `(a+)+b` take exponential time, and it cannot be interrupted. Here the
-structure of a pattern (alternatives, groups, repetitions, anchors) is walked over sets of positions, in O(nodes n^2)
-steps for a text of n characters; `re` only tells which single characters an atom takes.
+structure of a pattern (alternatives, groups, repetitions, anchors) is evaluated over sets of positions, in time that is
+polynomial in the length of the text and limited to `STEPS` positions; `re` only matches single characters.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
+from ..reading import problem_with_pattern
+
 LONGEST = 500  # characters of a pattern
-DEEPEST = 50  # groups inside one another
-STEPS = 100_000  # positions tried; a pattern of module names takes hundreds
+DEEPEST = 50  # nesting depth of groups
+STEPS = 100_000  # positions visited; a pattern of module names takes hundreds
 
 _TOKEN = re.compile(
     r"""(?P<atom> \\[dDsSwW] | \\[^0-9A-Za-z] | \[\^?\]?(?:\\.|[^]\\])*\] | [^\\()|^$*+?{[] )
@@ -27,25 +28,25 @@ _TOKEN = re.compile(
 
 
 class Atom(NamedTuple):
-    """One character of a set."""
+    """Any one character that a pattern matches."""
 
     takes: re.Pattern[str]
 
 
 class Anchor(NamedTuple):
-    """The beginning or the end of the text."""
+    """Beginning or end of the text."""
 
     at_end: bool
 
 
 class Group(NamedTuple):
-    """Any of several sequences."""
+    """Alternative sequences."""
 
     branches: list[list[Node]]
 
 
 class Repeat(NamedTuple):
-    """A node several times; `most` is None without a limit."""
+    """A node repeated from `least` to `most` times; `most` is None if there is no limit."""
 
     node: Node
     least: int
@@ -66,16 +67,12 @@ class Pattern:
     def __init__(self, text: str) -> None:
         if len(text) > LONGEST:
             raise ValueError(f"it has {len(text)} characters; at most {LONGEST} are read")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                re.compile(text)
-        except (re.error, RecursionError, OverflowError, Warning) as error:
-            raise ValueError(f"it is not a valid regular expression ({error})") from None
+        if problem := problem_with_pattern(text):
+            raise ValueError(f"it is not a valid regular expression ({problem})")
         self._root = _parsed(text)
 
     def matches_end(self, text: str) -> bool:
-        """Tell whether the pattern matches from the beginning of the text, or from behind a dot, to its end.
+        """Test whether the pattern matches the whole text, or the whole of what follows one of its dots.
 
         Raises:
             ValueError: it takes too many steps.
@@ -93,7 +90,7 @@ def _parsed(text: str) -> Group:
         if token.lastgroup == "open":
             opened.append(Group([[]]))
             if len(opened) > DEEPEST:
-                raise ValueError(f"it has more than {DEEPEST} groups inside one another")
+                raise ValueError(f"its groups are nested more than {DEEPEST} levels deep")
         elif token.lastgroup == "close":
             opened[-2].branches[-1].append(opened.pop())
         elif token.lastgroup == "or":
@@ -110,7 +107,7 @@ def _tokens(text: str) -> Iterable[re.Match[str]]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None or (token["repeat"] and text.startswith("+", token.end())):
-            raise ValueError(f"{text[position : position + 4]!r} is more than patterns of module names may use")
+            raise ValueError(f"{text[position : position + 4]!r} is not supported in patterns of module names")
         yield token
         position = token.end()
 
@@ -144,11 +141,19 @@ class _Walk:
 
     def _after(self, nodes: Iterable[Node], starts: set[int]) -> set[int]:
         for node in nodes:
-            self._steps += 1 + len(starts)
-            if self._steps > STEPS:
-                raise ValueError(f"it takes more than {STEPS} steps to match {self._text[:80]!r}")
-            starts = {end for start in starts for end in self.ends(node, start)}
+            self._count(1)
+            reached = set[int]()
+            for start in starts:
+                ends = self.ends(node, start)
+                self._count(1 + len(ends))
+                reached |= ends
+            starts = reached
         return starts
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > STEPS:
+            raise ValueError(f"it takes more than {STEPS} steps to match {self._text[:80]!r}")
 
     def _find(self, node: Node, start: int) -> Iterable[int]:
         if isinstance(node, Group):

@@ -14,7 +14,7 @@ from ..errors import CheckpointError, UnsupportedFormat
 from ._patterns import Pattern
 from .folder import inside, read_json
 
-# Settings that make an adapter something else than W + s * B @ A, if they are set at all.
+# Settings that, if set, make an adapter something other than W + s * B @ A.
 _REFUSED = {
     "use_dora": "DoRA, which also rescales the base weights",
     "use_qalora": "QALoRA, which pools its inputs",
@@ -29,7 +29,7 @@ _REFUSED = {
     "lora_bias": "LoRA with a bias of its own (lora_bias)",
 }
 
-# Initialisations after which the base is no longer what it was.
+# Initialisations that change the base weights.
 _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
 
@@ -61,7 +61,7 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
     """Read an adapter's configuration.
 
     Raises:
-        CheckpointError: there is none, or a setting is not what it should be.
+        CheckpointError: there is none, or a setting is invalid.
         UnsupportedFormat: the adapter is of a kind that polyak does not merge.
     """
     if not (folder / "adapter_config.json").exists():
@@ -90,9 +90,9 @@ def _refuse_other_kinds(config: dict[str, Any], path: Path) -> None:
         raise UnsupportedFormat(
             f"{path}: adapters of type {kind!r:.40} cannot be merged into weights; only 'LORA' can."
         )
-    for setting, what in _REFUSED.items():
+    for setting, kind_of_adapter in _REFUSED.items():
         if config.get(setting):
-            raise UnsupportedFormat(f"{path}: this adapter is {what}; polyak merges plain LoRA only.")
+            raise UnsupportedFormat(f"{path}: this adapter is {kind_of_adapter}; polyak merges plain LoRA only.")
     initial = config.get("init_lora_weights")
     if isinstance(initial, str) and _CHANGES_BASE.search(initial):
         raise UnsupportedFormat(
@@ -103,7 +103,7 @@ def _refuse_other_kinds(config: dict[str, Any], path: Path) -> None:
 
 def _positive(value: Any, setting: str, path: Path) -> int:
     if type(value) is not int or value < 1:
-        raise CheckpointError(f"{path}: {setting} must be a whole number of at least 1; got {value!r:.80}.")
+        raise CheckpointError(f"{path}: {setting} must be an integer of at least 1; got {value!r:.80}.")
     return value
 
 
@@ -135,7 +135,7 @@ def _names(config: dict[str, Any], setting: str, path: Path) -> tuple[str, ...]:
 
 
 def _matched(patterns: Mapping[str, float], module: str, default: float, path: Path) -> float:
-    """The value of the first pattern that matches the end of a module's name, from a dot on."""
+    """The value of the first pattern that matches a module's name, or the end of it that follows a dot."""
     for pattern, value in patterns.items():
         try:
             if _compiled(pattern).matches_end(module):
@@ -154,10 +154,10 @@ def _compiled(pattern: str) -> Pattern:
 
 @dataclass(frozen=True, slots=True)
 class AdapterNames:
-    """The tensors of an adapter by what they are for.
+    """The tensors of an adapter by their purpose.
 
     Attributes:
-        factors: Module name to the names of its A and B; embeddings have theirs transposed.
+        factors: Module name to the names of its A and B, which are transposed for embeddings.
         embeddings: The modules of `factors` that are embeddings.
         replaced: Tensor of the base to the name of the tensor that takes its place.
     """
@@ -185,11 +185,11 @@ def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
     # name) and as the original's (unused): the shortest name comes first.
     for name in sorted(names, key=len):
         bare = name.removeprefix("base_model.model.")
-        found = _FACTOR.fullmatch(bare)
-        if found:
-            module, factor = found["module"], found["factor"]
+        match = _FACTOR.fullmatch(bare)
+        if match:
+            module, factor = match["module"], match["factor"]
             _take(factors.setdefault(module, {}), factor, name, path)
-            if found["embedding"]:
+            if match["embedding"]:
                 embeddings.add(module)
         elif ".lora_" in bare:
             raise UnsupportedFormat(f"{path}: {name!r} is not of a plain LoRA; polyak merges A and B factors only.")
@@ -197,7 +197,7 @@ def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
             _take_whole(replaced, bare, name, path)
     if not factors and not replaced:
         raise CheckpointError(f"{path}: the adapter holds no tensors.")
-    pairs = {module: _pair(module, found, path) for module, found in factors.items()}
+    pairs = {module: _pair(module, by_factor, path) for module, by_factor in factors.items()}
     return AdapterNames(pairs, frozenset(embeddings), replaced)
 
 
@@ -210,11 +210,13 @@ def _take_whole(replaced: dict[str, str], bare: str, name: str, path: Path) -> N
 
 def _take(taken: dict[str, str], key: str, name: str, path: Path) -> None:
     if key in taken:
-        raise CheckpointError(f"{path}: {name!r} and {taken[key]!r} are for the same tensor; keep one adapter a file.")
+        raise CheckpointError(
+            f"{path}: {name!r} and {taken[key]!r} are for the same tensor; keep one adapter per file."
+        )
     taken[key] = name
 
 
-def _pair(module: str, found: Mapping[str, str], path: Path) -> tuple[str, str]:
-    if len(found) != 2:
-        raise CheckpointError(f"{path}: {module!r} has a factor {next(iter(found))} without its partner.")
-    return found["A"], found["B"]
+def _pair(module: str, by_factor: Mapping[str, str], path: Path) -> tuple[str, str]:
+    if len(by_factor) != 2:
+        raise CheckpointError(f"{path}: {module!r} has a factor {next(iter(by_factor))} without its partner.")
+    return by_factor["A"], by_factor["B"]

@@ -1,4 +1,4 @@
-"""A short name for the values of some tensors, without reading all of them."""
+"""A digest of the values of tensors, from samples of them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 
 from ._api import Checkpoint, TensorSpec
 
-_BLOCKS, _ENTRIES = 4, 256  # of each tensor: that many blocks of that many entries, evenly spread
+_BLOCKS, _ENTRIES = 4, 256  # samples of a tensor: 4 blocks of 256 entries, evenly spaced
 
 
 def fingerprint(checkpoint: Checkpoint, tensors: Iterable[tuple[str, TensorSpec]]) -> str:
-    """XXH3-128 (hexadecimal) of names, shapes and samples of values; a kilobyte or so of each tensor is read.
+    """XXH3-128 (hexadecimal) of names, shapes and sampled values; about a kilobyte is read per tensor.
 
-    It does not depend on file formats, shards, or the dtype that equal values are kept in. Two fine-tunes of one
+    It does not depend on file formats, shards, or the dtype in which equal values are stored. Two fine-tunes of one
     model have different fingerprints unless they agree in every sample.
 
     Args:
-        checkpoint: Whose tensors.
-        tensors: The name that each goes by, and its entry in the checkpoint.
+        checkpoint: The checkpoint that the entries belong to.
+        tensors: For each tensor, the name to hash, and its entry in the checkpoint.
 
     Raises:
-        CheckpointError: a file has become shorter than its header promised.
+        CheckpointError: a file is now shorter than its header states.
     """
     import xxhash
 
-    found = xxhash.xxh3_128()
+    digest = xxhash.xxh3_128()
     for name, spec in sorted(tensors, key=lambda pair: pair[0]):
-        found.update(f"{name}\0{list(spec.shape)}\n".encode())
+        digest.update(f"{name}\0{list(spec.shape)}\n".encode())
         for start in _starts(spec.numel):
-            found.update(_values(checkpoint, spec, start, min(start + _ENTRIES, spec.numel)))
-    return found.hexdigest()
+            digest.update(_values(checkpoint, spec, start, min(start + _ENTRIES, spec.numel)))
+    return digest.hexdigest()
 
 
 def _starts(numel: int) -> Iterable[int]:

@@ -13,10 +13,10 @@ from ._api import Bytes, Checkpoint
 from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
 from .safetensors import SafetensorsFile
 
-# What transformers would load comes first, then what diffusers would.
+# Files that transformers loads come first, then those of diffusers.
 _PREFERRED = (("model", ".safetensors"), ("pytorch_model", ".bin"), (OWN_STEM, ".safetensors"), (OWN_STEM, ".bin"))
 
-# How quantisers name what they keep beside, or instead of, a weight.
+# Last parts of the names of tensors that quantisers add to, or store instead of, a weight.
 _QUANTISERS_OWN = frozenset(
     ["qweight", "qzeros", "SCB", "CB", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "quant_map"]
 )
@@ -46,9 +46,9 @@ def open_folder(folder: Path) -> Checkpoint:
     """Open the model in a Hugging Face folder, preferring what transformers would load.
 
     Raises:
-        CheckpointError: there is no model, or its index does not match its files.
-        UnsupportedFormat: an adapter, a distributed checkpoint, a quantised model, or another format that is
-            no model by itself.
+        CheckpointError: the folder has no weights, or its index does not match its files.
+        UnsupportedFormat: it is an adapter, a distributed checkpoint, a quantised model, or in a format that polyak
+            cannot read.
     """
     _refuse_quantised_config(folder)
     opened = _open_model(folder)
@@ -67,7 +67,7 @@ def _open_model(folder: Path) -> Checkpoint:
             return _open_sharded(inside(folder, index), opener)
     if INDEX in names:
         return open_pipeline(folder, open_folder)
-    _refuse_what_is_no_model(folder, names)
+    _refuse_other_formats(folder, names)
     singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:
         return SafetensorsFile(inside(folder, singles[0]))
@@ -80,10 +80,12 @@ def _open_model(folder: Path) -> Checkpoint:
 def _parts_of(folder: Path) -> str:
     """Remedy for a folder whose subfolders hold models."""
     try:
-        found = ", ".join(path.name for path in models_in(folder))
+        names = ", ".join(path.name for path in models_in(folder))
     except OSError:
         return ""
-    return f" Models lie in {found}: name one of them, or put the pipeline's {INDEX} beside them." if found else ""
+    return (
+        f" There are models in {names}: name one of them, or put the pipeline's {INDEX} next to them." if names else ""
+    )
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -93,19 +95,19 @@ def _names_in(folder: Path) -> list[str]:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
-def _refuse_what_is_no_model(folder: Path, held: list[str]) -> None:
-    if "adapter_config.json" in held:
+def _refuse_other_formats(folder: Path, names: list[str]) -> None:
+    if "adapter_config.json" in names:
         raise UnsupportedFormat(
             f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
             "or merge adapters with one another by `polyak lora merge`."
         )
-    if ".metadata" in held or any(name.endswith(".distcp") for name in held):
+    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         raise UnsupportedFormat(
             f"{folder} is a distributed checkpoint. Convert it first: "
             f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin"
         )
     for suffix, noun in formats.FOREIGN.items():
-        if any(name.endswith(suffix) for name in held):
+        if any(name.endswith(suffix) for name in names):
             raise UnsupportedFormat(
                 f"{folder} holds {noun} model, which polyak cannot read. Convert it to safetensors first."
             )
@@ -115,11 +117,13 @@ def _refuse_quantised_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         return
     config = read_json(inside(folder, "config.json"))
-    found: Any = config.get("quantization_config") or config.get("compression_config")
-    if found:
-        how = cast("dict[str, Any]", found).get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
+    settings: Any = config.get("quantization_config") or config.get("compression_config")
+    if settings:
+        method = (
+            cast("dict[str, Any]", settings).get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
+        )
         raise UnsupportedFormat(
-            f"{folder} is a quantised model (config.json has a quantization_config, method {how!r:.40}). Its codes "
+            f"{folder} is a quantised model (config.json has a quantization_config, method {method!r:.40}). Its codes "
             "cannot be averaged: dequantise it first, such as with `model.dequantize()` in transformers."
         )
 
@@ -128,7 +132,7 @@ def refuse_quantised(opened: Checkpoint) -> None:
     """Refuse a model whose tensors are the codes, scales or tables of a quantiser.
 
     Raises:
-        UnsupportedFormat: a tensor's name says so.
+        UnsupportedFormat: a tensor has such a name.
     """
     for name in opened.specs:
         leaf = name.rpartition(".")[2]
@@ -169,23 +173,23 @@ def _read_weight_map(index: Path) -> dict[str, str]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which nothing is named twice: which of two shards would hold the tensor?"""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """Refuse an index that names a tensor twice: its shard would be ambiguous."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
         raise ValueError(f"{twice!r:.80} is named twice")
-    return found
+    return entries
 
 
 def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object, or say what is wrong with the file.
+    """Read a JSON object from a file.
 
     Args:
         path: The file.
-        pairs: Makes an object of its names and values (default: the last of equal names counts).
+        pairs: Builds an object from its (name, value) pairs (default: the last of equal names counts).
 
     Raises:
-        CheckpointError: it cannot be read, or is no JSON object.
+        CheckpointError: it cannot be read, or is not a JSON object.
     """
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=pairs)
@@ -199,13 +203,13 @@ def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
 
 
 def inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
-    """The path of a file that must lie in `folder`: an index may not point anywhere else.
+    """The path of a file that must be in `folder`, or in a folder below it: an index may not point anywhere else.
 
-    Links inside the folder are followed; the one link out of it that is allowed is the Hub cache's
-    own, from `snapshots/` to the `blobs/` beside it.
+    Links inside the folder are followed; the one link out of it that is allowed is that of the Hub cache, from
+    `snapshots/` to the `blobs/` next to it.
 
     Raises:
-        CheckpointError: the file is missing, or lies elsewhere.
+        CheckpointError: the file is missing, or is elsewhere.
     """
     by = f" (named by {named_by.name})" if named_by else ""
     path = folder / name

@@ -1,4 +1,4 @@
-"""Find a model by what a recipe calls it: a path, or a name on the Hugging Face Hub."""
+"""Find the model that a recipe names: by a path, or by a name on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def locate(path: str, folder: Path) -> Path:
     Args:
         path: A path, relative to `folder`; or `hf://org/name@revision`, looked up in the Hub's local cache and
             downloaded if huggingface_hub is installed and the network is allowed.
-        folder: Where the recipe lies.
+        folder: The folder of the recipe.
 
     Raises:
-        CheckpointError: nothing is there.
-        UnsupportedFormat: another kind of address.
+        CheckpointError: it does not exist.
+        UnsupportedFormat: it is another kind of URL.
     """
     if path.startswith("hf://"):
         return _from_hub(path.removeprefix("hf://"))
     if "://" in path:
         raise UnsupportedFormat(f"{path}: only local paths and hf://org/name@revision can be read. Download it first.")
-    local = folder / Path(path).expanduser()
-    if not local.exists() and _HUB_NAME.match(path) and (cached := _cached(path)):
+    local = folder / os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises where there is no such user
+    if os.path.exists(local):  # noqa: PTH110  Path.exists raises where a name is too long
+        return local
+    if _HUB_NAME.match(path) and (cached := _cached(path)):
         return cached
-    if not local.exists():
-        hint = f" If it is a model on the Hub, write hf://{path}." if _HUB_NAME.match(path) else ""
-        raise CheckpointError(f"{local} does not exist.{hint}")
-    return local
+    hint = f" If it is a model on the Hub, write hf://{path}." if _HUB_NAME.match(path) else ""
+    raise CheckpointError(f"{local!s:.300} does not exist.{hint}")
 
 
 def _from_hub(name: str) -> Path:
@@ -52,21 +52,21 @@ def _from_hub(name: str) -> Path:
             "pip install 'polyak[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_wanted_files()))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=_patterns_to_download()))
     except Exception as error:  # the library raises a dozen kinds, from HTTP errors to OSError
         raise CheckpointError(f"hf://{name} cannot be downloaded: {error}") from error
 
 
-def _wanted_files() -> list[str]:
+def _patterns_to_download() -> list[str]:
     return [*(f"*{suffix}" for suffix in formats.suffixes_in_folders()), *_BESIDE_WEIGHTS]
 
 
 def _cached(name: str) -> Path | None:
-    """The snapshot of a model in the Hub's cache, which records what a revision's name stands for."""
-    found = _HUB_NAME.match(name)
-    assert found is not None
-    home = _cache() / f"models--{found['repo'].replace('/', '--')}"
-    revision = found["revision"] or "main"
+    """The snapshot of a model in the Hub's cache, which maps the names of revisions to commits."""
+    match = _HUB_NAME.match(name)
+    assert match is not None
+    home = _cache() / f"models--{match['repo'].replace('/', '--')}"
+    revision = match["revision"] or "main"
     ref = home / "refs" / revision
     commit = ref.read_text().strip() if ref.is_file() else revision
     snapshot = home / "snapshots" / commit

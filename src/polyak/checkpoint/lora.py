@@ -1,4 +1,4 @@
-"""A LoRA adapter on its base, as a checkpoint: computed while it is read, never stored."""
+"""A LoRA adapter applied to its base, as a checkpoint that is computed while it is read and never stored."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
     """A PEFT LoRA adapter on its base: W + scale * s * (B @ A), in float32 and unrounded.
 
     s is alpha / r, or alpha / sqrt(r) with `use_rslora`; `rank_pattern` and `alpha_pattern` match the end of a
-    module's name as they do in PEFT.  Tensors that the adapter trained whole (`modules_to_save`, biases,
-    resized embeddings) replace the base's, whatever `scale` is; every other tensor is the base's.  A tensor
-    that shares its memory with another in the base, of which the adapter changes one, is no longer tied to it.
+    module's name as they do in PEFT. Tensors that the adapter trained whole (`modules_to_save`, biases,
+    resized embeddings) replace the base's, for any `scale`; every other tensor is the base's. Two tensors that are
+    tied in the base are untied if the adapter changes one of them.
 
     Args:
-        base: What the adapter was trained on.  Its names may have a prefix that the adapter's lack, or lack one.
+        base: The model that the adapter was trained on. Its tensor names may have a prefix that the adapter's lack, or
+            lack a prefix that the adapter's have.
         adapter: A folder with adapter_config.json and adapter_model.safetensors or adapter_model.bin.
         scale: Factor of the low-rank updates.
 
     Raises:
         CheckpointError: the adapter is damaged or does not fit the base.
-        UnsupportedFormat: it is of another kind than plain LoRA, or was initialised by changing the base.
+        UnsupportedFormat: it is not plain LoRA, or was initialised by changing the base.
         SettingError: `scale` is not a finite number.
 
     Source: Hu et al., 2021. LoRA: Low-Rank Adaptation of Large Language Models. arXiv:2106.09685
@@ -76,7 +77,7 @@ class _Update:
     Attributes:
         left: The adapter's tensor whose rows are the rows of the update.
         right: The other factor.
-        swapped: Whether the factors are A^T and B^T, since the weight is kept transposed.
+        swapped: True if the factors are A^T and B^T, since the weight is stored transposed.
         scaling: `scale` * s.
     """
 
@@ -99,10 +100,12 @@ class _LoraView(Checkpoint):
         finder = _Finder([*base.specs, *base.ties], self.label)
         self._updates = _unique(_updates(base, factors, settings, names, finder, scale), self.label)
         self._replaced = _unique(_replacements(base, factors, settings, names, finder), self.label)
-        held = {factor for update in self._updates.values() for factor in (update.left, update.right)}
-        self.held_nbytes = base.held_nbytes + sum(4 * factors.spec(factor).numel for factor in held)
+        low_rank = {factor for update in self._updates.values() for factor in (update.left, update.right)}
+        self.held_nbytes = base.held_nbytes + sum(4 * factors.spec(factor).numel for factor in low_rank)
         self.ties = {
-            alias: held for alias, held in base.ties.items() if not self._changed(alias) and not self._changed(held)
+            alias: holder
+            for alias, holder in base.ties.items()
+            if not self._changed(alias) and not self._changed(holder)
         }
         names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
         self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
@@ -111,14 +114,14 @@ class _LoraView(Checkpoint):
         return name in self._updates or name in self._replaced
 
     def _spec_of(self, name: str) -> TensorSpec:
-        held = self._source(name)[1]
-        dtype = F32 if name in self._updates else held.dtype
+        spec = self._source(name)[1]
+        dtype = F32 if name in self._updates else spec.dtype
         in_base = name in self._base.specs or name in self._base.ties
-        rests = self._base.spec(name).stored if in_base else held.stored
-        return TensorSpec(name, dtype, held.shape, rests if rests != dtype else None)
+        rests = self._base.spec(name).stored if in_base else spec.stored
+        return TensorSpec(name, dtype, spec.shape, rests if rests != dtype else None)
 
     def _source(self, name: str) -> tuple[Checkpoint, TensorSpec]:
-        """Tensors to which a low-rank update may be added."""
+        """The checkpoint and entry of the values to which a low-rank update may be added."""
         replacement = self._replaced.get(name)
         if replacement is None:
             return self._base, self._base.spec(name)
@@ -158,12 +161,12 @@ class _LoraView(Checkpoint):
 
 
 def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
-    found: dict[str, _T] = {}
+    by_name: dict[str, _T] = {}
     for name, value in pairs:
-        if name in found:
+        if name in by_name:
             raise CheckpointError(f"{label}: two modules of the adapter are for {name!r}.")
-        found[name] = value
-    return found
+        by_name[name] = value
+    return by_name
 
 
 def read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
@@ -196,7 +199,7 @@ def _updates(
     for module, target, fit in fits:
         if len(fit) == 2 and transposed and not settings.fan_in_fan_out:
             raise CheckpointError(
-                f"{settings.path}: {module!r} is square, and other modules of this adapter are kept transposed while "
+                f"{settings.path}: {module!r} is square, and other modules of this adapter are stored transposed while "
                 "fan_in_fan_out is false. Set it to true if this module is a Conv1D (GPT-2)."
             )
         swapped = settings.fan_in_fan_out if len(fit) == 2 else fit == {True}
@@ -208,14 +211,14 @@ def _updates(
 def _orientations(
     module: str, weight: TensorSpec, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, names: AdapterNames
 ) -> set[bool]:
-    """Match B @ A with the weight as it is (False), transposed (True), or both.
+    """Orientations in which B @ A fits the weight: as it is (False), transposed (True), or both.
 
     Shapes: A (r, in), B (out, r), weight (out, in); of a convolution A (r, in, ...), B (out, r, 1, ...), weight
     (out, in, ...); of an embedding A (r, vocabulary), B (size, r), weight (vocabulary, size).
     """
     if not weight.dtype.floating or not a.dtype.floating or not b.dtype.floating:
         raise CheckpointError(
-            f"{settings.path}: {module!r} must be of floating point; it is {weight.dtype} in the base, "
+            f"{settings.path}: {module!r} must be floating-point; it is {weight.dtype} in the base, "
             f"A is {a.dtype} and B {b.dtype}."
         )
     rank = settings.rank_of(module)
@@ -236,48 +239,48 @@ def _orientations(
 def _replacements(
     base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: _Finder
 ) -> Iterable[tuple[str, str]]:
-    for wanted, held in names.replaced.items():
-        module = wanted.rpartition(".")[0]
-        # A task's head is often not in the base at all.
-        if finder.lacks(wanted) and any(module == m or module.endswith(f".{m}") for m in settings.modules_to_save):
-            yield wanted, held
+    for name, replacement in names.replaced.items():
+        module = name.rpartition(".")[0]
+        # The head of a task is often missing from the base.
+        if finder.lacks(name) and any(module == m or module.endswith(f".{m}") for m in settings.modules_to_save):
+            yield name, replacement
             continue
-        target = finder.find(wanted)
-        if factors.spec(held).shape != base.spec(target).shape:
+        target = finder.find(name)
+        if factors.spec(replacement).shape != base.spec(target).shape:
             raise CheckpointError(
-                f"{settings.path}: {held!r} is {list(factors.spec(held).shape)} and replaces {target!r}, which is "
-                f"{list(base.spec(target).shape)} in {base.label}. Resize the base first."
+                f"{settings.path}: {replacement!r} is {list(factors.spec(replacement).shape)} and replaces {target!r}, "
+                f"which is {list(base.spec(target).shape)} in {base.label}. Resize the base first."
             )
-        yield target, held
+        yield target, replacement
 
 
 class _Finder:
-    """Finds the tensor of the base that an adapter means, if one of the two names has a prefix more."""
+    """Finds the tensor of the base that an adapter refers to, where one of the two names has an extra prefix."""
 
     def __init__(self, names: list[str], label: str) -> None:
         self._names, self._label = dict.fromkeys(names), label
         self._by_suffix: dict[str, list[str]] = {}
 
-    def lacks(self, wanted: str) -> bool:
-        return not self._candidates(wanted)
+    def lacks(self, name: str) -> bool:
+        return not self._candidates(name)
 
-    def find(self, wanted: str) -> str:
-        found = self._candidates(wanted)
-        if len(found) == 1:
-            return found[0]
-        few = ", ".join(map(repr, found[:5] or list(self._names)[:5]))
-        what = "could be any of" if found else "is not in the base, which has"
-        raise CheckpointError(f"{self._label}: the adapter's {wanted!r} {what} {few} ... Is this the adapter's base?")
+    def find(self, name: str) -> str:
+        candidates = self._candidates(name)
+        if len(candidates) == 1:
+            return candidates[0]
+        few = ", ".join(map(repr, candidates[:5] or list(self._names)[:5]))
+        problem = "could be any of" if candidates else "is not in the base, which has"
+        raise CheckpointError(f"{self._label}: the adapter's {name!r} {problem} {few} ... Is this the adapter's base?")
 
-    def _candidates(self, wanted: str) -> list[str]:
-        if wanted in self._names:
-            return [wanted]
+    def _candidates(self, target: str) -> list[str]:
+        if target in self._names:
+            return [target]
         if not self._by_suffix:
             for name in self._names:
                 for suffix in _suffixes(name):
                     self._by_suffix.setdefault(suffix, []).append(name)
-        shorter = [suffix for suffix in _suffixes(wanted) if suffix in self._names and suffix.count(".")]
-        return [*shorter, *self._by_suffix.get(wanted, [])]
+        shorter = [suffix for suffix in _suffixes(target) if suffix in self._names and suffix.count(".")]
+        return [*shorter, *self._by_suffix.get(target, [])]
 
 
 def _suffixes(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A model of one task, cut out of a merge by a mask: computed while it is read, never stored."""
+"""The model of one task, reconstructed from a merge and a mask while it is read, and never stored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ._api import DTYPES, Bytes, Checkpoint, TensorSpec
 from .lora import read_floats
 from .safetensors import SafetensorsFile
 
-MASKS_KIND = "masks"  # what the metadata of a file of masks says under `polyak`
-MASK, SCALE = ":mask", ":scale"  # what the names of a tensor's mask and scale end with
+MASKS_KIND = "masks"  # value of `polyak` in the metadata of a file of masks
+MASK, SCALE = ":mask", ":scale"  # suffixes of the names of a tensor's mask and scale
 MASKS_FOLDER, HEADS_FOLDER = "masks", "heads"
 F32, U8 = DTYPES["F32"], DTYPES["U8"]
 
@@ -30,18 +30,18 @@ def scale_spec(of: TensorSpec) -> TensorSpec:
 
 
 def with_masks(unified: Checkpoint, base: Checkpoint, masks: str | Path) -> Checkpoint:
-    """The model of one task: base + scale * (unified - base) where its mask has a bit, else the base; in float32.
+    """The model of one task: base + scale * (unified - base) where its mask is set, else the base; in float32.
 
-    Tensors without a mask are the unified model's.  Heads that the merge kept apart for this model
-    (`heads/<model>.safetensors` beside the folder of the masks) are added.
+    Tensors without a mask are the unified model's. Heads that the merge kept apart for this model
+    (`heads/<model>.safetensors`, next to the folder of the masks) are added.
 
     Args:
         unified: The merged model.
-        base: What the merged models were tuned from.
+        base: The model that the merged models were fine-tuned from.
         masks: `masks/<model>.safetensors` of the merge.
 
     Raises:
-        CheckpointError: this is no file of masks, or it does not fit the two models.
+        CheckpointError: this is not a file of masks, or it does not fit the two models.
     """
     file = _masks_file(Path(masks))
     head = file.path.parent.parent / HEADS_FOLDER / file.path.name
@@ -54,27 +54,27 @@ def is_masks(file: Checkpoint) -> bool:
 
 
 def open_task(masks: Path, base: Path | None = None, *, opener: Callable[[Path], Checkpoint]) -> Checkpoint:
-    """Open a file of masks as the model that it cuts out of the merge in whose folder it lies.
+    """Open a file of masks as the model of its task, from the merge in whose folder it is.
 
     Args:
         masks: `masks/<model>.safetensors` in the folder of the merge.
-        base: What the merged models were tuned from (default: where it was when they were merged).
+        base: The model that the merged models were fine-tuned from (default: the path that it had at the merge).
         opener: Opens the merge and its base: `polyak.checkpoint.open`.
 
     Raises:
-        CheckpointError: the merge or its base is not there, or they do not fit together.
+        CheckpointError: the merge or its base is missing, or they do not fit together.
     """
-    place = masks.absolute()
-    file = _masks_file(place)
-    origin = _base_of(file, place) if base is None else base
-    return with_masks(opener(place.parent.parent), opener(origin), place)
+    path = masks.absolute()
+    file = _masks_file(path)
+    origin = _base_of(file, path) if base is None else base
+    return with_masks(opener(path.parent.parent), opener(origin), path)
 
 
 def _masks_file(path: Path) -> SafetensorsFile:
     file = SafetensorsFile(path)
     if not is_masks(file):
         file.close()
-        raise CheckpointError(f"{path} is not a file of masks: merge with `emr` or `tall_masks` to have some.")
+        raise CheckpointError(f"{path} is not a file of masks: `emr` and `tall_masks` write them.")
     return file
 
 
@@ -82,8 +82,8 @@ def _base_of(file: SafetensorsFile, masks: Path) -> Path:
     stated = Path(file.metadata.get("base", ""))
     if not stated.is_absolute() or not stated.exists():
         raise CheckpointError(
-            f"{masks} cuts a model out of a merge and its base, and the base is not at {str(stated)!r}. Say where "
-            f"it is: polyak bake {masks} OUT --base BASE, or polyak.with_masks(merged, base, masks)."
+            f"{masks} needs the base of its merge, which is not at {str(stated)!r}. State "
+            f"its path: polyak bake {masks} OUT --base BASE, or polyak.with_masks(merged, base, masks)."
         )
     return stated
 
@@ -104,15 +104,15 @@ class _Masked(Checkpoint):
         self._lock = threading.Lock()
 
     def _check(self, name: str) -> None:
-        found = self._unified.specs.get(name)
+        merged = self._unified.specs.get(name)
         origin = self._base.specs.get(self._base.ties.get(name, name))
-        if found is None or origin is None or found.shape != origin.shape:
+        if merged is None or origin is None or merged.shape != origin.shape:
             raise CheckpointError(
-                f"{self.label} masks {name!r}, which is {_say(found)} in {self._unified.label} and {_say(origin)} in "
-                f"{self._base.label}. The masks fit only the merge that they were written with, and its base."
+                f"{self.label} masks {name!r}, which is {_description(merged)} in {self._unified.label} and "
+                f"{_description(origin)} in {self._base.label}. The masks fit only their own merge and its base."
             )
-        wanted = (mask_spec(found), scale_spec(found))
-        if tuple(self._masks.specs.get(one.name) for one in wanted) != wanted:
+        expected = (mask_spec(merged), scale_spec(merged))
+        if tuple(self._masks.specs.get(spec.name) for spec in expected) != expected:
             raise CheckpointError(
                 f"{self.label} is damaged: mask or scale of {name!r} has another shape or is missing."
             )
@@ -135,7 +135,7 @@ class _Masked(Checkpoint):
         unified = np.empty(stop - start, np.float32)
         read_floats(self._base, self._base.spec(name), start, stop, values)
         read_floats(self._unified, self._unified.specs[name], start, stop, unified)
-        if scale != 1:  # a scale of one takes the unified number itself, not a sum that rounds
+        if scale != 1:  # with a scale of one, the unified value itself, not a rounded sum
             unified = values + scale * (unified - values)
         np.copyto(values, unified, where=self._keeps(name, start, stop))
 
@@ -161,5 +161,5 @@ class _Masked(Checkpoint):
                 file.close()
 
 
-def _say(spec: TensorSpec | None) -> str:
+def _description(spec: TensorSpec | None) -> str:
     return "not there" if spec is None else f"{spec.stored} {list(spec.shape)}"

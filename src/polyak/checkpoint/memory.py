@@ -14,7 +14,7 @@ _BY_NUMPY = {spec.numpy: spec for spec in DTYPES.values()}
 
 
 class MemoryCheckpoint(Checkpoint):
-    """A state dict.  Tensors are not copied unless they are strided or on another device.
+    """A state dict. Tensors are not copied unless they are strided or on another device.
 
     Two names whose tensors are the same object, or the same view of the same memory, are tied.
     """
@@ -28,11 +28,11 @@ class MemoryCheckpoint(Checkpoint):
         holder: dict[object, str] = {}
         for name, tensor in self._tensors.items():
             _check_tensor(name, tensor, label)
-            where = _place(tensor)
-            if where is not None and where in holder:
-                ties[name] = holder[where]
+            key = _memory_key(tensor)
+            if key is not None and key in holder:
+                ties[name] = holder[key]
                 continue
-            holder[where] = name
+            holder[key] = name
             array, dtype = _as_numpy(name, tensor, label)
             specs[name] = TensorSpec(name, DTYPES[dtype], tuple(array.shape))
             self._bytes[name] = array.reshape(-1).view(np.uint8)
@@ -57,13 +57,13 @@ def _is_torch(tensor: Any) -> bool:
     return hasattr(tensor, "detach") and hasattr(tensor, "data_ptr")
 
 
-def _place(tensor: Any) -> object | None:
-    """Identity of the memory of an array, equal for views of it; None for what shares no memory."""
+def _memory_key(tensor: Any) -> object | None:
+    """Key of a tensor's memory, equal for equal views of the same memory; None for tensors that share none."""
     if _is_torch(tensor):
         if str(tensor.layout) != "torch.strided" or tensor.is_quantized or tensor.device.type == "meta":
             return None
-        place = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype), str(tensor.device)
-        return (*place, tensor.is_neg()) if tensor.numel() else None
+        key = tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype), str(tensor.device)
+        return (*key, tensor.is_neg()) if tensor.numel() else None
     if not isinstance(tensor, np.ndarray):
         return None
     array = cast("np.ndarray[Any, Any]", tensor)
@@ -75,14 +75,14 @@ def _as_numpy(name: str, tensor: Any, label: str) -> tuple[np.ndarray[Any, Any],
         tensor = _torch_as_numpy(name, tensor, label)
     array = np.asarray(tensor)
     shape = array.shape  # ascontiguousarray turns a scalar into a vector
-    found = _BY_NUMPY.get(array.dtype)
-    if found is None:
+    dtype = _BY_NUMPY.get(array.dtype)
+    if dtype is None:
         raise UnsupportedFormat(f"{label}: {name!r} has dtype {array.dtype}, which polyak cannot read.")
-    return np.ascontiguousarray(array).reshape(shape), found.name
+    return np.ascontiguousarray(array).reshape(shape), dtype.name
 
 
 def _torch_as_numpy(name: str, tensor: Any, label: str) -> np.ndarray[Any, Any]:
-    """NumPy has no bfloat16 or float8 of its own: hand the bits over and name them."""
+    """Convert a tensor to NumPy; bfloat16 and float8, which NumPy lacks, by their bits and with ml_dtypes."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     try:
         tensor = tensor.detach().resolve_neg().cpu().contiguous()
@@ -94,5 +94,5 @@ def _torch_as_numpy(name: str, tensor: Any, label: str) -> np.ndarray[Any, Any]:
         bits = tensor.view(torch.uint8 if dtype.startswith("float8") else torch.int16).numpy()
         return bits.view(getattr(ml_dtypes, dtype))
     except (TypeError, RuntimeError, NotImplementedError) as error:  # quantised, sparse, complex, on no device ...
-        what = f"{dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device}"
-        raise UnsupportedFormat(f"{label}: {name!r} is a tensor that polyak cannot read ({what}).") from error
+        description = f"{dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device}"
+        raise UnsupportedFormat(f"{label}: {name!r} is a tensor that polyak cannot read ({description}).") from error

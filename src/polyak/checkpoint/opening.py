@@ -1,4 +1,4 @@
-"""Open a checkpoint, whatever its format."""
+"""Open a checkpoint of any format."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
 
     Args:
         source: A Hugging Face folder; a file in any registered format (.safetensors, .bin, .pt, .pth, .ckpt, and those
-            of installed packages); masks that a merge wrote, which open as the model that they cut out of it; or a
+            of installed packages); masks that a merge wrote, which open as the model of their task; or a
             state dict of NumPy arrays or torch tensors. A checkpoint is returned as it is.
         key: Path of the state dict in a pickled file, such as `state_dict` or `model.ema`
             (default: the only state dict in it).
 
     Raises:
-        CheckpointError: it is missing, damaged, or lies about itself.
+        CheckpointError: it is missing, damaged, or its header does not match its data.
         UnsupportedFormat: no registered format has the suffix of the file, or the model is quantised.
     """
     if isinstance(source, Checkpoint):
@@ -41,6 +41,10 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
     if is_folder:
         from .folder import open_folder
 
+        if key is not None:
+            raise CheckpointError(
+                f"{path} is a folder, in which no key can be chosen. Name the file, or leave out the key."
+            )
         return open_folder(path)
     return _open_file(path, key)
 

@@ -1,4 +1,4 @@
-"""Pipelines as diffusers lays them out: a folder of several models, each in a folder of its own."""
+"""Pipelines in the layout of diffusers: a folder of several models, each in its own folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from . import formats
 from ._api import Bytes, Checkpoint
 
 INDEX = "model_index.json"
-OWN_STEM = "diffusion_pytorch_model"  # what the files of its own models begin with, not those of transformers
+OWN_STEM = "diffusion_pytorch_model"  # beginning of the names of weight files of models of diffusers
 
 
 def stem_of(config: Mapping[str, Any]) -> str:
-    """Beginning of the names of tensor files, by the library that reads a model with this config."""
+    """Beginning of the names of weight files, by the library that reads a model with this config."""
     return OWN_STEM if "_diffusers_version" in config else "model"
 
 
@@ -26,10 +26,17 @@ class Pipeline(Checkpoint):
     def __init__(self, folder: Path, components: Mapping[str, Checkpoint]) -> None:
         self.label, self.folder = str(folder), folder
         self._components = components
-        named = [(name, of_one) for name, of_one in components.items()]
-        self.specs = {f"{n}/{t}": replace(spec, name=f"{n}/{t}") for n, one in named for t, spec in one.specs.items()}
-        self.ties = {f"{n}/{alias}": f"{n}/{t}" for n, one in named for alias, t in one.ties.items()}
-        self.stamps = tuple(stamp for _, one in named for stamp in one.stamps)
+        self.specs = {
+            f"{folder}/{name}": replace(spec, name=f"{folder}/{name}")
+            for folder, model in components.items()
+            for name, spec in model.specs.items()
+        }
+        self.ties = {
+            f"{folder}/{alias}": f"{folder}/{name}"
+            for folder, model in components.items()
+            for alias, name in model.ties.items()
+        }
+        self.stamps = tuple(stamp for model in components.values() for stamp in model.stamps)
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
         component, _, tensor = name.partition("/")
@@ -44,27 +51,27 @@ def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipelin
     """Open all models of a pipeline.
 
     Raises:
-        UnsupportedFormat: none of its folders holds weights, or one holds such as cannot be read.
+        UnsupportedFormat: none of its folders holds weights, or one holds weights that cannot be read.
     """
-    if not (found := models_in(folder)):
+    if not (models := models_in(folder)):
         raise UnsupportedFormat(f"{folder} is a pipeline ({INDEX}), and none of its folders holds weights.")
-    return Pipeline(folder, {path.name: opener(path) for path in found})
+    return Pipeline(folder, {path.name: opener(path) for path in models})
 
 
 def models_in(folder: Path) -> list[Path]:
     """The folders of a pipeline that hold weights."""
-    held = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     weights = formats.suffixes(foreign=True)
-    return [path for path in held if any(one.name.endswith(weights) for one in path.iterdir())]
+    return [path for path in folders if any(file.name.endswith(weights) for file in path.iterdir())]
 
 
 def components_of(folder: Path | None, names: Iterable[str]) -> list[Path]:
-    """The folders of a pipeline that tensors of these names belong to; none if this is no pipeline."""
+    """The folders of a pipeline that tensors of these names belong to; none if this is not a pipeline."""
     if folder is None or not (folder / INDEX).is_file():
         return []
     first = dict.fromkeys(name.partition("/")[0] for name in names)
-    found = [path for path in models_in(folder) if path.name in first]
-    return found if len(found) == len(first) else []
+    models = [path for path in models_in(folder) if path.name in first]
+    return models if len(models) == len(first) else []
 
 
 def files_beside(folder: Path) -> Iterator[str]:

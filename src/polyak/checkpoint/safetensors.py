@@ -1,7 +1,7 @@
 """The safetensors format: an 8-byte length, a JSON header, then the tensors' bytes.
 
 The reader is our own because the engine reads ranges of tensors straight into its buffers, from any
-thread, and because a header is input from strangers: every promise it makes is checked before it is used.
+thread, and because a header is untrusted input: every number in it is checked before it is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
 from ._file import RangeFile
 
 MAX_HEADER_NBYTES = 100_000_000  # the limit of the format's reference implementation
-MAX_DIMENSIONS = 64  # what NumPy and PyTorch can hold
-_KNOWN = dict(DTYPES)  # found faster than through the read-only view
-ALIGNMENT = 4096  # our data section starts on a page, so that slabs are written as whole pages
+MAX_DIMENSIONS = 64  # the limit of NumPy and PyTorch
+_DTYPES = dict(DTYPES)  # lookups are faster than through the read-only view
+ALIGNMENT = 4096  # the data section of files that we write starts on a page, so that blocks are whole pages
 
 
 class SafetensorsFile(Checkpoint):
@@ -73,18 +73,18 @@ def _check_length(prefix_nbytes: int, length: int, size: int, path: Path) -> Non
 def parse_header(
     header: bytes, data_nbytes: int, path: Path
 ) -> tuple[dict[str, TensorSpec], dict[str, int], dict[str, str]]:
-    """Check a header against the size of the data behind it.
+    """Parse a header, and check it against the size of the data that follows it.
 
     Args:
         header: The JSON text.
-        data_nbytes: How many bytes follow it.
-        path: For messages.
+        data_nbytes: Number of bytes that follow it.
+        path: The file, for messages.
 
     Returns:
-        The tensors in the order of the header, where in the data each begins, and the metadata.
+        The tensors in the order of the header, the offset of each in the data, and the metadata.
 
     Raises:
-        CheckpointError: the header is not what the format prescribes, or does not match the data.
+        CheckpointError: the header violates the format, or does not match the data.
         UnsupportedFormat: it holds a dtype that polyak cannot read.
     """
     entries = _parse_json(header, path)
@@ -104,7 +104,7 @@ def parse_header(
             sorted((begin, begin + specs[name].nbytes, name) for name, begin in offsets.items()), path
         )
     if reached != data_nbytes:
-        state = "truncated" if data_nbytes < reached else "longer than its header says"
+        state = "truncated" if data_nbytes < reached else "longer than its header states"
         raise CheckpointError(
             f"{path} is {state}: the tensors need {reached} bytes, the file has {data_nbytes}. "
             "Download or copy it again."
@@ -118,11 +118,11 @@ def _parse_json(header: bytes, path: Path) -> dict[str, Any]:
         entries = json.loads(text)
         if not text.startswith("{"):
             raise CheckpointError(f"{path}: the header must be a JSON object, with nothing before it.")
-        # A header that names nothing twice has as many strings as what was parsed, two quotes each.  Only other
-        # headers, and those with escapes, are parsed again, by the slow way that sees every pair.
+        # A header without duplicate names has as many strings as the parsed mapping, two quotes each. Only other
+        # headers, and those with escapes, are parsed again with a hook that sees every pair, which is slow.
         if "\\" in text or text.count('"') != 2 * _count_strings(entries):
             json.loads(text, object_pairs_hook=lambda pairs: _without_duplicates(pairs, path))
-            json.dumps(entries, ensure_ascii=False).encode()  # an escape can spell half a character
+            json.dumps(entries, ensure_ascii=False).encode()  # an escape can encode a lone surrogate
         return entries
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the header is not JSON ({error!s:.200}).") from error
@@ -136,64 +136,64 @@ def _count_strings(entries: dict[str, Any]) -> int:
 
 
 def _without_duplicates(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise CheckpointError(f"{path}: the header lists {twice!r} twice.")
-    return found
+    return entries
 
 
 def _parse_entry(name: str, entry: Any, path: Path) -> tuple[TensorSpec, int, int]:
-    # Runs once a tensor, and a model may have a hundred thousand: no pattern matching here.
+    # Runs once per tensor, and a model may have a hundred thousand: `match` statements are too slow.
     try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        dtype_name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if len(entry) != 3 or type(shape) is not list or type(begin) is not int or type(end) is not int:
             raise ValueError
-        known = _KNOWN.get(dtype)
+        dtype = _DTYPES.get(dtype_name)
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(
             f"{path}: {name!r} needs exactly dtype, shape and data_offsets in the header; got {reprlib.repr(entry)}."
         ) from None
-    if known is None:
+    if dtype is None:
         raise UnsupportedFormat(
-            f"{path}: {name!r} is stored as {dtype!r:.30}, which polyak cannot read. Known: {', '.join(DTYPES)}."
+            f"{path}: {name!r} is stored as {dtype_name!r:.30}, which polyak cannot read. Known: {', '.join(DTYPES)}."
         )
     sizes: tuple[Any, ...] = tuple(entry["shape"])
     if len(sizes) > MAX_DIMENSIONS or not all([type(n) is int and 0 <= n < 2**63 for n in sizes]):  # noqa: C419  faster
         raise CheckpointError(f"{path}: {name!r} has an impossible shape {reprlib.repr(sizes)}.")
-    nbytes = prod(sizes) * known.itemsize
+    nbytes = prod(sizes) * dtype.itemsize
     if not 0 <= begin <= end or end - begin != nbytes:
         raise CheckpointError(
-            f"{path}: {name!r} is {known} {list(sizes)}, which takes {nbytes} bytes, "
+            f"{path}: {name!r} is {dtype} {list(sizes)}, which takes {nbytes} bytes, "
             f"but its offsets are [{begin}, {end}]."
         )
-    return TensorSpec(name, known, sizes), begin, end
+    return TensorSpec(name, dtype, sizes), begin, end
 
 
 def _check_spans(spans: list[tuple[int, int, str]], path: Path) -> int:
-    """The tensors must fill the data without gap or overlap: nothing hides in a file.  Returns where they end."""
+    """Check that the tensors fill the data without gap or overlap, and return where they end."""
     reached = 0
     for begin, end, name in spans:
         if begin != reached:
             gap = f"leaves {begin - reached} bytes unused before it"
-            what = "overlaps the tensor before it" if begin < reached else gap
+            problem = "overlaps the tensor before it" if begin < reached else gap
             raise CheckpointError(
-                f"{path}: {name!r} {what} (offsets [{begin}, {end}], expected to begin at {reached})."
+                f"{path}: {name!r} {problem} (offsets [{begin}, {end}], expected to begin at {reached})."
             )
         reached = end
     return reached
 
 
 def layout(specs: Iterable[TensorSpec], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
-    """Lay out a file whose tensors are known and whose data is not, yet.
+    """Lay out a file before its data is computed.
 
     Args:
-        specs: The tensors; the order in which they are given does not matter.
+        specs: The tensors, in any order.
         metadata: The free-form strings.
 
     Returns:
-        The bytes before the data (length and header), and where in the file each tensor begins.
+        The bytes before the data (length and header), and the offset of each tensor in the file.
     """
     rank = {name: i for i, name in enumerate(DTYPES)}
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}

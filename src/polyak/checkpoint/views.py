@@ -1,4 +1,4 @@
-"""Checkpoints made of another checkpoint: other names, or fewer tensors."""
+"""Views of checkpoints: with other names, or fewer tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._api import Bytes, Checkpoint, TensorSpec
 class _View(Checkpoint):
     """Some tensors of `inner` under other names.
 
-    A tie whose holder is left out keeps its values: the first of its aliases holds them.
+    If a tensor is left out and its aliases are not, the first alias takes its place and the others are tied to it.
     """
 
     def __init__(self, inner: Checkpoint, names: Mapping[str, str]) -> None:
@@ -22,15 +22,15 @@ class _View(Checkpoint):
         self._names: dict[str, str] = {}
         specs: dict[str, TensorSpec] = {}
         ties: dict[str, str] = {}
-        holder: dict[str, str] = {held: new for new, held in names.items() if held in inner.specs}
+        holder: dict[str, str] = {stored: new for new, stored in names.items() if stored in inner.specs}
         for new, old in names.items():
-            held = inner.ties.get(old, old)
-            first = holder.setdefault(held, new)
+            stored = inner.ties.get(old, old)
+            first = holder.setdefault(stored, new)
             if first != new:
                 ties[new] = first
                 continue
-            specs[new] = replace(inner.specs[held], name=new)
-            self._names[new] = held
+            specs[new] = replace(inner.specs[stored], name=new)
+            self._names[new] = stored
         self.specs, self.ties = specs, ties
 
     def read_into(self, name: str, start: int, stop: int, out: Bytes) -> None:
@@ -52,10 +52,10 @@ def beneath(checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
 
 
 def picked(inner: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
-    """Chosen tensors under chosen names; one tensor may stand under several, which are then tied.
+    """Selected tensors under new names; a tensor may have several names, which are then tied.
 
     Args:
-        inner: Whose tensors.
+        inner: The checkpoint to select from.
         names: New name to old name.
 
     Raises:
@@ -70,7 +70,7 @@ def renamed(inner: Checkpoint, names: Mapping[str, str] | Callable[[str], str]) 
     """The same tensors under other names.
 
     Args:
-        inner: Whose tensors.
+        inner: The checkpoint to rename.
         names: Old name to new name; names that a mapping does not list stay. Or a function of the old name.
 
     Raises:
@@ -93,16 +93,16 @@ def subset(inner: Checkpoint, keep: Iterable[str] | str | re.Pattern[str]) -> Ch
 
     Raises:
         CheckpointError: a name does not exist.
-        SettingError: `keep` is no regular expression.
+        SettingError: `keep` is not a regular expression.
     """
     if isinstance(keep, str | re.Pattern):
         pattern = _compiled(keep)
-        wanted = [name for name in [*inner.specs, *inner.ties] if pattern.search(name)]
+        names = [name for name in [*inner.specs, *inner.ties] if pattern.search(name)]
     else:
-        wanted = list(keep)
-    for name in wanted:
+        names = list(keep)
+    for name in names:
         inner.spec(name)
-    return _View(inner, {name: name for name in wanted})
+    return _View(inner, {name: name for name in names})
 
 
 def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,10 +28,41 @@ def commands() -> list[str]:
 def main() -> None:
     """Run the command line: every error is one message (or one JSON object, under `--json`) and an exit code."""
     gc.set_threshold(_GC_THRESHOLD)
+    _accept_any_text()
     sys.exit(_run(sys.argv[1:]))
 
 
+def _accept_any_text() -> None:
+    """Read standard input as UTF-8, and escape what standard output cannot encode, such as odd file names."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _run(arguments: Sequence[str]) -> int:
+    try:
+        code = _call(arguments)
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        _discard_output()
+        return 1
+    except OSError as error:
+        where = error.filename or "standard output"
+        code = _fail(type(error).__name__, f"{where}: {error.strerror}.", 1, arguments)
+        _discard_output()
+    return code
+
+
+def _discard_output() -> None:
+    """Send what is still buffered to nowhere: Python would try to write it again as it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
+
+
+def _call(arguments: Sequence[str]) -> int:
     application = _with(_needed(arguments))
     import typer
 
@@ -42,9 +75,6 @@ def _run(arguments: Sequence[str]) -> int:
         return _explain_usage(error, arguments)
     except typer.Abort:
         code = _INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
-        sys.stdout = None
-        return 1
     return code if code != _INTERRUPTED else _fail("Interrupted", "interrupted.", code, arguments)
 
 
@@ -70,9 +100,11 @@ def _fail(kind: str, message: str, exit_code: int, arguments: Sequence[str]) -> 
 
 
 def _needed(arguments: Sequence[str]) -> Sequence[str]:
-    """The command that is called; all of them if none is, since help and errors list them."""
-    known = commands()
-    return list(arguments[:1]) if arguments and arguments[0] in known else known
+    """The command that is called; none to tell the version; else all of them, since help and errors list them."""
+    if arguments and arguments[0] == "--version":
+        return ()
+    names = commands()
+    return list(arguments[:1]) if arguments and arguments[0] in names else names
 
 
 def _with(names: Sequence[str]) -> Any:

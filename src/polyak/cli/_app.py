@@ -16,32 +16,37 @@ MERGE, INSPECT, ADAPTERS, DATA, RUNS = (
     "Evaluate, search and learn from data",
     "Checkpoints of a training run",
 )
+_OTHER = "Commands"
 _UNCUT = 200  # characters of a command's summary, which is wrapped rather than cut
 _SUMMARY = "Merge fine-tuned models, LoRA adapters and checkpoints into one model."
 
 
-class Dashed(TyperGroup):
-    """A group whose commands may be written with dashes or underscores."""
+class Group(TyperGroup):
+    """A group whose commands are written with dashes or underscores, and listed by section with whole summaries.
+
+    Help is plain text: formatting by rich takes 0.1 s.
+    """
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name.replace("_", "-"))
 
-
-class _Grouped(TyperGroup):
-    """A group whose help lists commands by what they are for, in plain text: formatting by rich takes 0.1 s."""
-
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands: list[tuple[str, Any]] = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        for title in (MERGE, ADAPTERS, DATA, RUNS, INSPECT):
-            rows = [(n, one.get_short_help_str(_UNCUT)) for n, one in commands if one.rich_help_panel == title]
+        for title in (MERGE, ADAPTERS, DATA, RUNS, INSPECT, _OTHER):
+            rows = [(n, command.get_short_help_str(_UNCUT)) for n, command in commands if _section(command) == title]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
 
+def _section(command: Any) -> str:
+    panel = command.rich_help_panel
+    return panel if isinstance(panel, str) else _OTHER
+
+
 app = typer.Typer(
     name="polyak",
-    cls=_Grouped,
+    cls=Group,
     help=_SUMMARY,
     epilog="Exit codes: 0 done; 2 usage; 3 recipe; 4 input; 5 output; 6 verification; 7 task; 130 interrupted.",
     no_args_is_help=True,

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+
+from ._app import Group
 
 if TYPE_CHECKING:
     from ..declare import Setting
 
 
-class DerivedGroup(TyperGroup):
+class DerivedGroup(Group, ABC):
     """A group with the commands of a registry, which is read only when the group is called."""
 
+    @abstractmethod
     def declared(self) -> Mapping[str, Callable[[], Callable[..., None]]]:
-        """By name, makes the function of the command."""
-        raise NotImplementedError
+        """A function per name that makes the function of the command."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         derived = [name.replace("_", "-") for name in self.declared()]
         return [*derived, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if (written := super().get_command(ctx, cmd_name.replace("_", "-"))) is not None:
+        if (written := super().get_command(ctx, cmd_name)) is not None:
             return written
         make = self.declared().get(cmd_name.replace("-", "_"))
         return None if make is None else _as_command(cmd_name, make())

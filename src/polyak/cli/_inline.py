@@ -67,6 +67,8 @@ def recipe_of(sources: Sequence[str], inline: Inline) -> Recipe:
         typer.BadParameter: a recipe is given, and what it holds already by options too.
         RecipeError: the recipe is wrong.
     """
+    if len(sources) != 1:
+        _refuse_recipes(sources)
     if len(sources) != 1 or not _is_recipe(sources[0]):
         return _of_models(sources, inline)
     if any(inline):
@@ -82,6 +84,13 @@ def _is_recipe(source: str) -> bool:
     return source == "-" or path.suffix in _RECIPES or (path.is_file() and path.suffix not in suffixes())
 
 
+def _refuse_recipes(sources: Sequence[str]) -> None:
+    for source in sources:
+        if source == "-" or Path(source).suffix in _RECIPES:
+            message = f"{source} is a recipe, which stands alone: list the other models in it."
+            raise typer.BadParameter(message)
+
+
 def read_recipe(source: str) -> Recipe:
     """A recipe from a file, or from standard input if `source` is `-`.
 
@@ -90,7 +99,9 @@ def read_recipe(source: str) -> Recipe:
     """
     from .. import recipe as recipes
 
-    return recipes.load(source) if source != "-" else recipes.loads(sys.stdin.read(), Path.cwd())
+    if source != "-":
+        return recipes.load(source)
+    return recipes.loads(sys.stdin.read() if sys.stdin is not None else "", Path.cwd())
 
 
 def _of_models(sources: Sequence[str], inline: Inline) -> Recipe:
@@ -108,6 +119,8 @@ def _of_models(sources: Sequence[str], inline: Inline) -> Recipe:
     data |= {"base": inline.base} if inline.base else {}
     if inline.settings:
         data["settings"] = settings_of(inline.settings)
+        if weights and "weight" in data["settings"]:
+            raise typer.BadParameter("weights are given by --weight too.", param_hint="--set")
     return recipes.read(data, Path())
 
 
@@ -115,14 +128,17 @@ def settings_of(texts: Sequence[str]) -> Mapping[str, Any]:
     """Settings by name, from `NAME=VALUE`; dashes in a name count as underscores.
 
     Raises:
-        typer.BadParameter: one is not of this form.
+        typer.BadParameter: a text is not of this form, or a setting is given twice.
     """
     settings: dict[str, Any] = {}
     for text in texts:
         name, separator, value = text.partition("=")
-        if not separator:
+        name = name.strip().replace("-", "_")
+        if not separator or not name:
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--set")
-        settings[name.replace("-", "_")] = value_of(value)
+        if name in settings:
+            raise typer.BadParameter(f"{name} is given twice.", param_hint="--set")
+        settings[name] = value_of(value)
     return settings
 
 

@@ -33,7 +33,7 @@ def compare(
     as_json: _options.AsJson = False,
     quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
-    """Compare models with the first one on the same examples: paired differences with confidence intervals."""
+    """Compare models with the first interval on the same examples: paired differences with confidence intervals."""
     from ..tasks import Bootstrap
     from ..tasks import compare as paired
     from ._evaluation import evaluating, load_tasks, named, open_model, opened
@@ -75,7 +75,7 @@ def _show(comparison: Comparison) -> None:
     if comparison.groups:
         means = [["average normalised", "model", "mean", "interval"]]
         for group, results in comparison.groups.items():
-            means += [[group, name, f"{one.value:.1%}", _ends(one, ".1%")] for name, one in results.items()]
+            means += [[group, name, f"{mean.value:.1%}", _ends(mean, ".1%")] for name, mean in results.items()]
         print(f"\n{columns(means)}")
     for note in comparison.notes:
         print(f"note: {note}")

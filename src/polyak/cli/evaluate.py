@@ -34,11 +34,11 @@ def evaluate(
         for name, path in paths.items():
             with open_model(path) as model:
                 results[name] = [
-                    _with_interval(one, score(
-                        model, one, split=split, limit=limit, batch_size=batch_size, device=device, cache=cache,
+                    _with_interval(scorer, score(
+                        model, scorer, split=split, limit=limit, batch_size=batch_size, device=device, cache=cache,
                         progress=progress.advance,
                     ))
-                    for one in tasks
+                    for scorer in tasks
                 ]  # fmt: skip
     if html is not None:
         from ..report import evaluation_page
@@ -46,7 +46,7 @@ def evaluate(
 
         write_whole(html, evaluation_page(results))
     if as_json:
-        print(json.dumps([_as_data(name, *one) for name, scored in results.items() for one in scored]))
+        print(json.dumps([_as_data(name, *pair) for name, pairs in results.items() for pair in pairs]))
     else:
         _show(results)
 

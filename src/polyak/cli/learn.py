@@ -40,7 +40,7 @@ def learn(
 
     if method == "list":
         learning.load_all()
-        print("\n\n".join(_described(one) for _, one in sorted(learning.registry.items())))
+        print("\n\n".join(_described(learner) for _, learner in sorted(learning.registry.items())))
         return
     learner = learning.resolve(method)
     settings = _settings(learner, given or [])
@@ -62,18 +62,18 @@ def _learned(
     from ._evaluation import load_tasks
     from ._progress import reporter
 
-    asked, tasks = recipes.load(recipe), load_tasks(task, module)
+    loaded, tasks = recipes.load(recipe), load_tasks(task, module)
     lines: list[str] = []
     with reporter("learning", "steps", quiet=quiet, as_json=as_json) as progress:
         progress.start(int(settings.get("steps", settings.get("iterations", 0))))
-        for note in dict.fromkeys(f"{one.name}: {note}" for one in tasks for note in one.notes):
+        for note in dict.fromkeys(f"{scorer.name}: {note}" for scorer in tasks for note in scorer.notes):
             progress.say(f"note: {note}")
 
         def log(entry: Mapping[str, Any]) -> None:
             lines.append(json.dumps(entry))
             progress.advance(1)
 
-        result = learning.learn(method, asked, tasks, settings=settings, device=device, seed=seed, log=log)
+        result = learning.learn(method, loaded, tasks, settings=settings, device=device, seed=seed, log=log)
         for note in result[1].notes:
             progress.say(f"note: {note}")
     _write(_log_of(out), "".join(f"{line}\n" for line in lines))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _inline, _options
-from ._app import ADAPTERS, app
+from ._app import ADAPTERS, Group, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 lora = typer.Typer(
     name="lora",
+    cls=Group,
     help="Merge LoRA adapters, extract one from a fine-tune, or bake one into its base.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -130,14 +131,13 @@ def bake(
 ) -> None:
     """Bake an adapter into its base: write the full model (for masks of a merge: polyak bake)."""
     from ..adapters import bake as run
-    from ._progress import reporter
+    from ..display import watcher_for
     from ._report import show
 
-    with reporter("merging", quiet=quiet, as_json=as_json) as progress:
-        report = run(
-            base, adapter, out, scale=scale, dtype=dtype or None, workers=workers or None, force=force,
-            progress=progress,
-        )  # fmt: skip
+    report = run(
+        base, adapter, out, scale=scale, dtype=dtype or None, workers=workers or None, force=force,
+        progress=watcher_for(quiet=quiet, as_json=as_json),
+    )  # fmt: skip
     show(report, as_json=as_json, quiet=quiet)
 
 
@@ -147,14 +147,13 @@ def merge_adapters(work: Callable[..., Report], *, as_json: bool, quiet: bool) -
     Raises:
         Interrupted: by the user.
     """
+    from ..display import watcher_for
     from ._errors import Interrupted
-    from ._progress import reporter
 
-    with reporter("merging adapters", quiet=quiet, as_json=as_json) as progress:
-        try:
-            report = work(progress=progress)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted; nothing was written.") from None
+    try:
+        report = work(progress=watcher_for(quiet=quiet, as_json=as_json))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; nothing was written.") from None
     if as_json:
         print(json.dumps(report.as_data()))
     elif not quiet:

@@ -89,23 +89,22 @@ def merged_gram(
     from ..statistics import Data, measure_through_merge
     from ._progress import reporter
 
-    asked = recipes.load(recipe)
-    _check_folder(out, [one.name for one in asked.models], force=force)
-    data = {
-        name: Data(found, split, examples, batch_size, seed, device) for name, found in _tasks_by(task, module).items()
-    }
+    loaded = recipes.load(recipe)
+    _check_folder(out, [model.name for model in loaded.models], force=force)
+    tasks = _tasks_by(task, module)
+    data = {name: Data(each, split, examples, batch_size, seed, device) for name, each in tasks.items()}
     with _resumable(), reporter("measuring", "blocks", quiet=quiet, as_json=as_json) as progress:
         measurements = measure_through_merge(
-            asked, data, blocks=blocks, kept=out / ".unfinished", resume=resume, force=force, start=progress.start,
+            loaded, data, blocks=blocks, kept=out / ".unfinished", resume=resume, force=force, start=progress.start,
             advance=progress.advance,
         )  # fmt: skip
-        for name, one in measurements.items():
-            for note in one.notes:
+        for name, measured in measurements.items():
+            for note in measured.notes:
                 progress.say(f"note: {name}: {note}")
-    for name, one in measurements.items():
-        one.save(out / f"{name}.safetensors", force=force)
-        _show(one, out / f"{name}.safetensors", as_json=as_json, quiet=quiet)
-    _write_recipe(asked, out)
+    for name, measured in measurements.items():
+        measured.save(out / f"{name}.safetensors", force=force)
+        _show(measured, out / f"{name}.safetensors", as_json=as_json, quiet=quiet)
+    _write_recipe(loaded, out)
 
 
 def _check_folder(out: Path, models: list[str], *, force: bool) -> None:
@@ -116,35 +115,38 @@ def _check_folder(out: Path, models: list[str], *, force: bool) -> None:
 
 
 def _tasks_by(texts: list[str], module: str) -> dict[str, Task]:
+    tasks: dict[str, Task] = {}
+    for text in texts:
+        name, is_named, task = text.partition("=")
+        if not is_named or name in tasks:
+            raise typer.BadParameter(f"{text!r}: give MODEL=TASK, once for each model.", param_hint="--task")
+        tasks[name] = _load_task(task, module)
+    return tasks
+
+
+def _load_task(text: str, module: str) -> Task:
+    """A task whose model outputs can be measured."""
     from ..errors import TaskError
     from ..tasks import Task
     from ._evaluation import load_tasks
 
-    found: dict[str, Task] = {}
-    for text in texts:
-        name, is_named, place = text.partition("=")
-        if not is_named or name in found:
-            raise typer.BadParameter(f"{text!r}: give MODEL=TASK, once for each model.", param_hint="--task")
-        (one,) = load_tasks([place], module)
-        if not isinstance(one, Task):
-            raise TaskError(
-                f"task {one.name!r} only returns scores; a statistic needs a task that returns model outputs."
-            )
-        found[name] = one
-    return found
+    (task,) = load_tasks([text], module)
+    if not isinstance(task, Task):
+        raise TaskError(f"task {task.name!r} only returns scores; a statistic needs a task that returns model outputs.")
+    return task
 
 
-def _write_recipe(asked: Recipe, out: Path) -> None:
+def _write_recipe(recipe: Recipe, out: Path) -> None:
     from dataclasses import replace
 
     from ..learn import text_for
     from ..storage import write_whole
 
     models = tuple(
-        replace(one, statistics={"merged_gram": str((out / f"{one.name}.safetensors").resolve())})
-        for one in asked.models
+        replace(model, statistics={"merged_gram": str((out / f"{model.name}.safetensors").resolve())})
+        for model in recipe.models
     )
-    write_whole(out / _RECIPE, text_for(replace(asked, models=models), out / _RECIPE))
+    write_whole(out / _RECIPE, text_for(replace(recipe, models=models), out / _RECIPE))
 
 
 @measure.command()
@@ -158,9 +160,9 @@ def merge(
     """Combine measurements of parts of the data, weighted by their numbers of examples."""
     from ..statistics import load, merged
 
-    found = merged([load(part) for part in parts])
-    found.save(out, force=force)
-    _show(found, out, as_json=as_json, quiet=quiet)
+    combined = merged([load(part) for part in parts])
+    combined.save(out, force=force)
+    _show(combined, out, as_json=as_json, quiet=quiet)
 
 
 def _data(
@@ -168,19 +170,13 @@ def _data(
 ) -> tuple[Data, LiveModel]:
     """The examples, and the model as a live module."""
     from .. import checkpoint
-    from ..errors import TaskError
     from ..statistics import Data
-    from ..tasks import Task, on_device
-    from ._evaluation import load_tasks
+    from ..tasks import on_device
 
-    found = load_tasks([task], module)[0]
-    if not isinstance(found, Task):
-        raise TaskError(
-            f"task {found.name!r} only returns scores; a statistic needs a task that returns model outputs."
-        )
-    data = Data(found, split, examples, batch_size, seed, device)
+    loaded = _load_task(task, module)
+    data = Data(loaded, split, examples, batch_size, seed, device)
     data.count()  # a split that is not there is known before the model is read
-    live = found.live(checkpoint.open(model))
+    live = loaded.live(checkpoint.open(model))
     on_device(live.module, device)
     return data, live
 
@@ -202,10 +198,10 @@ def _run(
             progress.advance(examples - done)
             done = examples
 
-        found = measure_to(out, statistic, data.trees, data=data.digest, resume=resume, force=force, advance=advance)
-        for note in found.notes:
+        measured = measure_to(out, statistic, data.trees, data=data.digest, resume=resume, force=force, advance=advance)
+        for note in measured.notes:
             progress.say(f"note: {note}")
-    _show(found, out, as_json=as_json, quiet=quiet)
+    _show(measured, out, as_json=as_json, quiet=quiet)
 
 
 @contextmanager
@@ -219,15 +215,16 @@ def _resumable() -> Generator[None]:
         raise Interrupted("interrupted. Continue with the same command and --resume.") from None
 
 
-def _show(found: Measurement, out: Path, *, as_json: bool, quiet: bool) -> None:
+def _show(measured: Measurement, out: Path, *, as_json: bool, quiet: bool) -> None:
     data: dict[str, Any] = {
-        "out": str(out), "kind": found.kind, "tensors": len(found.tensors), "examples": found.examples,
-        "model": found.model, "data": found.data, **cast("dict[str, Any]", found.facts), "notes": list(found.notes),
+        "out": str(out), "kind": measured.kind, "tensors": len(measured.tensors), "examples": measured.examples,
+        "model": measured.model, "data": measured.data, **cast("dict[str, Any]", measured.facts),
+        "notes": list(measured.notes),
     }  # fmt: skip
     if as_json:
         import json
 
         print(json.dumps(data))
     elif not quiet:
-        how = ", ".join(f"{key} {value}" for key, value in found.facts.items())
-        print(f"{out}: {found.kind} of {len(found.tensors)} tensors over {found.examples} examples ({how})")
+        how = ", ".join(f"{key} {value}" for key, value in measured.facts.items())
+        print(f"{out}: {measured.kind} of {len(measured.tensors)} tensors over {measured.examples} examples ({how})")

@@ -67,15 +67,16 @@ def carry_out(plan: Plan, out: Path, work: Callable[..., Report], as_json: bool,
     Raises:
         Interrupted: by the user; the merge can be resumed.
     """
+    from ..display import watcher_for
+    from ..events import Notice
     from ._errors import Interrupted
-    from ._progress import reporter
     from ._report import show
 
-    with reporter("merging", quiet=quiet, as_json=as_json) as progress:
-        for note in plan.notes:
-            progress.say(f"note: {note}")
-        try:
-            report = work(plan, out, progress=progress)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted. Continue with the same command and --resume.") from None
+    progress = watcher_for(quiet=quiet, as_json=as_json)
+    for note in plan.notes:
+        progress(Notice(f"note: {note}"))
+    try:
+        report = work(plan, out, progress=progress)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted. Continue with the same command and --resume.") from None
     show(report, as_json=as_json, quiet=quiet)

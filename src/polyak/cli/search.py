@@ -52,12 +52,12 @@ def search(
     from ._evaluation import load_tasks, named
     from ._size import parse_size
 
-    asked, examples = api.load_recipe(recipe), Examples(split, limit, batch_size, device)
-    _refuse_to_overwrite(out, asked, force=force)
+    loaded, examples = api.load_recipe(recipe), Examples(split, limit, batch_size, device)
+    _refuse_to_overwrite(out, loaded, force=force)
     tasks = partial(load_tasks, task, module)
     experts = _experts(named(expert or [], "--expert"), tasks, examples)
     job = Search(
-        asked, tasks, study or out.with_name(f"{out.stem}.study.db"), sampler.replace("_", "-"), objective, experts,
+        loaded, tasks, study or out.with_name(f"{out.stem}.study.db"), sampler.replace("_", "-"), objective, experts,
         examples, seed, prune, parse_size(memory, "--memory") if memory else available_memory() // 2,
         workers or cpu_count(),
     )  # fmt: skip
@@ -102,7 +102,7 @@ def _write_page(html: Path, result: Found, tested: dict[str, float]) -> None:
     write_whole(html, search_page(result, tested))
 
 
-def _refuse_to_overwrite(out: Path, asked: Recipe, *, force: bool) -> None:
+def _refuse_to_overwrite(out: Path, searched: Recipe, *, force: bool) -> None:
     """An existing file may only be the result of an earlier part of this search."""
     from .. import recipe
     from ..errors import OutputExists, PolyakError
@@ -113,7 +113,7 @@ def _refuse_to_overwrite(out: Path, asked: Recipe, *, force: bool) -> None:
         provenance = recipe.load(out).provenance
     except PolyakError:
         provenance = {}
-    if provenance.get("learned_by") != "search" or provenance.get("recipe") != recipe.digest(asked):
+    if provenance.get("learned_by") != "search" or provenance.get("recipe") != recipe.digest(searched):
         raise OutputExists(
             f"{out} exists, and is not from this search. Choose another path, or replace it with --force."
         )

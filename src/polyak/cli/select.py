@@ -59,8 +59,8 @@ def select(
     weightings, unfit = averaging.weightings(kept, weighting, every_form=not form)
     where = {"key": key or None, "strip_prefix": strip_prefix or None}
     averages = {
-        name: averaging.averaged(kept, one, space=space_of(space), rank=rank, **where)
-        for name, one in weightings.items()
+        name: averaging.averaged(kept, weighting, space=space_of(space), rank=rank, **where)
+        for name, weighting in weightings.items()
     }
     scoring = _Scoring(Opener(base or None, **where), module, limit, batch_size, device, cache, quiet, as_json)
     best = averaging.best_by(checkpoints, dev, higher_is_better=higher_is_better) if dev else None
@@ -150,14 +150,14 @@ def _show(result: Strategies) -> None:
     print(f"{comparison.split} split; differences from {comparison.models[0]}, with {comparison.level:.0%} intervals")
     for task in comparison.tasks:
         rows = [["strategy", "which", "score", "difference", "interval", "wins", "losses"]]
-        rows += [[name, result.chosen[task.task][name], *_numbers(one)] for name, one in task.results.items()]
+        rows += [[name, result.chosen[task.task][name], *_numbers(scored)] for name, scored in task.results.items()]
         print(f"\n{task.task} ({task.metric}), {task.examples} examples\n{columns(rows)}")
     print("\nThe oracle is selected on these same examples: an upper bound, not a strategy.")
 
 
-def _numbers(one: Result) -> list[str]:
-    moved = one.difference
+def _numbers(result: Result) -> list[str]:
+    moved = result.difference
     if moved is None:
-        return [f"{one.score.value:.4f}", "", "", "", ""]
+        return [f"{result.score.value:.4f}", "", "", "", ""]
     ends = "-" if moved.low is None or moved.high is None else f"{moved.low:+.4f} to {moved.high:+.4f}"
-    return [f"{one.score.value:.4f}", f"{moved.value:+.4f}", ends, str(one.wins), str(one.losses)]
+    return [f"{result.score.value:.4f}", f"{moved.value:+.4f}", ends, str(result.wins), str(result.losses)]

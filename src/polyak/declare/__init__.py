@@ -1,4 +1,4 @@
-"""Declarations: a function whose signature says everything, a registry that finds it, and values bound to its settings.
+"""Declarations: settings read from the signature of a function, a registry of functions, and values bound to settings.
 
 Methods, learners, statistics, kinds of task and checkpoint formats are all declared through this room.
 """

@@ -14,7 +14,7 @@ from .signature import keyword_parameters
 
 _SCALARS: Mapping[Any, tuple[Read[Any], str]] = {
     str: (text, "text"),
-    int: (integer, "whole number"),
+    int: (integer, "integer"),
     float: (number, "number"),
     bool: (boolean, "true or false"),
 }
@@ -26,9 +26,9 @@ class Key:
 
     Attributes:
         name: The key.
-        read: From a value and its place in the file to what the function takes.
-        values: The values that it may have, in words.
-        default: The value when the file has no such key; `REQUIRED` when it must have it.
+        read: Converts a value, at its place in the file, to the function's argument.
+        values: A description of the values that it may have.
+        default: The value if the file has no such key; `REQUIRED` if the key is required.
     """
 
     name: str
@@ -66,7 +66,7 @@ def read_keys(keys: Mapping[str, Key], table: Table) -> dict[str, Any]:
     """The values of keys in a table; defaults where it lacks them.
 
     Raises:
-        RecipeError: a key that is required is missing, or a value is not what the key wants.
+        RecipeError: a required key is missing, or a value is of the wrong kind.
     """
     return {
         name: table.take(name, key.read) if key.default is REQUIRED else table.take(name, key.read, key.default)

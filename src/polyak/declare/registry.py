@@ -1,4 +1,4 @@
-"""One registry per kind of extension: what polyak has built in, and what installed packages add."""
+"""One registry per kind of extension: the built-in ones, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Registry(dict[str, T]):
         noun: Word for one of them in messages, such as "learner".
         package: The package whose modules declare the built-in ones.
         group: The entry-point group of installed packages, such as `polyak.learners`.
-        unknown: Makes the exception for a name that is not there, from the name and those that are.
+        unknown: Makes the exception for an unknown name, from that name and the registered ones.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Registry(dict[str, T]):
     def resolve(self, name: str) -> T:
         """Look a declaration up by name, in which dashes and underscores are the same.
 
-        Of the built-in ones, only the module of that name is imported, and installed packages are not asked.
+        If a built-in module of that name declares it, no other module and no installed package is imported.
 
         Raises:
-            Exception: what `unknown` makes, which suggests the likely name.
+            Exception: the one that `unknown` makes, which suggests a similar name.
         """
         steps = (lambda: self._import(name.replace("-", "_")), self._import_built_in, self.load_all)
-        for step in (lambda: None, *steps):  # a file may declare several, an installed package any
+        for step in (lambda: None, *steps):  # a file may declare several, an installed package any name
             step()
             for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
                 if spelling in self:
@@ -70,7 +70,7 @@ class Registry(dict[str, T]):
         raise self._unknown(name, self)
 
     def load_all(self) -> None:
-        """Import every built-in module, then every entry point of the group; then all are in the order of their names.
+        """Import every built-in module and every entry point of the group, and sort the declarations by name.
 
         Raises:
             DeclarationError: an entry point cannot be imported.
@@ -111,7 +111,7 @@ def _load(entry: EntryPoint) -> None:
         entry.load()
     except PolyakError:
         raise
-    except Exception as error:  # whatever a foreign module raises
+    except Exception as error:  # a module of another package may raise anything
         package = entry.dist.name if entry.dist is not None else "an installed package"
         raise DeclarationError(
             f"{package} offers {entry.name!r} to polyak ({entry.group}), and {entry.value} cannot be imported: "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
-import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-REQUIRED = inspect.Parameter.empty  # the default of a setting that the user must give
+from ..reading import problem_with_pattern
+
+REQUIRED = inspect.Parameter.empty  # the default of a required setting
 _LARGEST = (2 - 2.0**-24) * 2.0**127  # from here on numbers round to infinity in float32, in which methods compute
 
 
@@ -34,14 +34,14 @@ class In:
 
 @dataclass(frozen=True)
 class PerModel:
-    """A number for each model, shaped (k, 1, ..., 1) so that it multiplies a stack."""
+    """One number per model, shaped (k, 1, ..., 1) so that it broadcasts over stacked tensors of k models."""
 
     default: Any = REQUIRED
     range: In | None = None
 
 
 Fraction: TypeAlias = Annotated[float, In(0, 1)]
-Pattern: TypeAlias = str  # a regular expression for `re.search`, or nothing
+Pattern: TypeAlias = str  # a regular expression for `re.search`, or empty
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Setting:
 
     Attributes:
         name: Its name in recipes and on the command line.
-        kind: The type of a value, or the words it may be; text is a regular expression.
-        default: Its value when none is given; `REQUIRED` when one must be.
-        per_model: True if each model has its own value.
+        kind: The type of its values, or the words that are allowed; `str` is a regular expression.
+        default: Its default; `REQUIRED` if it has none.
+        per_model: True if each model may have its own value.
         range: The numbers that are allowed.
     """
 
@@ -63,7 +63,7 @@ class Setting:
     range: In | None = None
 
     def problem_with(self, value: object) -> str | None:
-        """Say what one value must be instead, or return None when it is fine."""
+        """Describe what a value must be instead, or return None if it is valid."""
         if isinstance(self.kind, tuple):
             return None if value in self.kind else f"one of {', '.join(self.kind)}"
         if self.kind is bool:
@@ -82,10 +82,5 @@ class Setting:
 def _problem_with_pattern(value: object) -> str | None:
     if not isinstance(value, str):
         return "text, a regular expression"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            re.compile(value)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
-        return f"a regular expression ({error})"
-    return None
+    problem = problem_with_pattern(value)
+    return f"a regular expression ({problem})" if problem else None

@@ -29,7 +29,7 @@ def settings_of(owner: str, fn: Callable[..., Any]) -> dict[str, Setting]:
 def keyword_parameters(owner: str, fn: Callable[..., Any]) -> dict[inspect.Parameter, Any]:
     """The keyword-only parameters of a function with their annotations, evaluated.
 
-    Annotations of other parameters are not evaluated: they may name what only type checkers import.
+    Annotations of other parameters are not evaluated: they may use names that only type checkers import.
 
     Raises:
         DeclarationError: an annotation cannot be evaluated.
@@ -64,7 +64,7 @@ def check_docstring(owner: str, fn: Callable[..., Any]) -> None:
         DeclarationError: there is none.
     """
     if not inspect.getdoc(fn):
-        raise DeclarationError(f"{owner} has no docstring: say in one what it computes.")
+        raise DeclarationError(f"{owner} has no docstring: add one that describes what it computes.")
 
 
 def summary_of(fn: Callable[..., Any]) -> str:

@@ -24,13 +24,13 @@ def watcher_for(stream: TextIO | None = None, *, quiet: bool = False, as_json: b
         quiet: Show nothing.
         as_json: Write JSON lines instead of text.
     """
-    output: TextIO = stream or sys.stderr
-    if quiet:
+    output: TextIO | None = stream or sys.stderr
+    if quiet or output is None:  # standard error may be closed
         return ignore
     if as_json:
         return JsonLines(output)
     if _in_notebook():
-        return NotebookBar()
+        return NotebookBar(output)
     return TerminalBar(output) if output.isatty() else Lines(output, EVERY)
 
 
@@ -43,7 +43,8 @@ def _in_notebook() -> bool:
 class _Counted:
     """Base of the watchers that people read: counts what is done, and puts it into words."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
         self._lock = threading.RLock()
         self._started = Started("", 0, "")
         self._done, self._began = 0, time.monotonic()
@@ -69,7 +70,7 @@ class _Counted:
     def on_finish(self) -> None: ...
 
     def print(self, text: str) -> None:
-        raise NotImplementedError
+        print(text, file=self._stream, flush=True)
 
     @property
     def seconds(self) -> float:
@@ -110,8 +111,7 @@ class TerminalBar(_Counted):
     """A bar with rate and time left, for work that takes longer than two seconds."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
+        super().__init__(stream)
         self._bar: Any = None
         self._task: Any = None
 
@@ -131,7 +131,7 @@ class TerminalBar(_Counted):
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self._stream, flush=True)
+            super().print(text)
 
     def _show(self) -> None:
         from rich.console import Console
@@ -147,8 +147,8 @@ class Lines(_Counted):
     """A line now and then, also while nothing advances, so that the log of a job shows that it is alive."""
 
     def __init__(self, stream: TextIO, every: float = EVERY) -> None:
-        super().__init__()
-        self._stream, self._every = stream, every
+        super().__init__(stream)
+        self._every = every
         self._ended: threading.Event | None = None
 
     def on_start(self) -> None:
@@ -167,9 +167,6 @@ class Lines(_Counted):
         if self._ended is not None:
             self._ended.set()
             self._ended = None
-
-    def print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
 
 
 class JsonLines:
@@ -199,8 +196,8 @@ class JsonLines:
 class NotebookBar(_Counted):
     """A bar of plain HTML under the cell: it needs no widgets, and is kept when the notebook is saved."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
         self._handle: Any = None
         self._drawn = 0.0
 
@@ -212,9 +209,6 @@ class NotebookBar(_Counted):
         if self._handle is not None:
             self._draw()
             self._handle = None
-
-    def print(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
     def _draw(self) -> None:
         from html import escape

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from .deltas import deltas as deltas
 from .in_memory import run_in_memory as run_in_memory
-from .into_folder import Progress as Progress
 from .into_folder import Report as Report
-from .into_folder import Silent as Silent
 from .into_folder import refuse_inputs as refuse_inputs
 from .into_folder import run as run
 from .nested import Readers as Readers

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .. import recipe as recipes
 from ..display import fields, human_size
 from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
+from ..events import Reporter, Watcher, ignore
 from ..native import saying_when_compiling
 from ..planning import Plan, Step, peak_nbytes, workers_within
 from ..storage import ALGORITHMS, Draft, as_json, cpu_count, followed, model_digest, write_text, writing
@@ -31,30 +32,6 @@ from .step.prepared import prepared_steps
 from .step.sink import Sink
 
 SHARD_NBYTES = 5_000_000_000
-
-
-class Progress(Protocol):
-    """Receiver of the progress of a merge."""
-
-    def start(self, nbytes: int, /) -> None:
-        """The merge begins; it reads about so many bytes."""
-        ...
-
-    def advance(self, nbytes: int, /) -> None:
-        """So many more bytes have been read."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Something that the user should know."""
-        ...
-
-
-class Silent:
-    """Watches nothing."""
-
-    def start(self, nbytes: int, /) -> None: ...
-    def advance(self, nbytes: int, /) -> None: ...
-    def say(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +86,7 @@ def run(
     digest: str = "xxh3-128",
     resume: bool = False,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Watcher = ignore,
     device: str = "cpu",
 ) -> Report:
     """Merge, and write the result to a folder.
@@ -127,12 +104,12 @@ def run(
         digest: `xxh3-128` or `sha256`.
         resume: Continue an unfinished merge of the same plan.
         force: Replace a model that is there, and throw away unfinished work.
-        progress: Receiver of progress.
+        progress: Receives the events of the merge, from any thread.
         device: Device for whole-matrix merges, such as those of spectral methods: `cpu` (NumPy), `cuda` (torch) or
             `auto`, CUDA if there are torch and a GPU. Everything else is merged on the CPU.
 
     Raises:
-        SettingError: there is no such digest or device.
+        SettingError: there is no such digest or device, or `progress` cannot be called.
         BudgetError: not even one worker fits into `memory`.
         OutputError: the place is taken, busy, full or not writable, or is one of the inputs.
         NotFinite: an input or the result holds NaN or infinity.
@@ -143,8 +120,9 @@ def run(
         raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
     out = followed(Path(os.path.abspath(out)))
     refuse_inputs(plan, out)
-    merge = _Merge(plan, out, shard_nbytes, digest, progress or Silent(), device_of(device))
-    return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
+    with Reporter(progress) as reporter:
+        merge = _Merge(plan, out, shard_nbytes, digest, reporter, device_of(device))
+        return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
 
 
 def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
@@ -171,7 +149,7 @@ def refuse_inputs(plan: Plan, out: Path) -> None:
 
 class _Merge(Sink):
     def __init__(
-        self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Progress, device: Device | None
+        self, plan: Plan, out: Path, shard_nbytes: int, algorithm: str, progress: Reporter, device: Device | None
     ) -> None:
         self._plan, self._algorithm, self._progress, self._device = plan, algorithm, progress, device
         self._draft = Draft(out)

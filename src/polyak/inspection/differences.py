@@ -115,10 +115,10 @@ def _summary(name: str, sums: Any, largest: float, differing: float) -> TensorDi
 
 def _by_layer(tensors: Iterable[TensorDiff]) -> list[TensorDiff]:
     tensors = list(tensors)
-    found = depths(t.name for t in tensors)
+    depth_of = depths(t.name for t in tensors)
     layers: dict[str, list[TensorDiff]] = {}
     for tensor in tensors:
-        depth = found.get(tensor.name)
+        depth = depth_of.get(tensor.name)
         prefix = tensor.name.split(f".{depth.layer}.")[0] + f".{depth.layer}" if depth else tensor.name
         layers.setdefault(prefix, []).append(tensor)
     return [

@@ -47,15 +47,15 @@ def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
     folder = Path(folder)
     stated = _provenance(folder)
     algorithm = stated["digest"]
-    found = dict(_digests(folder, algorithm))
-    wanted: dict[str, str] = stated["result"]["tensors"]
-    differing = [f"{name} is missing" for name in wanted if name not in found]
-    differing += [f"{name} was added" for name in found if name not in wanted]
-    differing += [f"{name} was changed" for name in wanted if found.get(name, wanted[name]) != wanted[name]]
+    digests = dict(_digests(folder, algorithm))
+    expected: dict[str, str] = stated["result"]["tensors"]
+    differing = [f"{name} is missing" for name in expected if name not in digests]
+    differing += [f"{name} was added" for name in digests if name not in expected]
+    differing += [f"{name} was changed" for name in expected if digests.get(name, expected[name]) != expected[name]]
     sources = {**stated["models"], **stated.get("statistics", {})}
     device = _device(stated)
-    checked = {name: _check_input(one, algorithm, device) for name, one in sources.items()} if inputs else {}
-    return Verification(len(found), tuple(differing), checked)
+    checked = {name: _check_input(source, algorithm, device) for name, source in sources.items()} if inputs else {}
+    return Verification(len(digests), tuple(differing), checked)
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
@@ -131,6 +131,6 @@ def _opened(path: Path) -> Checkpoint:
 
 def _reread(source: object, device: str) -> Checkpoint:
     """A model that has adapters on it, is a nested merge, or is looked at in another way."""
-    given = {"name": "model", **cast("dict[str, Any]", source)} if isinstance(source, dict) else source
-    recipe = recipes.read({"models": [given], "method": "linear"}, Path("/"))
+    entry = {"name": "model", **cast("dict[str, Any]", source)} if isinstance(source, dict) else source
+    recipe = recipes.read({"models": [entry], "method": "linear"}, Path("/"))
     return Readers(1, device_of(device))(open_source(recipe.models[0].source, recipe.folder))

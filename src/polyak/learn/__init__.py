@@ -52,14 +52,14 @@ def learn(
         tasks: The tasks of the merged model.
         settings: Settings of the learner, by name.
         device: Device of the modules, as torch names it.
-        seed: Chooses and orders examples.
-        log: Called with every step, as plain data.
+        seed: Seed of the choice and order of examples.
+        log: Called with each step, as plain data.
 
     Returns:
         The recipe with the learned weights and their provenance; and the result of the learner.
 
     Raises:
-        RecipeError: the learner is unknown, the recipe has more than models, or a setting is wrong.
+        RecipeError: the learner is unknown, the recipe has keys that cannot be learned, or a setting is wrong.
         TaskError: a task does not fit.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """

@@ -1,4 +1,4 @@
-"""The declaration of a learner: a function from a problem to coefficients, whose signature says everything."""
+"""The declaration of a learner: a function from a problem to coefficients, and the registry."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Problem:
         recipe: The models, and their base.
         scorers: The tasks of the merged model.
         device: Device of the modules, as torch names it.
-        seed: Chooses and orders examples.
-        log: Called with every step, as plain data.
+        seed: Seed of the choice and order of examples.
+        log: Called with each step, as plain data.
     """
 
     recipe: Recipe
@@ -66,14 +66,14 @@ class Learned:
 
     Attributes:
         coefficients: (1, models), or (tensors, models) in the order of `names`.
-        names: The tensors of the rows, where each has coefficients of its own; empty if all share one row.
-        others: Coefficients of tensors that have no gradient (buffers, and what no task's module has).
+        names: The tensor of each row; empty if all tensors share one row.
+        others: Coefficients of tensors without a gradient (buffers, and tensors that no task's module has).
         split: The split that was learned from.
-        objective: The objective that was minimised, or chosen by.
+        objective: The objective that was minimised, or the criterion of the choice.
         decisions: Intermediate results: plain data for the provenance.
         notes: Messages for the user.
-        recipe: The recipe whose models the coefficients belong to, where the learner derived one from the problem's.
-        unlearned: The tensors that take `others`; if empty, all take the shared row.
+        recipe: The recipe to which the coefficients belong, if the learner derived one from the problem's.
+        unlearned: The tensors with the coefficients `others`; if empty, all take the shared row.
     """
 
     coefficients: Numbers
@@ -108,17 +108,17 @@ class Learner:
         """The first line of the docstring."""
         return summary_of(self.fn)
 
-    def bind(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def bind(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All settings, checked.
 
         Raises:
             SettingError: one is unknown, of the wrong kind or out of range.
         """
-        return bind(f"learner {self.name!r}", self.settings, given)
+        return bind(f"learner {self.name!r}", self.settings, settings)
 
 
-def _unknown(name: str, known: Iterable[str]) -> RecipeError:
-    return RecipeError(f"unknown learner {name!r}. {suggestion(name, known)}")
+def _unknown(name: str, names: Iterable[str]) -> RecipeError:
+    return RecipeError(f"unknown learner {name!r}. {suggestion(name, names)}")
 
 
 registry: Registry[Learner] = Registry("learner", package=f"{__package__}", group="polyak.learners", unknown=_unknown)
@@ -148,10 +148,10 @@ class learner:  # noqa: N801
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse recipes that are more than models and their coefficients.
+    """Refuse recipes with keys other than models and their coefficients.
 
     Raises:
-        RecipeError: naming the key that must go.
+        RecipeError: the message names the key to remove.
     """
     for key in ("slices", "modules", "rules"):
         if getattr(recipe, key):

@@ -1,4 +1,4 @@
-"""The examples of each step."""
+"""Batches for the steps of learners."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def drawn(tasks: Sequence[Task], split: str, *, batch_size: int, seed: int) -> Iterator[list[list[Batch]]]:
-    """For ever, a batch of each task: its examples in a new order each time they are used up.
+    """Yield one batch per task, without end; each epoch has its own order.
 
     Raises:
         TaskError: a task has no such split, or it is empty.
@@ -23,16 +23,16 @@ def drawn(tasks: Sequence[Task], split: str, *, batch_size: int, seed: int) -> I
 
 
 def fixed(tasks: Sequence[Task], split: str, *, examples: int | None, batch_size: int, seed: int) -> list[list[Batch]]:
-    """The same random choice of examples of each task, in batches.
+    """A fixed random choice of examples per task, in batches.
 
     Raises:
         TaskError: a task has no such split, or it is empty.
     """
-    found = [list(t.batches(split, limit=examples, batch_size=batch_size, seed=seed)) for t in tasks]
-    for task, batches in zip(tasks, found, strict=True):
+    per_task = [list(t.batches(split, limit=examples, batch_size=batch_size, seed=seed)) for t in tasks]
+    for task, batches in zip(tasks, per_task, strict=True):
         if not batches:
             raise TaskError(f"task {task.name!r}: the split {split!r} has no examples.")
-    return found
+    return per_task
 
 
 def _endless(task: Task, split: str, batch_size: int, seed: int) -> Iterator[Batch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,10 +25,10 @@ class Slope:
 
     Attributes:
         loss: The sum of the tasks' losses.
-        per_task: Each task's.
+        per_task: The loss of each task.
         gradient: d loss / d coefficients, shaped like them.
-        predictions: For each task, how many examples (or positions) fell into each class.
-        tensors: <dL/dtheta_l, .> of base and deltas, (tensors, 1 + models), whatever the rows of the coefficients.
+        predictions: Per task, the number of examples (or positions) predicted as each class.
+        tensors: <dL/dtheta_l, .> of base and deltas, (tensors, 1 + models), for either granularity.
         norms: ||dL/dtheta_l||, (tensors,).
     """
 
@@ -43,30 +43,32 @@ class Slope:
 class Candidate:
     """The merged model during learning, as torch modules.
 
-    All tasks' modules use the memory of the first one's body; each has its own head, which nothing changes.
+    The modules of all tasks share the memory of one body; each has its own head, which stays fixed.
 
     Attributes:
         pool: Base and experts.
         tasks: The tasks.
-        rows: The tensors that have gradients, in the order of the coefficients where each has its own.
+        rows: The tensors with gradients, in the order of the rows of coefficients.
         by_layer: True if each tensor has coefficients of its own.
     """
 
     def __init__(self, pool: Pool, tasks: Sequence[Task], *, granularity: Granularity, device: str = "cpu") -> None:
         self.pool, self.tasks, self._device = pool, tuple(tasks), device
         self.by_layer = granularity == "layer"
-        self._lives = self._come_alive()
-        places, parameters = self._lives[0].tensors, self._lives[0].parameters
+        self._lives = self._modules()
+        tensors, parameters = self._lives[0].tensors, self._lives[0].parameters
         for name in pool.steps:
-            if name not in places and not any(name in live.unused for live in self._lives):
-                raise Mismatch(f"task {tasks[0].name!r}: the module has no place for {name!r}, which the models have.")
+            if name not in tensors and not any(name in live.unused for live in self._lives):
+                raise Mismatch(
+                    f"task {tasks[0].name!r}: the module has no parameter or buffer {name!r}, which the models have."
+                )
         self.rows = tuple(name for name in pool.steps if name in parameters)
         if not self.rows:
             raise Mismatch("no parameter of the tasks' modules is merged: there is nothing to learn.")
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the coefficients: (tensors or 1, models), or what else of them the pool has."""
+        """Shape of the coefficients: (tensors or 1, `width` of the pool)."""
         return (len(self.rows) if self.by_layer else 1, self.pool.width)
 
     @property
@@ -76,7 +78,7 @@ class Candidate:
         return [name for name in self.pool.steps if name not in rows]
 
     def put(self, coefficients: Numbers, others: Numbers) -> None:
-        """Put the merge for these coefficients into the modules.
+        """Write the merge with these coefficients into the modules.
 
         Args:
             coefficients: (tensors or 1, models).
@@ -84,13 +86,13 @@ class Candidate:
         """
         import torch
 
-        places, at = self._lives[0].tensors, {name: i for i, name in enumerate(self.rows)}
+        tensors, at = self._lives[0].tensors, {name: i for i, name in enumerate(self.rows)}
         with torch.no_grad():
             for name in self.pool.steps:
-                if name not in places:
+                if name not in tensors:
                     continue
                 weights = coefficients[at[name] if self.by_layer else 0] if name in at else others
-                flat = places[name].detach().view(-1)
+                flat = tensors[name].detach().view(-1)
                 for start, tile in self.pool.merged(name, weights):
                     flat[start : start + tile.size].copy_(torch.from_numpy(tile))
 
@@ -98,20 +100,20 @@ class Candidate:
         """Loss and gradient in the coefficients.
 
         Args:
-            batches: For each task, batches whose examples count the same.
-            objective: What is measured of an example.
-            mean: Average over tasks instead of adding them up.
+            batches: Batches per task; all examples of a task count equally.
+            objective: The objective per example.
+            mean: Average over tasks instead of summing.
 
         Raises:
             TaskError: a loss is not finite.
         """
         total: dict[str, Tensor] = {}
         share = 1 / len(self.tasks) if mean else 1.0
-        found = [self._of_task(i, batches[i], objective, share, total) for i in range(len(self.tasks)) if batches[i]]
-        losses = tuple(loss for loss, _ in found)
+        results = [self._of_task(i, batches[i], objective, share, total) for i in range(len(self.tasks)) if batches[i]]
+        losses = tuple(loss for loss, _ in results)
         tensors, norms = self._products(total)
         gradient = tensors[:, 1:] if self.by_layer else tensors[:, 1:].sum(0, keepdims=True)
-        return Slope(share * sum(losses), losses, gradient, tuple(counts for _, counts in found), tensors, norms)
+        return Slope(share * sum(losses), losses, gradient, tuple(counts for _, counts in results), tensors, norms)
 
     def loss(self, batches: Sequence[Sequence[Batch]], objective: Objective) -> float:
         """The mean over tasks of the mean over examples, without gradients."""
@@ -129,7 +131,7 @@ class Candidate:
     def _of_task(
         self, number: int, batches: Sequence[Batch], objective: Objective, share: float, total: dict[str, Tensor]
     ) -> tuple[float, Numbers]:
-        """Add a task's gradients to `total`: they are summed in place, so that there is one set of them."""
+        """Add a task's gradients to `total` in place, so that only one set of gradients is in memory."""
         task, live = self.tasks[number], self._lives[number]
         parameters = {name: live.parameters[name] for name in self.rows}
         examples, loss, counts = sum(len(batch) for batch in batches), 0.0, np.zeros(1)
@@ -156,15 +158,15 @@ class Candidate:
         try:
             loss.backward()
         except Exception as error:  # whatever a module raises
-            said = " ".join(str(error).split())[:500]
+            message = " ".join(str(error).split())[:500]
             raise TaskError(
-                f"task {task.name!r}: the model has no gradient: {said} ({type(error).__name__})."
+                f"task {task.name!r}: the model has no gradient: {message} ({type(error).__name__})."
             ) from error
 
     def _products(self, total: Mapping[str, Tensor]) -> tuple[Numbers, Numbers]:
         products, norms = np.zeros((len(self.rows), 1 + self.pool.width)), np.zeros(len(self.rows))
         for i, name in enumerate(self.rows):
-            if name in total:  # a parameter that the losses do not depend on has none
+            if name in total:  # parameters on which no loss depends have no gradient
                 flat = total[name].detach().reshape(-1)
                 products[i], norms[i] = self.pool.products(name, flat), float(flat.norm())
         if not np.isfinite(products).all():
@@ -180,10 +182,12 @@ class Candidate:
             )
         return loss
 
-    def _come_alive(self) -> list[LiveModel]:
+    def _modules(self) -> list[LiveModel]:
+        from ..tasks import on_device
+
         lives = [task.live(self.pool.reference) for task in self.tasks]
-        for task, live in zip(self.tasks, lives, strict=True):
-            _on_device(live.module, self._device, task)
+        for live in lives:
+            on_device(live.module, self._device)
             for parameter in live.module.parameters():
                 parameter.requires_grad_(False)
         for task, live in zip(self.tasks[1:], lives[1:], strict=True):
@@ -192,7 +196,7 @@ class Candidate:
                 live.share(lives[0])
             except Mismatch as error:
                 raise Mismatch(
-                    f"the tasks {self.tasks[0].name!r} and {task.name!r} have not the same body: {error} Heads stay "
+                    f"the tasks {self.tasks[0].name!r} and {task.name!r} do not have the same body: {error} Heads stay "
                     "with their task: name them in its `heads: {match: ..., from: ...}`."
                 ) from error
         for live in lives:
@@ -201,19 +205,12 @@ class Candidate:
         return lives
 
 
-def _on_device(module: Any, device: str, task: Task) -> None:
-    try:
-        module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise TaskError(f"task {task.name!r} cannot run on {device!r}: {' '.join(str(error).split())[:200]}") from error
-
-
-def _check_same_names(one: LiveModel, other: LiveModel) -> None:
-    """Sharing passes over what a task calls unused, which another task may use."""
-    if lacking := sorted(other.tensors.keys() ^ one.tensors.keys()):
+def _check_same_names(live: LiveModel, first: LiveModel) -> None:
+    """Sharing skips tensors that a task calls unused, which another task may use."""
+    if lacking := sorted(first.tensors.keys() ^ live.tensors.keys()):
         raise Mismatch(f"only one of them has {lacking[0]!r}.")
 
 
-def _added(one: Numbers, other: Numbers) -> Numbers:
-    size = max(len(one), len(other))
-    return np.pad(one, (0, size - len(one))) + np.pad(other, (0, size - len(other)))
+def _added(first: Numbers, second: Numbers) -> Numbers:
+    size = max(len(first), len(second))
+    return np.pad(first, (0, size - len(first))) + np.pad(second, (0, size - len(second)))

@@ -1,4 +1,4 @@
-"""Notice that a model has begun to answer everything alike, which is what makes entropy smallest."""
+"""Detection of collapse: entropy is smallest if a model predicts one class for every example."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from ._api import Numbers
 
 WINDOW = 10  # steps over which predictions are counted
-SHARE = 0.1  # of the largest entropy of what was predicted before, below which predictions have collapsed
+SHARE = 0.1  # of the largest entropy so far; predictions have collapsed below it
 
 
 class Collapse:
-    """Watches the classes that each task's predictions fall into.
+    """Tracks the histogram of predicted classes of each task.
 
-    The entropy of their histogram over the last steps is compared with the largest that there has been.
+    The entropy of the histogram over the last steps is compared with the largest so far.
 
     Attributes:
         is_healthy: True if no task's predictions had collapsed in the last step alone.
@@ -27,8 +27,8 @@ class Collapse:
         self._largest = [0.0] * len(tasks)
         self.is_healthy = True
 
-    def seen(self, predictions: Sequence[Numbers]) -> str | None:
-        """Take the histograms of a step; the name of a task that has collapsed, if one has."""
+    def update(self, predictions: Sequence[Numbers]) -> str | None:
+        """Add the histograms of a step; returns the name of a task that has collapsed, or None."""
         collapsed: str | None = None
         self.is_healthy = True
         for i, (recent, counts) in enumerate(zip(self._recent, predictions, strict=True)):
@@ -42,7 +42,7 @@ class Collapse:
 
     @property
     def always_one(self) -> list[str]:
-        """Tasks of which everything was one class from the beginning."""
+        """Tasks for which every prediction so far was the same class."""
         return [task for task, largest in zip(self._tasks, self._largest, strict=True) if largest == 0]
 
 

@@ -26,7 +26,7 @@ class Descent:
     Attributes:
         candidate: The merged model.
         objective: The objective to minimise.
-        coefficients: From what the optimiser changes to coefficients; torch, differentiable.
+        coefficients: From the optimiser's parameters to coefficients; torch, differentiable.
         others: Coefficients of tensors without a gradient; those of the shared row if None.
         mean: Average over tasks instead of summing.
         log: Called with every step.
@@ -50,7 +50,7 @@ class Descent:
         """Descend.
 
         Returns:
-            The coefficients, what happened, and notes.
+            The coefficients, decisions for the provenance, and notes.
         """
         watch = Collapse([task.name for task in self.candidate.tasks])
         healthy, losses, notes = _numbers(self.coefficients(raw)), list[float](), list[str]()
@@ -60,9 +60,9 @@ class Descent:
             slope = self._slope(now, next(batches))
             losses.append(slope.loss)
             self.log({"step": step, "loss": slope.loss, "losses": slope.per_task, "coefficients": now.tolist()})
-            if self.objective.kind == "entropy" and (name := watch.seen(slope.predictions)):
-                notes.append(_of_collapse(name, step))
-                return healthy, _told(losses, stopped="collapse"), notes
+            if self.objective.kind == "entropy" and (name := watch.update(slope.predictions)):
+                notes.append(_collapse_note(name, step))
+                return healthy, _summary(losses, stopped="collapse"), notes
             if watch.is_healthy:
                 healthy = now
             self._advance(raw, weights, slope.gradient, optimiser)
@@ -74,7 +74,7 @@ class Descent:
             for name in watch.always_one
             if entropic
         ]
-        return _numbers(self.coefficients(raw)), _told(losses, stopped=""), notes
+        return _numbers(self.coefficients(raw)), _summary(losses, stopped=""), notes
 
     def _slope(self, now: Numbers, batches: Sequence[Sequence[Batch]]) -> Any:
         self.candidate.put(now, now[0] if self.others is None else self.others)
@@ -93,16 +93,16 @@ def _numbers(weights: Tensor) -> Numbers:
     return np.array(weights.detach().numpy(), np.float64)
 
 
-def _told(losses: Sequence[float], *, stopped: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"steps": len(losses)}
+def _summary(losses: Sequence[float], *, stopped: str) -> dict[str, Any]:
+    summary: dict[str, Any] = {"steps": len(losses)}
     if losses:
-        told |= {"first_loss": losses[0], "last_loss": losses[-1]}
-    return told | ({"stopped": stopped} if stopped else {})
+        summary |= {"first_loss": losses[0], "last_loss": losses[-1]}
+    return summary | ({"stopped": stopped} if stopped else {})
 
 
-def _of_collapse(name: str, step: int) -> str:
+def _collapse_note(name: str, step: int) -> str:
     return (
-        f"stopped at step {step}: the predictions on task {name!r} have collapsed to hardly more than one class, which "
-        "makes entropy small and the model useless. The coefficients are those of before. Lower `lr`, or learn from "
-        "labels: `objective=loss`"
+        f"stopped at step {step}: the predictions on task {name!r} have collapsed to nearly one class, which "
+        "makes entropy small and the model useless. The coefficients are those before the collapse. Lower `lr`, or "
+        "learn from labels: `objective=loss`"
     )

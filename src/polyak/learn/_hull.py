@@ -1,4 +1,4 @@
-"""The hull of some models, in coefficients: vertices, linear minimisation, and steps that never make things worse."""
+"""The convex hull of models in coefficients: vertices, linear minimisation, and steps that never raise the loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ._api import Numbers
 from ._candidate import Candidate
 
-LEAST = 2.0**-30  # of a full step, below which a line search gives up
+LEAST = 2.0**-30  # smallest fraction of a full step that a line search tries
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Vertex:
 
     Attributes:
         name: Its name in decisions.
-        point: Its coefficients, shaped like the candidate's: one row, or one a tensor.
+        point: Its coefficients, shaped like the candidate's: one row, or one row per tensor.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Vertex:
 
 
 def vertices(candidate: Candidate, *, with_base: bool) -> list[Vertex]:
-    """The experts, and the base if asked for."""
+    """The experts, and the base if `with_base`."""
     rows, count = candidate.shape
     corners = [Vertex(name, np.tile(np.eye(count)[i], (rows, 1))) for i, name in enumerate(candidate.pool.names)]
     return corners + ([Vertex("base", np.zeros((rows, count)))] if with_base else [])
@@ -35,13 +35,13 @@ def vertices(candidate: Candidate, *, with_base: bool) -> list[Vertex]:
 
 @dataclass(frozen=True)
 class Choice:
-    """The vertex of each row that the gradient likes best.
+    """The vertex of each row with the smallest inner product with the gradient.
 
     Attributes:
         names: Names of the vertices.
         point: Their coefficients.
         scores: Scores by which they were chosen, (rows, vertices); the lowest wins.
-        gap: <gradient, theta - s> for each row: what the loss can be above its least, if it is convex.
+        gap: <gradient, theta - s> per row, an upper bound of the loss above its minimum if it is convex.
     """
 
     names: tuple[str, ...]
@@ -51,7 +51,7 @@ class Choice:
 
 
 def best(corners: list[Vertex], at: Numbers, gradient: Numbers, scores: Numbers | None = None) -> Choice:
-    """Linear minimisation: for every row the vertex with the least inner product with the gradient.
+    """Linear minimisation: for every row, the vertex with the smallest inner product with the gradient.
 
     Args:
         corners: The vertices.
@@ -59,7 +59,7 @@ def best(corners: list[Vertex], at: Numbers, gradient: Numbers, scores: Numbers 
         gradient: dL/d coefficients.
         scores: Scores to choose by instead, (rows, vertices).
     """
-    points = np.stack([one.point for one in corners], axis=1)  # (rows, vertices, models)
+    points = np.stack([corner.point for corner in corners], axis=1)  # (rows, vertices, models)
     inner = np.einsum("rvm,rm->rv", points, gradient)
     chosen = (inner if scores is None else scores).argmin(1)
     point = points[np.arange(len(points)), chosen]
@@ -68,13 +68,13 @@ def best(corners: list[Vertex], at: Numbers, gradient: Numbers, scores: Numbers 
 
 
 def mixed(corners: Sequence[Vertex], weights: Numbers) -> Numbers:
-    """The point that is made of some of each vertex.
+    """The convex combination of vertices.
 
     Args:
         corners: The vertices.
         weights: Their shares in every row, (rows, vertices).
     """
-    return np.einsum("rv,vrm->rm", weights, np.stack([one.point for one in corners]))
+    return np.einsum("rv,vrm->rm", weights, np.stack([corner.point for corner in corners]))
 
 
 def pairwise_step(
@@ -85,10 +85,10 @@ def pairwise_step(
     now: float,
     first: float = 1.0,
 ) -> tuple[Numbers, float, float]:
-    """In every row, move weight from the vertex in use that the gradient likes least to the one that it likes best.
+    """In every row, move weight from the worst vertex with weight to the best one, by their products with the gradient.
 
-    A full step takes the whole weight of the worse vertex, so that it drops out. On a polytope this converges linearly
-    where the loss is strongly convex; steps towards a vertex alone zigzag (Lacoste-Julien and Jaggi, 2015,
+    A full step moves the whole weight of the worst vertex. On a polytope this converges linearly
+    where the loss is strongly convex; plain Frank-Wolfe steps zigzag (Lacoste-Julien and Jaggi, 2015,
     arXiv:1511.05932).
 
     Args:
@@ -97,19 +97,19 @@ def pairwise_step(
         weights: Their shares in every row, (rows, vertices).
         gradient: dL/d coefficients, where they are.
         now: The loss there.
-        first: The step that is tried first; then it is halved.
+        first: The first step to try; it is halved after each failure.
 
     Returns:
-        The new weights, the loss there, and the step, 0 if there is none that lowers the loss.
+        The new weights, the loss there, and the step: 0 if no step lowers the loss.
     """
     rows = np.arange(len(weights))
-    inner = np.einsum("vrm,rm->rv", np.stack([one.point for one in corners]), gradient)
+    inner = np.einsum("vrm,rm->rv", np.stack([corner.point for corner in corners]), gradient)
     to, away = inner.argmin(1), np.where(weights > 0, inner, -np.inf).argmax(1)
     amount = weights[rows, away]
     slope = float((amount * (inner[rows, away] - inner[rows, to])).sum())
     full = weights.copy()
     full[rows, away] = 0
-    full[rows, to] += amount  # nothing moves where both are one vertex
+    full[rows, to] += amount  # no change if both are the same vertex
     step, after = backtracked(loss, mixed(corners, weights), mixed(corners, full), now, slope, first)
     return weights + step * (full - weights), after, step
 
@@ -117,7 +117,7 @@ def pairwise_step(
 def backtracked(
     loss: Callable[[Numbers], float], at: Numbers, to: Numbers, now: float, slope: float, first: float = 1.0
 ) -> tuple[float, float]:
-    """The first of the steps 1, 1/2, 1/4, ... that lowers the loss by a ten-thousandth of what its slope promises.
+    """The first of the steps 1, 1/2, 1/4, ... that lowers the loss by 1e-4 of what its slope predicts (Armijo's rule).
 
     Args:
         loss: The loss as a function of coefficients.
@@ -140,7 +140,7 @@ def backtracked(
 
 
 def cosines(corners: list[Vertex], products: Numbers, norms: Numbers, grams: Numbers) -> Numbers:
-    """cos(g_l, theta_l) of every tensor and vertex, (tensors, vertices): what the authors' code chooses by.
+    """cos(g_l, theta_l) of every tensor and vertex, (tensors, vertices): the criterion of the authors' code.
 
     Args:
         corners: The vertices.
@@ -148,11 +148,11 @@ def cosines(corners: list[Vertex], products: Numbers, norms: Numbers, grams: Num
         norms: ||g_l||, (tensors,).
         grams: Inner products of base and deltas, (tensors, 1 + models, 1 + models).
     """
-    found = np.empty((len(products), len(corners)))
+    ratios = np.empty((len(products), len(corners)))
     for v, corner in enumerate(corners):
         point = np.broadcast_to(corner.point, (len(products), products.shape[1] - 1))
         full = np.concatenate([np.ones((len(products), 1)), point], axis=1)  # theta_0 counts once
         lengths = np.sqrt(np.maximum(np.einsum("li,lij,lj->l", full, grams, full), 0)) * norms
         inner = (products * full).sum(1)
-        found[:, v] = np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths > 0)
-    return found
+        ratios[:, v] = np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths > 0)
+    return ratios

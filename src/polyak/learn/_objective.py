@@ -20,7 +20,7 @@ Kind: TypeAlias = Literal["entropy", "loss"]
 
 @dataclass(frozen=True)
 class Objective:
-    """Entropy of what the model predicts, which needs no labels, or the task's loss, which does.
+    """Entropy of the predictions, which needs no labels, or the task's loss, which does.
 
     Attributes:
         kind: `entropy` or `loss`.
@@ -31,10 +31,10 @@ class Objective:
     epsilon: float = 0.0
 
     def __call__(self, task: Task, module: nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
-        """One number an example, (n,), and how many predictions fell into each class.
+        """One number per example, (n,), and the number of predictions per class.
 
         Raises:
-            TaskError: the task has no labels, or predicts nothing that has an entropy.
+            TaskError: the task has no labels, or its predictions have no entropy.
         """
         try:
             outputs = task.outputs(module, batch)
@@ -46,13 +46,13 @@ class Objective:
         except PolyakError:
             raise
         except Exception as error:  # whatever a module raises
-            said = " ".join(str(error).split())[:500]
-            raise TaskError(f"task {task.name!r}: the model fails: {said} ({type(error).__name__}).") from error
+            message = " ".join(str(error).split())[:500]
+            raise TaskError(f"task {task.name!r}: the model fails: {message} ({type(error).__name__}).") from error
 
     def _entropy(self, task: Task, outputs: Tensor, batch: Batch) -> tuple[Tensor, Numbers]:
         if task.likelihood not in ("classification", "tokens", "language_model") or outputs.shape[-1] < 2:
             raise TaskError(
-                f"task {task.name!r} predicts no distribution over two or more classes, so there is no entropy. "
+                f"task {task.name!r} does not predict a distribution over two or more classes, so it has no entropy. "
                 "Use `objective=loss`."
             )
         logs = outputs.float().log_softmax(-1)
@@ -68,7 +68,7 @@ class Objective:
 
 
 def _counting(task: Task, batch: Batch, entries: Tensor) -> Tensor:
-    """1 for positions that count: those with a target, or without targets those that are not padding."""
+    """1 at positions with a target, or without targets at those that are not padding; 0 elsewhere."""
     import torch
 
     from ..tasks import IGNORED
@@ -81,7 +81,7 @@ def _counting(task: Task, batch: Batch, entries: Tensor) -> Tensor:
 
 
 def check_use(kind: Kind, split: str) -> None:
-    """Refuse to learn from the labels that results are reported on.
+    """Refuse to learn from labels of the test split.
 
     Raises:
         TaskError: the objective needs labels and the split is `test`.
@@ -93,5 +93,5 @@ def check_use(kind: Kind, split: str) -> None:
 
 
 def is_transductive(split: str) -> bool:
-    """True if the inputs that are reported on were learned from."""
+    """True if test inputs were learned from."""
     return split == "test"

@@ -1,7 +1,7 @@
-"""Base and experts of a recipe, read tile by tile: what coefficients combine, and what gradients are multiplied with.
+"""Base and experts of a recipe, read tile by tile: their merge, and their inner products with gradients.
 
-theta = theta_0 + sum_i w_i tau_i is linear in the coefficients, so dL/dw_i = <dL/dtheta, tau_i>.  Neither direction
-needs more than a tile of each expert at a time, and a tile is the smaller the more experts there are.
+theta = theta_0 + sum_i w_i tau_i is linear in the coefficients, so dL/dw_i = <dL/dtheta, tau_i>. Both directions
+need one tile per expert at a time, and tiles are smaller with more experts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ._api import Numbers, check_recipe
 
 
 class Pool:
-    """The models of a recipe as something to combine.
+    """The models of a recipe, as terms of a linear combination.
 
     Without a base, coefficients multiply the models themselves instead of their deltas.
 
@@ -29,7 +29,7 @@ class Pool:
         recipe: The recipe, with a method that is linear in its weights.
         names: The models.
         steps: The tensors that are merged, by name.
-        reference: The base, or the first model where there is none.
+        reference: The base, or the first model without one.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -47,11 +47,11 @@ class Pool:
 
     @property
     def width(self) -> int:
-        """Number of coefficients of a tensor."""
+        """Number of coefficients per tensor."""
         return len(self)
 
     def merged(self, name: str, weights: Numbers) -> Iterator[tuple[int, Any]]:
-        """A tensor for these coefficients, as the engine merges it: tiles of float32, and where each begins."""
+        """Yield the tiles of a merged tensor, float32, with the index of their first entry."""
         from ..kernels.weighted_sums import add, weighted_sum
 
         narrow = np.ascontiguousarray(weights, np.float32)
@@ -63,11 +63,11 @@ class Pool:
             yield start, out
 
     def products(self, name: str, gradient: Any) -> Numbers:
-        """<gradient, theta_0> (0 where there is no base) and <gradient, tau_i> for every expert, (1 + models,).
+        """<gradient, theta_0> (0 without a base) and <gradient, tau_i> for every expert, (1 + models,).
 
         Args:
             name: The tensor.
-            gradient: Of its entries, a flat torch tensor on any device.
+            gradient: Gradient of its entries, a flat torch tensor on any device.
         """
         total = np.zeros(1 + len(self))
         for start, loaded in self._tiles(name):
@@ -79,7 +79,7 @@ class Pool:
         return total
 
     def gram(self, name: str) -> Numbers:
-        """Inner products of the base (zero where there is none) and the deltas, (1 + models, 1 + models)."""
+        """Inner products of the base (zero without one) and the deltas, (1 + models, 1 + models)."""
         total = np.zeros((1 + len(self), 1 + len(self)))
         for _, loaded in self._tiles(name):
             stack = _stack(loaded).astype(np.float64)
@@ -92,7 +92,7 @@ class Pool:
 
 
 def weighted(recipe: Recipe, weights: list[float] | None) -> Recipe:
-    """The recipe by the method that adds its models with weights: of deltas, or of models where there is no base."""
+    """The recipe as a weighted sum: of task vectors (`task_arithmetic`), or of models without a base (`linear`)."""
     models = recipe.models
     if weights is not None:
         models = tuple(Model(m.name, m.source, {"weight": w}) for m, w in zip(models, weights, strict=True))

@@ -16,9 +16,9 @@ from ._pool import weighted
 
 
 def as_recipe(name: str, learned: Learned, problem: Problem, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe whose merge has these coefficients.
+    """The recipe with the learned coefficients.
 
-    One rule per tensor where each has its own coefficients; one for all tensors without learned ones.
+    It has one rule per tensor with coefficients of its own, and one for all tensors without learned ones.
     """
     recipe = weighted(learned.recipe or problem.recipe, None)
     shared = learned.coefficients[0] if not learned.names else learned.coefficients.mean(0)
@@ -27,14 +27,14 @@ def as_recipe(name: str, learned: Learned, problem: Problem, settings: Mapping[s
         for model, weight in zip(recipe.models, shared, strict=True)
     )
     names = [model.name for model in models]
-    rules = [_rule([one], names, row) for one, row in zip(learned.names, learned.coefficients, strict=False)]
+    rules = [_rule([tensor], names, row) for tensor, row in zip(learned.names, learned.coefficients, strict=False)]
     if learned.unlearned:
         rules.append(_rule(learned.unlearned, names, learned.others))
     return replace(recipe, models=models, rules=tuple(rules), provenance=_provenance(name, learned, problem, settings))
 
 
 def text_for(recipe: Recipe, path: Path) -> str:
-    """The recipe as the text of a file at `path`: paths that are not relative to its folder become absolute."""
+    """The text of a recipe for a file at `path`; relative paths become absolute if its folder differs."""
     from ..reading import write_yaml
     from ..recipe import as_data, dump
 
@@ -43,7 +43,7 @@ def text_for(recipe: Recipe, path: Path) -> str:
 
 
 def _rule(tensors: Sequence[str], models: Sequence[str], row: Sequence[float]) -> Rule:
-    match = "|".join(f"^{re.escape(one)}$" for one in tensors)
+    match = "|".join(f"^{re.escape(tensor)}$" for tensor in tensors)
     return Rule(match, models={name: {"weight": float(weight)} for name, weight in zip(models, row, strict=True)})
 
 
@@ -57,8 +57,8 @@ def _provenance(name: str, learned: Learned, problem: Problem, settings: Mapping
         "split": learned.split,
         "transductive": is_transductive(learned.split),
         "tasks": [
-            {"name": one.name, "examples": one.count(learned.split), "digest": one.digest(learned.split)}
-            for one in problem.scorers
+            {"name": scorer.name, "examples": scorer.count(learned.split), "digest": scorer.digest(learned.split)}
+            for scorer in problem.scorers
         ],
         "decisions": dict(learned.decisions),
         "notes": list(learned.notes),

@@ -1,4 +1,4 @@
-"""Projections on simplices."""
+"""Euclidean projections onto simplices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ._api import Numbers
 
 
 def projected(rows: Numbers) -> Numbers:
-    """The nearest points with entries that are not negative and sum to 1; row by row, (n, k).
+    """The nearest points with nonnegative entries that sum to 1, row by row, (n, k).
 
     With u the entries in descending order and r the last j with u_j > (sum_{i<=j} u_i - 1) / j, entries become
     max(v - (sum_{i<=r} u_i - 1) / r, 0).
@@ -22,6 +22,6 @@ def projected(rows: Numbers) -> Numbers:
 
 
 def capped(rows: Numbers) -> Numbers:
-    """The nearest points with entries that are not negative and sum to at most 1; row by row."""
+    """The nearest points with nonnegative entries that sum to at most 1, row by row."""
     clipped = np.maximum(rows, 0)
     return np.where(clipped.sum(1, keepdims=True) <= 1, clipped, projected(rows))

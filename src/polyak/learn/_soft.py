@@ -1,4 +1,4 @@
-"""Soft Frank-Wolfe steps: several vertices at once, with weights of their own."""
+"""Soft Frank-Wolfe steps: towards several vertices at once, with optimised weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Landscape(Protocol):
 def soft_step(
     land: Landscape, at: Numbers, now: float, points: Numbers, *, steps: int, adam: float | None
 ) -> tuple[Numbers, float, float]:
-    """Go to at + sum_j mu_j (s_j - at), with the mu that make the loss small.
+    """Step to at + sum_j mu_j (s_j - at), with mu that minimise the loss.
 
     Args:
         land: The loss as a function of coefficients.
@@ -34,8 +34,8 @@ def soft_step(
         now: The loss there.
         points: The vertices s_j, (points, rows, models).
         steps: Updates of mu.
-        adam: None keeps mu on the capped simplex {mu >= 0, sum <= 1} by projected gradient, never uphill; a number is
-            where Adam (lr 1e-3) begins, without a projection.
+        adam: None optimises mu on the capped simplex {mu >= 0, sum <= 1} by projected gradient, and never raises the
+            loss; a number is the initial value for Adam (lr 1e-3), without a projection.
 
     Returns:
         The new coefficients, the loss there, and the largest sum of a row's mu.
@@ -63,7 +63,7 @@ def soft_step(
 def _projected_step(
     land: Landscape, at: Numbers, mu: Numbers, loss: float, gradient: Numbers, directions: Numbers, rate: float
 ) -> tuple[Numbers, float, float]:
-    """The first of the rates, halved each time, after which the loss is lower."""
+    """A projected gradient step; the rate is halved until the loss is lower."""
     for _ in range(20):
         to = capped(mu - rate * gradient)
         after = land.loss(at + _along(to, directions))
@@ -85,7 +85,7 @@ def _by_adam(land: Landscape, at: Numbers, directions: Numbers, steps: int, init
 
 
 def _gradient(land: Landscape, at: Numbers, mu: Numbers, directions: Numbers) -> Numbers:
-    """dL/dmu_j = <g, s_j - at>, for every row: (rows, points)."""
+    """dL/dmu_j = <g, s_j - at>, (rows, points)."""
     slope = land.slope(at + _along(mu, directions))
     return np.einsum("prm,rm->rp", directions, slope.gradient)
 

@@ -1,4 +1,4 @@
-"""The models of a recipe by the singular directions of their deltas, for learners that choose among them."""
+"""Singular value decompositions of task vectors, for learners that select singular directions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ._pool import Pool
 
 
 class Spectra(Pool):
-    """Base and experts, of which a row of coefficients also chooses singular directions.
+    """Base and experts, whose rows of coefficients also select singular directions.
 
-    A row is a coefficient for each model, and then for each model `most` numbers that its singular values are
-    multiplied by, of which those beyond its directions mean nothing.
+    A row has one coefficient per model, followed by `most` factors of singular values per model; factors beyond the
+    number of directions are ignored.
 
     Attributes:
-        most: The most directions that a matrix has.
+        most: Maximum number of directions of a matrix.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -48,7 +48,7 @@ class Spectra(Pool):
         except BaseException:
             self._folder.cleanup()
             raise
-        self.most = max([0, *(len(one.s) for each in self._parts.values() for one in each)])
+        self.most = max([0, *(len(part.s) for parts in self._parts.values() for part in parts)])
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -60,52 +60,52 @@ class Spectra(Pool):
         return len(self) * (1 + self.most)
 
     def counts(self, name: str) -> list[int]:
-        """Number of directions of each model; none where the tensor is no matrix."""
-        return [len(one.s) for one in self._parts[name]] if name in self._parts else [0] * len(self)
+        """Number of directions of each model; 0 if the tensor is not a matrix."""
+        return [len(part.s) for part in self._parts[name]] if name in self._parts else [0] * len(self)
 
     def smaller(self, name: str) -> int:
-        """The smaller side of a tensor's matrix."""
+        """The smaller dimension of a matrix."""
         return min(self.steps[name].out.shape, default=0)
 
     def masks(self, name: str, row: Numbers) -> list[Numbers]:
-        """The slice of a row that multiplies the singular values of each model; empty where the tensor is no matrix."""
+        """The factors of each model's singular values in a row; empty if the tensor is not a matrix."""
         if name not in self._parts:
             return []
         each = row[len(self) :].reshape(len(self), self.most)
-        return [mask[: len(one.s)] for mask, one in zip(each, self._parts[name], strict=True)]
+        return [mask[: len(part.s)] for mask, part in zip(each, self._parts[name], strict=True)]
 
     def merged(self, name: str, weights: Numbers) -> Iterator[tuple[int, Any]]:
-        """A tensor for a row of coefficients, in one tile."""
+        """Yield the merged tensor for a row of coefficients, in one tile."""
         self._now[name] = weights
         lambdas = weights[: len(self)]
         if name not in self._parts:
             yield from super().merged(name, lambdas)
             return
         total = self._base(name)
-        for weight, mask, one in zip(lambdas, self.masks(name, weights), self._parts[name], strict=True):
+        for weight, mask, part in zip(lambdas, self.masks(name, weights), self._parts[name], strict=True):
             kept = mask != 0
-            total += (one.u[:, kept] * (weight * one.s * mask)[kept]) @ one.v[:, kept].T
+            total += (part.u[:, kept] * (weight * part.s * mask)[kept]) @ part.v[:, kept].T
         yield 0, np.ascontiguousarray(total, np.float32).reshape(-1)
 
     def products(self, name: str, gradient: Any) -> Numbers:
-        """<gradient, theta_0>, and the derivatives in a row of coefficients at the one last merged, (1 + width,)."""
-        models, found = len(self), np.zeros(1 + self.width)
+        """<gradient, theta_0> and the gradient in the row of coefficients that was last merged, (1 + width,)."""
+        models, derivatives = len(self), np.zeros(1 + self.width)
         if name not in self._parts:
-            found[: 1 + models] = super().products(name, gradient)
-            return found
+            derivatives[: 1 + models] = super().products(name, gradient)
+            return derivatives
         g = gradient.double().cpu().numpy().reshape(self.steps[name].out.shape)
-        found[0] = float(np.sum(g * self._base(name)))
+        derivatives[0] = float(np.sum(g * self._base(name)))
         row = self._now[name]
-        slopes = found[1 + models :].reshape(models, self.most)
-        for i, (mask, one) in enumerate(zip(self.masks(name, row), self._parts[name], strict=True)):
-            along = one.s * np.sum(one.u * (g @ one.v), axis=0)  # <gradient, s_k u_k v_k^T>
-            found[1 + i] = mask @ along
+        slopes = derivatives[1 + models :].reshape(models, self.most)
+        for i, (mask, part) in enumerate(zip(self.masks(name, row), self._parts[name], strict=True)):
+            along = part.s * np.sum(part.u * (g @ part.v), axis=0)  # <gradient, s_k u_k v_k^T>
+            derivatives[1 + i] = mask @ along
             slopes[i, : len(along)] = row[i] * along
-        return found
+        return derivatives
 
     def _base(self, name: str) -> Numbers:
         shape = self.steps[name].out.shape
-        flat = np.concatenate([np.asarray(one.base, np.float64) for _, one in self._tiles(name)])
+        flat = np.concatenate([np.asarray(loaded.base, np.float64) for _, loaded in self._tiles(name)])
         return flat.reshape(shape)
 
     def _decomposed(self, name: str) -> list[Components]:
@@ -113,14 +113,14 @@ class Spectra(Pool):
         return [self._kept(self._delta(name, i).reshape(shape), f"{len(self._parts)}-{i}") for i in range(len(self))]
 
     def _delta(self, name: str, i: int) -> Numbers:
-        rows = [np.array(one.deltas[i], np.float64) for _, one in self._tiles(name) if one.deltas is not None]
+        rows = [np.array(loaded.deltas[i], np.float64) for _, loaded in self._tiles(name) if loaded.deltas is not None]
         return np.concatenate(rows)
 
     def _kept(self, delta: Numbers, called: str) -> Components:
-        """Put a decomposition into files, which the system may drop from memory."""
-        found: list[Any] = []
+        """Write a decomposition to memory-mapped files, which the system may evict from memory."""
+        arrays: list[Any] = []
         for part, array in zip("usv", components(delta), strict=True):
             path = Path(self._folder.name) / f"{called}-{part}.npy"
             np.save(path, np.asarray(array, np.float64))
-            found.append(np.load(path, mmap_mode="r"))
-        return Components(*found)
+            arrays.append(np.load(path, mmap_mode="r"))
+        return Components(*arrays)

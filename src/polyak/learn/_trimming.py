@@ -1,4 +1,4 @@
-"""AdaMerging++: models of which TIES has left the entries that matter and agree."""
+"""AdaMerging++: models trimmed and sign-elected by TIES."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def trimmed_models(recipe: Recipe, density: float) -> Recipe:
     """The recipe with each model replaced by a nested merge: the base and the model's part in TIES.
 
     Raises:
-        RecipeError: there is no base, or heads are to stay with their models.
+        RecipeError: there is no base, or the recipe has `heads:`.
     """
     check_recipe(recipe)
     if recipe.base is None:
@@ -26,8 +26,10 @@ def trimmed_models(recipe: Recipe, density: float) -> Recipe:
         raise RecipeError("`trim=true` cannot leave heads with their models: `skip:` them, and give each task its own.")
     plain = tuple(Model(model.name, model.source, statistics=model.statistics) for model in recipe.models)
     parts = [
-        replace(recipe, method="ties_part", settings={"density": density}, models=(one, *_others(plain, one)), seed=0)
-        for one in plain
+        replace(
+            recipe, method="ties_part", settings={"density": density}, models=(model, *_others(plain, model)), seed=0
+        )
+        for model in plain
     ]
     models = tuple(
         Model(f"{model.name}-trimmed", Source(recipe=replace(part, dtype=None, buffers=None)))
@@ -38,10 +40,10 @@ def trimmed_models(recipe: Recipe, density: float) -> Recipe:
 
 @contextmanager
 def written(recipe: Recipe) -> Generator[Recipe]:
-    """The recipe with its nested merges as files, for the length of a `with`.
+    """The recipe with its nested merges as temporary files, inside a `with`.
 
-    Read as they are, each of k nested merges reads k models and finds its thresholds, at every step of a descent. The
-    files hold what would be handed on, in float32: 4 bytes a parameter and model on the disk of temporary files.
+    Otherwise every step of a descent would read k models and compute thresholds for each of k nested merges. The files
+    are float32: 4 bytes per parameter and model.
     """
     from ..engine import run
     from ..planning import plan
@@ -55,5 +57,5 @@ def written(recipe: Recipe) -> Generator[Recipe]:
         yield replace(recipe, models=tuple(models))
 
 
-def _others(models: tuple[Model, ...], one: Model) -> tuple[Model, ...]:
-    return tuple(other for other in models if other is not one)
+def _others(models: tuple[Model, ...], model: Model) -> tuple[Model, ...]:
+    return tuple(other for other in models if other is not model)

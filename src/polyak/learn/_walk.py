@@ -1,4 +1,4 @@
-"""The walk of Frank-Wolfe merging through the hull of the models."""
+"""Frank-Wolfe descent over the convex hull of the models."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Variant: TypeAlias = Literal["hard", "soft"]
 Follow: TypeAlias = Literal["recommended", "paper", "official"]
 Hull: TypeAlias = Literal["stretched", "models"]
-STRETCH = 1.5  # from one hull that is tried to the next
+STRETCH = 1.5  # factor between the sizes of the hulls that are tried
 
 
 @dataclass(frozen=True)
 class How:
-    """Whose rules, and their numbers; see `frank_wolfe`."""
+    """Settings of the descent; see `frank_wolfe`."""
 
     variant: Variant
     follow: Follow
@@ -38,11 +38,11 @@ class How:
 
     @property
     def descends(self) -> bool:
-        """True if step sizes are searched, so that the loss never rises."""
+        """True if step sizes are found by line search, so that the loss never rises."""
         return self.follow == "recommended"
 
     def gamma(self, t: int) -> float:
-        """The step of iteration t = 0, 1, ... where it is not searched."""
+        """The step of iteration t = 0, 1, ... without a line search."""
         if self.follow == "official":
             return self.init * self.step_size * 2 / (t + 2)
         return self.step_size * 2 / (t + 3)
@@ -56,7 +56,7 @@ class Walk:
         candidate: The merged model.
         batches: The examples of each task.
         objective: The objective to minimise.
-        how: By whose rules.
+        how: Settings of the descent.
         corners: The vertices of the hull.
         log: Called with every step.
         stretch: Distance of the vertices from the base, in multiples of the models' own distance.
@@ -71,10 +71,10 @@ class Walk:
     stretch: float = 1.0
     _weights: Numbers = field(init=False)  # of the corners, (rows, corners)
     _grams: Numbers | None = field(init=False, default=None)
-    _last: float = field(init=False, default=1.0)  # step that was taken
+    _last: float = field(init=False, default=1.0)  # the last step
 
     def run(self) -> tuple[Numbers, dict[str, Any]]:
-        """The coefficients that it ends at, and its decisions."""
+        """The final coefficients, and the decisions."""
         at, now = self._start()
         losses, done = [now], list[dict[str, Any]]()
         for t in range(self.how.iterations):
@@ -98,12 +98,12 @@ class Walk:
         return np.full(len(self.candidate.pool), 1 / len(self.candidate.pool)) if self.candidate.by_layer else at[0]
 
     def loss(self, at: Numbers) -> float:
-        """Of all tasks, averaged."""
+        """The loss, averaged over tasks."""
         self.candidate.put(at, self.others(at))
         return self.candidate.loss(self.batches, self.objective)
 
     def slope(self, at: Numbers, task: int | None = None) -> Slope:
-        """Of all tasks, averaged; or of one."""
+        """Loss and gradient, averaged over tasks; or of one task."""
         self.candidate.put(at, self.others(at))
         batches = [b if task in (None, i) else [] for i, b in enumerate(self.batches)]
         return self.candidate.slope(batches, self.objective, mean=True)
@@ -118,7 +118,7 @@ class Walk:
         return at, self.loss(at)
 
     def _start_between(self) -> tuple[Numbers, float]:
-        """The average of the models, stretched from the base as long as that makes the loss smaller."""
+        """The average of the models, scaled away from the base as long as the loss falls."""
         rows, count = self.candidate.shape
         average = np.full((rows, count), 1 / count)
         now = self.loss(average)
@@ -127,7 +127,7 @@ class Walk:
             if not after < now:
                 break
             self.stretch, now = STRETCH * self.stretch, after
-        self.corners = [Vertex(one.name, self.stretch * one.point) for one in self.corners]
+        self.corners = [Vertex(corner.name, self.stretch * corner.point) for corner in self.corners]
         self._weights = np.zeros((rows, len(self.corners)))
         self._weights[:, :count] = 1 / count
         return self.stretch * average, now
@@ -146,15 +146,15 @@ class Walk:
             return soft_step(self, at, now, points, steps=self.how.inner_steps, adam=adam)
         if self.how.descends:
             first = min(1.0, 4 * self._last)
-            found = pairwise_step(self.loss, self.corners, self._weights, slope.gradient, now, first)
-            self._weights, after, self._last = found
+            step = pairwise_step(self.loss, self.corners, self._weights, slope.gradient, now, first)
+            self._weights, after, self._last = step
             return mixed(self.corners, self._weights), after, self._last
         gamma = self.how.gamma(t)
         at = at + gamma * (choice.point - at)
         return at, self.loss(at), gamma
 
     def _points_of_tasks(self, at: Numbers) -> Numbers:
-        """For each task the vertex that its gradient likes best of those that are left, (tasks, rows, models)."""
+        """Per task, the best vertex by its gradient that no earlier task took, (tasks, rows, models)."""
         rows = self.candidate.shape[0]
         free, points = np.ones((rows, len(self.corners)), bool), list[Numbers]()
         corners = np.stack([corner.point for corner in self.corners], axis=1)

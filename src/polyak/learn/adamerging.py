@@ -41,26 +41,27 @@ def adamerging(
 
     theta_l = theta_{0,l} + sum_i lambda_{i,l} tau_{i,l}; the sum over tasks of the mean entropy of predictions is
     minimised by Adam (betas 0.9 and 0.999). dL/dlambda_{i,l} = <dL/dtheta_l, tau_{i,l}>, so that a step takes one
-    ordinary backward pass and one pass over the models' files, whatever their number.
+    ordinary backward pass and one pass over the models' files, for any number of models.
 
-    The paper learns from the inputs that it reports on. Here that is `split=test`, and the result says so; examples
-    kept apart are the default.
+    The paper learns from the test inputs. Here that is `split=test`, which the result records; by default, separate
+    calibration examples are used.
 
     Args:
         problem: Models and tasks.
-        granularity: A coefficient for each tensor (the paper's "layer-wise"), or one for all ("task-wise").
+        granularity: A coefficient per model and tensor (`layer`, "layer-wise" in the paper), or per model (`task`,
+            "task-wise").
         objective: `entropy`, or the tasks' supervised `loss`.
-        steps: Updates; the paper has 500.
-        batch_size: Examples of each task and update; the paper has 16. (Its code takes two such batches.)
-        lr: Adam's.
+        steps: Number of updates; the paper uses 500.
+        batch_size: Examples per task and update; the paper uses 16 (its code two such batches).
+        lr: Learning rate of Adam.
         init: Initial value of all coefficients.
-        clamp: Keep coefficients in [0, 1], as the authors' code does; outside they have no gradient. FusionBench does
+        clamp: Clamp coefficients to [0, 1], as in the authors' code; outside they have no gradient. FusionBench does
             not clamp by default.
-        epsilon: Added to probabilities before their logarithm; FusionBench has 1e-8.
-        trim: AdaMerging++: learn coefficients of what TIES leaves of each model (`ties_part`), which is written to
-            temporary files once. In the learned recipe each model is a nested merge that reads all of them.
-        density: The share of entries that this leaves of each, before signs are elected; the paper has 0.2.
-        split: Examples to learn from.
+        epsilon: Added to probabilities before their logarithm; FusionBench uses 1e-8.
+        trim: AdaMerging++: learn coefficients of each model's part in TIES (`ties_part`), which is written to
+            temporary files once. In the learned recipe each model is a nested merge that reads all models.
+        density: Fraction of entries to keep before sign election, with `trim`; the paper uses 0.2.
+        split: Split to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.

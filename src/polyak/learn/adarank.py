@@ -1,4 +1,4 @@
-"""AdaRank: which singular directions of each model take part in the merge, and with which coefficient."""
+"""AdaRank: learned selection of singular directions, and learned coefficients."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .adamerging import transductive
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MARK = 0.1  # where masks begin: this above zero for directions that take part, as far below for the others
-_SOFT = 10.0  # what masks are divided by before the sigmoid that gradients go through
+_MARK = 0.1  # initial mask logits: plus this for selected directions, minus this for the others
+_SOFT = 10.0  # temperature of the sigmoid of the straight-through gradient
 
 
 @learner(
@@ -47,28 +47,28 @@ def adarank(
 
     theta_l = theta_{0,l} + sum_i lambda_{i,l} U_{i,l} diag(s_{i,l} b_{i,l}) V_{i,l}^T, with tau_{i,l} = U diag(s) V^T
     and b = 1[sigmoid(m / 10) > 1/2]; backwards, b is sigmoid(m / 10) (straight through). The sum over tasks of the mean
-    entropy of the predictions is made small by Adam, in lambda and m. What is no matrix has its coefficients alone,
-    and so have embeddings and heads.
+    entropy of the predictions is minimised by Adam, in lambda and m. Vectors, embeddings and heads have coefficients
+    only.
 
-    The result nests a merge by `singular_part` in the recipe for each model. Decompositions lie in a temporary file, so
-    that memory does not grow with the number of models; a step reads them twice.
+    The learned recipe has a nested merge by `singular_part` per model. Decompositions are in temporary files, so that
+    memory does not grow with the number of models; a step reads them twice.
 
-    The authors learn from the inputs that they report on; here that is `split=test`. Their step counts and rates could
-    not be read by us: `steps` and `lr` are AdaMerging's. They take the matrices of attention and MLP; here all but
-    embeddings and heads are taken. Their variants from the average of the models (CART) and of Iso-CTS are not built.
+    The authors learn from the test inputs; here that is `split=test`. The defaults of `steps`
+    and `lr` are AdaMerging's, since those of the authors were not available. They decompose the matrices of attention
+    and MLP; here all matrices but embeddings and heads. Their variants for CART and Iso-CTS are not implemented.
 
     Args:
         problem: Models and tasks; a base is needed.
         objective: `entropy`, or the tasks' supervised `loss`.
-        steps: Updates.
-        batch_size: Examples of each task and update.
-        lr: Adam's.
+        steps: Number of updates.
+        batch_size: Examples per task and update.
+        lr: Learning rate of Adam.
         init: Initial value of coefficients; they are not clamped.
-        rank: Share of the directions, from the largest singular value, that take part at first; the authors have 1.
-        split: Examples to learn from.
+        rank: Fraction of the directions, largest singular values first, to select initially; the authors use 1.
+        split: Split to learn from.
 
     Raises:
-        RecipeError: the recipe has no base, or heads are to stay with their models.
+        RecipeError: the recipe has no base, or has `heads:`.
         TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.
     """
     import torch
@@ -83,10 +83,10 @@ def adarank(
             candidate, Objective(objective), _masked(models), others, mean=False, log=_briefly(problem.log, models)
         )
         batches = drawn(candidate.tasks, split, batch_size=batch_size, seed=problem.seed)
-        found, decisions, notes = descent.run(raw, torch.optim.Adam([raw], lr=lr), batches, steps)
-        masks = {name: spectra.masks(name, row) for name, row in zip(candidate.rows, found, strict=True)}
+        rows, decisions, notes = descent.run(raw, torch.optim.Adam([raw], lr=lr), batches, steps)
+        masks = {name: spectra.masks(name, row) for name, row in zip(candidate.rows, rows, strict=True)}
     return Learned(
-        found[:, :models],
+        rows[:, :models],
         split,
         objective,
         names=candidate.rows,
@@ -99,12 +99,12 @@ def adarank(
 
 
 def _start(spectra: Spectra, rows: Iterable[str], init: float, rank: float) -> Numbers:
-    """Coefficients and masks, one row a tensor."""
-    found: list[Numbers] = []
+    """Initial coefficients and mask logits, one row per tensor."""
+    starts: list[Numbers] = []
     for name in rows:
         each = [_marks(count, spectra.most, int(rank * spectra.smaller(name))) for count in spectra.counts(name)]
-        found.append(np.concatenate([np.full(len(spectra.names), init), *each]))
-    return np.stack(found)
+        starts.append(np.concatenate([np.full(len(spectra.names), init), *each]))
+    return np.stack(starts)
 
 
 def _marks(count: int, most: int, first: int) -> Numbers:
@@ -113,7 +113,7 @@ def _marks(count: int, most: int, first: int) -> Numbers:
 
 
 def _masked(models: int) -> Callable[[Tensor], Tensor]:
-    """Coefficients as they are; masks as 0 or 1, with the gradient of the sigmoid."""
+    """Coefficients unchanged; masks rounded to 0 or 1, with the gradient of the sigmoid."""
     import torch
 
     def masked(raw: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def _masked(models: int) -> Callable[[Tensor], Tensor]:
 
 
 def _briefly(log: Log, models: int) -> Log:
-    """Of masks, only how many directions take part is logged."""
+    """A log with the number of selected directions in place of the masks."""
 
     def told(entry: Mapping[str, Any]) -> None:
         rows = np.asarray(entry["coefficients"])
@@ -135,16 +135,16 @@ def _briefly(log: Log, models: int) -> Log:
 
 
 def _shares(names: Iterable[str], masks: Mapping[str, list[Numbers]]) -> dict[str, float]:
-    """Of each model, the share of directions that is left."""
-    found: dict[str, float] = {}
+    """Fraction of selected directions per model."""
+    shares: dict[str, float] = {}
     for i, name in enumerate(names):
         flags = np.concatenate([np.zeros(0), *(each[i] for each in masks.values() if each)])
-        found[name] = float(flags.mean()) if flags.size else 1.0
-    return found
+        shares[name] = float(flags.mean()) if flags.size else 1.0
+    return shares
 
 
 def _pruned(recipe: Recipe, masks: Mapping[str, list[Numbers]]) -> Recipe:
-    """The recipe with each model replaced by what is left of it."""
+    """The recipe with each model replaced by a nested merge of its selected directions."""
     models: list[Model] = []
     for i, model in enumerate(recipe.models):
         keeps = {name: direction_ranges(each[i]) for name, each in masks.items() if each}

@@ -1,4 +1,4 @@
-"""Frank-Wolfe merging: walk from model to model inside their hull, the way the loss points."""
+"""Frank-Wolfe merging: minimise a loss over the convex hull of the models."""
 
 from __future__ import annotations
 
@@ -36,45 +36,45 @@ def frank_wolfe(
     tolerance: Annotated[float, In(0, math.inf)] = 1e-6,
     split: Split = "calibration",
 ) -> Learned:
-    """Minimise a loss over the hull of the models by Frank-Wolfe steps, for whole models or for each tensor.
+    """Minimise a loss over the convex hull of the models by Frank-Wolfe steps, for whole models or per tensor.
 
-    g = dL/dtheta; s = argmin_i <g, theta_i>; theta <- theta + gamma (s - theta). The gap <g, theta - s> bounds how far
-    the loss is above its least where it is convex. A model that is of no use is never the argmin, so it does no harm.
+    g = dL/dtheta; s = argmin_i <g, theta_i>; theta <- theta + gamma (s - theta). The gap <g, theta - s> is an upper
+    bound of the loss above its minimum if it is convex. A useless model is never the argmin, so it does no harm.
 
-    - `recommended` begins at the average, chooses by inner products and searches the step by halving, so that the loss
-      never rises. A hard step is pairwise: it moves weight from the vertex in use that the gradient likes least to the
-      one that it likes best, which converges linearly where the loss is strongly convex. With a base, the vertices are
+    - `recommended` starts at the average, selects by inner products and finds the step by halving, so that the loss
+      never rises. A hard step is pairwise: it moves weight from the worst vertex with weight to the best one, which
+      converges linearly where the loss is strongly convex. With a base, the vertices are
       first stretched: theta_0 + r tau_i, with r = 1, 1.5, 2.25, ... as long as the loss of their average falls. Task
       arithmetic and the paper's own starting point lie outside the hull of the models, which is r = 1
       (`hull=models`). The coefficients of a tensor are r times a point of the simplex.
-    - `paper` begins at theta_0 + init sum_i tau_i and takes steps of 2 / (t + 2), t = 1, 2, ...
-    - `official` (vision) begins there too, takes that point as one more vertex, chooses by the cosine of g and theta_i,
-      which depends on where the origin is, and steps by init * step_size * 2 / (t + 2), t = 0, 1, ... Its module is in
-      training mode while gradients are taken; ours is not.
+    - `paper` starts at theta_0 + init sum_i tau_i and takes steps of 2 / (t + 2), t = 1, 2, ...
+    - `official` (the authors' vision code) starts there too, adds that point as a vertex, selects by the cosine of g
+      and theta_i, which depends on the origin, and takes steps of init * step_size * 2 / (t + 2), t = 0, 1, ... It
+      computes gradients in training mode; here the module is in evaluation mode.
 
-    `soft` takes a vertex for each task, by its own gradient, and then weighs these: on the simplex by projected
-    gradient, or under `official` by Adam without a projection.
+    `soft` selects one vertex per task, by the task's gradient, and optimises their weights: on the simplex by projected
+    gradient, or with `follow=official` by Adam without a projection.
 
     Args:
         problem: Models and tasks.
-        variant: One vertex an iteration, or one for each task.
-        granularity: A vertex for each tensor (the product of hulls, which is larger), or one for all.
-        follow: Whose rules.
-        objective: The tasks' supervised `loss`, or the `entropy` of predictions where there are no labels.
-        iterations: Maximum number of iterations; the paper has 10 for language and 3 for vision, 15 where soft.
-        examples: Examples per task, the same in every iteration; the paper has 100.
-        batch_size: Examples that go through a module together; the result does not depend on it.
-        step_size: Multiplies the steps of `paper` and `official`; the authors' vision script has 0.01.
-        init: Coefficient of all deltas at the beginning of `paper` and `official`, and of official's steps.
+        variant: `hard`, one vertex per iteration; or `soft`, one vertex per task.
+        granularity: A vertex per tensor (`layer`: the product of hulls, which is larger), or one for all (`task`).
+        follow: Variant of the algorithm; see above.
+        objective: The tasks' supervised `loss`, or the `entropy` of predictions if there are no labels.
+        iterations: Maximum number of iterations; the paper uses 10 for language, 3 for vision, and 15 for soft steps.
+        examples: Examples per task, the same in every iteration; the paper uses 100.
+        batch_size: Examples per batch; the result does not depend on it.
+        step_size: Factor of the steps of `paper` and `official`; the authors' vision script uses 0.01.
+        init: Initial coefficient of all deltas for `paper` and `official`; also a factor of the steps of `official`.
         hull: The hull of the stretched models, or of the `models` themselves, for `recommended`.
-        inner_steps: Updates of the weights of a soft step; the authors have 500.
+        inner_steps: Number of updates of the weights in a soft step; the authors use 500.
         with_base: Make the base a vertex.
-        tolerance: The gap below which it stops.
-        split: Examples to learn from.
+        tolerance: Gap below which the descent stops.
+        split: Split to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels where they are needed, or a loss that is not finite.
-        SettingError: the base is asked for, and there is none.
+        SettingError: a base is needed, and there is none.
     """
     check_use(objective, split)
     pool = Pool(problem.recipe)

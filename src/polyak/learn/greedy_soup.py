@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..checkpoint import MemoryCheckpoint
+from ..declare import In
 from ..errors import TaskError
 from ..recipe import Recipe
 from ._api import Learned, Numbers, Problem, Split, check_recipe, learner
@@ -21,19 +23,23 @@ Accept: TypeAlias = Literal["better", "not_worse"]
 
 @learner("greedy_soup", source="Wortsman et al., 2022. Model soups. arXiv:2203.05482")
 def greedy_soup(
-    problem: Problem, *, accept: Accept = "better", batch_size: int = 32, split: Split = "validation"
+    problem: Problem,
+    *,
+    accept: Accept = "better",
+    batch_size: Annotated[int, In(1, math.inf)] = 32,
+    split: Split = "validation",
 ) -> Learned:
     """Average those models, best first, whose addition raises the score on held-out examples.
 
-    Models are sorted by their score, equals by name. Each is added to the average of those taken in so far, and stays
-    where the score rises. Scores of several tasks are averaged; where less is better they count negatively.
+    Models are sorted by score, ties by name. Each in turn is added to the average of the models taken so far, and is
+    kept if the score rises. Scores of several tasks are averaged; metrics that are lower for better models are negated.
 
     Args:
         problem: Models and tasks; any task that gives a score will do.
-        accept: `better` wants a higher score, as the authors' code; `not_worse` takes an equal one too, as the paper's
-            algorithm.
-        batch_size: Examples that go through a model together.
-        split: Examples to choose on; not `test`.
+        accept: `better` requires a higher score, like the authors' code; `not_worse` accepts an equal one too, like the
+            algorithm in the paper.
+        batch_size: Examples per batch.
+        split: Split on which models are chosen; not `test`.
 
     Raises:
         TaskError: the split is `test`, or missing, or a model cannot do a task.
@@ -48,28 +54,31 @@ def greedy_soup(
     soups = _Soups(replace(problem, recipe=replace(problem.recipe, base=None)), batch_size, split)
     names = [model.name for model in problem.recipe.models]
     alone = [soups.score([i]) for i in range(len(names))]
-    order = sorted(range(len(names)), key=lambda i: (-alone[i], names[i]))
-    taken, best = [order[0]], alone[order[0]]
-    decisions: list[dict[str, Any]] = [{"model": names[order[0]], "score": best, "taken": True}]
-    for i in order[1:]:
+    taken, best, steps = _select(soups, names, alone, accept)
+    decisions = {
+        "scores": dict(zip(names, alone, strict=True)),
+        "steps": steps,
+        "taken": [names[i] for i in taken],
+        "score": best,
+    }
+    return Learned(soups.weights(taken)[None], split, "score", decisions=decisions, recipe=soups.problem.recipe)
+
+
+def _select(
+    soups: _Soups, names: list[str], alone: list[float], accept: Accept
+) -> tuple[list[int], float, list[dict[str, Any]]]:
+    """The models that were taken, the score of their average, and the log of all decisions."""
+    first, *rest = sorted(range(len(names)), key=lambda i: (-alone[i], names[i]))
+    taken, best = [first], alone[first]
+    steps: list[dict[str, Any]] = [{"model": names[first], "score": best, "taken": True}]
+    for i in rest:
         score = soups.score([*taken, i])
         is_taken = score > best or (accept == "not_worse" and score == best)
-        decisions.append({"model": names[i], "score": score, "taken": is_taken})
-        problem.log(decisions[-1])
+        steps.append({"model": names[i], "score": score, "taken": is_taken})
+        soups.problem.log(steps[-1])
         if is_taken:
             taken, best = [*taken, i], score
-    return Learned(
-        soups.weights(taken)[None],
-        split,
-        "score",
-        decisions={
-            "scores": dict(zip(names, alone, strict=True)),
-            "steps": decisions,
-            "taken": [names[i] for i in taken],
-            "score": best,
-        },
-        recipe=soups.problem.recipe,
-    )
+    return taken, best, steps
 
 
 class _Soups:
@@ -79,19 +88,19 @@ class _Soups:
         self.problem, self._batch_size, self._split = problem, batch_size, split
 
     def weights(self, members: list[int]) -> Numbers:
-        found = np.zeros(len(self.problem.recipe.models))
-        found[members] = 1 / len(members)
-        return found
+        weights = np.zeros(len(self.problem.recipe.models))
+        weights[members] = 1 / len(members)
+        return weights
 
     def score(self, members: list[int]) -> float:
         from ..tasks import evaluate
 
         soup = _merged(weighted(self.problem.recipe, self.weights(members).tolist()))
-        each = [
-            evaluate(soup, one, split=self._split, batch_size=self._batch_size, device=self.problem.device)
-            for one in self.problem.scorers
+        results = [
+            evaluate(soup, scorer, split=self._split, batch_size=self._batch_size, device=self.problem.device)
+            for scorer in self.problem.scorers
         ]
-        return float(np.mean([one.metric_value if one.higher_is_better else -one.metric_value for one in each]))
+        return float(np.mean([r.metric_value if r.higher_is_better else -r.metric_value for r in results]))
 
 
 def _merged(recipe: Recipe) -> Checkpoint:

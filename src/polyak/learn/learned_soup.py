@@ -29,16 +29,16 @@ def learned_soup(
 ) -> Learned:
     """Learn the weights of an average by the loss on labelled examples.
 
-    theta = sum_i a_i theta_i with a = softmax(z), z from 0; AdamW without weight decay, its rate on a cosine to zero
-    over all steps. dL/da_i = <dL/dtheta, theta_i>. The temperature of the logits is left as the models have it.
+    theta = sum_i a_i theta_i with a = softmax(z), z from 0; AdamW without weight decay, with a cosine schedule to zero
+    over all steps. dL/da_i = <dL/dtheta, theta_i>. The temperature of the logits is not learned.
 
     Args:
         problem: Models and tasks.
-        granularity: One weight a model (`task`), or one a model and tensor (`layer`, the authors' by-layer soup).
-        epochs: Passes over the examples; the authors have 5.
-        batch_size: Examples of each task and update.
-        lr: AdamW's; the authors have 0.05.
-        split: Examples to learn from.
+        granularity: One weight per model (`task`), or per model and tensor (`layer`, the authors' by-layer soup).
+        epochs: Passes over the examples; the authors use 5.
+        batch_size: Examples per task and update.
+        lr: Learning rate of AdamW; the authors use 0.05.
+        split: Split to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels, or a loss that is not finite.

@@ -25,17 +25,17 @@ def lm_cocktail(
     batch_size: Annotated[int, In(1, math.inf)] = 32,
     split: Split = "calibration",
 ) -> Learned:
-    """Weigh models by the softmax of their negative losses on a few labelled examples of the task.
+    """Weight models by the softmax of their negative losses on a few labelled examples of the task.
 
     w = softmax(-loss / temperature), with loss_i the mean loss of model i; theta = sum_i w_i theta_i. The base takes
     part if it is listed among the models.
 
     Args:
         problem: Models and tasks; losses of several tasks are averaged.
-        temperature: The authors have 5.
-        examples: Examples per task; the authors take about five.
+        temperature: Temperature of the softmax; the authors use 5.
+        examples: Examples per task; the authors use about five.
         batch_size: Examples that go through a module together.
-        split: Examples to learn from.
+        split: Split to learn from.
 
     Raises:
         TaskError: a task has no module, no such split, no labels, or a loss that is not finite.

@@ -96,7 +96,7 @@ class Tridiagonal(NamedTuple):
 
 
 def tridiagonal(symmetric: Matrix) -> Tridiagonal:
-    """The tridiagonal form of a symmetric matrix, if LAPACK `is_there`."""
+    """The tridiagonal form of a symmetric matrix, if `has_lapack()`."""
     n = symmetric.shape[0]
     found = np.array(symmetric, np.float32, order="F")
     diagonal, beside, scales = (np.zeros(n, np.float32) for _ in range(3))
@@ -133,7 +133,7 @@ class Reduced(NamedTuple):
 
 
 def bidiagonal(matrix: Matrix) -> Reduced:
-    """The bidiagonal form of a matrix (n, n), if LAPACK `is_there`."""
+    """The bidiagonal form of a matrix (n, n), if `has_lapack()`."""
     n = matrix.shape[0]
     found = np.array(matrix, np.float32, order="F")
     diagonal, beside, left, right = (np.zeros(n, np.float32) for _ in range(4))
@@ -143,7 +143,7 @@ def bidiagonal(matrix: Matrix) -> Reduced:
 
 
 def divided(right: Matrix, positive: Matrix) -> Matrix:
-    """X in X A = B: B (m, n) over a positive matrix A (n, n), by Cholesky's factors, if LAPACK `is_there`."""
+    """X in X A = B: B (m, n) over a positive matrix A (n, n), by Cholesky's factors, if `has_lapack()`."""
     found, factor, (m, n) = np.array(right, np.float32), np.array(positive, np.float32), right.shape
     _checked("sposv", "L", n, m, factor, n, found, n)  # which sees the transpose of what is stored by rows
     return found

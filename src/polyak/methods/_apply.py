@@ -24,7 +24,7 @@ def apply(
     name: str,
     chance: Array | None,
     seed: int,
-    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
     statistics: Mapping[str, Array],
 ) -> Array:
     """See `Method.__call__`."""
@@ -32,7 +32,7 @@ def apply(
     method.check_count(k)
     if method.needs_base and base is None:
         raise SettingError(f"method {method.name!r} needs a base model.")
-    method, bound = method.for_tensor(name, shape, method.bind(given, k), k)
+    method, bound = method.for_tensor(name, shape, method.bind(settings, k), k)
     xp = array_namespace(tensors)
     if 0 in shape:
         return xp.empty_like(tensors[0])

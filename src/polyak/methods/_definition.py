@@ -39,7 +39,7 @@ class Definition(Protocol):
         """Refuse a number of models that the method cannot merge."""
         ...
 
-    def bind(self, given: Mapping[str, Any], k: int) -> dict[str, Any]:
+    def bind(self, settings: Mapping[str, Any], k: int) -> dict[str, Any]:
         """Fill in defaults and check every value."""
         ...
 

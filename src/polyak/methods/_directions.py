@@ -21,7 +21,7 @@ def direction_numbers(text: str) -> Iterable[int]:
 
 def direction_ranges(chosen: Array) -> str:
     """The text for a choice, given as something true or false for each direction, largest singular value first."""
-    flags = [bool(one) for one in chosen]
+    flags = [bool(flag) for flag in chosen]
     if all(flags):
         return ALL_DIRECTIONS
     parts: list[str] = []

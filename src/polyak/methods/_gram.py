@@ -36,7 +36,7 @@ def as_tensor(matrix: Array, shape: tuple[int, ...], layout: Layout) -> Array:
 
 def numbers(column: Array) -> list[float]:
     """The numbers of an array, as Python numbers."""
-    return [float(one) for one in array_namespace(column).reshape(column, (-1,))]
+    return [float(number) for number in array_namespace(column).reshape(column, (-1,))]
 
 
 def shrunk(gram: Array, keep: float) -> Array:
@@ -60,9 +60,9 @@ def matched(tensors: Array, gram: Array | None, weight: Array, keep: float, ridg
     mean = sum(portions[i] * matrices[i, ...] for i in range(tensors.shape[0]))
     total, pull = 0.0, 0.0
     for i in range(tensors.shape[0]):  # one Gram in float64 at a time
-        one = portions[i] * shrunk(gram[i, ...], keep)
-        total = total + one
-        pull = pull + one @ xp.matrix_transpose(matrices[i, ...] - mean)
+        weighted_gram = portions[i] * shrunk(gram[i, ...], keep)
+        total = total + weighted_gram
+        pull = pull + weighted_gram @ xp.matrix_transpose(matrices[i, ...] - mean)
     correction = solve(_ridged(total, ridge), pull)
     return as_tensor(mean + xp.matrix_transpose(correction), tuple(tensors.shape[1:]), layout)
 

@@ -72,44 +72,44 @@ def workspace(k: int, shape: tuple[int, ...]) -> int:
     return 4 * (13 * rows * columns + 10 * columns**2)
 
 
-def minimum_within(found: Interference, values: Array, vectors: Array, count: int) -> Array:
+def minimum_within(objective: Interference, values: Array, vectors: Array, count: int) -> Array:
     """The minimum of the objective along the `count` last eigenvectors of C, and the sum along the others.
 
     S - S V V^T + D V diag(1 / l) V^T. Eigenvalues and eigenvectors are all, or those `count`.
     """
     high, low = vectors[:, -count:], vectors[:, :-count]
-    merged = ((found.d @ high) / values[-count:]) @ high.T
+    merged = ((objective.d @ high) / values[-count:]) @ high.T
     if 0 < low.shape[1] < count:  # the eigenvectors are orthonormal
-        return merged + (found.total @ low) @ low.T
-    return merged + (found.total - (found.total @ high) @ high.T)
+        return merged + (objective.total @ low) @ low.T
+    return merged + (objective.total - (objective.total @ high) @ high.T)
 
 
-def minimum_without(found: Interference, values: Array, vectors: Array) -> Array:
+def minimum_without(objective: Interference, values: Array, vectors: Array) -> Array:
     """The minimum of the objective but along few eigenvectors of C, and the sum along those.
 
     For U and l the few: S U U^T + D (I - U U^T) A^-1 with A = C + U diag(c - l) U^T, where c is C's mean eigenvalue.
 
     Args:
-        found: The objective, in NumPy's float32.
+        objective: The objective, in NumPy's float32.
         values: l, (m,).
         vectors: U, (d_in, m).
     """
     vectors = 1.5 * vectors - 0.5 * (vectors @ (vectors.T @ vectors))
-    mean = float(found.c.trace()) / found.c.shape[0]
-    raised = found.c + (vectors * (mean - values)) @ vectors.T
-    return divided(found.d - (found.d @ vectors) @ vectors.T, raised) + (found.total @ vectors) @ vectors.T
+    mean = float(objective.c.trace()) / objective.c.shape[0]
+    raised = objective.c + (vectors * (mean - values)) @ vectors.T
+    return divided(objective.d - (objective.d @ vectors) @ vectors.T, raised) + (objective.total @ vectors) @ vectors.T
 
 
-def filtered(found: Interference, values: Array, vectors: Array, shares: Array) -> Array:
+def filtered(objective: Interference, values: Array, vectors: Array, shares: Array) -> Array:
     """Move the sum towards the objective's minimum along eigenvectors of C.
 
     S - S V diag(f) V^T + D V diag(f / l) V^T.
 
     Args:
-        found: The objective; S is its total.
+        objective: The objective; S is its total.
         values: Eigenvalues l, (n,), above zero.
         vectors: Eigenvectors V, (d_in, n).
         shares: Fraction of the way along each, f: (n,).
     """
-    moved = (found.d @ vectors) / values - found.total @ vectors
-    return found.total + (moved * shares) @ vectors.T
+    moved = (objective.d @ vectors) / values - objective.total @ vectors
+    return objective.total + (moved * shares) @ vectors.T

@@ -12,11 +12,11 @@ from ._sparsify import Rescale, before_and_after, norm_kept, where
 
 def windows_fit(density: tuple[float, ...], epsilon: tuple[float, ...]) -> str | None:
     """Refuse densities whose window leaves (0, 1]; a density of 1 has none."""
-    for one, half in zip(density, epsilon, strict=True):
-        if one < 1 and not 0 < one - half <= one + half <= 1:
+    for middle, half in zip(density, epsilon, strict=True):
+        if middle < 1 and not 0 < middle - half <= middle + half <= 1:
             return (
-                f"density {one:g} with epsilon {half:g} gives probabilities from {one - half:g} to {one + half:g}; "
-                "they must lie above 0 and at most at 1."
+                f"density {middle:g} with epsilon {half:g} gives probabilities from {middle - half:g} to "
+                f"{middle + half:g}; they must be above 0 and at most 1."
             )
     return None
 
@@ -39,7 +39,7 @@ def _keep(deltas: Array, density: Array, epsilon: Array) -> Array:
     rows = xp.reshape(xp.abs(deltas), (*lead, -1))
     n = rows.shape[2]
     place = xp.astype(xp.argsort(xp.argsort(-rows, axis=2), axis=2), deltas.dtype)  # 0 is the largest
-    middle, half = (xp.reshape(one, (-1, 1, 1)) for one in (density, epsilon))
+    middle, half = (xp.reshape(column, (-1, 1, 1)) for column in (density, epsilon))
     half = xp.where(middle == 1, xp.zeros_like(half), half) if n > 1 else xp.zeros_like(half)
     keep = (middle - half) + 2 * half * ((n - 1 - place) / max(n - 1, 1))
     return xp.reshape(keep, deltas.shape)

@@ -63,10 +63,10 @@ class Tasks:
 
     def total(self) -> Array:
         """The sum of the deltas."""
-        found = self._xp.asarray(self[0], copy=True)
+        total = self._xp.asarray(self[0], copy=True)
         for i in range(1, len(self)):
-            found += self[i]
-        return found
+            total += self[i]
+        return total
 
 
 def merged(

@@ -106,7 +106,7 @@ class Method:
     def kernel(self, form: Callable[..., Any]) -> Callable[..., Any]:
         """Register a compiled form of the definition, for the CPU.
 
-        It takes what it needs of the definition's parameters, under the same names, in one of two forms:
+        It takes some of the definition's parameters, under the same names, in one of two forms:
 
         - A function with a parameter `out` (n,) is called for every tile and writes the merged tile there. Stacks are
           (k, n) float32 NumPy arrays that may be overwritten, settings per model (k,) float32, and `Uniform` is a
@@ -119,10 +119,10 @@ class Method:
             DeclarationError: the function names something that the method does not have, or cannot be of its form.
         """
         named = set(parameters(form))
-        known = {*self.inputs, *self.settings, "out"} if "out" in named else self._known_per_tensor
-        if unknown := sorted(named - known):
+        allowed = {*self.inputs, *self.settings, "out"} if "out" in named else self._known_per_tensor
+        if unknown := sorted(named - allowed):
             raise DeclarationError(
-                f"the kernel of {self.name!r} takes {', '.join(unknown)}; it may take {', '.join(sorted(known))}."
+                f"the kernel of {self.name!r} takes {', '.join(unknown)}; it may take {', '.join(sorted(allowed))}."
             )
         if "out" not in named and not self._takes_one_stack:
             raise DeclarationError(
@@ -161,7 +161,7 @@ class Method:
         return masks
 
     def pack_masks(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
-        """Register a compiled form of `masks`, for the CPU; it takes what it names of what a kernel may take.
+        """Register a compiled form of `masks`, for the CPU; it takes some of a kernel's parameters, by name.
 
         It writes the masks into `packed` (k, ceil(n / 8)), one bit per entry with the lowest bit first, leaves the
         other arrays as they are, and returns the scales (k,).
@@ -170,7 +170,7 @@ class Method:
         return kernel
 
     def requires(self, condition: Callable[..., str | None]) -> Callable[..., str | None]:
-        """Register a condition on the settings, as a function of some of them that says what is wrong, or None."""
+        """Register a condition on the settings: a function of some of them that returns an error message, or None."""
         self.conditions.append(condition)
         return condition
 
@@ -193,13 +193,13 @@ class Method:
         other = resolve(chosen[0])
         return other, other.bind(chosen[1], k)
 
-    def bind(self, given: Mapping[str, Any], k: int) -> dict[str, Any]:
+    def bind(self, settings: Mapping[str, Any], k: int) -> dict[str, Any]:
         """Fill in defaults and check every value; settings with a value for each model become tuples of k.
 
         Raises:
             SettingError: a setting is missing, unknown, of the wrong kind, out of range, or they do not fit together.
         """
-        bound = bind(f"method {self.name!r}", self.settings, given, k)
+        bound = bind(f"method {self.name!r}", self.settings, settings, k)
         for condition in self.conditions:
             if problem := call(condition, bound):
                 raise SettingError(f"method {self.name!r}: {problem}")
@@ -224,7 +224,7 @@ class Method:
         chance: Array | None = None,
         statistics: Mapping[str, Array] | None = None,
         seed: int = 0,
-        **given: Any,
+        **settings: Any,
     ) -> Array:
         """Merge one tensor by the definition.
 
@@ -235,7 +235,7 @@ class Method:
             chance: Numbers in [0, 1) for a random method: (k, *shape) (default: drawn from `seed`).
             statistics: Statistics of the models, by name, stacked like the tensors; of the tensors' dtype.
             seed: Seeds them.
-            **given: Settings, by name.
+            **settings: Settings, by name.
 
         Returns:
             The merged tensor, of the same dtype: (*shape). It never shares memory with an input.
@@ -243,7 +243,7 @@ class Method:
         Raises:
             SettingError: a setting or statistic does not fit, or the number of models, or the base is missing.
         """
-        return apply(self, tensors, base, name, chance, seed, given, statistics or {})
+        return apply(self, tensors, base, name, chance, seed, settings, statistics or {})
 
 
 def _count(low: int, high: int | None) -> str:

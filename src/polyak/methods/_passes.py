@@ -1,7 +1,7 @@
 """First passes: quantities of whole tensors that a method needs before it can merge entry by entry.
 
 A method declares a pass by a function of its settings that returns a request: `Top`, `Gram`, `Sum` or `Order`.
-This module says what each request means, plainly, for arrays of any kind; the engine answers the same
+This module defines each request, for arrays of any kind; the engine answers the same
 requests by streaming (`polyak.engine.first_passes`), and the contract tests hold the two together.
 """
 
@@ -46,9 +46,9 @@ class Top:
     of: Callable[..., Array] | None = None
     kernel: Callable[..., Array] | None = None
 
-    def counts(self, entries: int, known: Mapping[str, Any]) -> Sequence[int]:
+    def counts(self, entries: int, arguments: Mapping[str, Any]) -> Sequence[int]:
         """Number of entries to keep per model, given the answers of earlier passes."""
-        return self.count(entries, *(known[name] for name in self.needs))
+        return self.count(entries, *(arguments[name] for name in self.needs))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -205,17 +205,17 @@ def answer(request: Request, supply: Mapping[str, Array]) -> Any:
             return _order(request, call(request.of, supply) if request.of else abs(supply["deltas"]))
 
 
-def _top(request: Top, stack: Array, known: Mapping[str, Any]) -> Cut:
+def _top(request: Top, stack: Array, arguments: Mapping[str, Any]) -> Cut:
     xp = array_namespace(stack)
     k, size = stack.shape[0], _row_length(stack.shape[1:], request.scope)
     if not size:
-        nothing = [[math.inf]] * len(request.counts(size, known))
+        nothing = [[math.inf]] * len(request.counts(size, arguments))
         return Cut(xp.asarray(nothing, dtype=stack.dtype), -xp.ones((len(nothing), 1), dtype=xp.int64), 1)
     rows = xp.reshape(xp.abs(stack), (k, -1, size))
     order = xp.argsort(-rows, axis=2)  # stable, so equals stay in the order of their index
     offset = size * xp.arange(rows.shape[1], dtype=xp.int64, **_device(stack))
     values, lasts = [], []
-    for model, count in enumerate(request.counts(size, known)):
+    for model, count in enumerate(request.counts(size, arguments)):
         if count <= 0 or count >= size:
             values.append(xp.full_like(rows[0, :, 0], float("inf") if count <= 0 else -1.0))
             lasts.append(offset - 1)
@@ -253,10 +253,10 @@ def _sum_by_row(request: Sum, supply: Mapping[str, Any]) -> Rows:
 
 def in_rows(supply: Mapping[str, Any], row: int) -> dict[str, Array]:
     """Those of `tensors`, `deltas` and `base` that there are, as rows: (k, rows, row), and (rows, row)."""
-    given = {name: supply.get(name) for name in ("tensors", "deltas", "base")}
+    inputs = {name: supply.get(name) for name in ("tensors", "deltas", "base")}
     return {
         name: array_namespace(array).reshape(array, (*array.shape[: 0 if name == "base" else 1], -1, row))
-        for name, array in given.items()
+        for name, array in inputs.items()
         if array is not None
     }
 
@@ -287,14 +287,14 @@ def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(signature(fn).parameters)
 
 
-def moved(known: Any, start: int, stop: int) -> Any:
+def moved(answer: Any, start: int, stop: int) -> Any:
     """The same answer for the entries [start, stop) of the tensor."""
-    if isinstance(known, Cut):
-        rows = slice(start // known.row, (stop - 1) // known.row + 1)
-        return replace(known, value=known.value[:, rows], last=known.last[:, rows], start=start)
-    if isinstance(known, Rows):
-        return known.moved(start, stop)
-    return known
+    if isinstance(answer, Cut):
+        rows = slice(start // answer.row, (stop - 1) // answer.row + 1)
+        return replace(answer, value=answer.value[:, rows], last=answer.last[:, rows], start=start)
+    if isinstance(answer, Rows):
+        return answer.moved(start, stop)
+    return answer
 
 
 def _device(like: Array) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def survivors(
     least = 1 if topk == "exact" else 0
 
     def count(entries: int) -> list[int]:
-        return [entries if one == 1 else max(least, int(entries * one)) + extra for one in share]
+        return [entries if density == 1 else max(least, int(entries * density)) + extra for density in share]
 
     return Top(count, scope=granularity, ties="all" if topk == "official" else "first", of=of)
 

@@ -36,7 +36,7 @@ def sum_with(coefficients: Array, stack: Array) -> Array:
 
 
 def sum_in_loop(coefficients: Any) -> KernelCall:
-    """`sum_with` as a twin."""
+    """`sum_with` as a kernel call."""
     import numpy as np
 
     from ..kernels.weighted_sums import combine

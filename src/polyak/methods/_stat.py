@@ -18,7 +18,7 @@ class Stat:
     """A statistic that every model brings, in float32.
 
     A tensor of which no model has it comes with None, if the parameter is annotated as `Array | None`: then the
-    method says in its docstring what it does instead. Otherwise every tensor must have it.
+    method documents the fallback in its docstring. Otherwise every tensor must have it.
 
     Attributes:
         name: Its name in recipes.
@@ -54,8 +54,8 @@ class Stat:
 
 def supplied(
     method: str,
-    wanted: Mapping[str, Stat],
-    given: Mapping[str, Array],
+    requested: Mapping[str, Stat],
+    available: Mapping[str, Array],
     stack: Array,
     settings: Mapping[str, Any],
 ) -> dict[str, Array | None]:
@@ -63,36 +63,36 @@ def supplied(
 
     Args:
         method: The method's name, for messages.
-        wanted: The requested statistics, by parameter.
-        given: The available statistics by name, stacked over models.
+        requested: The requested statistics, by parameter.
+        available: The available statistics by name, stacked over models.
         stack: The models' tensors, (k, *shape).
         settings: Bound settings.
 
     Raises:
         SettingError: a statistic is unknown, missing, or of another shape.
     """
-    names = {stat.name for stat in wanted.values()}
-    for name in given:
+    names = {stat.name for stat in requested.values()}
+    for name in available:
         if name not in names:
             raise SettingError(f"method {method!r} takes no statistic {name!r}. {suggestion(name, names)}")
     return {
-        key: _one(method, stat, given.get(stat.name), stack, settings) if stat.applies(settings) else None
-        for key, stat in wanted.items()
+        key: _checked(method, stat, available.get(stat.name), stack, settings) if stat.applies(settings) else None
+        for key, stat in requested.items()
     }
 
 
-def _one(method: str, stat: Stat, found: Array | None, stack: Array, settings: Mapping[str, Any]) -> Array | None:
-    if found is None:
+def _checked(method: str, stat: Stat, array: Array | None, stack: Array, settings: Mapping[str, Any]) -> Array | None:
+    if array is None:
         if not stat.optional:
             raise SettingError(f"method {method!r} needs the statistic {stat.name!r} of every model.")
         return None
     shape = stat.shape_for(tuple(stack.shape[1:]), settings)
-    if stat.shape == "weight" and (*found.shape, 1) == tuple(stack.shape):  # scalars travel as vectors of one entry
-        return array_namespace(stack).reshape(found, stack.shape)
-    if shape is None or tuple(found.shape) != (stack.shape[0], *shape):
+    if stat.shape == "weight" and (*array.shape, 1) == tuple(stack.shape):  # scalars travel as vectors of one entry
+        return array_namespace(stack).reshape(array, stack.shape)
+    if shape is None or tuple(array.shape) != (stack.shape[0], *shape):
         needed = "is not defined" if shape is None else f"must be {[stack.shape[0], *shape]}"
         raise SettingError(
             f"the statistic {stat.name!r} of method {method!r} {needed} for tensors of shape "
-            f"{list(stack.shape[1:])}; got {list(found.shape)}."
+            f"{list(stack.shape[1:])}; got {list(array.shape)}."
         )
-    return found
+    return array

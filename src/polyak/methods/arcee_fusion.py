@@ -112,10 +112,10 @@ def _divergence_of_parts(parts: Parts) -> list[float]:
             extent_of(row, end)
     for (model,), base in parts():
         sum_of_powers(model, base, ends, sums, space)
-    found = np.zeros(1)
+    total = np.zeros(1)
     for (model,), base in parts():
-        sum_of_terms(model, base, ends, sums, _SMOOTHING, found, space)
-    return [float(found[0])]
+        sum_of_terms(model, base, ends, sums, _SMOOTHING, total, space)
+    return [float(total[0])]
 
 
 def _importance_of_tile(deltas: Any, divergence: Rows) -> Any:

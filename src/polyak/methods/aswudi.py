@@ -59,38 +59,38 @@ def aswudi(
     """
 
     def merge(tasks: Tasks) -> Array:
-        found = interference(tasks)
-        result = _minimum(found)
-        del found
+        objective = interference(tasks)
+        result = _minimum(objective)
+        del objective
         return merge(tasks.exact()) if result is None else result
 
     return scale * merged(deltas, weight, name, qkv, merge, single=True)
 
 
-def _minimum(found: Interference) -> Array | None:
+def _minimum(objective: Interference) -> Array | None:
     """None where float32 does not tell the effective rank."""
-    xp = array_namespace(found.c)
-    if is_numpy_array(found.c) and found.c.dtype == np.float32 and has_lapack():
-        return _minimum_by_few(found)
-    values, vectors = eigenvectors(found.c)
-    if found.c.dtype != xp.float64 and not _is_certain(values):
+    xp = array_namespace(objective.c)
+    if is_numpy_array(objective.c) and objective.c.dtype == np.float32 and has_lapack():
+        return _minimum_by_few(objective)
+    values, vectors = eigenvectors(objective.c)
+    if objective.c.dtype != xp.float64 and not _is_certain(values):
         return None
     values = xp.clip(values, min=FLOOR)
-    return minimum_within(found, values, vectors, math.ceil(_effective_rank(values)))
+    return minimum_within(objective, values, vectors, math.ceil(_effective_rank(values)))
 
 
-def _minimum_by_few(found: Interference) -> Array | None:
+def _minimum_by_few(objective: Interference) -> Array | None:
     """The same by eigenvectors of either side of the effective rank, if one of them is few."""
-    reduced = tridiagonal(found.c)
+    reduced = tridiagonal(objective.c)
     if not _is_certain(values := reduced.eigenvalues()):
         return None
     n, count, values = values.size, math.ceil(_effective_rank(values)), values.astype(np.float32)
     rest = n - count
     if rest * _FEW <= n:
-        return minimum_without(found, values[:rest], reduced.eigenvectors(0, rest))
+        return minimum_without(objective, values[:rest], reduced.eigenvectors(0, rest))
     if count * _FEW <= n:
-        return minimum_within(found, values[rest:], reduced.eigenvectors(rest, n), count)
-    return minimum_within(found, *eigenvectors(found.c), count)
+        return minimum_within(objective, values[rest:], reduced.eigenvectors(rest, n), count)
+    return minimum_within(objective, *eigenvectors(objective.c), count)
 
 
 def _effective_rank(values: Array) -> float:

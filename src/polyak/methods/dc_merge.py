@@ -77,9 +77,9 @@ def _agreed(parts: list[Components], u: Array, v: Array, count: int) -> Array:
     sparse = [_largest((u.T @ part.u * part.s) @ (part.v.T @ v), count) for part in parts]
     sign = xp.sign(sum(sparse[1:], start=sparse[0]))
     total, number = xp.zeros_like(sign), xp.zeros_like(sign)
-    for one in sparse:
-        agrees = xp.astype((xp.sign(one) == sign) & (sign != 0), sign.dtype)
-        total, number = total + agrees * one, number + agrees
+    for delta in sparse:
+        agrees = xp.astype((xp.sign(delta) == sign) & (sign != 0), sign.dtype)
+        total, number = total + agrees * delta, number + agrees
     return total / xp.clip(number, min=1)
 
 

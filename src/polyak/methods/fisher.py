@@ -74,8 +74,10 @@ def fisher(
     information = relative * _floored(fisher, floor, floored)
     # Shares first: products of a tiny F and a weight would lose digits before they are divided.
     total = xp.sum(information, axis=0)
-    known = total > 0
-    shares = xp.where(known, information / xp.where(known, total, xp.ones_like(total)), relative / xp.sum(relative))
+    is_measured = total > 0
+    shares = xp.where(
+        is_measured, information / xp.where(is_measured, total, xp.ones_like(total)), relative / xp.sum(relative)
+    )
     return xp.sum(shares * tensors, axis=0)
 
 

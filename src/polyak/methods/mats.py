@@ -66,8 +66,8 @@ def mats(
     xp = array_namespace(deltas)
     shares = weight / xp.sum(weight)
     if fisher is not None:
-        wide, known = (xp.astype(one, xp.float64) for one in (deltas, shares * fisher))
-        total, right = xp.sum(known, axis=0), xp.sum(known * wide, axis=0)
+        wide, weighted = (xp.astype(array, xp.float64) for array in (deltas, shares * fisher))
+        total, right = xp.sum(weighted, axis=0), xp.sum(weighted * wide, axis=0)
         return conjugate_gradients(lambda x: total * x, right, start * xp.sum(wide, axis=0), iterations)
     if gram is None:
         return xp.sum(shares * deltas, axis=0)
@@ -75,8 +75,8 @@ def mats(
     grams = [portions[i] * shrunk(gram[i, ...], 1.0) for i in range(len(portions))]
     matrix = sum(grams[1:], start=grams[0])
     right = sum((wide[i, ...] @ grams[i] for i in range(1, len(portions))), start=wide[0, ...] @ grams[0])
-    found = conjugate_gradients(lambda x: x @ matrix, right, start * xp.sum(wide, axis=0), iterations)
-    return as_tensor(found, tuple(deltas.shape[1:]), layout)
+    merged = conjugate_gradients(lambda x: x @ matrix, right, start * xp.sum(wide, axis=0), iterations)
+    return as_tensor(merged, tuple(deltas.shape[1:]), layout)
 
 
 def conjugate_gradients(operator: Operator, right: Array, x: Array, iterations: int) -> Array:
@@ -97,7 +97,7 @@ def conjugate_gradients(operator: Operator, right: Array, x: Array, iterations: 
             break
         image = operator(direction)
         curvature = float(xp.sum(direction * image))
-        if curvature <= 0:  # what is left lies where the operator sees nothing
+        if curvature <= 0:  # the residual is in the null space of the operator
             break
         x = x + length / curvature * direction
         residual = residual - length / curvature * image

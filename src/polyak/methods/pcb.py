@@ -14,7 +14,7 @@ Variant: TypeAlias = Literal["official", "normalised", "pairwise"]
 
 
 def _bounds(clip: float, granularity: Granularity) -> Order:
-    """Between which magnitudes each model is clipped."""
+    """Magnitudes to which the entries of each model are clipped."""
 
     def index(entries: int) -> list[int]:
         low = int(entries * clip)
@@ -94,10 +94,10 @@ def pcb(
 _LEAST = 1e-12
 
 
-def _two(known: Array, stack: Array) -> tuple[Array, Array]:
+def _two(answer: Array, stack: Array) -> tuple[Array, Array]:
     """Two statistics of each model, shaped and typed to meet a stack."""
-    xp = array_namespace(known)
-    low, high = xp.astype(xp.reshape(known, (2, stack.shape[0], *[1] * (stack.ndim - 1))), stack.dtype)
+    xp = array_namespace(answer)
+    low, high = xp.astype(xp.reshape(answer, (2, stack.shape[0], *[1] * (stack.ndim - 1))), stack.dtype)
     return low, high
 
 
@@ -149,8 +149,8 @@ def _scores_of_tile(deltas: Any, bounds: Any, variant: Variant) -> Any:
     return out
 
 
-def _float32(known: Any) -> tuple[Any, Any]:
+def _float32(answer: Any) -> tuple[Any, Any]:
     import numpy as np
 
-    low, high = np.ascontiguousarray(known, np.float32)
+    low, high = np.ascontiguousarray(answer, np.float32)
     return low, high

@@ -33,7 +33,7 @@ def regmean_plus_plus(
     in order and merges each, by this recipe, as soon as it is measured. The Gram matrices are valid for that recipe's
     models, weights and settings only.
 
-    Tensors outside the blocks are averaged with the weights, before what is behind them is measured.
+    Tensors outside the blocks are averaged with the weights before later blocks are measured.
 
     Departures:
         The ridge is an addition, as in `regmean`. The authors' code keeps some tensors outside the blocks, such as a

@@ -44,10 +44,10 @@ def singular_part(
     if keep == ALL_DIRECTIONS or not is_matrix(name, tuple(delta.shape), exclude, "vector"):
         return delta
     xp = array_namespace(delta)
-    found = components(xp.astype(delta, xp.float64))
-    wanted = set(direction_numbers(keep))
-    chosen = xp.asarray([1.0 if i in wanted else 0.0 for i in range(found.s.shape[0])], dtype=xp.float64)
-    return product(found.u, found.s * chosen, found.v)
+    parts = components(xp.astype(delta, xp.float64))
+    numbers = set(direction_numbers(keep))
+    chosen = xp.asarray([1.0 if i in numbers else 0.0 for i in range(parts.s.shape[0])], dtype=xp.float64)
+    return product(parts.u, parts.s * chosen, parts.v)
 
 
 @singular_part.requires

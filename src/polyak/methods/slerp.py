@@ -43,7 +43,7 @@ def slerp(tensors: Tensors, products: Annotated[Products, FirstPass(_products)],
 
 
 def _coefficients(products: Products, t: float) -> tuple[float, float]:
-    (a, between), (_, b) = ((float(one[0]) for one in row) for row in products.value)
+    (a, between), (_, b) = ((float(pair[0]) for pair in row) for row in products.value)
     if min(a, b) <= _NO_LENGTH**2:
         return 1 - t, t
     cosine = between / math.sqrt(a * b)

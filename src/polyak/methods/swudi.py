@@ -57,12 +57,12 @@ def swudi(
     """
 
     def merge(tasks: Tasks) -> Array:
-        found = interference(tasks)
-        xp = array_namespace(found.c)
-        values, vectors = xp.linalg.eigh(found.c)
+        objective = interference(tasks)
+        xp = array_namespace(objective.c)
+        values, vectors = xp.linalg.eigh(objective.c)
         count = math.ceil(rank * values.shape[0])
         values, vectors = xp.clip(values, min=FLOOR)[-count or None :], vectors[:, -count or None :]
-        return filtered(found, values, vectors, 1 - xp.exp(-time * values)) if count else found.total
+        return filtered(objective, values, vectors, 1 - xp.exp(-time * values)) if count else objective.total
 
     return scale * merged(deltas, weight, name, qkv, merge)
 

@@ -17,7 +17,7 @@ from . import In, Law, Merged, Tensors, method
 def trimmed_mean(tensors: Tensors, *, trim: Annotated[float, In(0, 0.5)] = 0.1) -> Merged:
     """Average the models per entry, without the largest and the smallest values.
 
-    The mean of what is left when the int(trim k) largest and as many of the smallest of k values are taken away;
+    The mean of k values without the int(trim k) largest and as many smallest;
     at least one value is left, two of an even k, so that a trim of 0.5 is the median.
 
     Departures:

@@ -67,26 +67,26 @@ def wudi(
     """
 
     def merge(tasks: Tasks) -> Array:
-        found = interference(tasks)
-        return _minimum(found) if solver == "closed" else _descended(found, iterations, learning_rate)
+        objective = interference(tasks)
+        return _minimum(objective) if solver == "closed" else _descended(objective, iterations, learning_rate)
 
     return scale * merged(deltas, weight, name, qkv, merge)
 
 
-def _minimum(found: Interference) -> Array:
-    xp = array_namespace(found.c)
-    values, vectors = xp.linalg.eigh(found.c)
+def _minimum(objective: Interference) -> Array:
+    xp = array_namespace(objective.c)
+    values, vectors = xp.linalg.eigh(objective.c)
     above = values > _NULL * values[-1]
     inverse = xp.where(above, 1 / xp.where(above, values, xp.ones_like(values)), xp.zeros_like(values))
-    return found.d @ (vectors * inverse) @ vectors.T
+    return objective.d @ (vectors * inverse) @ vectors.T
 
 
-def _descended(found: Interference, iterations: int, learning_rate: float) -> Array:
-    xp = array_namespace(found.c)
-    merged = found.total + 0.0
+def _descended(objective: Interference, iterations: int, learning_rate: float) -> Array:
+    xp = array_namespace(objective.c)
+    merged = objective.total + 0.0
     mean, square = xp.zeros_like(merged), xp.zeros_like(merged)
     for step in range(1, iterations + 1):
-        gradient = 2 * (merged @ found.c - found.d)
+        gradient = 2 * (merged @ objective.c - objective.d)
         mean += (1 - _FIRST) * (gradient - mean)
         square += (1 - _SECOND) * (gradient * gradient - square)
         root = xp.sqrt(square) / (1 - _SECOND**step) ** 0.5 + _EPSILON

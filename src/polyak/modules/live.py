@@ -1,4 +1,4 @@
-"""Modules whose weights can be exchanged, by the names that tensors have in a checkpoint."""
+"""Modules with exchangeable weights, by the names of tensors in a checkpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LiveModel:
         names: From parameters and persistent buffers to tensors.  Tied parameters appear once; the task's head does
             not appear, since it is not exchanged.
         heads: The parameters and buffers of the task's own head.
-        unused: Tensors of the checkpoint that are not exchanged: heads, and what the module does not keep.
+        unused: Tensors of the checkpoint that are not exchanged: heads, and tensors that the module does not have.
         label: Its name in errors.
     """
 
@@ -51,78 +51,78 @@ class LiveModel:
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         """The module's parameters and buffers, by the names of the checkpoint's tensors."""
-        found = entries(self.module)  # found again each time: a move to another device makes new buffers
-        return {tensor: found[name] for name, tensor in self.names.items()}
+        by_name = entries(self.module)  # read each time: a move to another device makes new buffers
+        return {tensor: by_name[name] for name, tensor in self.names.items()}
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """Those of `tensors` that have gradients."""
         from torch import nn
 
-        return {name: place for name, place in self.tensors.items() if isinstance(place, nn.Parameter)}
+        return {name: tensor for name, tensor in self.tensors.items() if isinstance(tensor, nn.Parameter)}
 
     def read(self) -> dict[str, npt.NDArray[Any]]:
         """Copies of the weights, by the names of the checkpoint's tensors."""
-        return {name: place.detach().cpu().numpy().copy() for name, place in self.tensors.items()}
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.tensors.items()}
 
     def load(self, weights: Weights, *, partial: bool = False) -> None:
-        """Put weights into the module, in place.
+        """Load weights into the module, in place.
 
         Args:
             weights: A checkpoint, or NumPy arrays or torch tensors by the names of the checkpoint's tensors.  Names in
-                `unused` are passed over.
-            partial: Leave weights as they are that are not given; otherwise a missing one is an error.
+                `unused` are skipped.
+            partial: Leave missing weights unchanged; otherwise a missing one is an error.
 
         Raises:
             Mismatch: a name is unknown or missing, or a shape differs; nothing has changed then.
-            NotFinite: a tensor holds NaN or infinity.  Some tensors may have changed; `swapped` puts them back.
+            NotFinite: a tensor holds NaN or infinity.  Some tensors may have changed; `swapped` restores them.
         """
-        places = self.tensors
-        for name in self._checked(weights, places, partial=partial):
-            _fill(places[name], _value(weights, name), name, self.label)
+        own = self.tensors
+        for name in self._checked(weights, own, partial=partial):
+            _fill(own[name], _value(weights, name), name, self.label)
 
     @contextmanager
     def swapped(self, weights: Weights, *, partial: bool = False) -> Generator[nn.Module, None, None]:
-        """The module with other weights for the length of a `with`; what was there comes back, whatever happens.
+        """The module with other weights inside a `with`; its own are restored, on failure too.
 
         Args:
             weights: As for `load`.
             partial: As for `load`.
         """
-        places = self.tensors
-        before = {name: places[name].detach().clone() for name in self._checked(weights, places, partial=partial)}
+        own = self.tensors
+        before = {name: own[name].detach().clone() for name in self._checked(weights, own, partial=partial)}
         try:
             self.load(weights, partial=partial)
             yield self.module
         finally:
             for name, values in before.items():
-                _copy(places[name], values)
+                _copy(own[name], values)
 
     def share(self, other: LiveModel) -> None:
-        """Use the memory of another model's weights, so that several tasks hold one body: a change in one is in both.
+        """Share the memory of another model's weights, so that several tasks use one body.
 
         Raises:
-            Mismatch: the two have not the same tensors.
+            Mismatch: the two do not have the same tensors.
         """
-        places, theirs = self.tensors, other.tensors
-        for name in self._checked(theirs, places, partial=False):
-            places[name].data = theirs[name].data
+        own, theirs = self.tensors, other.tensors
+        for name in self._checked(theirs, own, partial=False):
+            own[name].data = theirs[name].data
 
-    def _checked(self, weights: Weights, places: Mapping[str, Tensor], *, partial: bool) -> list[str]:
+    def _checked(self, weights: Weights, own: Mapping[str, Tensor], *, partial: bool) -> list[str]:
         """The names to load, in the order of the module."""
-        given = weights.specs if isinstance(weights, Checkpoint) else weights
+        loaded = weights.specs if isinstance(weights, Checkpoint) else weights
         aliases = weights.ties if isinstance(weights, Checkpoint) else {}
-        for name in given:
-            if name not in places and name not in self.unused:
-                raise Mismatch(f"{self.label} has no tensor {name!r}. {suggestion(name, places)}")
-        missing = [name for name in places if name not in given and name not in aliases]
+        for name in loaded:
+            if name not in own and name not in self.unused:
+                raise Mismatch(f"{self.label} has no tensor {name!r}. {suggestion(name, own)}")
+        missing = [name for name in own if name not in loaded and name not in aliases]
         if missing and not partial:
             raise Mismatch(f"{len(missing)} tensors are missing for {self.label}: {listed(missing)}.")
-        names = [name for name in places if name not in missing]
+        names = [name for name in own if name not in missing]
         for name in names:
-            wanted, got = tuple(places[name].shape), _shape(weights, name)
-            if wanted != got:
-                raise Mismatch(f"{name!r} is {got}, but {self.label} needs {wanted}.")
+            shape, actual = tuple(own[name].shape), _shape(weights, name)
+            if shape != actual:
+                raise Mismatch(f"{name!r} is {actual}, but {self.label} needs {shape}.")
         return names
 
 
@@ -140,23 +140,23 @@ def _value(weights: Weights, name: str) -> Any:
     return weights.read(name) if isinstance(weights, Checkpoint) else weights[name]
 
 
-def _fill(place: Tensor, value: Any, name: str, label: str) -> None:
+def _fill(target: Tensor, value: Any, name: str, label: str) -> None:
     import torch
 
     if not isinstance(value, torch.Tensor):
         array = np.asarray(value)
-        wide = np.float32 if place.is_floating_point() and array.dtype != np.float64 else array.dtype
+        wide = np.float32 if target.is_floating_point() and array.dtype != np.float64 else array.dtype
         value = torch.from_numpy(np.require(array, wide, ["C", "W"]))
-    if place.is_floating_point() and not bool(torch.isfinite(value).all()):
+    if target.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise NotFinite(f"{name!r} holds NaN or infinity; {label} cannot be run with it.")
-    _copy(place, value)
+    _copy(target, value)
 
 
-def _copy(place: Tensor, value: torch.Tensor) -> None:
+def _copy(target: Tensor, value: torch.Tensor) -> None:
     import torch
 
     with torch.no_grad():
-        place.copy_(value)
+        target.copy_(value)
 
 
 def listed(names: list[str]) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import TaskError
+from .pooling import pool
 
 
 class Pooled(nn.Module):
-    """Logits (n, classes) from token numbers and their mask.
+    """Logits (n, classes) from token ids and their mask.
 
-    The layer has the name that its tensors have in checkpoints; the encoder's tensors have no prefix there, which
-    the search for each tensor's parameter finds out by itself.
+    The layer has the name of its tensors in checkpoints; the encoder's tensors have no prefix there, which
+    `bring_to_life` recognises.
     """
 
     def __init__(
@@ -33,14 +33,3 @@ class Pooled(nn.Module):
     def forward(self, attention_mask: Tensor, **inputs: Any) -> Tensor:
         hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         return self.layer(pool(hidden, attention_mask, self.how))
-
-
-def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """One vector an example, (n, hidden), from (n, positions, hidden)."""
-    if how == "first":
-        return hidden[:, 0]
-    if how == "last":
-        last = torch.arange(hidden.shape[1], device=hidden.device).mul(mask).argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)

@@ -1,9 +1,9 @@
-"""From a checkpoint to a live module: which parameter is which tensor.
+"""From a checkpoint to a live module, with the correspondence between parameters and tensors.
 
-Libraries rename tensors when they load them, fuse some, tie others and leave some out.  What they do is not guessed
-from names: the module is first built from a checkpoint in which every tensor holds numbers that are found nowhere
-else.  A parameter that then holds the numbers of a tensor is that tensor; one that holds other numbers was transformed
-or never loaded, which is an error, as is a tensor that is found nowhere.
+Libraries rename, fuse, tie and drop tensors when they load them. The correspondence is not guessed from names: the
+module is first built from a checkpoint in which every tensor holds unique marker values. A parameter with the markers
+of a tensor corresponds to it; a parameter with other values was transformed or not loaded, which is an error, as is a
+tensor whose markers are in no parameter.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ Build: TypeAlias = "Callable[[dict[str, Tensor]], nn.Module]"  # a module filled
 def bring_to_life(
     build: Build, checkpoint: Checkpoint, *, heads: str = "", head: Checkpoint | None = None, unused: str = ""
 ) -> LiveModel:
-    """Build a module from a checkpoint, and find which of its parameters is which tensor.
+    """Build a module from a checkpoint, and match its parameters to tensors.
 
     Args:
-        build: Makes the module from a state dict, however its library does that.
+        build: Builds the module from a state dict, by any library.
         checkpoint: The weights.
-        heads: Regular expression, found in the names of the tensors that belong to the task and are not exchanged.
+        heads: Regular expression for the names of tensors that belong to the task and are not exchanged.
         head: The checkpoint of those tensors; None takes them from `checkpoint`.
-        unused: Regular expression for tensors of the checkpoint that the module has no use for.
+        unused: Regular expression for tensors of the checkpoint that the module does not use.
 
     Raises:
-        TaskError: the module cannot be built, a parameter is filled by no tensor as it is, a tensor fills no parameter,
-            or there is no head.
+        TaskError: the module cannot be built, a parameter corresponds to no tensor, a tensor to no parameter, or there
+            is no head.
     """
     parts = _parts(checkpoint, head or checkpoint, heads, unused)
     marks = _marks(parts)
     module = _built(build, marks, checkpoint.label)
-    found = _recognised(module, marks, checkpoint.label)
-    lost = _lost(found, marks, parts, checkpoint.label)
-    own = {name: tensor for name, tensor in found.items() if tensor in parts.heads}
+    tensor_of = _recognised(module, marks, checkpoint.label)
+    lost = _lost(tensor_of, marks, parts, checkpoint.label)
+    own = {name: tensor for name, tensor in tensor_of.items() if tensor in parts.heads}
     live = LiveModel(
         module,
-        {name: tensor for name, tensor in found.items() if name not in own},
+        {name: tensor for name, tensor in tensor_of.items() if name not in own},
         heads=own,
         unused={*lost, *parts.heads, *(name for name in checkpoint.specs if name not in parts.body)},
         label=checkpoint.label,
@@ -66,7 +66,7 @@ def from_factory(factory: Callable[[], nn.Module]) -> Build:
 
     def build(state: dict[str, Tensor]) -> nn.Module:
         module = _module(factory())
-        module.load_state_dict(state, strict=False)  # what is missing or left over is found by its numbers
+        module.load_state_dict(state, strict=False)  # missing and unexpected tensors are detected by their markers
         return module
 
     return build
@@ -76,7 +76,9 @@ def _module(made: object) -> nn.Module:
     from torch import nn
 
     if not isinstance(made, nn.Module):
-        raise TypeError(f"the function that makes the module returns a {type(made).__name__}; a torch module is wanted")
+        raise TypeError(
+            f"the function that makes the module returns an object of type {type(made).__name__}, not a torch module"
+        )
     return made.float()
 
 
@@ -102,17 +104,17 @@ def _parts(checkpoint: Checkpoint, head: Checkpoint, heads: str, unused: str) ->
         used = {name: spec for name, spec in source.specs.items() if not _is_found(unused, name)}
         return {name: spec for name, spec in used.items() if _is_found(heads, name) == is_head}
 
-    found = chosen(head, is_head=True)
-    if heads and not found:
+    head_tensors = chosen(head, is_head=True)
+    if heads and not head_tensors:
         raise TaskError(
             f"{head.label} has no head: no tensor's name matches {heads!r}. Name the model that has it as `from:` in "
             "the task's `heads:`."
         )
-    return _Parts(chosen(checkpoint, is_head=False), found, checkpoint, head)
+    return _Parts(chosen(checkpoint, is_head=False), head_tensors, checkpoint, head)
 
 
 def _marks(parts: _Parts) -> dict[str, Tensor]:
-    """A state dict in which tensors hold numbers of their own; those of few bits hold what they hold."""
+    """A state dict with unique marker values; tensors of small integer types keep their values."""
     import torch
 
     rng, seen, marks = np.random.default_rng(0), set[str](), dict[str, Any]()
@@ -144,9 +146,9 @@ def _built(build: Build, marks: Mapping[str, Tensor], label: str) -> nn.Module:
     except TaskError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:500]
+        message = " ".join(str(error).split())[:500]
         raise TaskError(
-            f"no module can be built from {label}: {said} ({type(error).__name__}). "
+            f"no module can be built from {label}: {message} ({type(error).__name__}). "
             "If it is the head that differs, name the task's own as `heads: {match: ..., from: ...}`."
         ) from error
 
@@ -156,7 +158,7 @@ def _recognised(module: nn.Module, marks: Mapping[str, Tensor], label: str) -> d
     by_mark: dict[str, str] = {}
     for name, mark in marks.items():
         by_mark.setdefault(_fingerprint(mark.numpy()), name)
-    found: dict[str, str] = {}
+    tensor_of: dict[str, str] = {}
     for name, entry in entries(module).items():
         array = entry.detach().cpu().numpy()
         is_marked = array.size > 0 and array.dtype.name in ("float32", "int64", "int32")
@@ -166,33 +168,33 @@ def _recognised(module: nn.Module, marks: Mapping[str, Tensor], label: str) -> d
                 f"{name!r} of the module is filled by no tensor of {label} as it is: the tensor is missing, or it is "
                 "fused or changed while it is loaded. Use a module that keeps each tensor apart."
             )
-        found[name] = tensor
-    _refuse_shared(found, label)
-    return found
+        tensor_of[name] = tensor
+    _refuse_shared(tensor_of, label)
+    return tensor_of
 
 
-def _refuse_shared(found: Mapping[str, str], label: str) -> None:
-    for tensor, times in Counter(found.values()).items():
+def _refuse_shared(names: Mapping[str, str], label: str) -> None:
+    for tensor, times in Counter(names.values()).items():
         if times > 1:
             raise TaskError(f"two parameters of the module hold {tensor!r} of {label}; tie them in the module.")
 
 
 def _namesake(name: str, marks: Mapping[str, Tensor]) -> str | None:
-    """The integer (or empty) tensor of this name, with or without a prefix; a few bits hold no mark."""
+    """The integer (or empty) tensor of this name, with or without a prefix; small types cannot hold a marker."""
     if name in marks:
         return name
     near = [other for other in marks if name.endswith(f".{other}") or other.endswith(f".{name}")]
     return near[0] if len(near) == 1 else None
 
 
-def _lost(found: Mapping[str, str], marks: Mapping[str, Tensor], parts: _Parts, label: str) -> list[str]:
-    """The integer tensors that the module does not keep; libraries drop some, such as position numbers."""
-    kept = set(found.values())
+def _lost(names: Mapping[str, str], marks: Mapping[str, Tensor], parts: _Parts, label: str) -> list[str]:
+    """The integer tensors that the module does not have; libraries drop some, such as position ids."""
+    kept = set(names.values())
     lost = [name for name in (*parts.body, *parts.heads) if name not in kept]
     if wrong := [name for name in lost if marks[name].is_floating_point()]:
         raise TaskError(
-            f"the module has no place for {len(wrong)} tensors of {label}: {listed(wrong)}. If they belong to a task, "
-            "name them in the task's `heads:`; if nothing uses them, in its `unused:`."
+            f"the module has no parameters for {len(wrong)} tensors of {label}: {listed(wrong)}. If they belong to a "
+            "task, name them in the task's `heads:`; if nothing uses them, in its `unused:`."
         )
     return lost
 

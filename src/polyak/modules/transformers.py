@@ -1,4 +1,4 @@
-"""Builders of modules that the library transformers loads, from a folder's config; code in a folder never runs."""
+"""Builders of transformers modules from a folder's config; code in the folder is never run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def from_transformers(auto_class: str, folder: Path, **changes: Any) -> Build:
     Args:
         auto_class: Such as `AutoModelForSequenceClassification`.
         folder: Folder with config.json.
-        **changes: Entries of the config that differ, such as `num_labels`.
+        **changes: Changed entries of the config, such as `num_labels`.
     """
 
     def build(state: dict[str, Tensor]) -> nn.Module:
@@ -43,8 +43,8 @@ def pooled_classifier(folder: Path, *, how: str, classes: int | None, head: str 
 
     Args:
         folder: Folder with the encoder's config.json.
-        how: `mean` of the positions that are not padding, or the `first`.
-        classes: Required number of classes; None takes that of the layer.
+        how: As for `pool`.
+        classes: Required number of classes; None accepts that of the layer.
         head: Prefix of the layer's tensors: `head`.weight, `head`.bias.
     """
     encode = from_transformers("AutoModel", folder)
@@ -81,12 +81,14 @@ def read_tokenizer(folder: Path) -> Any:
     transformers = needed()
     try:
         with quietly():
-            found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:
         raise TaskError(f"{folder} has no tokenizer that transformers can use: {_short(error)}") from error
-    if found.pad_token is None:
-        found.pad_token = found.eos_token or found.unk_token
-    return found
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
 
 
 def needed() -> Any:
@@ -104,7 +106,7 @@ def needed() -> Any:
 
 @contextmanager
 def quietly() -> Generator[None, None, None]:
-    """Keep transformers from reporting: what it has to say of missing tensors is checked here, and an error."""
+    """Silence transformers: missing tensors, which it reports, are errors here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

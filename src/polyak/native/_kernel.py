@@ -138,7 +138,7 @@ def _compiler() -> Callable[[Source, Key], _store.Compiled]:
         from ._build import build
     except ImportError as error:
         raise KernelUnavailable(f"Numba cannot be imported: {error}. Install versions that fit together.") from error
-    if config.DISABLE_JIT:
+    if cast("Any", config).DISABLE_JIT:
         raise KernelUnavailable("NUMBA_DISABLE_JIT turns off the compiler that kernels need. Unset it.")
     return build
 

@@ -1,4 +1,4 @@
-"""Plans: a recipe plus headers, priced in bytes, before any tensor is read."""
+"""Plans: every step of a merge with its cost in bytes, from a recipe and headers, before any tensor is read."""
 
 from ..recipe import BASE as BASE
 from ._plan import NestedMerge as NestedMerge
@@ -13,7 +13,6 @@ from .replan import with_numbers as with_numbers
 from .resolve import depths as depths
 from .statistics import MODEL_DIGEST as MODEL_DIGEST
 from .statistics import STATISTICS_KIND as STATISTICS_KIND
-from .steps import PlanPart as PlanPart
 from .steps import Read as Read
 from .steps import Sidecars as Sidecars
 from .steps import Step as Step

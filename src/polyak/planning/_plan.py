@@ -1,4 +1,4 @@
-"""Plans: everything that a merge will do, before any tensor is read."""
+"""Plans: all steps of a merge and their cost, before any tensor is read."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .steps import PlanPart, Sidecars, Step
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a merge will do; made from headers alone.
+    """All steps of a merge; made from headers alone.
 
     Attributes:
-        recipe: What was asked for.
-        steps: One a tensor of the result, in the order of the first source's file.
+        recipe: The recipe.
+        steps: One step per tensor of the result, in the order of the base's or first model's file.
         models: The models by name, and the base under `base`.
-        sidecars: Config, tokenizer and the like.
-        notes: What the user should know before the merge.
-        statistics: What was measured of the models, as `STATISTIC of MODEL`.
+        sidecars: Config, tokenizer and other files.
+        notes: Remarks for the user.
+        statistics: Statistics of the models, by `STATISTIC of MODEL`.
         parts: The slices or modules that the steps belong to.
     """
 
@@ -59,7 +59,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """A name for this plan over these files, which changes when either does."""
+        """Digest of the recipe and of the files that it reads."""
         stamps = {
             name: [[s.path.name, s.size, s.mtime_ns, s.header] for s in model.stamps]
             for name, model in self.inputs.items()
@@ -68,7 +68,7 @@ class Plan:
         return xxhash.xxh3_128_hexdigest(text.encode())
 
     def explain(self) -> str:
-        """Say what the merge will do: models, treatments with the tensors they match, bytes, memory and donors."""
+        """Describe the merge: models, treatments with the tensors they match, bytes, memory and donors."""
         read, written, peak = (
             human_size(self.nbytes_read),
             human_size(self.nbytes_written),
@@ -88,11 +88,11 @@ class Plan:
 
     def __repr__(self) -> str:
         methods = dict.fromkeys(step.method.name for step in self.steps if step.method)
-        what = f"{len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}"
-        return f"<Plan: {what}; read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}>"
+        summary = f"{len(self.steps)} tensors of {', '.join(self.models)} by {', '.join(methods) or 'copying'}"
+        return f"<Plan: {summary}; read {human_size(self.nbytes_read)}, write {human_size(self.nbytes_written)}>"
 
     def _repr_html_(self) -> str:
-        """The plan in a notebook: its cost, its models, and the treatment of each group of tensors."""
+        """HTML for notebooks: cost, models, and the treatment of each group of tensors."""
         facts = {
             "tensors": str(len(self.steps)),
             "read": human_size(self.nbytes_read),
@@ -110,9 +110,9 @@ class Plan:
 
 
 class NestedMerge(Checkpoint):
-    """The result of another plan: its header, before the merge.
+    """The result of another plan, of which only the header can be read.
 
-    The engine puts a checkpoint that can be read in its place: plans know nothing of engines.
+    The engine replaces it by a checkpoint whose tensors are merged while they are read.
     """
 
     def __init__(self, plan: Plan, label: str) -> None:
@@ -151,13 +151,13 @@ def as_data(plan: Plan) -> dict[str, Any]:
 
 
 def peak_nbytes(plan: Plan, workers: int) -> int:
-    """About how much anonymous memory a merge holds at its peak.
+    """Estimate of the peak of anonymous memory of a merge, in bytes.
 
     For methods that are elementwise after their first passes it does not grow with the size of tensors or models.
     """
-    held = sum(_held_nbytes(model) for model in plan.models.values())
+    of_models = sum(_held_nbytes(model) for model in plan.models.values())
     kept = tensors_kept(workers) * _kept_nbytes(plan)
-    return PROCESS_NBYTES + held + kept + workers * _worker_nbytes(plan)
+    return PROCESS_NBYTES + of_models + kept + workers * _worker_nbytes(plan)
 
 
 def tensors_kept(workers: int) -> int:
@@ -166,9 +166,9 @@ def tensors_kept(workers: int) -> int:
 
 
 def _kept_nbytes(plan: Plan) -> int:
-    """The largest such tensor of every nested merge."""
-    nested = [found.plan for model in plan.models.values() if (found := _nested(model))]
-    return sum(4 * _largest_whole(one) + _kept_nbytes(one) for one in nested)
+    """Bytes in float32 of the largest such tensor of every nested merge, summed."""
+    nested = [merge.plan for model in plan.models.values() if (merge := nested_merge(model))]
+    return sum(4 * _largest_whole(plan_inside) + _kept_nbytes(plan_inside) for plan_inside in nested)
 
 
 def _largest_whole(plan: Plan) -> int:
@@ -176,21 +176,21 @@ def _largest_whole(plan: Plan) -> int:
 
 
 def _worker_nbytes(plan: Plan) -> int:
-    """Memory of one worker; nested merges are computed while it waits for them."""
-    nested = [found for model in plan.models.values() if (found := _nested(model))]
-    inside = sum(_worker_nbytes(one.plan) for one in nested)
+    """Bytes of one worker, including those of nested merges, which are computed while it waits for them."""
+    nested = [merge for model in plan.models.values() if (merge := nested_merge(model))]
+    inside = sum(_worker_nbytes(merge_inside.plan) for merge_inside in nested)
     return inside + max((step_nbytes(step) for step in plan.steps), default=0)
 
 
 def _held_nbytes(model: Checkpoint) -> int:
-    """Memory of a model, however small the piece that is read: the factors of its adapters."""
-    nested = _nested(model)
-    inside = sum(_held_nbytes(one) for one in nested.plan.models.values()) if nested else 0
+    """Bytes that a model holds however little of it is read: the factors of its adapters."""
+    nested = nested_merge(model)
+    inside = sum(_held_nbytes(inner) for inner in nested.plan.models.values()) if nested else 0
     return model.held_nbytes + inside
 
 
-def _nested(model: Checkpoint) -> NestedMerge | None:
-    """The nested merge that a model is, whatever views lie on it."""
+def nested_merge(model: Checkpoint) -> NestedMerge | None:
+    """The nested merge that a model is a view of; None if it is not one."""
     inner: Checkpoint | None = model
     while inner is not None and not isinstance(inner, NestedMerge):
         inner = inner.inner
@@ -198,12 +198,12 @@ def _nested(model: Checkpoint) -> NestedMerge | None:
 
 
 def workers_within(plan: Plan, workers: int, memory: int) -> int:
-    """The most workers, up to `workers`, that stay within a budget; 0 if not even one does."""
+    """Largest number of workers, up to `workers`, whose merge stays within `memory` bytes; 0 if one worker does not."""
     return next((n for n in range(workers, 0, -1) if peak_nbytes(plan, n) <= memory), 0)
 
 
 def _as_delivered(step: Step) -> TensorSpec:
-    """Merged tensors are handed on in float32, unrounded; copies as they are."""
+    """Entry of a step's tensor in a nested merge: merged tensors are delivered in float32, unrounded."""
     if step.kind != "merge":
         return step.out
     return TensorSpec(step.out.name, DTYPES["F32"], step.out.shape, rests_as=step.out.dtype)

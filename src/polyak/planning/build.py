@@ -1,4 +1,4 @@
-"""Make a plan of a recipe: open its models, fit their tensors together, resolve every number."""
+"""Make the plan of a recipe: open its models, match their tensors, resolve all settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
 from .slices import Part, parts_of
-from .statistics import Given, Measured
+from .statistics import Measured, StatisticsByName
 from .steps import PlanPart, Read, Sidecars, Step
 from .tokens.check import compare
 from .tokens.vocabulary import align
@@ -36,40 +36,40 @@ from .tokens.vocabulary import align
 
 def plan(
     recipe: Recipe,
-    given: Mapping[str, Checkpoint] | None = None,
-    statistics: Given | None = None,
+    replacements: Mapping[str, Checkpoint] | None = None,
+    statistics: StatisticsByName | None = None,
     *,
     opening: Open | None = None,
     tensors_only: bool = False,
 ) -> Plan:
-    """Plan a merge: read headers, resolve names, shapes and numbers, and find every error that can be known.
+    """Plan a merge: read headers, resolve names, shapes and settings, and report all errors that they reveal.
 
     Args:
-        recipe: What to merge.
-        given: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
-            of what their source says.
+        recipe: The recipe.
+        replacements: Checkpoints to use for models of the recipe, by name, and for the base under `base`, instead
+            of their sources.
         statistics: Statistics to use, by their name and then the model's, instead of those that the recipe names.
-        opening: Opens sources, whole (default: `open_source`, anew for each plan).
-        tensors_only: Leave out sidecars and notes: they have been planned before, with other numbers.
+        opening: Opens a source with all its layers (default: `open_source`).
+        tensors_only: Leave out sidecars and notes, which an earlier plan with other numbers has.
 
     Raises:
         RecipeError: a method, setting or base is missing, unknown or out of range.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
-    _refuse_what_is_no_merge(recipe)
+    _refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
-    opened_models = OpenedModels(opening or open_source, recipe.folder, given or {})
+    opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
     donor = opened_models.donor(recipe)
     opened_models.fill(recipe)
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
-        raise RecipeError("models of slices have no `statistics:`: their layers stand elsewhere in the result.")
+        raise RecipeError("models of slices cannot have `statistics:`: their layers have other numbers in the result.")
     builders = [_Builder(part, i, vocabulary.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
-    opened = [one for _, one in opened_models.in_order()]
+    opened = opened_models.in_order()
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, vocabulary)
@@ -78,18 +78,18 @@ def plan(
 
             side = with_template(side, recipe.chat_template, opened)
         notes = [*notes, *_notes(recipe, opened, steps, builders)]
-    measured = {name: one for builder in builders for name, one in builder.measured.checkpoints.items()}
+    measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
-    models = {one.name: one.checkpoint for one in opened}
+    models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
 
 
-def _refuse_what_is_no_merge(recipe: Recipe) -> None:
+def _refuse_adapters_and_searches(recipe: Recipe) -> None:
     if recipe.adapter is not None:
         raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
     if searched := sought(recipe):
         raise RecipeError(
-            f"{searched[0].place} is yet to be searched ({len(searched)} such in all). `polyak search RECIPE --task "
+            f"{searched[0].place} is still a search range ({len(searched)} in all). `polyak search RECIPE --task "
             "TASK -o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
         )
 
@@ -105,38 +105,38 @@ def _notes(
 
 
 def open_source(source: Source | None, folder: Path) -> Checkpoint:
-    """Open what a recipe names, whole: `layers` and `stack` are for the plan.
+    """Open a source with all its layers: the plan applies `layers` and `stack`.
 
     Raises:
         CheckpointError: it cannot be opened.
-        RecipeError: it names nothing.
+        RecipeError: it has neither a path nor a recipe.
     """
     if source is None or (source.path is None and source.recipe is None):
         raise RecipeError("a model needs `path:` or `recipe:`.")
     if source.recipe is not None:
-        found: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
+        checkpoint: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
     else:
-        found = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        checkpoint = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
     if source.strip_prefix:
-        found = checkpoints.stripped(found, source.strip_prefix)
+        checkpoint = checkpoints.stripped(checkpoint, source.strip_prefix)
     for lora in source.lora:
-        found = checkpoints.with_lora(found, checkpoints.locate(lora.path, folder), scale=lora.scale)
+        checkpoint = checkpoints.with_lora(checkpoint, checkpoints.locate(lora.path, folder), scale=lora.scale)
     if prefix := source.add_prefix:
-        found = checkpoints.renamed(found, lambda name: prefix + name)
-    return found
+        checkpoint = checkpoints.renamed(checkpoint, lambda name: prefix + name)
+    return checkpoint
 
 
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
-    """Tell whether masks of every model are to be written beside the merge."""
+    """Test whether the merge also writes a mask for every model."""
     return method.masks is not None and settings["masks"] is True
 
 
 def _file_of(model: Opened, folder: str) -> str:
-    """A file of one model beside the merged one."""
+    """The path in the result of a file for one of the models."""
     if "/" in model.name:  # a name such as ../../x would leave the result's folder
         raise RecipeError(
-            f"{folder} are written to a file of each model's name, which {model.name!r} cannot be: give it a `name:` "
-            "without '/'."
+            f"{folder} are written to one file per model, named after it, which {model.name!r} cannot be: give it a "
+            "`name:` without '/'."
         )
     return f"{folder}/{model.name}.safetensors"
 
@@ -151,18 +151,18 @@ class _Builder:
         self._skip = re.compile(self._recipe.skip) if self._recipe.skip else None
         self._heads = re.compile(self._recipe.heads) if self._recipe.heads else None
 
-    def build(self, given: Given) -> list[Step]:
+    def build(self, statistics: StatisticsByName) -> list[Step]:
         names = self._shared_names()
         check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
         treatment = Treatment(self._recipe, names)
         self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
-        self.measured = Measured(self._recipe, whole, given, treatment.methods)
+        self.measured = Measured(self._recipe, whole, statistics, treatment.methods)
         tied = {n for n in names if all(m.ties(n) for m in self._everyone)}
         steps = [step for name in names if name not in tied and (step := self._step(name, treatment))]
         steps += self._head_steps()
-        steps += [beside for step in steps for pair in step.masks for beside in pair]
+        steps += [mask_or_scale for step in steps for pair in step.masks for mask_or_scale in pair]
         return [replace(step, part=self._number) for step in steps]
 
     @property
@@ -170,7 +170,7 @@ class _Builder:
         return [*([self._base] if self._base else []), *self._models]
 
     def _shared_names(self) -> list[str]:
-        """All names but heads, in the order of the reference, then of the others."""
+        """The names of all tensors except heads: those of the base or first model in its order, then others."""
         names: dict[str, None] = {}
         for model in self._everyone:
             names.update(dict.fromkeys([*model.checkpoint.specs, *model.checkpoint.ties]))
@@ -216,15 +216,15 @@ class _Builder:
         return Step(out, "merge", reads, base, method, settings, number, statistics=statistics, masks=masks)
 
     def _masks(self, out: TensorSpec) -> tuple[tuple[Step, Step], ...]:
-        """Each model's mask and scale of a tensor, in a file of the model; a tensor without entries has none."""
+        """Steps of a tensor's mask and scale for each model, in the file of the model; an empty tensor has none."""
         if not out.numel:
             return ()
         files = [_file_of(model, MASKS_FOLDER) for model in self._models]
         specs = mask_spec(out), scale_spec(out)
-        return tuple((Step(specs[0], "beside", (), file=f), Step(specs[1], "beside", (), file=f)) for f in files)
+        return tuple((Step(specs[0], "mask", (), file=f), Step(specs[1], "mask", (), file=f)) for f in files)
 
     def _needed(self, method: Method, settings: Mapping[str, object]) -> list[int]:
-        """The models that must be read: the law excuses those of weight zero."""
+        """Indices of the models that must be read: some methods need not read models of weight zero."""
         everyone = list(range(len(self._models)))
         weight = settings.get("weight")
         if Law.ZERO_IS_ABSENT not in method.laws or not isinstance(weight, tuple) or _has_masks(method, settings):
@@ -234,23 +234,23 @@ class _Builder:
         return needed if len(needed) >= least else everyone if needed else everyone[:least]
 
     def _out_dtype(self, spec: TensorSpec) -> DType:
-        wanted = self._recipe.dtype
-        if wanted is None:
+        name = self._recipe.dtype
+        if name is None:
             return spec.stored
-        if wanted not in DTYPE_NAMES:
-            raise RecipeError(f"dtype {wanted!r} is unknown. {suggestion(wanted, DTYPE_NAMES)}")
-        return DTYPE_NAMES[wanted]
+        if name not in DTYPE_NAMES:
+            raise RecipeError(f"dtype {name!r} is unknown. {suggestion(name, DTYPE_NAMES)}")
+        return DTYPE_NAMES[name]
 
     @staticmethod
     def _read(model: Opened, name: str) -> Read:
         spec = model.find(name)
         assert spec is not None
-        # Renaming views are for the plan: what is read, and its digest, are the stored tensor's.
+        # Renaming views matter to the plan alone: steps read, and digests name, the stored tensor.
         checkpoint, stored = beneath(model.checkpoint, spec.name)
         return Read(model.name, checkpoint, checkpoint.specs[stored])
 
     def _kept(self, name: str) -> Step | None:
-        """A skipped tensor keeps the base's values; without them it is left out."""
+        """Copy a skipped tensor from the base; without a base it is left out."""
         if self._base is None:
             return None
         return self._copied(self._base, name)
@@ -262,7 +262,7 @@ class _Builder:
         return Step(TensorSpec(name, read.spec.dtype, read.spec.shape), "copy", (read,))
 
     def _buffer(self, name: str) -> Step:
-        """Integers and booleans are not averaged."""
+        """Copy a tensor of integers or booleans, which are not averaged."""
         donors = {"first": self._models[0], "last": self._models[-1], None: self._base}
         donor = donors[self._recipe.buffers]
         reads = tuple(self._read(m, name) for m in ([donor] if donor else self._models))

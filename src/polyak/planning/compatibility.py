@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..checkpoint import Checkpoint, TensorSpec, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
-_SHOWN = 8  # problems listed in one error; people fix patterns, not lists
+_SHOWN = 8  # problems listed in one error
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
-_EMBEDDING = re.compile(r"(?:embed_tokens|word_embeddings|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$")
+EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
+# Other modules whose names end in `embeddings` may embed something else, such as positions.
+EMBEDDING = rf"(?:{'|'.join(EMBEDDINGS)}|embeddings?)\.weight$"
+_EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint with what its config says of ties.
+    """A checkpoint with its config, which may declare a tied head.
 
     Attributes:
         name: Its name in the recipe.
@@ -31,28 +34,28 @@ class Opened:
     config: Mapping[str, Any]
 
     def find(self, name: str) -> TensorSpec | None:
-        """The entry that holds a tensor's values, following ties, or None."""
+        """The entry that stores a tensor's values, following ties, or None."""
         checkpoint = self.checkpoint
-        found = checkpoint.specs.get(name)
-        if found is not None:
-            return found
+        spec = checkpoint.specs.get(name)
+        if spec is not None:
+            return spec
         holder = checkpoint.ties.get(name) or self.tied_embedding(name)
         return checkpoint.specs[holder] if holder else None
 
     def ties(self, name: str) -> bool:
-        """Tell whether the tensor is tied to another here, so that it has no values of its own."""
+        """Test whether the tensor is tied to another, so that it has no values of its own."""
         return name not in self.checkpoint.specs and self.find(name) is not None
 
     def tied_embedding(self, name: str) -> str | None:
-        """The embedding that stands in for an output head which the config ties and the file leaves out."""
+        """The embedding that serves as output head where the config ties them and the file omits the head."""
         if not self.config.get("tie_word_embeddings", False) or not HEAD.search(name):
             return None
-        found = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
-        return max(found, key=lambda n: self.checkpoint.specs[n].numel) if found else None
+        embeddings = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
+        return max(embeddings, key=lambda n: self.checkpoint.specs[n].numel) if embeddings else None
 
 
 def opened(name: str, checkpoint: Checkpoint) -> Opened:
-    """Look at the config beside a checkpoint.
+    """Read the config in the folder of a checkpoint.
 
     Raises:
         UnsupportedFormat: the weights are quantised.
@@ -84,22 +87,25 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
     missing: list[str] = []
     differing: list[str] = []
     for name in names:
-        found = {model.name: model.find(name) for model in everyone}
-        lacking = [who for who, spec in found.items() if spec is None]
+        specs = {model.name: model.find(name) for model in everyone}
+        lacking = [model_name for model_name, spec in specs.items() if spec is None]
         if lacking:
             missing.append(f"{name!r} is not in {', '.join(lacking)}")
             continue
-        first = found[reference.name]
-        for who, spec in found.items():
+        first = specs[reference.name]
+        for model_name, spec in specs.items():
             if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
                 mixed = "; integers do not merge with floats, `skip: REGEX` keeps the base's tensor"
                 hint = mixed if spec.dtype.floating != first.dtype.floating else ""
-                differing.append(f"{name!r} is {_say(first)} in {reference.name} but {_say(spec)} in {who}{hint}")
+                differing.append(
+                    f"{name!r} is {_description(first)} in {reference.name} but "
+                    f"{_description(spec)} in {model_name}{hint}"
+                )
     if missing or differing:
         raise Mismatch(_report(missing, differing))
 
 
-def _say(spec: TensorSpec) -> str:
+def _description(spec: TensorSpec) -> str:
     return f"{spec.stored} {list(spec.shape)}"
 
 
@@ -125,17 +131,22 @@ def _rest(problems: list[str]) -> list[str]:
     return [f"  ... and {more} more"] if more > 0 else []
 
 
+def configs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A config, and those nested in it, such as `text_config`."""
+    return [config, *(cast("Mapping[str, Any]", value) for value in config.values() if isinstance(value, Mapping))]
+
+
 def layer_counts(config: Mapping[str, Any]) -> dict[int, list[str]]:
-    """The numbers that may count layers, each with its keys."""
-    found: dict[int, list[str]] = {}
+    """Numbers of a config that may be numbers of layers, each with its keys."""
+    counts: dict[int, list[str]] = {}
     for key, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool) and LAYER_COUNT.fullmatch(key):
-            found.setdefault(value, []).append(key)
-    return found
+            counts.setdefault(value, []).append(key)
+    return counts
 
 
 def read_config(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
-    """config.json beside a checkpoint, or None."""
+    """config.json in the folder of a checkpoint, or None."""
     if checkpoint.folder is None or not (checkpoint.folder / "config.json").exists():
         return None
     try:

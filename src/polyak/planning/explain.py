@@ -1,4 +1,4 @@
-"""Steps of a plan in words, for people, and as data, for machines."""
+"""Descriptions of the steps of a plan: as text, and as data for `--json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 3  # tensors named as examples of a treatment
 
 
 def treatment_lines(steps: Sequence[Step], parts: Sequence[PlanPart]) -> list[str]:
-    """Describe each treatment with the tensors that get it, then the rules that match no tensor."""
+    """Describe each treatment with the tensors that it applies to, then the rules that match no tensor."""
     lines: list[str] = []
     for treatment, alike in treatments(steps, parts).items():
         shown = ", ".join(step.out.name for step in alike[:_SHOWN]) + (", ..." if len(alike) > _SHOWN else "")
@@ -22,7 +22,7 @@ def treatment_lines(steps: Sequence[Step], parts: Sequence[PlanPart]) -> list[st
 
 
 def treatments(steps: Sequence[Step], parts: Sequence[PlanPart]) -> dict[str, list[Step]]:
-    """Group steps by their treatment, in words; numbers that change over the depth are given as ranges."""
+    """Group steps by a description of their treatment; settings that vary with depth are given as ranges."""
     groups: dict[tuple[object, ...], list[Step]] = {}
     for step in steps:
         models = tuple(read.model for read in step.reads)
@@ -35,12 +35,12 @@ def treatments(steps: Sequence[Step], parts: Sequence[PlanPart]) -> dict[str, li
 def _treatment(steps: list[Step], part: PlanPart) -> str:
     first = steps[0]
     models = ", ".join(read.model for read in first.reads)
-    if first.kind == "beside":
+    if first.kind == "mask":
         return f"masks and scales into {first.file}"
     name = f"{part.name}: " if part.name else ""
     if first.method is None:
-        what = "copied from" if first.kind == "copy" else "copied, if equal in"
-        return f"{name}{what} {models}" + (f" into {first.file}" if first.file else "")
+        action = "copied from" if first.kind == "copy" else "copied, if equal in"
+        return f"{name}{action} {models}" + (f" into {first.file}" if first.file else "")
     absent = [statistic for statistic in first.method.statistics if statistic not in first.statistics]
     settings = ", ".join(f"{key}={_values([step.settings[key] for step in steps])}" for key in first.settings)
     rule = "" if first.rule is None else f"rule {first.rule + 1} ({part.recipe.rules[first.rule].match!r}): "
@@ -62,7 +62,7 @@ def _unmatched(steps: Sequence[Step], parts: Sequence[PlanPart]) -> list[str]:
     used = {(step.part, step.rule) for step in steps}
     return [
         f"  {name}{', ' if name else ''}rule {i + 1} ({rule.match!r}) matches no tensor, or an earlier rule takes all "
-        "it matches"
+        "that it matches"
         for number, (name, recipe) in enumerate(parts)
         for i, rule in enumerate(recipe.rules)
         if (number, i) not in used
@@ -70,7 +70,7 @@ def _unmatched(steps: Sequence[Step], parts: Sequence[PlanPart]) -> list[str]:
 
 
 def step_data(step: Step) -> dict[str, Any]:
-    """Give a step as plain data, for `--json`."""
+    """Plain data of a step, for `--json`."""
     return {
         "name": step.out.name,
         "dtype": step.out.dtype.name,

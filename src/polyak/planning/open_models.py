@@ -1,4 +1,4 @@
-"""The checkpoints of a recipe, each opened once however many parts take tensors from it."""
+"""The checkpoints of a recipe, each opened once, however many parts of the recipe use it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Keep = Callable[[str], bool]
 
 @dataclass
 class OpenedModels:
-    """Opens what recipes name.
+    """Opens the sources of recipes.
 
     Attributes:
-        open: Opens a source, without its choice of layers.
-        folder: What paths are relative to.
-        given: Checkpoints that stand for models, by name, instead of what their source says.
-        found: What has been opened, by what the plan calls it.
-        sources: What each of those is.
-        keep: Which names are shown (default: all).
+        open: Opens a source with all its layers.
+        folder: The folder that paths are relative to.
+        replacements: Checkpoints to use for models, by name, instead of their sources.
+        by_name: The opened checkpoints, by their name in the plan.
+        sources: The source of each of them.
+        keep: Test for names of tensors to show (default: all).
     """
 
     open: Open
     folder: Path
-    given: Mapping[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
-    found: dict[str, Opened] = field(default_factory=dict[str, Opened])
+    replacements: Mapping[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    by_name: dict[str, Opened] = field(default_factory=dict[str, Opened])
     sources: dict[str, Source | None] = field(default_factory=dict[str, "Source | None"])
     keep: Keep | None = None
 
@@ -40,7 +40,7 @@ class OpenedModels:
         return replace(self, keep=keep)
 
     def fill(self, recipe: Recipe) -> None:
-        """Open everything that a recipe, its slices and its modules read."""
+        """Open all checkpoints that a recipe, its slices and its modules read."""
         for part in (*recipe.slices, *(module.recipe for module in recipe.modules)):
             self.fill(part)
         if recipe.models:
@@ -49,22 +49,22 @@ class OpenedModels:
 
     def put(self, name: str, checkpoint: Checkpoint) -> None:
         """Replace a model by a view of it."""
-        self.found[name] = replace(self.found[name], checkpoint=checkpoint)
+        self.by_name[name] = replace(self.by_name[name], checkpoint=checkpoint)
 
-    def in_order(self) -> list[tuple[str, Opened]]:
+    def in_order(self) -> list[Opened]:
         """List all opened checkpoints, the base first."""
-        return sorted(self.found.items(), key=lambda item: item[0] != BASE)
+        return sorted(self.by_name.values(), key=lambda model: model.name != BASE)
 
     def models(self, recipe: Recipe) -> list[Opened]:
         """The models of a recipe.
 
         Raises:
-            RecipeError: a name stands for two different models, or is the base's.
+            RecipeError: two different models have the same name, or a model is called `base`.
         """
-        called = next((model.source for model in recipe.models if model.name == BASE), None)
-        if called and self.has_base(recipe) and (recipe.base is None or _whole(called) != _whole(recipe.base)):
+        base_named = next((model.source for model in recipe.models if model.name == BASE), None)
+        if base_named and self.has_base(recipe) and (recipe.base is None or _whole(base_named) != _whole(recipe.base)):
             raise RecipeError(
-                f"a model may not be called {BASE!r}, which is what the base is called: give it another `name:`."
+                f"a model may not be called {BASE!r}, which is the name of the base: give it another `name:`."
             )
         return [self._shown(self._take(model.name, model.source)) for model in recipe.models]
 
@@ -72,32 +72,32 @@ class OpenedModels:
         """The base of a recipe, if it has one; another than the first is called `base 2`, and so on."""
         if not self.has_base(recipe):
             return None
-        where, name, number = _whole(recipe.base) if recipe.base else None, BASE, 1
-        while name in self.found and where is not None and self.sources[name] != where:
+        source, name, number = _whole(recipe.base) if recipe.base else None, BASE, 1
+        while name in self.by_name and source is not None and self.sources[name] != source:
             number += 1
             name = f"{BASE} {number}"
         return self._shown(self._take(name, recipe.base))
 
     def has_base(self, recipe: Recipe) -> bool:
-        return recipe.base is not None or BASE in self.given
+        return recipe.base is not None or BASE in self.replacements
 
     def donor(self, recipe: Recipe) -> Opened:
-        """Return the model that gives config and tokenizer: the base, else the first."""
+        """The model whose config and tokenizer the result takes: the base, else the first model."""
         while not self.has_base(recipe) and not recipe.models:
             recipe = recipe.slices[0] if recipe.slices else recipe.modules[0].recipe
         whole = replace(self, keep=None)
         return whole.base(recipe) or whole._take(recipe.models[0].name, recipe.models[0].source)
 
     def _take(self, name: str, source: Source | None) -> Opened:
-        where = _whole(source) if source else None
-        if name in self.found:
-            if self.sources[name] != where:
-                raise RecipeError(f"{name!r} stands for two different models; give one of them another `name:`.")
-            return self.found[name]
-        checkpoint = self.given.get(name) or self.open(source or Source(), self.folder)
-        self.sources[name] = where
-        self.found[name] = found = opened(name, checkpoint)
-        return found
+        whole = _whole(source) if source else None
+        if name in self.by_name:
+            if self.sources[name] != whole:
+                raise RecipeError(f"{name!r} is the name of two different models; give one of them another `name:`.")
+            return self.by_name[name]
+        checkpoint = self.replacements.get(name) or self.open(source or Source(), self.folder)
+        self.sources[name] = whole
+        self.by_name[name] = model = opened(name, checkpoint)
+        return model
 
     def _shown(self, model: Opened) -> Opened:
         if self.keep is None:
@@ -108,5 +108,5 @@ class OpenedModels:
 
 
 def _whole(source: Source) -> Source:
-    """A source without its choice of layers: the same file, whatever is taken of it."""
+    """A source with all its layers."""
     return replace(source, layers=None, stack=None)

@@ -1,4 +1,4 @@
-"""Plan again what differs from a planned recipe in its numbers alone."""
+"""Plan a recipe that differs from a planned one in its numbers alone."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from .steps import PlanPart, Step
 
 
 def with_numbers(before: Plan, recipe: Recipe) -> Plan | None:
-    """The plan of a recipe that was planned with other numbers, from that plan; its models are not looked at.
+    """Derive the plan of a recipe from that of the same recipe with other numbers, without reading its models.
 
     Args:
         before: The plan, without masks.
-        recipe: The same recipe with other numbers and words at its settings, its models' and its rules'.
+        recipe: The same recipe with other values of its settings, its models' and its rules'.
 
     Returns:
-        None where more than numbers may change: parts, statistics, or which method or models a tensor needs.
+        The plan, or None if more than numbers may change: parts, statistics, or the method or models of a tensor.
 
     Raises:
-        RecipeError: a setting is wrong.
+        RecipeError: a setting is invalid.
     """
     if len(before.parts) != 1 or before.parts[0].name or before.statistics:
         return None
     names = tuple(dict.fromkeys(name for model in before.models.values() for name in (*model.specs, *model.ties)))
     treatment, steps = Treatment(recipe, names), list[Step]()
     for step in before.steps:
-        found = step if step.kind != "merge" else _again(step, treatment, len(recipe.models))
-        if found is None:
+        planned = step if step.kind != "merge" else _again(step, treatment, len(recipe.models))
+        if planned is None:
             return None
-        steps.append(found)
+        steps.append(planned)
     return replace(before, recipe=recipe, steps=tuple(steps), parts=(PlanPart("", recipe),))
 
 
@@ -43,7 +43,7 @@ def _again(step: Step, treatment: Treatment, models: int) -> Step | None:
     method, settings = method.for_tensor(step.out.name, step.out.shape, settings, models)
     if method is not step.method or len(step.reads) != models or _excuses(method, settings):
         return None
-    # `replace` would look at every field of every tensor of every candidate.
+    # `replace` would copy every field by name, which is slow for every tensor of every candidate.
     return Step(
         step.out, step.kind, step.reads, step.base, method, settings, number, step.file, step.part, step.statistics,
         step.masks,
@@ -51,6 +51,6 @@ def _again(step: Step, treatment: Treatment, models: int) -> Step | None:
 
 
 def _excuses(method: Method, settings: Mapping[str, Any]) -> bool:
-    """Tell whether a law excuses a model of weight zero from being read."""
+    """Test whether the method need not read some model, since its weight is zero."""
     weight = settings.get("weight")
     return Law.ZERO_IS_ABSENT in method.laws and isinstance(weight, tuple) and 0 in weight

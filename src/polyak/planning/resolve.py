@@ -1,4 +1,4 @@
-"""Method and settings of each tensor, resolved from recipe and rules."""
+"""Resolution of recipe and rules into the method and settings of each tensor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from ..methods import Method, Setting
 from ..methods import resolve as method_named
 from ..recipe import Cases, Gradient, Recipe, Rule, Search, Settings, Value
 
-WEIGHT = "weight"  # the only setting that outlives a change of method: it tells how much a model counts
+WEIGHT = "weight"  # the only setting that rules with another method inherit
 
 
 @dataclass(frozen=True)
 class Depth:
-    """Depth of a tensor: its layer, and the position of that in its stack.
+    """Depth of a tensor: its layer, and the relative position of the layer in its stack.
 
     Attributes:
         layer: The first number between dots in the name; None outside the stacks.
-        t: layer / (layers - 1), or 1 in a stack of one; None outside. In a slice, from its first layer to its last.
+        t: layer / (layers - 1), or 1 in a stack of one; None outside the stacks. In a slice, 0 at its first layer and
+            1 at its last.
     """
 
     layer: int | None = None
@@ -31,13 +32,13 @@ class Depth:
 
 
 def depths(names: Iterable[str]) -> dict[str, Depth]:
-    """Find the stacks of layers by the names alone: `PREFIX.0.`, `PREFIX.1.`, ... is a stack."""
-    found = {name: place[:2] for name in names if (place := layer_of(name))}
+    """Depths of tensors by their names: `PREFIX.0.`, `PREFIX.1.`, ... is a stack of layers."""
+    layers = {name: located[:2] for name in names if (located := layer_of(name))}
     ends: dict[str, tuple[int, int]] = {}
-    for stack, layer in found.values():
+    for stack, layer in layers.values():
         first, last = ends.get(stack, (layer, layer))
         ends[stack] = min(layer, first), max(layer, last)
-    return {name: Depth(i, _between(i, *ends[stack])) for name, (stack, i) in found.items()}
+    return {name: Depth(i, _between(i, *ends[stack])) for name, (stack, i) in layers.items()}
 
 
 _depths_of = lru_cache(maxsize=4)(depths)  # candidates of a search have the same names
@@ -59,10 +60,10 @@ class Treatment:
         self._otherwise = _Choice(recipe, None, None)
 
     def of(self, name: str) -> tuple[int | None, Method, dict[str, Any]]:
-        """The number of the rule that decided, the method, and all settings checked and in numbers.
+        """The number of the rule that matched (or None), the method, and the checked value of every setting.
 
         Raises:
-            RecipeError: a gradient meets a tensor outside the layers, or a setting is wrong.
+            RecipeError: a gradient applies to a tensor outside the layers, or a setting is invalid.
         """
         depth = self._depths.get(name, OUTSIDE)
         choice = next((rule for rule in self._rules if rule.matches(name, depth)), self._otherwise)
@@ -75,12 +76,12 @@ class Treatment:
 
     @property
     def notes(self) -> list[str]:
-        """Settings of models and recipe that do not reach a rule with another method."""
+        """Notes on settings of models and recipe that a rule with another method drops."""
         return [note for rule in self._rules if (note := rule.note())]
 
 
 class _Choice:
-    """The recipe itself, or one of its rules: a method and its settings, before they meet a tensor."""
+    """Method and settings of the recipe itself or of one of its rules, not yet resolved for a tensor."""
 
     def __init__(self, recipe: Recipe, rule: Rule | None, number: int | None) -> None:
         self.number, self._rule, self._recipe = number, rule, recipe
@@ -99,7 +100,7 @@ class _Choice:
         return self._pattern.search(name) is not None
 
     def note(self) -> str | None:
-        """Name the settings that are dropped since the rule changes the method."""
+        """Note on the settings that are dropped because the rule changes the method, or None."""
         if self._rule is None:
             return None
         outer = {name for settings in self._outer for name in settings}
@@ -119,7 +120,7 @@ class _Choice:
         return [self._recipe.settings, *(model.settings for model in self._recipe.models)]
 
     def _inherited(self, settings: Settings) -> Settings:
-        """Keep the weights of models where a rule changes the method; all other settings start from its defaults."""
+        """The settings that a rule inherits: all, or the weights alone if it changes the method."""
         if self._rule is None or self._rule.method in (None, self._recipe.method):
             return settings
         weighted = WEIGHT in settings and WEIGHT in self.method.settings
@@ -128,28 +129,28 @@ class _Choice:
     def settings(self, name: str, depth: Depth) -> dict[str, Any]:
         if self._constant is not None:
             return self._constant
-        given = {key: self._number(value, name, depth, key) for key, value in self._given.items()}
-        bound = self.method.bind(given, len(self._recipe.models))
+        values = {key: self._number(value, name, depth, key) for key, value in self._given.items()}
+        bound = self.method.bind(values, len(self._recipe.models))
         if not self._varies:
             self._constant = bound
         return bound
 
     @cached_property
     def _given(self) -> dict[str, Any]:
-        """A value a setting, or a tuple of one a model, still with gradients and cases."""
-        given: dict[str, Any] = {k: v for k, v in self._shared.items() if not self._setting(k).per_model}
+        """One value per setting, or a tuple of one per model, in which gradients and cases are not yet resolved."""
+        values: dict[str, Any] = {k: v for k, v in self._shared.items() if not self._setting(k).per_model}
         for setting in self.method.settings.values():
             if setting.per_model:
                 each = [self._for_model(setting, i) for i in range(len(self._recipe.models))]
-                given[setting.name] = tuple(each)
-        return given
+                values[setting.name] = tuple(each)
+        return values
 
     def _for_model(self, setting: Setting, index: int) -> Any:
-        """A rule's value for a model, the rule's, the model's, the recipe's, the default: the first there is."""
+        """The first that exists of the rule's value for a model, the rule's, the model's, the recipe's, the default."""
         model, rule = self._recipe.models[index].name, self._rule
-        for place in (rule.models.get(model, {}) if rule else {}, rule.settings if rule else {}, self._own[index]):
-            if setting.name in place:
-                return _of_model(place[setting.name], index)
+        for settings in (rule.models.get(model, {}) if rule else {}, rule.settings if rule else {}, self._own[index]):
+            if setting.name in settings:
+                return _of_model(settings[setting.name], index)
         return _of_model(self._shared.get(setting.name, setting.default), index)
 
     @cached_property
@@ -159,10 +160,10 @@ class _Choice:
 
     def _number(self, value: Any, name: str, depth: Depth, key: str) -> Any:
         if isinstance(value, tuple):
-            return tuple(self._number(one, name, depth, key) for one in value)
+            return tuple(self._number(item, name, depth, key) for item in value)
         if isinstance(value, Search):
             raise RecipeError(
-                f"{key!r} is yet to be searched: use `polyak search`, and merge the recipe that it writes."
+                f"{key!r} is still a search range: use `polyak search`, and merge the recipe that it writes."
             )
         if isinstance(value, Cases):
             hit = next((v for pattern, v in value.cases if re.search(pattern, name)), self._setting(key).default)
@@ -170,21 +171,21 @@ class _Choice:
         return _along(value, depth, name, key) if isinstance(value, Gradient) else value
 
     def _setting(self, name: str) -> Setting:
-        found = self.method.settings.get(name)
-        if found is None:
+        setting = self.method.settings.get(name)
+        if setting is None:
             raise SettingError(
                 f"method {self.method.name!r} has no setting {name!r}. {suggestion(name, self.method.settings)}"
             )
-        return found
+        return setting
 
     def _check_names(self) -> None:
         for name in self._shared:
             self._setting(name)
-        places = [*self._own, *(self._rule.models.values() if self._rule else ())]
-        for name in {name for place in places for name in place}:
+        per_model = [*self._own, *(self._rule.models.values() if self._rule else ())]
+        for name in {name for settings in per_model for name in settings}:
             if not self._setting(name).per_model:
                 raise SettingError(
-                    f"{name!r} of method {self.method.name!r} is not a setting of a model; put it under `settings:`."
+                    f"{name!r} of method {self.method.name!r} is not a per-model setting; put it under `settings:`."
                 )
 
 
@@ -200,9 +201,9 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
                 f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule that sets "
                 f"{key!r}, or the gradient a value `outside:`."
             )
-        return cast("float", gradient.outside)  # plans of recipes with searches are refused
+        return cast("float", gradient.outside)  # recipes with search ranges are refused
     values = cast("tuple[float, ...]", gradient.values)
-    place = depth.t * (len(values) - 1)
-    left = int(place)
-    right, share = min(left + 1, len(values) - 1), place - left
+    position = depth.t * (len(values) - 1)
+    left = int(position)
+    right, share = min(left + 1, len(values) - 1), position - left
     return (1 - share) * values[left] + share * values[right]  # exact at both ends

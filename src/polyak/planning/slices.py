@@ -1,19 +1,19 @@
-"""A recipe's parts: one for a plain merge, else its slices and modules, each with views of the tensors it takes."""
+"""The parts of a recipe: one for a plain merge, else its slices and modules, each with views of its tensors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from ..checkpoint import Stack, layer_of, picked, stacks
 from ..errors import Mismatch, RecipeError
 from ..recipe import Recipe, Source
-from .compatibility import Opened, layer_counts
+from .compatibility import Opened, configs, layer_counts
 from .open_models import OpenedModels
 
-# What stands behind the layers comes from the last slice; all else outside them from the first.
+# Tensors after the layers come from the last slice; all others outside the layers from the first.
 _BEHIND = re.compile(
     r"embed_out|head|score|classifier|pooler|predictions|qa_outputs|logits|ln_f|final|ln_post|project|post_"
     r"|(?:^|\.)(?:layer_?)?norm\.|(?:^|\.)out(?:put)?[._]",
@@ -36,12 +36,12 @@ class Part:
     """Part of the result that one recipe without slices and modules makes.
 
     Attributes:
-        recipe: What is done.
-        models: What it sees: views, under the names of the result.
-        base: The base, likewise.
-        name: What the plan calls it; empty for a plain merge.
-        whole: The models and the base, with everything they have.
-        tied: Tensors that it would have, but that are tied in all its models.
+        recipe: The recipe of this part.
+        models: Views of its models, with the names of the result.
+        base: View of its base, with the names of the result.
+        name: Name in the plan; empty for a plain merge.
+        whole: The base and the models with all their tensors.
+        tied: Tensors of this part that are tied in all its models, and have no values of their own.
     """
 
     recipe: Recipe
@@ -54,11 +54,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """All parts, with the layers of the result where they were put together.
+    """All parts, with the sources of layers of the result.
 
     Attributes:
-        parts: In the order of the result.
-        layers: By the prefix of the stack.
+        parts: The parts, in the order of the result.
+        layers: The source of each layer of stacks that slices make, by the prefix of the stack.
     """
 
     parts: tuple[Part, ...]
@@ -66,7 +66,7 @@ class Parts:
 
 
 def parts_of(recipe: Recipe, opened_models: OpenedModels) -> Parts:
-    """Divide a recipe, and show each part what it takes of its models.
+    """Divide a recipe into parts, each with views of the tensors that it takes from its models.
 
     Raises:
         RecipeError: layers are out of range or unequal in number, or modules leave tensors out.
@@ -88,35 +88,35 @@ def _sources(recipe: Recipe) -> list[Source | None]:
 
 
 def _modules(recipe: Recipe, opened_models: OpenedModels) -> Parts:
-    found, layers = list[Part](), dict[str, tuple[Layer, ...]]()
+    parts, layers = list[Part](), dict[str, tuple[Layer, ...]]()
     patterns = [re.compile(module.match) for module in recipe.modules]
     for i, module in enumerate(recipe.modules):
         name = f"module {i + 1} ({module.match!r})"
         own = opened_models.of_names(_takes(patterns, i))
         inner = _one_module(module.recipe, own, name)
-        found += [one if one.name else replace(one, name=name) for one in inner.parts]
+        parts += [part if part.name else replace(part, name=name) for part in inner.parts]
         layers |= inner.layers
-        if not any(view.checkpoint.specs for one in inner.parts for view in one.models):
+        if not any(view.checkpoint.specs for part in inner.parts for view in part.models):
             raise RecipeError(f"{name} matches no tensor of its models that an earlier module does not take.")
-    _refuse_what_is_left(recipe, opened_models, patterns)
-    return Parts(tuple(found), layers)
+    _refuse_remaining_tensors(recipe, opened_models, patterns)
+    return Parts(tuple(parts), layers)
 
 
 def _takes(patterns: Sequence[re.Pattern[str]], index: int) -> Any:
-    return lambda name: next((i for i, one in enumerate(patterns) if one.search(name)), None) == index
+    return lambda name: next((i for i, pattern in enumerate(patterns) if pattern.search(name)), None) == index
 
 
 def _one_module(recipe: Recipe, opened_models: OpenedModels, name: str) -> Parts:
     if recipe.slices:
         return _stacked(recipe.slices, opened_models, f"{name}, ")
-    found = parts_of(recipe, opened_models)
-    return replace(found, parts=tuple(replace(one, name=name) for one in found.parts))
+    divided = parts_of(recipe, opened_models)
+    return replace(divided, parts=tuple(replace(part, name=name) for part in divided.parts))
 
 
-def _refuse_what_is_left(recipe: Recipe, opened_models: OpenedModels, patterns: Sequence[re.Pattern[str]]) -> None:
-    """The model that gives the config must be whole in the result."""
+def _refuse_remaining_tensors(recipe: Recipe, opened_models: OpenedModels, patterns: Sequence[re.Pattern[str]]) -> None:
+    """Refuse modules that leave out tensors of the model whose config the result takes."""
     donor = opened_models.donor(recipe)
-    left = [n for n in donor.checkpoint.specs if not any(one.search(n) for one in patterns)]
+    left = [n for n in donor.checkpoint.specs if not any(pattern.search(n) for pattern in patterns)]
     if left:
         raise RecipeError(
             f"no module matches {len(left)} tensors of {donor.name}, such as {', '.join(map(repr, left[:3]))}. End "
@@ -126,31 +126,31 @@ def _refuse_what_is_left(recipe: Recipe, opened_models: OpenedModels, patterns: 
 
 def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str, *, alone: bool = False) -> Parts:
     names = ["" if alone else f"{within}slice {i}" for i in range(1, len(recipes) + 1)]
-    slices = [_Slice(one, opened_models, name) for one, name in zip(recipes, names, strict=True)]
+    slices = [_Slice(each, opened_models, name) for each, name in zip(recipes, names, strict=True)]
     prefix = slices[0].prefix
-    for one in slices:
-        if one.prefix != prefix:
+    for each in slices:
+        if each.prefix != prefix:
             raise Mismatch(
-                f"{one.name} has its layers in {one.prefix!r} and {slices[0].name} in {prefix!r}: they cannot stand in "
+                f"{each.name} has its layers in {each.prefix!r} and {slices[0].name} in {prefix!r}: they cannot form "
                 "one stack. `strip_prefix:` and `add_prefix:` on a model change the names."
             )
-        _check_shapes(slices[0], one)
+        _check_shapes(slices[0], each)
     outside = _assigned(slices[0], slices[-1])
-    offset, found, layers = 0, list[Part](), list[Layer]()
-    for one in slices:
-        found.append(one.part(offset, outside[one]))
-        layers += one.layers
-        offset += len(one)
-    return Parts(tuple(found), {prefix: tuple(layers)})
+    offset, parts, layers = 0, list[Part](), list[Layer]()
+    for each in slices:
+        parts.append(each.part(offset, outside[each]))
+        layers += each.layers
+        offset += len(each)
+    return Parts(tuple(parts), {prefix: tuple(layers)})
 
 
 def _check_shapes(first: _Slice, other: _Slice) -> None:
-    """Layers of another width cannot stand in one stack; a model whose own layers differ may be pruned like that."""
-    wanted, found = first.shapes, other.shapes
-    for rest in wanted:
-        here_and_there = found.get(rest, wanted[rest]), wanted[rest]
-        if here_and_there[0] != here_and_there[1] and all(len(shapes) == 1 for shapes in here_and_there):
-            (here,), (there,) = here_and_there
+    """Refuse layers of different widths in one stack, except where the layers of one model differ: it may be pruned."""
+    own, others = first.shapes, other.shapes
+    for rest in own:
+        pair = others.get(rest, own[rest]), own[rest]
+        if pair[0] != pair[1] and all(len(shapes) == 1 for shapes in pair):
+            (here,), (there,) = pair
             raise Mismatch(
                 f"{other.name} does not fit on {first.name}: {rest!r} is {list(here)} in its layers and {list(there)} "
                 "in the other's."
@@ -159,29 +159,29 @@ def _check_shapes(first: _Slice, other: _Slice) -> None:
 
 def _assigned(first: _Slice, last: _Slice) -> dict[_Slice, list[str]]:
     """Assign the tensors outside the layers to slices."""
-    found: dict[_Slice, list[str]] = {first: [], last: []}
+    assigned: dict[_Slice, list[str]] = {first: [], last: []}
     for name in dict.fromkeys([*first.outside, *last.outside]):
         behind = _BEHIND.search(name) and not _BEFORE.search(name)
         owner = (last if behind else first) if name in first.outside and name in last.outside else None
-        found[owner or (first if name in first.outside else last)].append(name)
-    return _Everywhere(found)
+        assigned[owner or (first if name in first.outside else last)].append(name)
+    return _Everywhere(assigned)
 
 
 class _Everywhere(dict["_Slice", list[str]]):
-    """Slices between the first and the last give nothing outside the layers."""
+    """Tensors outside the layers by slice: none for slices between the first and the last."""
 
     def __missing__(self, key: _Slice) -> list[str]:
         return []
 
 
 class _Slice:
-    """Some layers of every model of a recipe, before it is known where they go."""
+    """A range of layers of every model of a recipe, before their numbers in the result are known."""
 
     def __init__(self, recipe: Recipe, opened_models: OpenedModels, name: str) -> None:
         self.recipe, self.name = recipe, name or "the recipe"
         self._called = name
         if recipe.heads:
-            raise RecipeError(f"{self.name} has `heads:`, which layers that are put together cannot have; use `skip:`.")
+            raise RecipeError(f"{self.name} has `heads:`, which is not supported for slices; use `skip:`.")
         models = opened_models.models(recipe)
         self._base = opened_models.base(recipe)
         self._everyone = [*([self._base] if self._base else []), *models]
@@ -210,7 +210,7 @@ class _Slice:
                 f"{m.name} gives {stop - first} ([{first}, {stop}))"
                 for m, (_, first, stop) in zip(self._everyone, self._windows, strict=True)
             )
-            raise RecipeError(f"{self.name}: all its models must give as many layers; {each}.")
+            raise RecipeError(f"{self.name}: all its models must give the same number of layers; {each}.")
         if len(prefixes := dict.fromkeys(stack.prefix for stack, _, _ in self._windows)) > 1:
             raise Mismatch(f"{self.name}: the layers of its models have different names: {', '.join(prefixes)}.")
 
@@ -220,63 +220,62 @@ class _Slice:
 
     @property
     def shapes(self) -> dict[str, set[tuple[int, ...]]]:
-        """The shapes that the tensors of a layer have in its base or first model."""
+        """Shapes of the tensors of its layers in its base or first model, by the rest of their names."""
         stack, first, stop = self._windows[0]
-        found: dict[str, set[tuple[int, ...]]] = {}
+        shapes: dict[str, set[tuple[int, ...]]] = {}
         for layer in stack.layers[first:stop]:
             for rest, name in layer.items():
-                found.setdefault(rest, set()).add(self._everyone[0].checkpoint.spec(name).shape)
-        return found
+                shapes.setdefault(rest, set()).add(self._everyone[0].checkpoint.spec(name).shape)
+        return shapes
 
     @property
     def layers(self) -> list[Layer]:
-        """Sources of its layers, by its base or first model."""
+        """Sources of its layers: its base or first model."""
         stack, first, stop = self._windows[0]
         return [Layer(self._everyone[0], stack, i) for i in range(first, stop)]
 
     @property
     def outside(self) -> dict[str, None]:
-        """Names outside the stack that any of its models has."""
-        found: dict[str, None] = {}
+        """Names outside the stack in any of its models."""
+        names: dict[str, None] = {}
         for model in self._everyone:
             for name in [*model.checkpoint.specs, *model.checkpoint.ties]:
-                place = layer_of(name)
-                if place is None or place[0] != self.prefix:
-                    found[name] = None
-        return found
+                located = layer_of(name)
+                if located is None or located[0] != self.prefix:
+                    names[name] = None
+        return names
 
     def part(self, offset: int, outside: Sequence[str]) -> Part:
-        """Build its part of the result, whose first layer is number `offset` there."""
+        """Its part of the result, in which its first layer has number `offset`."""
         tied = frozenset(name for name in outside if all(model.ties(name) for model in self._everyone))
         views: list[Opened] = []
         for model, (stack, first, stop) in zip(self._everyone, self._windows, strict=True):
-            held = {name: spec.name for name in outside if name not in tied and (spec := model.find(name))}
-            views.append(replace(model, checkpoint=picked(model.checkpoint, held | stack.window(first, stop, offset))))
+            names = {name: spec.name for name in outside if name not in tied and (spec := model.find(name))}
+            views.append(replace(model, checkpoint=picked(model.checkpoint, names | stack.window(first, stop, offset))))
         base = views.pop(0) if self._base else None
         return Part(self.recipe, tuple(views), base, self._called, tuple(self._everyone), tied)
 
 
-def chosen(model: Opened, wanted: str | None) -> Stack:
-    """The stack of layers that is meant.
+def chosen(model: Opened, name: str | None) -> Stack:
+    """The stack of layers of that name; without one, the only stack, or the one whose length the config states.
 
     Raises:
-        RecipeError: there is none, or several, or none of that name.
+        RecipeError: there is no such stack, or there are several.
     """
-    found = stacks([*model.checkpoint.specs, *model.checkpoint.ties])
-    called = ", ".join(f"{one.called} ({len(one)} layers)" for one in found.values())
-    if wanted is not None:
-        if stack := found.get(f"{wanted.removesuffix('.')}."):
+    by_prefix = stacks([*model.checkpoint.specs, *model.checkpoint.ties])
+    listed = ", ".join(f"{each.called} ({len(each)} layers)" for each in by_prefix.values())
+    if name is not None:
+        if stack := by_prefix.get(f"{name.removesuffix('.')}."):
             return stack
-        raise RecipeError(f"{model.name} has no stack of layers {wanted!r}; it has {called or 'none'}.")
-    likely = [one for one in found.values() if len(one) in _counts(model.config)]  # not of a head, such as score.0
-    for candidates in (list(found.values()), likely, [one for one in found.values() if len(one) > 1]):
+        raise RecipeError(f"{model.name} has no stack of layers {name!r}; it has {listed or 'none'}.")
+    likely = [each for each in by_prefix.values() if len(each) in _counts(model.config)]  # not a head such as score.0
+    for candidates in (list(by_prefix.values()), likely, [each for each in by_prefix.values() if len(each) > 1]):
         if len(candidates) == 1:
             return candidates[0]
-    if not found:
-        raise RecipeError(f"{model.name} has no layers: no names such as PREFIX.0.NAME.")
-    raise RecipeError(f"{model.name} has several stacks of layers: {called}. Name one by `stack:`, or use `modules:`.")
+    if not by_prefix:
+        raise RecipeError(f"{model.name} has no layers: it has no tensor with a name such as PREFIX.0.NAME.")
+    raise RecipeError(f"{model.name} has several stacks of layers: {listed}. Name one by `stack:`, or use `modules:`.")
 
 
 def _counts(config: Mapping[str, Any]) -> set[int]:
-    parts = [config, *(cast("Mapping[str, Any]", one) for one in config.values() if isinstance(one, Mapping))]
-    return {count for part in parts for count in layer_counts(part)}
+    return {count for part in configs(config) for count in layer_counts(part)}

@@ -1,4 +1,4 @@
-"""Steps: what a merge reads, computes and writes, one step per tensor."""
+"""Steps of a merge, one per tensor of the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import recipe as recipes
 from ..checkpoint import Checkpoint, TensorSpec, stem_of
 from ..methods import Law, Method
 
-Kind = Literal["merge", "copy", "same", "beside"]
+Kind = Literal["merge", "copy", "same", "mask"]
 
 
 class Read(NamedTuple):
@@ -20,8 +20,8 @@ class Read(NamedTuple):
 
     Attributes:
         model: The model's name; `base` for the base.
-        checkpoint: Where it is read.
-        spec: Its entry there; `spec.name` is the name to read, which for a tied tensor is its holder's.
+        checkpoint: The checkpoint to read from.
+        spec: Its entry there; for a tied tensor, that of the tensor that stores its values.
     """
 
     model: str
@@ -37,18 +37,18 @@ class Step:
     """One tensor of the result.
 
     Attributes:
-        out: What is written.
-        kind: `merge` by a method, `copy` of the only source, copy of sources that must be the `same`, or written
-            `beside` another step's tensor, by that step.
-        reads: The models' tensors, in the order of the recipe; models that a law excuses are left out.
+        out: The tensor that it writes.
+        kind: `merge` by a method, `copy` of the only source, copy of sources that must be the `same`, or `mask`: a mask
+            or scale, which the step of its tensor computes and writes.
+        reads: The models' tensors, in the order of the recipe, without models of weight zero that need not be read.
         base: The base's tensor, where the method needs it.
-        statistics: The models' statistics of it, by the method's parameter; none for what no model has.
+        statistics: The models' statistics of it, by the method's parameter.
         method: The merge method.
         settings: All its settings, with numbers resolved for this tensor.
-        rule: Which rule decided: its number, or None.
-        part: Which of the plan's parts it belongs to.
-        file: Which file of the result the tensor goes to when it is not a shard of the model.
-        masks: For each model in turn, the steps `beside` this one that hold its mask and its scale.
+        rule: Number of the rule that matched, or None.
+        part: Index of its part of the plan.
+        file: File of the result, if the tensor is not written to a shard of the model.
+        masks: For each model in turn, the steps of its mask and its scale.
     """
 
     out: TensorSpec
@@ -84,7 +84,7 @@ class Step:
 
     @property
     def is_whole(self) -> bool:
-        """Tell whether a method merges the whole tensor at once."""
+        """True if its method needs the whole tensor at once."""
         return self.method is not None and self.method.laws.isdisjoint((Law.ELEMENTWISE, Law.ROWS))
 
     @property
@@ -94,17 +94,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Sidecars:
-    """Everything in the result's folder that is not a tensor.
+    """All files of the result other than tensors.
 
     Attributes:
-        config: Contents of config.json, already following the tensors; None if the donor has none.
-        copied: Files that are copied from the donor as they are.
-        donor: The model they come from.
-        written: Other files, by name: JSON, or text.
+        config: Contents of config.json, adapted to the tensors of the result; None if the donor has none.
+        copied: Files that are copied from the donor unchanged.
+        donor: The model that they come from.
+        written: Contents of other files, by name: JSON or text.
         placed: Files that are copied from the donor into folders, by their path in the result.
-        stems: For pipelines, what the names of each model's tensor files begin with, by the model's folder.
-        files: Where `copied` and `placed` go, by path in the result.
-        code: Those of them that are Python: never run by polyak, but perhaps by who loads the model.
+        stems: For pipelines, the beginning of the names of each model's tensor files, by the model's folder.
+        files: All copied files, by their path in the result.
+        code: Names of copied Python files: polyak never runs them, but loading the model may.
     """
 
     config: Mapping[str, Any] | None = None
@@ -117,8 +117,8 @@ class Sidecars:
     @property
     def files(self) -> Mapping[str, Path]:
         templates = "additional_chat_templates"
-        where = {path: f"{templates}/" if path.parent.name == templates else "" for path in self.copied}
-        return {f"{folder}{path.name}": path for path, folder in where.items()} | dict(self.placed)
+        folders = {path: f"{templates}/" if path.parent.name == templates else "" for path in self.copied}
+        return {f"{folder}{path.name}": path for path, folder in folders.items()} | dict(self.placed)
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class PlanPart(NamedTuple):
     """A part of a plan: a slice, a module, or all of it.
 
     Attributes:
-        name: What it is called; empty if it is all.
+        name: Its name; empty if it is the whole plan.
         recipe: Its recipe.
     """
 

@@ -1,4 +1,4 @@
-"""Strict reading of plain data: YAML and JSON, every key known, every value checked where it stands."""
+"""Strict reading of plain data: YAML and JSON, with unknown keys refused and errors that locate the value."""
 
 from .strict import LARGEST_INTEGER as LARGEST_INTEGER
 from .strict import Place as Place
@@ -15,6 +15,8 @@ from .strict import number as number
 from .strict import one_of as one_of
 from .strict import pattern as pattern
 from .strict import patterns as patterns
+from .strict import positive as positive
+from .strict import problem_with_pattern as problem_with_pattern
 from .strict import text as text
 from .yaml import parse_yaml as parse_yaml
 from .yaml import read_file as read_file

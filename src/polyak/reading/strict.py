@@ -34,21 +34,21 @@ class Place:
     def __getitem__(self, index: int) -> Place:
         return Place(self.file, f"{self.path}[{index}]", self.whole)
 
-    def wanted(self, what: str, got: object, remedy: str = "") -> RecipeError:
-        """Build the error for a value that is not what its place takes."""
-        return self.error(f"must be {what}; got {_shown(got)}", remedy)
+    def expected(self, description: str, got: object, remedy: str = "") -> RecipeError:
+        """Build the error for a value of the wrong kind."""
+        return self.error(f"must be {description}; got {_shown(got)}", remedy)
 
     def error(self, problem: str, remedy: str = "") -> RecipeError:
         return RecipeError(" ".join(filter(None, [f"{self.file}: {self.path or self.whole} {problem}.", remedy])))
 
 
 class Table:
-    """A mapping that is being read; keys that were never taken are refused at the end."""
+    """A mapping that is being read; `finish` refuses keys that were not taken."""
 
     def __init__(self, data: object, place: Place) -> None:
         self.place = place
         self._left = mapping(data, place)
-        self.known: list[str] = []
+        self.known_keys: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._left
@@ -65,12 +65,12 @@ class Table:
         Raises:
             RecipeError: it is missing and has no default, or `read` refuses it.
         """
-        self.known.append(key)
+        self.known_keys.append(key)
         if key in self._left:
             return read(self._left.pop(key), self.place / key)
         if default is REQUIRED:
             near = suggestion(key, self._left) if self._left else ""
-            raise self.place.error(f"has no {key!r}, which it must have", near if near.startswith("Did") else "")
+            raise self.place.error(f"has no {key!r}, which is required", near if near.startswith("Did") else "")
         return default
 
     def peek(self, key: str) -> object:
@@ -83,38 +83,38 @@ class Table:
     def finish(self) -> None:
         """Refuse the keys that have not been taken."""
         for key in self._left:
-            raise (self.place / key).error("is an unknown key", suggestion(key, self.known))
+            raise (self.place / key).error("is an unknown key", suggestion(key, self.known_keys))
 
 
 def mapping(value: object, place: Place) -> dict[str, Any]:
-    """A copy of a mapping whose keys are text."""
+    """Read a mapping whose keys are text, and copy it."""
     if not isinstance(value, Mapping):
-        raise place.wanted("a mapping", value)
-    found = dict(cast("Mapping[Any, Any]", value))
-    for key in found:
+        raise place.expected("a mapping", value)
+    items = dict(cast("Mapping[Any, Any]", value))
+    for key in items:
         if not isinstance(key, str):
-            raise place.wanted("a mapping whose keys are text", key)
-    return found
+            raise place.expected("a mapping whose keys are text", key)
+    return items
 
 
 def each(read: Read[T]) -> Read[tuple[T, ...]]:
-    """A reader of lists of one or more."""
+    """Make a reader of lists of one or more values."""
 
     def read_list(value: object, place: Place) -> tuple[T, ...]:
         if not is_list(value) or not value:
-            raise place.wanted("a list of one or more", value)
-        return tuple(read(one, place[i]) for i, one in enumerate(value))
+            raise place.expected("a list of one or more values", value)
+        return tuple(read(item, place[i]) for i, item in enumerate(value))
 
     return read_list
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell mappings from other values."""
+    """Test for a mapping."""
     return isinstance(value, Mapping)
 
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
-    """Tell sequences from other values; text is none."""
+    """Test for a sequence other than text."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
@@ -122,11 +122,11 @@ def text(value: object, place: Place) -> str:
     """Read a string."""
     if not isinstance(value, str):
         scalar = isinstance(value, int | float) and is_small(value)
-        raise place.wanted("text", value, f'Put it in quotes: "{value}".' if scalar else "")
+        raise place.expected("text", value, f'Put it in quotes: "{value}".' if scalar else "")
     if not value:
-        raise place.wanted("text that is not empty", value)
+        raise place.expected("text that is not empty", value)
     if "\0" in value or not _is_unicode(value):
-        raise place.wanted("text without NUL and half surrogate pairs", value)
+        raise place.expected("text without NUL and lone surrogates", value)
     return value
 
 
@@ -136,32 +136,40 @@ def one_of(words: Sequence[str]) -> Read[str]:
     def read_word(value: object, place: Place) -> str:
         if not isinstance(value, str) or value not in words:
             near = suggestion(value, words) if isinstance(value, str) else ""
-            raise place.wanted(f"one of {', '.join(words)}", value, near if near.startswith("Did") else "")
+            raise place.expected(f"one of {', '.join(words)}", value, near if near.startswith("Did") else "")
         return value
 
     return read_word
 
 
 def integer(value: object, place: Place) -> int:
-    """A whole number from 0 to 2^64 - 1."""
+    """Read an integer from 0 to 2^64 - 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_INTEGER:
-        raise place.wanted("a whole number, at least 0 and below 2^64", value)
+        raise place.expected("an integer, at least 0 and below 2^64", value)
     return value
+
+
+def positive(value: object, place: Place) -> int:
+    """Read an integer, at least 1 and below 2^64."""
+    count = integer(value, place)
+    if not count:
+        raise place.expected("at least 1", value)
+    return count
 
 
 def boolean(value: object, place: Place) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
-        raise place.wanted("true or false", value)
+        raise place.expected("true or false", value)
     return value
 
 
 def number(value: object, place: Place) -> float:
     """Read a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise place.wanted("a number", value)
+        raise place.expected("a number", value)
     if not is_small(value):
-        raise place.wanted("a finite number", value)
+        raise place.expected("a finite number", value)
     return float(value)
 
 
@@ -171,20 +179,26 @@ def is_small(value: float) -> bool:
 
 
 def pattern(value: object, place: Place) -> str:
-    """A regular expression."""
+    """Read a regular expression."""
     written = text(value, place)
+    if problem := problem_with_pattern(written):
+        raise place.expected("a regular expression", value, f"({problem})")
+    return written
+
+
+def problem_with_pattern(written: str) -> str | None:
+    """Explain why text is not a regular expression, or may change its meaning in a later Python; None if it is fine."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             re.compile(written)
     except (re.error, OverflowError, RecursionError, Warning) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise place.wanted("a regular expression", value, f"({reason})") from None
-    return written
+        return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return None
 
 
 def patterns(value: object, place: Place) -> str:
-    """A regular expression, or a list of them, any of which may be found."""
+    """Read a regular expression, or a list of them, of which any may match."""
     return "|".join(each(pattern)(value, place)) if is_list(value) else pattern(value, place)
 
 

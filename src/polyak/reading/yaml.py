@@ -1,7 +1,7 @@
-"""YAML in and out, strictly: data only, every key once, one document, and no surprises of YAML 1.1.
+"""Strict reading and writing of YAML: plain data, unique keys, one document.
 
-Values are read by the core schema of YAML 1.2: `on`, `no` and `2024-01-31` are text, `1e-5` is a number.  Nothing
-but mappings, lists, text, numbers, booleans and null can come out of a file, because nothing else is built here.
+Values are read by the core schema of YAML 1.2, not 1.1: `on`, `no` and `2024-01-31` are text, `1e-5` is a number. A
+file yields mappings, lists, text, numbers, booleans and null, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import yaml
 from ..errors import RecipeError
 
 LARGEST_FILE = 10_000_000  # bytes
-DEEPEST = 100  # mappings and lists inside one another
-MOST_REPEATED = 100_000  # values that aliases may add: some lines of them can stand for billions
+DEEPEST = 100  # nesting depth of mappings and lists
+MOST_REPEATED = 100_000  # values that aliases may add: a few lines of aliases can expand to billions
 
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -44,7 +44,7 @@ def read_file(path: Path) -> Data:
     """Read a YAML or (by its suffix) JSON file.
 
     Raises:
-        RecipeError: it is missing, too large, not UTF-8, or not strictly one document.
+        RecipeError: it is missing, too large, not UTF-8, or not exactly one document.
     """
     try:
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def read_file(path: Path) -> Data:
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     if len(raw) > LARGEST_FILE:
-        raise RecipeError(f"{path} is larger than {LARGEST_FILE:,} bytes, the most that a recipe may have.")
+        raise RecipeError(f"{path} is larger than {LARGEST_FILE:,} bytes, the maximum size of a recipe.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,19 +82,19 @@ def parse_yaml(text: str, where: str = "the text") -> Data:
 
 
 def parse_json(text: str, where: str) -> Data:
-    """Read one JSON document, every key once.
+    """Read one JSON document; duplicate keys are refused.
 
     Raises:
-        RecipeError: with line and column where JSON has them.
+        RecipeError: with line and column where the parser states them.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
-                raise RecipeError(f"{where}: the key {key!r} stands twice in one object. Remove one.")
-            found[key] = value
-        return found
+            if key in entries:
+                raise RecipeError(f"{where}: the key {key!r} is given twice in one object. Remove one.")
+            entries[key] = value
+        return entries
 
     try:
         return json.loads(text, object_pairs_hook=once)
@@ -124,7 +124,7 @@ def _write_text(writer: Any, text: str) -> Any:
 
 def _write_float(writer: Any, number: float) -> Any:
     text = repr(number)
-    # YAML 1.1 takes 1e-05 for text.
+    # YAML 1.1 reads 1e-05 as text.
     return writer.represent_scalar(f"{_TAG}float", text if "." in text else text.replace("e", ".0e"))
 
 
@@ -136,7 +136,7 @@ def resolve_scalar(text: str) -> str | int | float | bool | None:
     """Resolve unquoted text by the core schema of YAML 1.2.
 
     Raises:
-        ValueError: it is a whole number with thousands of digits.
+        ValueError: it is an integer with thousands of digits.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -148,7 +148,7 @@ def resolve_scalar(text: str) -> str | int | float | bool | None:
 
 
 class _Document:
-    """Makes data of the events of a parser, counting levels and repeated values."""
+    """Builds data from the events of a parser, counting levels and repeated values."""
 
     def __init__(self, text: str) -> None:
         self._text, self._parser, self._end = text, _LOADER(text), 0
@@ -206,7 +206,7 @@ class _Document:
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = _key(event)
             if key in own:
-                raise _error(event, f"the key {key!r} stands twice in one mapping. Remove one")
+                raise _error(event, f"the key {key!r} is given twice in one mapping. Remove one")
             following = self._next()
             value = self._value(following)
             if key == "<<" and event.implicit[0]:
@@ -220,7 +220,9 @@ class _Document:
     def _aliased(self, event: Any) -> Any:
         name = event.anchor
         if (anchored := self._anchors.get(name)) is None:
-            problem = "stands inside what it refers to" if name in self._anchors else "refers to nothing before it"
+            problem = (
+                "is inside the value that it refers to" if name in self._anchors else "refers to no earlier anchor"
+            )
             raise _error(event, f"the alias *{name} {problem}")
         value, size = anchored
         self._count, self._repeated = self._count + size, self._repeated + size
@@ -229,7 +231,7 @@ class _Document:
         return value
 
     def _too_deep(self, mark: Any) -> yaml.MarkedYAMLError | None:
-        """Tell whether a parser failed at too many brackets: libyaml has a limit of its own, and reads ahead."""
+        """The error for too many open brackets, if that is why the parser failed: libyaml has its own limit."""
         ahead = self._text[self._end : mark.index] if mark else ""
         level = self._level + sum(map(ahead.count, "[{")) - sum(map(ahead.count, "]}"))
         return yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark) if level > DEEPEST else None
@@ -246,7 +248,7 @@ def _key(event: Any) -> str:
 
 def _mappings(value: Any, event: Any) -> list[dict[str, Any]]:
     many = cast("list[Any]", value) if isinstance(value, list) else [value]
-    if not all(isinstance(one, dict) for one in many):
+    if not all(isinstance(item, dict) for item in many):
         raise _error(event, "'<<' takes a mapping or a list of mappings")
     return many
 
@@ -264,7 +266,7 @@ def _scalar(event: Any) -> str | int | float | bool | None:
     if is_plain:
         return value
     if not isinstance(value, _KINDS[tag]):
-        raise _error(event, f"{event.value!r} is not what its tag says")
+        raise _error(event, f"{event.value!r} is not of the type of its tag")
     return float(cast("float", value)) if tag == f"{_TAG}float" else value
 
 

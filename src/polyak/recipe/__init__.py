@@ -1,4 +1,4 @@
-"""Recipes: what to merge, as plain data.  Read from YAML, JSON or Python, in polyak's form or mergekit's."""
+"""Recipes: descriptions of merges as plain data, read from YAML, JSON or Python, in polyak's form or mergekit's."""
 
 from ._model import BASE as BASE
 from ._model import Cases as Cases

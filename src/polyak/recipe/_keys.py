@@ -1,4 +1,4 @@
-"""Keys of recipes that stand by themselves: each is declared once, at the dataclass field that holds it.
+"""Keys of recipes that can be read independently: each is declared once, at the dataclass field that holds it.
 
 Reading, writing and the JSON schema derive from the declaration. Keys that depend on one another (method, models,
 settings, rules, slices, modules) are read in `native` and written in `writing`.
@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from ..errors import RecipeError
 from ..reading import Place, Table, each, integer, is_list, is_mapping, is_small, mapping, number, one_of, text
 
-DEEPEST = 64  # mappings and lists inside one another in `provenance`
+DEEPEST = 64  # nesting depth of `provenance`
 Scope: TypeAlias = Literal["merge", "recipe", "shared"]
 
 
@@ -24,10 +24,10 @@ class Key(NamedTuple):
     """Reader and writer of a field.
 
     Attributes:
-        read: Reads it from data at a place.
-        write: Gives the data that reads as it.
-        scope: `merge`: slices and modules have their own; `recipe`: of the whole recipe alone; `shared`: of the whole
-            recipe, which hands it to slices and modules.
+        read: Converts data, at its place in the file, to the value of the field.
+        write: Converts the value to data that `read` accepts.
+        scope: `merge`: slices and modules have their own; `recipe`: only the outermost recipe has it; `shared`: the
+            outermost recipe has it, and slices and modules inherit it.
     """
 
     read: Callable[[object, Place], Any]
@@ -36,10 +36,10 @@ class Key(NamedTuple):
 
 
 def plain(value: object) -> Any:
-    """Copy data to plain Python: numbers of NumPy become Python's.
+    """Copy data to plain Python; NumPy numbers become Python numbers.
 
     Raises:
-        RecipeError: it is something that no recipe file can hold, such as NaN.
+        RecipeError: it is something that a recipe file cannot hold, such as NaN.
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -61,7 +61,7 @@ def file_key(
     write: Callable[[Any], Any] = plain,
     scope: Scope = "recipe",
 ) -> Any:
-    """Declare a dataclass field as a key that may be left out."""
+    """Declare a dataclass field as an optional key of recipe files."""
     metadata = {"key": Key(read, write, scope)}
     if isinstance(default, Mapping):
         return field(default_factory=lambda: cast("Mapping[str, Any]", default), metadata=metadata)
@@ -69,37 +69,37 @@ def file_key(
 
 
 def declared(cls: type, *scopes: Scope) -> dict[str, Field[Any]]:
-    """The fields of a dataclass that are declared as keys, of some scopes or of all."""
-    found = {one.name: one for one in fields(cls) if "key" in one.metadata}
-    return {name: one for name, one in found.items() if not scopes or one.metadata["key"].scope in scopes}
+    """The fields of a dataclass that are declared as keys, of the given scopes (default: all)."""
+    keys = {key.name: key for key in fields(cls) if "key" in key.metadata}
+    return {name: key for name, key in keys.items() if not scopes or key.metadata["key"].scope in scopes}
 
 
 def read_keys(cls: type, table: Table, *scopes: Scope) -> dict[str, Any]:
     """Read the declared keys of a dataclass from a table.
 
     Raises:
-        RecipeError: a value is not what its key takes.
+        RecipeError: a value is of the wrong kind.
     """
     return {
-        name: table.take(name, one.metadata["key"].read, _default(one)) for name, one in declared(cls, *scopes).items()
+        name: table.take(name, key.metadata["key"].read, _default(key)) for name, key in declared(cls, *scopes).items()
     }
 
 
 def write_keys(value: Any) -> dict[str, Any]:
-    """Give those declared keys of a dataclass as data that are not at their defaults."""
-    keys = {name: one for name, one in declared(type(value)).items() if getattr(value, name) != _default(one)}
-    return {name: one.metadata["key"].write(getattr(value, name)) for name, one in keys.items()}
+    """Write the declared keys of a dataclass that differ from their defaults, as data."""
+    keys = {name: key for name, key in declared(type(value)).items() if getattr(value, name) != _default(key)}
+    return {name: key.metadata["key"].write(getattr(value, name)) for name, key in keys.items()}
 
 
-def _default(one: Field[Any]) -> Any:
-    return one.default_factory() if callable(one.default_factory) else one.default
+def _default(key: Field[Any]) -> Any:
+    return key.default_factory() if callable(key.default_factory) else key.default
 
 
 def layer_range(value: object, place: Place) -> tuple[int, int]:
     """Read a half-open range of layers."""
     bounds = each(integer)(value, place) if is_list(value) else ()
     if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise place.wanted("[first, stop), with first below stop", value)
+        raise place.expected("[first, stop), with first below stop", value)
     return bounds[0], bounds[1]
 
 
@@ -111,21 +111,21 @@ def dtype_name(value: object, place: Place) -> str:
 
 
 def positive(value: object, place: Place) -> int:
-    """Read a whole number of at least 1."""
+    """Read an integer of at least 1."""
     if (count := integer(value, place)) < 1:
-        raise place.wanted("at least 1", value)
+        raise place.expected("at least 1", value)
     return count
 
 
 def share(value: object, place: Place) -> float:
     """Read a number in (0, 1]."""
     if not 0 < (fraction := number(value, place)) <= 1:
-        raise place.wanted("above 0 and at most 1", value)
+        raise place.expected("above 0 and at most 1", value)
     return fraction
 
 
 def plain_mapping(value: object, place: Place) -> Mapping[str, Any]:
-    """Read any plain data, copied so that nobody else can change a recipe."""
+    """Read any plain data, as a copy, so that later changes to the original do not reach the recipe."""
     return MappingProxyType(cast("dict[str, Any]", _copy(mapping(value, place), place, DEEPEST)))
 
 

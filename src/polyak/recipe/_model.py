@@ -1,4 +1,4 @@
-"""Recipes as frozen data.  Equal recipes give equal checkpoints."""
+"""Recipes as frozen data. Equal recipes give equal checkpoints."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ._keys import (
 from ._vocabulary import Vocabulary, plain_vocabulary, read_vocabulary
 
 Scalar: TypeAlias = bool | int | float | str
-BASE = "base"  # what the base is called, and no model may be
+BASE = "base"  # the name of the base, which no model may have
 
 
 @dataclass(frozen=True)
 class Search:
-    """A number or word that `polyak search` is to choose; no merge can be planned before it has.
+    """A search range of a setting, from which `polyak search` chooses; such a recipe cannot be merged.
 
     Attributes:
-        low: The least number; None where there are `choices`.
-        high: The greatest number; None where there are `choices`.
-        log: Whether all orders of magnitude in between are equally likely at first.
-        choices: Words, numbers or truth values instead of a range.
+        low: Lower end of the range; None with `choices`.
+        high: Upper end of the range; None with `choices`.
+        log: Sample the range on a logarithmic scale.
+        choices: Words, numbers or booleans to choose from instead of a range.
     """
 
     low: float | None = None
@@ -45,13 +45,13 @@ class Search:
 
 @dataclass(frozen=True)
 class Gradient:
-    """A number that changes over the depth of a stack of layers, interpolated between `values`.
+    """A number that varies with the depth of a layer in its stack, interpolated linearly between `values`.
 
-    Layer i of L stands at depth i / (L - 1); the only layer of a stack stands at 1.
+    Layer i of L is at depth i / (L - 1); the only layer of a stack is at depth 1.
 
     Attributes:
-        values: Numbers at equal distances, from the first layer to the last.
-        outside: The number for tensors outside the stacks (default: none; such tensors need a rule of their own).
+        values: Numbers at equally spaced depths, from the first layer to the last.
+        outside: The number for tensors outside the stacks (default: none; such tensors need their own rule).
     """
 
     values: tuple[float | Search, ...]
@@ -60,7 +60,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Cases:
-    """A value that depends on the tensor's name: the first pattern that is found in it decides.
+    """A value that depends on the tensor's name: that of the first pattern that matches.
 
     Attributes:
         cases: Regular expressions (`re.search`) with their values.
@@ -76,11 +76,11 @@ NOTHING: Settings = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Lora:
-    """An adapter to apply on the fly.
+    """An adapter that is applied while the model is read.
 
     Attributes:
         path: Its folder.
-        scale: What its delta is multiplied by, beyond its own alpha / r.
+        scale: Factor of its delta, in addition to its own alpha / r.
     """
 
     path: str
@@ -93,13 +93,13 @@ class Source:
 
     Attributes:
         path: A folder or file; relative to `Recipe.folder`.
-        recipe: A merge whose result is used without being written.
+        recipe: A nested merge, whose result is used without being written.
         lora: Adapters, applied in order.
-        key: Where in a pickled file the state dict lies.
-        strip_prefix: What to remove from the beginning of tensor names.
-        add_prefix: What to put before all tensor names, such as `vision_tower.`.
-        layers: Half-open range of layers [first, stop) to take instead of all; they are numbered anew.
-        stack: Which stack of layers that is, such as `model.decoder.layers`, where there are several.
+        key: Path of the state dict in a pickled file.
+        strip_prefix: Prefix to remove from tensor names.
+        add_prefix: Prefix to add to all tensor names, such as `vision_tower.`.
+        layers: Half-open range of layers [first, stop) to take instead of all; they are renumbered.
+        stack: Name of the stack that `layers` selects from, such as `model.decoder.layers`, where there are several.
     """
 
     path: str | None = None
@@ -117,10 +117,10 @@ class Model:
     """One of the models to merge.
 
     Attributes:
-        name: What rules, random bits and reports call it; unique in the recipe.
-        source: Where its weights come from.
+        name: Its name in rules and reports, which also seeds its random masks; unique in the recipe.
+        source: The source of its weights.
         settings: Its values of the method's per-model settings, such as `weight`.
-        statistics: What was measured of it on data, for methods that ask for it: paths by name, such as `fisher`.
+        statistics: Paths of its measured statistics, for methods that need them, by name, such as `fisher`.
     """
 
     name: str
@@ -131,12 +131,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Rule:
-    """Another treatment for some tensors.
+    """Other settings, or another method, for some tensors.
 
     Attributes:
         match: Regular expression (`re.search`) on the tensor's name.
-        layers: Half-open range of layers [first, stop) that it is limited to (default: no limit).
-        method: Another method; models keep their weights, its other settings start from its own defaults.
+        layers: Half-open range of layers [first, stop) that it applies to (default: all).
+        method: Another method; models keep their weights, its other settings have its own defaults.
         settings: Settings that replace the recipe's.
         models: Per-model settings that replace those of models and rule, by model name.
     """
@@ -153,12 +153,12 @@ class Factorisation:
     """Factorisation of merged adapters into an adapter.
 
     Attributes:
-        rank: The most that a module of the result has (default: no limit, where the merge is of low rank by itself).
-        energy: The least share of the squares of a module's merged delta that is kept, in (0, 1] (default: all that
+        rank: Maximum rank of a module of the result (default: no limit).
+        energy: Minimum share of the squared norm of a module's merged delta to keep, in (0, 1] (default: as much as
             `rank` allows).
-        space: What is merged: the `product` B A, which is what an adapter does; or the `factors` A and B, each by
-            itself, which is something else and is reported with its error.
-        absent: What a module is in adapters that do not have it: an error (`refuse`), or `zero`.
+        space: Merge the `product` B A, the delta of an adapter; or the `factors` A and B separately, which is an
+            approximation whose error is reported.
+        absent: Treatment of modules that some adapters lack: an error (`refuse`), or a delta of `zero`.
         base: The name of the base that the result is for (default: the adapters' own, which must agree).
     """
 
@@ -177,16 +177,16 @@ def _read_factorisation(value: object, place: Place) -> Factorisation:
 
 
 def _write_factorisation(factorisation: Factorisation) -> dict[str, Any]:
-    return write_keys(factorisation) or {"absent": factorisation.absent}  # an empty block would be left out
+    return write_keys(factorisation) or {"absent": factorisation.absent}  # an empty mapping would be left out
 
 
 @dataclass(frozen=True)
 class Module:
-    """A part of a model that is merged by a recipe of its own.
+    """A part of a model that is merged by its own recipe.
 
     Attributes:
-        match: Regular expression (`re.search`) on tensors' names; the first module that matches takes a tensor.
-        recipe: How the tensors are merged.
+        match: Regular expression (`re.search`) on tensors' names; a tensor belongs to the first module that matches.
+        recipe: The recipe of its tensors.
     """
 
     match: str
@@ -201,22 +201,23 @@ class Recipe:
 
     Attributes:
         method: The merge method's name; slices and modules may name their own.
-        models: The models, in the order in which the method sees them.
-        slices: Instead of models: recipes whose layers are put on one another, the first at the bottom.
-        modules: Instead of models: recipes for the parts of a model, each with what its tensors' names `match`.
-        base: The common ancestor, for methods that work on differences.
+        models: The models, in the order in which the method takes them.
+        slices: Instead of models: recipes whose layers are stacked, the first at the bottom.
+        modules: Instead of models: recipes for the parts of a model, each with a pattern (`match`) of tensor names.
+        base: The common ancestor, for methods that work on task vectors.
         settings: Settings of the method.
-        rules: Exceptions; the first that matches a tensor decides.
-        skip: Tensors whose name this finds keep the base's values (or are left out, without a base).
-        heads: Tensors whose name this finds stay with their model, in a file of their own.
-        buffers: Which model integer and boolean tensors come from when they differ and there is no base.
+        rules: Exceptions; the first that matches a tensor applies.
+        skip: Tensors whose names match keep the base's values (or are left out, without a base).
+        heads: Tensors whose names match are not merged: each model's are written to a separate file.
+        buffers: Copy integer and boolean tensors from the `first` or `last` model (default: from the base; without a
+            base they must be equal).
         dtype: The dtype of the result (default: each tensor's, as the base or first model stores it).
         seed: Seeds random methods.
-        adapter: For merges of adapters into an adapter (`polyak lora merge`): what the result is like.
-        vocabulary: Whose tokens the result has, where the models' tokens differ.
-        chat_template: `auto` (what most models have), `none`, the name of a template or of a model, or a template.
-        provenance: For learned recipes: what was optimised, on which data; not interpreted.
-        folder: What relative paths are relative to; not part of what the recipe says.
+        adapter: For merges of adapters into an adapter (`polyak lora merge`): the factorisation of the result.
+        vocabulary: The vocabulary of the result, if the models' tokens differ.
+        chat_template: `auto` (that of most models), `none`, the name of a template or of a model, or a template.
+        provenance: For learned recipes: objective and data; not interpreted.
+        folder: The folder that paths are relative to; ignored when recipes are compared.
     """
 
     method: str
@@ -239,12 +240,12 @@ class Recipe:
 
 
 def with_shared(recipe: Recipe) -> Recipe:
-    """Give slices and modules what they share: seed, dtype, buffers, and modules the base where they name none."""
+    """Pass shared keys (seed, dtype, buffers) on to slices and modules, and the base to modules without one."""
     shared: dict[str, Any] = {name: getattr(recipe, name) for name in declared(Recipe, "shared")}
-    slices = tuple(replace(one, **shared) for one in recipe.slices)
+    slices = tuple(replace(part, **shared) for part in recipe.slices)
     modules = tuple(
-        replace(m, recipe=with_shared(replace(m.recipe, **shared, base=m.recipe.base or recipe.base)))
-        for m in recipe.modules
+        replace(module, recipe=with_shared(replace(module.recipe, **shared, base=module.recipe.base or recipe.base)))
+        for module in recipe.modules
     )
     return replace(recipe, slices=slices, modules=modules)
 
@@ -252,5 +253,5 @@ def with_shared(recipe: Recipe) -> Recipe:
 def names_in(recipe: Recipe) -> set[str]:
     """Names of the models of a recipe, its slices and its modules, and `base` where there is one."""
     parts = [*recipe.slices, *(module.recipe for module in recipe.modules)]
-    found = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
-    return found | {"base"} if recipe.base else found
+    names = {name for part in parts for name in names_in(part)} | {model.name for model in recipe.models}
+    return names | {BASE} if recipe.base else names

@@ -14,12 +14,12 @@ TEXT: Schema = {"type": "string", "minLength": 1}
 
 
 def list_or(value: Schema) -> Schema:
-    """A value, or one for each model."""
+    """A value, or a list of one per model."""
     return {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
 
 
 def value(setting: Setting) -> Schema:
-    """A reference to what a value of the setting may be."""
+    """A reference to the schema of the values of a setting."""
     return {"$ref": f"#/$defs/{domain(setting)}"}
 
 
@@ -27,12 +27,12 @@ def domain(setting: Setting) -> str:
     """Name the domain of a setting: settings of the same domain share a definition."""
     if isinstance(setting.kind, tuple):
         return f"one of {', '.join(setting.kind)}"
-    kinds: dict[type, str] = {bool: "true or false", str: "regular expression", int: "whole number", float: "number"}
+    kinds: dict[type, str] = {bool: "true or false", str: "regular expression", int: "integer", float: "number"}
     return kinds[setting.kind] + (f" {setting.range}" if setting.range else "")
 
 
 def definition(setting: Setting) -> Schema:
-    """Schema of a setting: one value, or a form that gives each tensor its own."""
+    """Schema of a setting: one value, or a mapping that gives each tensor its own."""
     leaf = _scalar(setting)
     along = [_gradient({"anyOf": [leaf, _search(leaf, setting)]}), _LINES] if setting.kind is float else []
     search = _search(leaf, setting)
@@ -67,9 +67,9 @@ def _scalar(setting: Setting) -> Schema:
         return {"type": "boolean"}
     if setting.kind is str:
         return {"type": "string", "format": "regex"}
-    found: Schema = {"type": "integer" if setting.kind is int else "number"}
+    schema: Schema = {"type": "integer" if setting.kind is int else "number"}
     if setting.range is None:
-        return found
+        return schema
     if math.isfinite(setting.range.low):
-        found["exclusiveMinimum" if setting.range.above else "minimum"] = setting.range.low
-    return {**found, "maximum": setting.range.high} if math.isfinite(setting.range.high) else found
+        schema["exclusiveMinimum" if setting.range.above else "minimum"] = setting.range.low
+    return {**schema, "maximum": setting.range.high} if math.isfinite(setting.range.high) else schema

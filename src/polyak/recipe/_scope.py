@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from ..reading import Place, is_mapping, read_file, text
 from ._model import Recipe
 
-DEEPEST = 16  # recipes inside one another
-MOST = 1000  # nested recipes in all: files that name others twice each double at every level
+DEEPEST = 16  # nesting depth of recipes
+MOST = 1000  # nested recipes in all: if each file refers to two others, their number doubles at every level
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Scope:
 
     Attributes:
         document: Reads a recipe of either dialect.
-        folder: What paths are relative to once the recipe is read: the outermost recipe's folder.
-        prefix: From there to the folder of the file that is being read.
-        files: The files that enclose this place, outermost first.
-        depth: How many recipes do.
-        count: Numbers nested recipes.
+        folder: The folder of the outermost recipe, to which paths are relative once it is read.
+        prefix: Relative path from there to the folder of the file that is being read.
+        files: The enclosing files, outermost first.
+        depth: Number of enclosing recipes.
+        count: Counts nested recipes.
     """
 
     document: Callable[[object, Place, Scope], Recipe]
@@ -35,7 +35,7 @@ class Scope:
     count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def rebased(self, path: str) -> str:
-        """A path written in the file that is being read, relative to `folder`."""
+        """A path in the file that is being read, made relative to `folder`."""
         return str(PurePath(self.prefix, path)) if self.prefix and "://" not in path else path
 
     def here(self, path: str) -> Path:
@@ -49,7 +49,7 @@ class Scope:
             RecipeError: it contains itself, or is nested too deeply, or cannot be read.
         """
         if self.depth == DEEPEST or next(self.count) > MOST:
-            raise place.error(f"goes too far: at most {DEEPEST} recipes inside one another, and {MOST} in all")
+            raise place.error(f"is nested too far: recipes may be {DEEPEST} levels deep, and {MOST} in all")
         inner = replace(self, depth=self.depth + 1)
         if is_mapping(value):
             return self.document(value, place, inner)
@@ -57,9 +57,9 @@ class Scope:
 
     def _file(self, path: str, place: Place) -> Recipe:
         if "://" in path:
-            raise place.wanted("the path of a recipe on this machine", path)
+            raise place.expected("the path of a recipe on this machine", path)
         file = self.here(path)
         if (real := file.resolve()) in self.files:
-            raise place.error(f"is a circle: {file} is being read already")
+            raise place.error(f"is circular: {file} is being read already")
         inner = replace(self, prefix=str(PurePath(self.prefix, path).parent), files=(*self.files, real))
         return self.document(read_file(file), Place(str(file)), inner)

@@ -33,62 +33,62 @@ def read_value(value: object, place: Place, setting: Setting) -> Value:
     if "gradient" in table or "lines" in table:
         return _read_along(table, setting)
     if "cases" in table:
-        found = Cases(table.take("cases", each(lambda case, where: _read_case(case, where, setting))))
+        cases = Cases(table.take("cases", each(lambda case, where: _read_case(case, where, setting))))
         table.finish()
-        return found
-    raise place.wanted("a value, {gradient: [...]}, {lines: {...}}, {cases: [...]} or {search: [low, high]}", value)
+        return cases
+    raise place.expected("a value, {gradient: [...]}, {lines: {...}}, {cases: [...]} or {search: [low, high]}", value)
 
 
-def read_settings(table: Table, known: Mapping[str, Setting], owner: str) -> dict[str, Value]:
-    """Read what is left of a table as settings, each with one value.
+def read_settings(table: Table, settings: Mapping[str, Setting], owner: str) -> dict[str, Value]:
+    """Read the remaining keys of a table as settings, each with one value.
 
     Raises:
         SettingError: `owner` (such as "method 'ties'") has no such setting, or cannot take this value.
     """
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for name in table.left():
-        if name not in known:
-            raise unknown(table.place / name, owner, known)
-        setting = known[name]
-        found[name] = table.take(name, lambda value, place, s=setting: read_value(value, place, s))
-    return found
+        if name not in settings:
+            raise unknown(table.place / name, owner, settings)
+        setting = settings[name]
+        values[name] = table.take(name, lambda value, place, s=setting: read_value(value, place, s))
+    return values
 
 
-def unknown(place: Place, owner: str, known: Iterable[str]) -> SettingError:
+def unknown(place: Place, owner: str, names: Iterable[str]) -> SettingError:
     name = place.path.rpartition(".")[2]
-    return SettingError(str(place.error(f"is unknown: {owner} has no such setting", suggestion(name, known))))
+    return SettingError(str(place.error(f"is unknown: {owner} has no such setting", suggestion(name, names))))
 
 
 def per_model(methods: Iterable[Method]) -> dict[str, Setting]:
-    """The settings of these methods that each model may have its own value of; the first method's where several do."""
-    found: dict[str, Setting] = {}
+    """The per-model settings of these methods; of several settings of one name, the first method's."""
+    settings: dict[str, Setting] = {}
     for method in methods:
         for name, setting in method.settings.items():
             if setting.per_model:
-                found.setdefault(name, setting)
-    return found
+                settings.setdefault(name, setting)
+    return settings
 
 
 def check_scalar(value: object, place: Place, setting: Setting) -> Scalar:
-    """Return a value as the setting wants it: floats are floats, however they were written.
+    """Check a value; where the setting is a float, integers are converted.
 
     Raises:
         SettingError: it is of the wrong kind or out of range.
     """
     huge = isinstance(value, int | float) and not is_small(value)
-    if wanted := "a finite number of at most 64 bits" if huge else setting.problem_with(value):
+    if problem := "a finite number of at most 64 bits" if huge else setting.problem_with(value):
         words = setting.kind if isinstance(setting.kind, tuple) and isinstance(value, str) else ()
         near = suggestion(str(value), words) if words else ""
-        raise SettingError(str(place.wanted(wanted, value, near if near.startswith("Did") else "")))
+        raise SettingError(str(place.expected(problem, value, near if near.startswith("Did") else "")))
     return float(cast("float", value)) if setting.kind is float else cast("Scalar", value)
 
 
 def _read_case(value: object, place: Place, setting: Setting) -> tuple[str, Scalar | Gradient | Search]:
     table = Table(value, place)
     match = table.take("match", pattern)
-    found = table.take("value", lambda one, where: _read_scalar_or_gradient(one, where, setting))
+    case_value = table.take("value", lambda item, where: _read_scalar_or_gradient(item, where, setting))
     table.finish()
-    return match, found
+    return match, case_value
 
 
 def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> Scalar | Gradient | Search:
@@ -99,21 +99,21 @@ def _read_scalar_or_gradient(value: object, place: Place, setting: Setting) -> S
 
 
 def _read_search(table: Table, setting: Setting) -> Search:
-    """Read what is to be searched: `search: [low, high]` with perhaps `log:`, or `search: {choices: [...]}`."""
+    """Read a search range: `search: [low, high]`, optionally with `log:`, or `search: {choices: [...]}`."""
     place = table.place / "search"
     if is_mapping(table.peek("search")):
-        found = Search(choices=table.take("search", lambda value, where: _read_choices(value, where, setting)))
+        search = Search(choices=table.take("search", lambda value, where: _read_choices(value, where, setting)))
         table.finish()
-        return found
+        return search
     if setting.kind not in (float, int):
-        raise place.wanted("{choices: [...]}, since the setting is no number", table.peek("search"))
+        raise place.expected("{choices: [...]}, since the setting is not a number", table.peek("search"))
     ends = table.take("search", each(lambda value, where: _read_end(value, where, setting)))
     log = table.take("log", boolean, False)
     table.finish()
     if len(ends) != 2 or ends[0] >= ends[1]:
-        raise place.wanted("[low, high], with low below high", list(ends))
+        raise place.expected("[low, high], with low below high", list(ends))
     if log and ends[0] <= 0:
-        raise place.wanted("above 0 where it is searched by orders of magnitude (`log: true`)", list(ends))
+        raise place.expected("above 0 to be sampled on a logarithmic scale (`log: true`)", list(ends))
     return Search(ends[0], ends[1], log)
 
 
@@ -123,15 +123,15 @@ def _read_end(value: object, place: Place, setting: Setting) -> float:
 
 def _read_choices(value: object, place: Place, setting: Setting) -> tuple[Scalar, ...]:
     table = Table(value, place)
-    found = table.take("choices", each(lambda one, where: check_scalar(one, where, setting)))
+    choices = table.take("choices", each(lambda choice, where: check_scalar(choice, where, setting)))
     table.finish()
-    if len(set(found)) < max(2, len(found)):
-        raise (place / "choices").wanted("two values or more, each once", list(found))
-    return found
+    if len(set(choices)) < max(2, len(choices)):
+        raise (place / "choices").expected("two or more distinct values", list(choices))
+    return choices
 
 
 def _read_along(table: Table, setting: Setting) -> Gradient:
-    """Read a number that changes over the depth: `gradient:` and perhaps `outside:`, or `lines:`."""
+    """Read a number that varies with depth: `gradient:`, optionally with `outside:`, or `lines:`."""
     if setting.kind is not float:
         raise SettingError(str(table.place.error(f"is a gradient, but {setting.name!r} is not a continuous number")))
 
@@ -141,11 +141,11 @@ def _read_along(table: Table, setting: Setting) -> Gradient:
         return cast("float", check_scalar(number(value, place), place, setting))
 
     if "lines" in table:
-        found = table.take("lines", lambda value, place: _read_lines(value, place, setting))
+        gradient = table.take("lines", lambda value, place: _read_lines(value, place, setting))
     else:
-        found = Gradient(table.take("gradient", each(read)), table.take("outside", read, None))
+        gradient = Gradient(table.take("gradient", each(read)), table.take("outside", read, None))
     table.finish()
-    return found
+    return gradient
 
 
 def _read_lines(value: object, place: Place, setting: Setting) -> Gradient:
@@ -154,10 +154,10 @@ def _read_lines(value: object, place: Place, setting: Setting) -> Gradient:
     alpha = table.take("alpha", number)
     beta = table.take("beta", number, 1 - alpha)
     table.finish()
-    ends = [cast("float", check_scalar(one, place, setting)) for one in (alpha, alpha + beta)]
+    ends = [cast("float", check_scalar(end, place, setting)) for end in (alpha, alpha + beta)]
     return Gradient(tuple(ends), outside=ends[0])
 
 
-def is_one_a_model(value: object, setting: Setting | None) -> TypeGuard[Sequence[object]]:
+def is_list_per_model(value: object, setting: Setting | None) -> TypeGuard[Sequence[object]]:
     """Test for a list with one value per model."""
     return setting is not None and setting.per_model and is_list(value)

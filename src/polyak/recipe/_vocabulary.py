@@ -1,4 +1,4 @@
-"""The blocks `vocabulary` of recipes: which tokens the result has, and where their rows come from."""
+"""The key `vocabulary` of recipes: the tokens of the result, and the sources of their embedding rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from ..errors import suggestion
-from ..reading import Place, Table, integer, mapping, one_of, text
+from ..reading import Place, Table, boolean, integer, mapping, one_of, text
 
 ROWS = ("intersect", "pad", "skip", "keep")
 
@@ -19,9 +19,9 @@ class Token:
 
     Attributes:
         source: A model by name, `base`, or `zero`.
-        token: Whose row it is there (default: the same token's).
-        token_id: Or which row, by its number.
-        force: Also in models that have the token.
+        token: The token there whose row is taken (default: the same token).
+        token_id: Instead of `token`, the number of the row there.
+        force: Take the row for all models, including those that have the token.
     """
 
     source: str
@@ -36,11 +36,11 @@ class Vocabulary:
 
     Attributes:
         source: The tokens of the result: `union`, `base`, or those of a model by name.
-        rows: Instead, by the number of rows alone: `intersect` cuts tables to the shortest, `pad` fills them up to the
-            longest with the base's rows, `skip` keeps those of the base or first model, `keep` merges tables of one
-            length although their tokens are ordered differently.
-        tokens: Tokens whose rows are chosen; those that are in no tokenizer are added.
-        pad_to_multiple_of: Rows are added until their number can be divided by this; they hold the mean.
+        rows: Instead of `source`, align by row numbers alone: `intersect` cuts tables to the shortest, `pad` extends
+            them to the longest with the base's rows, `skip` copies those of the base or first model, `keep` merges
+            tables of equal length although their tokens are ordered differently.
+        tokens: Tokens with a chosen source of their rows; those that no tokenizer has are added.
+        pad_to_multiple_of: Number of which the number of rows becomes a multiple; the added rows hold the mean.
     """
 
     source: str | None = None
@@ -50,10 +50,10 @@ class Vocabulary:
 
 
 def read_vocabulary(value: object, place: Place) -> Vocabulary:
-    """Read a block, or one word for it: a source, or what to do with rows.
+    """Read the mapping, or a word that stands for `source` or `rows` alone.
 
     Raises:
-        RecipeError: it says both, or neither, or something else.
+        RecipeError: it has both `source` and `rows`, or neither, or an invalid value.
     """
     if isinstance(value, str):
         return Vocabulary(rows=cast("Any", value)) if value in ROWS else Vocabulary(source=text(value, place))
@@ -64,20 +64,20 @@ def read_vocabulary(value: object, place: Place) -> Vocabulary:
     multiple = table.take("pad_to_multiple_of", _positive, None)
     table.finish()
     if (rows is None) is (source is None):
-        raise place.wanted("given either `source:` or `rows:`", "both" if rows else "neither")
+        raise place.expected("given either `source:` or `rows:`", "both" if rows else "neither")
     if rows and (tokens or multiple):
-        what = "tokens" if tokens else "pad_to_multiple_of"
-        raise (place / what).error("has no effect beside rows", "Give a `source:` instead.")
+        key = "tokens" if tokens else "pad_to_multiple_of"
+        raise (place / key).error("has no effect together with rows", "Give a `source:` instead.")
     return Vocabulary(source, cast("Any", rows), tokens, multiple)
 
 
 def plain_vocabulary(vocabulary: Vocabulary | None) -> Any:
-    """The data that reads as this block."""
+    """Data from which `read_vocabulary` reads the same vocabulary."""
     if vocabulary is None:
         return None
     tokens = {content: _plain_token(token) for content, token in vocabulary.tokens.items()}
-    said = {"source": vocabulary.source, "rows": vocabulary.rows, "tokens": tokens}
-    data = {**said, "pad_to_multiple_of": vocabulary.pad_to_multiple_of}
+    without_padding = {"source": vocabulary.source, "rows": vocabulary.rows, "tokens": tokens}
+    data = {**without_padding, "pad_to_multiple_of": vocabulary.pad_to_multiple_of}
     return {key: value for key, value in data.items() if value}
 
 
@@ -88,7 +88,7 @@ def _plain_token(token: Token) -> dict[str, Any]:
 
 def _read_tokens(value: object, place: Place) -> Mapping[str, Token]:
     return MappingProxyType(
-        {content: _read_token(one, place / content) for content, one in mapping(value, place).items()}
+        {content: _read_token(source, place / content) for content, source in mapping(value, place).items()}
     )
 
 
@@ -100,7 +100,7 @@ def _read_token(value: object, place: Place) -> Token:
         table.take("source", text),
         table.take("token", text, None),
         table.take("token_id", integer, None),
-        force=table.take("force", flag, False),
+        force=table.take("force", boolean, False),
     )
     table.finish()
     if problem := _problem(token):
@@ -110,37 +110,30 @@ def _read_token(value: object, place: Place) -> Token:
 
 def _problem(token: Token) -> str | None:
     if token.token is not None and token.token_id is not None:
-        return "has both `token` and `token_id`, of which only one can be meant"
+        return "has both `token` and `token_id`; give only one"
     if token.source == "zero" and (token.token is not None or token.token_id is not None):
-        return "is zero, which has no token of its own"
+        return "is zero, which has no tokens"
     return None
 
 
-def flag(value: object, place: Place) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise place.wanted("true or false", value)
-    return value
-
-
 def _positive(value: object, place: Place) -> int:
-    found = integer(value, place)
-    if not 1 <= found <= 2**20:
-        raise place.wanted("a whole number from 1 to 2^20", value)
-    return found
+    count = integer(value, place)
+    if not 1 <= count <= 2**20:
+        raise place.expected("an integer from 1 to 2^20", value)
+    return count
 
 
 def checked(vocabulary: Vocabulary | None, names: set[str], place: Place) -> None:
-    """Refuse a block that speaks of models that the recipe does not have.
+    """Refuse sources that are not models of the recipe.
 
     Raises:
-        RecipeError: with the names that there are.
+        RecipeError: with a suggestion of the likely name.
     """
     if vocabulary is None:
         return
-    said = [(place / "source", vocabulary.source, names | {"union"})]
+    sources = [(place / "source", vocabulary.source, names | {"union"})]
     for content, token in vocabulary.tokens.items():
-        said.append((place / "tokens" / content / "source", token.source, names | {"zero"}))
-    for where, source, known in said:
-        if source is not None and source not in known:
-            raise where.error(f"is {source!r}, which is no model of this recipe", suggestion(source, known))
+        sources.append((place / "tokens" / content / "source", token.source, names | {"zero"}))
+    for where, source, allowed in sources:
+        if source is not None and source not in allowed:
+            raise where.error(f"is {source!r}, which is not a model of this recipe", suggestion(source, allowed))

@@ -1,4 +1,4 @@
-"""From files and data to recipes, in either dialect, with nested recipes read in place."""
+"""Reading of recipes from files and data, in either dialect; nested recipes are read in place."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MERGEKITS = frozenset({"merge_method", "genome", "gate_mode", "experts"})  # ke
 
 
 def load(path: str | Path) -> Recipe:
-    """Read a recipe from a YAML or JSON file, in polyak's form or as mergekit writes it.
+    """Read a recipe from a YAML or JSON file, in polyak's form or mergekit's.
 
     Args:
         path: The file; relative paths in it are relative to its folder.
 
     Raises:
-        RecipeError: the file is missing or damaged, or says something that is not understood.
+        RecipeError: the file is missing or damaged, or the recipe is invalid.
     """
     file = Path(path)
     data = read_file(file)
@@ -31,10 +31,10 @@ def loads(text: str, folder: str | Path = ".") -> Recipe:
 
     Args:
         text: YAML, in polyak's form or mergekit's.
-        folder: What relative paths in it are relative to.
+        folder: The folder that paths in it are relative to.
 
     Raises:
-        RecipeError: it says something that is not understood.
+        RecipeError: the recipe is invalid.
     """
     return read(parse_yaml(text), folder)
 
@@ -43,11 +43,11 @@ def read(data: object, folder: str | Path = ".") -> Recipe:
     """Read a recipe from plain data: mappings, lists, text, numbers.
 
     Args:
-        data: What a recipe file would hold.
-        folder: What relative paths in it are relative to.
+        data: The contents of a recipe file.
+        folder: The folder that paths in it are relative to.
 
     Raises:
-        RecipeError: it says something that is not understood.
+        RecipeError: the recipe is invalid.
     """
     return _document(data, Place("recipe"), Scope(_document, Path(folder)))
 

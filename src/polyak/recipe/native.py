@@ -1,4 +1,4 @@
-"""polyak's own form of recipes, read strictly at every level."""
+"""Strict reader of polyak's own form of recipes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ._model import (
     with_shared,
 )
 from ._scope import Scope
-from ._values import frozen, is_one_a_model, per_model, read_settings, read_value
+from ._values import frozen, is_list_per_model, per_model, read_settings, read_value
 from ._vocabulary import checked
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     """Read a recipe in polyak's own form.
 
     Raises:
-        RecipeError: with the place in the document, what it wants there and what it got.
+        RecipeError: with the location in the document, the expected value and the one that was found.
     """
     table = Table(data, place)
     method = table.take("method", resolve_method)
     recipe = Recipe(
-        **_read_what(table, method, scope),
+        **_read_inputs(table, method, scope),
         **read_keys(Recipe, table, "shared", "recipe"),
         folder=scope.folder,
     )
@@ -63,20 +63,22 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     return with_shared(recipe)
 
 
-def _read_what(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
+def _read_inputs(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
     """Read the models, slices or modules of a merge, with the keys that go with them."""
     divided = [key for key in ("models", "slices", "modules") if key in table]
     if len(divided) > 1:
-        raise table.place.wanted("given one of models, slices and modules", " and ".join(divided))
+        raise table.place.expected("given one of models, slices and modules", " and ".join(divided))
     base = table.take("base", lambda value, where: _read_base(value, where, scope), None)
     if divided and divided != ["models"]:
         for key in ("settings", "rules", *declared(Recipe, "merge")):
             if key in table:
-                raise (table.place / key).error(f"has no effect beside {divided[0]}", f"Move it into the {divided[0]}.")
-        slices = table.take("slices", each(lambda one, where: _read_slice(one, where, method, scope)), ())
-        modules = table.take("modules", each(lambda one, where: _read_module(one, where, method, scope)), ())
+                raise (table.place / key).error(
+                    f"has no effect together with {divided[0]}", f"Move it into the {divided[0]}."
+                )
+        slices = table.take("slices", each(lambda item, where: _read_slice(item, where, method, scope)), ())
+        modules = table.take("modules", each(lambda item, where: _read_module(item, where, method, scope)), ())
         return {"method": method.name, "base": base, "slices": slices, "modules": modules}
-    table.known += ["slices", "modules"]
+    table.known_keys += ["slices", "modules"]
     return {"base": base, **_read_merge(table, method, scope)}
 
 
@@ -96,7 +98,7 @@ def _read_merge(table: Table, method: Method, scope: Scope) -> dict[str, Any]:
 def _read_slice(value: object, place: Place, outer: Method, scope: Scope) -> Recipe:
     table = Table(value, place)
     method = table.take("method", resolve_method, outer)
-    base = table.take("base", lambda one, where: _read_base(one, where, scope), None)
+    base = table.take("base", lambda item, where: _read_base(item, where, scope), None)
     recipe = Recipe(base=base, **_read_merge(table, method, scope), folder=scope.folder)
     table.finish()
     return recipe
@@ -106,7 +108,7 @@ def _read_module(value: object, place: Place, outer: Method, scope: Scope) -> Mo
     table = Table(value, place)
     method = table.take("method", resolve_method, outer)
     match = table.take("match", patterns)
-    recipe = Recipe(**_read_what(table, method, scope), folder=scope.folder)
+    recipe = Recipe(**_read_inputs(table, method, scope), folder=scope.folder)
     if recipe.modules:
         raise (place / "modules").error("cannot be used inside a module")
     table.finish()
@@ -114,7 +116,7 @@ def _read_module(value: object, place: Place, outer: Method, scope: Scope) -> Mo
 
 
 def resolve_method(value: object, place: Place) -> Method:
-    """Look a method up by what a recipe calls it."""
+    """Look up a method by its name in a recipe."""
     from ..methods import registry, resolve
 
     try:
@@ -123,15 +125,15 @@ def resolve_method(value: object, place: Place) -> Method:
         raise no_method(cast("str", value), registry, place) from None
 
 
-def no_method(name: str, known: Iterable[str], place: Place) -> UnknownMethod:
+def no_method(name: str, registered: Iterable[str], place: Place) -> UnknownMethod:
     """Build the error for a method that does not exist, with its location."""
-    found = UnknownMethod(name, known)
-    found.args = (f"{place.file}: {place.path}: {found}",)
-    return found
+    error = UnknownMethod(name, registered)
+    error.args = (f"{place.file}: {place.path}: {error}",)
+    return error
 
 
 def _read_models(value: object, place: Place, scope: Scope, settings: Mapping[str, Any]) -> tuple[Model, ...]:
-    models = each(lambda one, where: _read_model(one, where, scope, settings))(value, place)
+    models = each(lambda item, where: _read_model(item, where, scope, settings))(value, place)
     first: dict[str, int] = {}
     for i, model in enumerate(models):
         if model.name in first:
@@ -148,16 +150,16 @@ def _read_model(value: object, place: Place, scope: Scope, settings: Mapping[str
     source = _read_source(table, scope)
     default = default_name(path) if isinstance(path, str) else ""
     if not default and "name" not in table:
-        raise place.error("has no name, and its path gives none", "Give it a `name:`.")
+        raise place.error("has no name, and its path does not yield one", "Give it a `name:`.")
     name = table.take("name", text, default)
-    statistics = table.take("statistics", lambda one, where: _read_statistics(one, where, scope), _EMPTY)
-    found: dict[str, Value] = {}
+    statistics = table.take("statistics", lambda item, where: _read_statistics(item, where, scope), _EMPTY)
+    values: dict[str, Value] = {}
     for key, setting in settings.items():
         if key in table:
-            found[key] = table.take(key, lambda one, where, s=setting: read_value(one, where, s))
-        table.known.append(key)
+            values[key] = table.take(key, lambda item, where, s=setting: read_value(item, where, s))
+        table.known_keys.append(key)
     table.finish()
-    return Model(name, source, frozen(found), statistics)
+    return Model(name, source, frozen(values), statistics)
 
 
 def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, str]:
@@ -166,9 +168,9 @@ def _read_statistics(value: object, place: Place, scope: Scope) -> Mapping[str, 
 
 
 def default_name(path: str) -> str:
-    """Name a model by the last component of its path, the default.
+    """The default name of a model: the last component of its path.
 
-    A revision (`hf://org/name@revision`) is no part of it, nor is the suffix of a recipe file.
+    A revision (`hf://org/name@revision`) and the suffix of a recipe file are left out.
     """
     last = PurePosixPath(path.partition("://")[2].partition("@")[0] if "://" in path else path)
     name = last.stem if last.suffix in {".yaml", ".yml", ".json"} else last.name
@@ -190,15 +192,15 @@ def _read_source(table: Table, scope: Scope) -> Source:
         if isinstance(value, str):
             return Lora(path(value, place))
         inner = Table(value, place)
-        found = Lora(inner.take("path", path), inner.take("scale", number, 1.0))
+        lora = Lora(inner.take("path", path), inner.take("scale", number, 1.0))
         inner.finish()
-        return found
+        return lora
 
     def adapters(value: object, place: Place) -> tuple[Lora, ...]:
         return each(adapter)(value, place) if is_list(value) else (adapter(value, place),)
 
     if ("path" in table) is ("recipe" in table):
-        raise table.place.wanted("given either `path:` or `recipe:`", "both" if "path" in table else "neither")
+        raise table.place.expected("given either `path:` or `recipe:`", "both" if "path" in table else "neither")
     return Source(
         path=table.take("path", path, None),
         recipe=table.take("recipe", scope.nested, None),
@@ -210,41 +212,41 @@ def _read_source(table: Table, scope: Scope) -> Source:
 def _read_settings(
     value: object, place: Place, method: Method, names: Sequence[str]
 ) -> tuple[Settings, Mapping[str, Settings]]:
-    """Read settings; lists of one value a model are dealt out to the models."""
+    """Read settings; lists of one value per model become settings of the models."""
     data = _with_underscores(mapping(value, place), place)
     own: dict[str, dict[str, Value]] = {}
     for name, setting in method.settings.items():
-        if is_one_a_model(data.get(name), setting):
+        if is_list_per_model(data.get(name), setting):
             many, where = data.pop(name), place / name
             if len(many) != len(names):
-                raise where.wanted(f"one value for each of the {len(names)} models", many)
+                raise where.expected(f"one value for each of the {len(names)} models", many)
             for i, model in enumerate(names):
                 own.setdefault(model, {})[name] = read_value(many[i], where[i], setting)
     return read_settings(Table(data, place), method.settings, f"method {method.name!r}"), own
 
 
 def _with_underscores(data: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """Names of settings may be written with dashes."""
-    found: dict[str, Any] = {}
+    """Replace dashes in the names of settings by underscores."""
+    renamed: dict[str, Any] = {}
     for name, value in data.items():
-        if (key := name.replace("-", "_")) in found:
+        if (key := name.replace("-", "_")) in renamed:
             raise (place / name).error("is given twice, once with dashes and once with underscores")
-        found[key] = value
-    return found
+        renamed[key] = value
+    return renamed
 
 
 def _read_rules(value: object, place: Place, method: Method, names: Sequence[str]) -> tuple[Rule, ...]:
     if not is_list(value):
-        raise place.wanted("a list", value)
-    return tuple(_read_rule(one, place[i], method, names) for i, one in enumerate(value))
+        raise place.expected("a list", value)
+    return tuple(_read_rule(item, place[i], method, names) for i, item in enumerate(value))
 
 
 def _read_rule(value: object, place: Place, outer: Method, names: Sequence[str]) -> Rule:
     table = Table(value, place)
     named = table.take("method", resolve_method, None)
     method = named or outer
-    shared, dealt = table.take("settings", lambda one, where: _read_settings(one, where, method, names), _NOTHING)
-    own = table.take("models", lambda one, where: _read_rule_models(one, where, method, names), _NOTHING[1])
+    shared, dealt = table.take("settings", lambda item, where: _read_settings(item, where, method, names), _NOTHING)
+    own = table.take("models", lambda item, where: _read_rule_models(item, where, method, names), _NOTHING[1])
     models = {name: {**dealt.get(name, {}), **own.get(name, {})} for name in names if name in dealt or name in own}
     rule = Rule(
         match=table.take("match", pattern),
@@ -258,11 +260,11 @@ def _read_rule(value: object, place: Place, outer: Method, names: Sequence[str])
 
 
 def _read_rule_models(value: object, place: Place, method: Method, names: Sequence[str]) -> Mapping[str, Settings]:
-    known = per_model([method])
-    owner = f"method {method.name!r} (of those that each model may have its own value of)"
-    found: dict[str, Settings] = {}
+    allowed = per_model([method])
+    owner = f"method {method.name!r} (among its per-model settings)"
+    by_model: dict[str, Settings] = {}
     for name, settings in mapping(value, place).items():
         if name not in names:
-            raise (place / name).error("names no model of this recipe", suggestion(name, names))
-        found[name] = read_settings(Table(settings, place / name), known, owner)
-    return found
+            raise (place / name).error("is not a model of this recipe", suggestion(name, names))
+        by_model[name] = read_settings(Table(settings, place / name), allowed, owner)
+    return by_model

@@ -24,7 +24,7 @@ _TEXTS: Schema = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1
 def schema() -> Schema:
     """Describe polyak's form of recipes as JSON Schema, draft 2020-12.
 
-    The settings of the recipe, its models and each rule follow the method in force.
+    The settings of the recipe, its models and each rule are those of its method.
     """
     from ..methods import load_all, registry
 
@@ -60,7 +60,7 @@ def schema() -> Schema:
     }
 
 
-# What slices and modules share with the recipe that holds them.
+# Keys that slices and modules inherit from their recipe.
 _SHARED = tuple(declared(Recipe, "shared", "recipe"))
 _SOURCE_OR_ROWS: Schema = {
     "oneOf": [
@@ -80,7 +80,7 @@ _ONE_OF_THREE: Schema = {
         {
             "required": [key],
             "properties": dict.fromkeys(
-                [*(one for one in _DIVIDED if one != key), *(() if key == "models" else _MERGE_ALONE)], False
+                [*(other for other in _DIVIDED if other != key), *(() if key == "models" else _MERGE_ALONE)], False
             ),
         }
         for key in _DIVIDED
@@ -89,7 +89,7 @@ _ONE_OF_THREE: Schema = {
 
 
 def _part(methods: list[Method], without: Iterable[str], required: str) -> Schema:
-    """A slice or module: what a recipe says of a merge, whose method may be that of the recipe."""
+    """A slice or module: the keys of a merge; without a method, it has that of the recipe."""
     table = _table(Recipe, methods)
     properties = {k: v for k, v in table["properties"].items() if k not in (*_SHARED, *without)}
     if required == "match":
@@ -106,7 +106,7 @@ def _recipes_follow(methods: Iterable[Method]) -> list[Schema]:
 
 
 def _recipe_follows(method: Method) -> Schema:
-    """The settings of a recipe, its models and the rules that name no method are those of its method."""
+    """In a recipe with this method, the settings of the recipe, its models and rules without a method are its own."""
     unnamed = {"if": {"not": {"required": ["method"]}}, "then": {"properties": _follows(method)}}
     models = {"items": _model_follows(method)}
     return _when(method, {**_only_settings(method), "models": models, "rules": {"items": unnamed}})
@@ -137,10 +137,10 @@ def _follows(method: Method) -> Schema:
 def _table(cls: type, methods: Iterable[Method]) -> Schema:
     """A mapping with the fields of a dataclass."""
     hints = get_type_hints(cls)
-    said = _attributes(cls)
+    descriptions = _attributes(cls)
     special = _special(methods).get(cls, {})
     properties = {
-        f.name: {**(special[f.name] if f.name in special else _of(hints[f.name])), "description": said[f.name]}
+        f.name: {**(special[f.name] if f.name in special else _of(hints[f.name])), "description": descriptions[f.name]}
         for f in fields(cls)
         if hints[f.name] is not Path
     }
@@ -148,7 +148,7 @@ def _table(cls: type, methods: Iterable[Method]) -> Schema:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-# What a file must give; a name and an alternative to a path have defaults that dataclasses cannot express.
+# Required keys of files: dataclasses cannot express that a name has a default, or that a path has an alternative.
 _REQUIRED: Mapping[type, tuple[str, ...]] = {
     Recipe: ("method",), Source: (), Model: (), Lora: ("path",), Factorisation: (),
     Rule: ("match",), Gradient: ("gradient",), Vocabulary: (), Token: ("source",),
@@ -156,7 +156,7 @@ _REQUIRED: Mapping[type, tuple[str, ...]] = {
 
 
 def _special(methods: Iterable[Method]) -> dict[type, dict[str, Schema]]:
-    """Schemas of fields whose type does not tell everything that a file may hold."""
+    """Schemas of fields whose type does not determine the values in a file."""
     from ..checkpoint import DTYPE_NAMES
 
     named = {"enum": [method.name for method in methods]}
@@ -197,7 +197,7 @@ _LAYERS: Schema = {"type": "array", "items": _natural(), "minItems": 2, "maxItem
 
 
 def _of(hint: Any) -> Schema:
-    """From a type to what a file may hold for it."""
+    """Schema of the values in a file for a field of this type."""
     if get_origin(hint) in (Union, types.UnionType):
         return _of(next(kind for kind in get_args(hint) if kind is not type(None)))
     if get_origin(hint) is Literal:
@@ -212,21 +212,21 @@ def _of(hint: Any) -> Schema:
 
 def _attributes(cls: type) -> dict[str, str]:
     """Descriptions of the fields, from the docstring."""
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     lines = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines()
     for line in lines:
         name, colon, text = line.strip().partition(": ")
         if colon and line.startswith("    ") and not line.startswith("     "):
-            said[name] = text
+            descriptions[name] = text
         else:
-            said[next(reversed(said))] += f" {line.strip()}"
-    return said
+            descriptions[next(reversed(descriptions))] += f" {line.strip()}"
+    return descriptions
 
 
 def _model(methods: list[Method]) -> Schema:
-    """A model's name, source and settings stand side by side."""
+    """A model: its name, the keys of its source, and its settings in one mapping."""
     table, source = _table(Model, methods), _table(Source, methods)
-    settings: Schema = {setting.name: {} for setting in _per_model(methods)}  # `_recipe_follows` says what they are
+    settings: Schema = {setting.name: {} for setting in _per_model(methods)}  # `_recipe_follows` constrains them
     own = {key: table["properties"][key] for key in ("name", "statistics")}
     return {**table, "properties": {**own, **source["properties"], **settings}}
 
@@ -238,7 +238,7 @@ def _per_model(methods: Iterable[Method]) -> list[Setting]:
 
 
 def _settings(settings: Iterable[Setting], *, lists: bool = False) -> Schema:
-    """A table of settings; `lists` allows one value for each model in a list."""
+    """A mapping of settings; `lists` allows lists of one value per model."""
     properties = {
         setting.name: list_or(value(setting)) if lists and setting.per_model else value(setting) for setting in settings
     }

@@ -1,4 +1,4 @@
-"""The numbers and words of a recipe that are to be searched: found, and filled in."""
+"""Search ranges in recipes: listed, and replaced by values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sought:
-    """One number or word to search.
+    """One search range of a recipe.
 
     Attributes:
-        place: Where it stands, such as `models.maths.weight`; unique in the recipe.
-        search: What it may be.
+        place: Its path in the recipe, such as `models.maths.weight`; unique in the recipe.
+        search: The range or choices.
         setting: The setting whose value it is, or is a part of.
-        models: How many models the recipe around it has.
+        models: Number of models of the enclosing recipe.
     """
 
     place: str
@@ -34,29 +34,29 @@ Visit: TypeAlias = Callable[[Sought], Any]
 
 
 def sought(recipe: Recipe) -> tuple[Sought, ...]:
-    """Everything that a recipe wants searched, in the order in which it stands there."""
-    found: list[Sought] = []
+    """All search ranges of a recipe, in order."""
+    ranges: list[Sought] = []
 
-    def keep(one: Sought) -> Search:
-        found.append(one)
-        return one.search
+    def keep(each: Sought) -> Search:
+        ranges.append(each)
+        return each.search
 
     _Walk(keep).recipe(recipe, "")
-    return tuple(found)
+    return tuple(ranges)
 
 
 def filled(recipe: Recipe, values: Mapping[str, Scalar]) -> Recipe:
-    """The recipe with a value for everything that is to be searched.
+    """The recipe with values instead of search ranges.
 
     Args:
-        recipe: What to fill.
-        values: By the places that `sought` names.
+        recipe: A recipe with search ranges.
+        values: A value per range, by the `place` that `sought` returns.
     """
-    return with_shared(_Walk(lambda one: values[one.place]).recipe(recipe, ""))
+    return with_shared(_Walk(lambda each: values[each.place]).recipe(recipe, ""))
 
 
 class _Walk:
-    """Goes through a recipe and puts what a function returns for each search into its place."""
+    """Replaces each search range of a recipe by what a function returns for it."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
@@ -65,8 +65,8 @@ class _Walk:
         count = len(recipe.models)
         base = self._source(recipe.base, f"{at}base.") if recipe.base else None
         modules = (
-            replace(one, recipe=self._module(one.recipe, recipe.base, base, f"{at}modules[{i}]."))
-            for i, one in enumerate(recipe.modules)
+            replace(part, recipe=self._module(part.recipe, recipe.base, base, f"{at}modules[{i}]."))
+            for i, part in enumerate(recipe.modules)
         )
         return replace(
             recipe,
@@ -74,12 +74,12 @@ class _Walk:
             models=tuple(self._model(model, recipe, f"{at}models.{model.name}.") for model in recipe.models),
             settings=self._settings(recipe.settings, recipe.method, count, f"{at}settings."),
             rules=tuple(self._rule(rule, recipe, f"{at}rules[{i}].") for i, rule in enumerate(recipe.rules)),
-            slices=tuple(self.recipe(one, f"{at}slices[{i}].") for i, one in enumerate(recipe.slices)),
+            slices=tuple(self.recipe(part, f"{at}slices[{i}].") for i, part in enumerate(recipe.slices)),
             modules=tuple(modules),
         )
 
     def _module(self, recipe: Recipe, shared: Source | None, base: Source | None, at: str) -> Recipe:
-        """A module that has its base from the recipe around it has the same one still."""
+        """Walk through a module; a base that it inherits is replaced by the walked base, not walked again."""
         if shared is None or recipe.base != shared:
             return self.recipe(recipe, at)
         return replace(self.recipe(replace(recipe, base=None), at), base=base)
@@ -105,10 +105,10 @@ class _Walk:
             return settings
         from ..methods import resolve
 
-        known = resolve(method).settings
+        declared = resolve(method).settings
         return MappingProxyType(
             {
-                name: self._value(value, Sought(f"{at}{name}", Search(), known[name], models))
+                name: self._value(value, Sought(f"{at}{name}", Search(), declared[name], models))
                 if _has_search(value)
                 else value
                 for name, value in settings.items()
@@ -116,15 +116,17 @@ class _Walk:
         )
 
     def _value(self, value: Value, here: Sought) -> Any:
-        if isinstance(value, tuple):  # one a model, in recipes made by Python
-            return tuple(self._value(one, _at(here, f"[{i}]")) for i, one in enumerate(value))
+        if isinstance(value, tuple):  # one per model, in recipes made in Python
+            return tuple(self._value(item, _at(here, f"[{i}]")) for i, item in enumerate(value))
         if isinstance(value, Search):
             return self._visit(replace(here, search=value))
         if isinstance(value, Cases):
-            found = ((match, self._value(one, _at(here, f".cases[{i}]"))) for i, (match, one) in enumerate(value.cases))
-            return Cases(tuple(found))
+            cases = (
+                (match, self._value(item, _at(here, f".cases[{i}]"))) for i, (match, item) in enumerate(value.cases)
+            )
+            return Cases(tuple(cases))
         if isinstance(value, Gradient):
-            values = tuple(self._value(one, _at(here, f".gradient[{i}]")) for i, one in enumerate(value.values))
+            values = tuple(self._value(item, _at(here, f".gradient[{i}]")) for i, item in enumerate(value.values))
             outside = None if value.outside is None else self._value(value.outside, _at(here, ".outside"))
             return Gradient(values, outside)
         return value
@@ -136,7 +138,7 @@ def _at(here: Sought, more: str) -> Sought:
 
 def _has_search(value: Any) -> bool:
     if isinstance(value, Cases):
-        return any(_has_search(one) for _, one in value.cases)
+        return any(_has_search(item) for _, item in value.cases)
     if isinstance(value, Gradient):
-        return any(_has_search(one) for one in (*value.values, value.outside))
-    return isinstance(value, Search) or (isinstance(value, tuple) and any(_has_search(one) for one in value))
+        return any(_has_search(item) for item in (*value.values, value.outside))
+    return isinstance(value, Search) or (isinstance(value, tuple) and any(_has_search(item) for item in value))

@@ -1,4 +1,4 @@
-"""From recipes to plain data, text and digests."""
+"""Recipes as plain data, as YAML, and as digests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def dump(recipe: Recipe, folder: Path | None = None) -> str:
     Nested recipes are written in place; relative paths become absolute where their folder is another.
 
     Args:
-        recipe: What to write.
-        folder: Where the file will lie (default: the recipe's own folder).
+        recipe: The recipe.
+        folder: The folder of the file (default: the recipe's own folder).
 
     Raises:
-        RecipeError: it holds something that no recipe file can, such as NaN.
+        RecipeError: it holds something that a recipe file cannot, such as NaN.
     """
     from ..reading import write_yaml
 
@@ -30,12 +30,12 @@ def dump(recipe: Recipe, folder: Path | None = None) -> str:
 
 
 def digest(recipe: Recipe) -> str:
-    """Name what a recipe says: XXH3-128 (hexadecimal) of it as canonical JSON.
+    """Digest of a recipe: XXH3-128 (hexadecimal) of its canonical JSON, which includes `provenance`.
 
-    Equal recipes have equal digests, however they were spelt and wherever they lie; provenance counts.
+    Equal recipes have equal digests, in any notation and in any folder.
 
     Raises:
-        RecipeError: it holds something that no recipe file can, such as NaN.
+        RecipeError: it holds something that a recipe file cannot, such as NaN.
     """
     import xxhash
 
@@ -44,12 +44,12 @@ def digest(recipe: Recipe) -> str:
 
 
 def as_data(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
-    """The data that reads as this recipe in `folder` (None: with paths as they are)."""
+    """Data from which a file in `folder` reads as the same recipe (None: with unchanged paths)."""
     data = {
         "base": _source(recipe.base, recipe, folder) if recipe.base else None,
         "models": [_model(model, recipe, folder) for model in recipe.models],
-        "slices": [_part(one, folder) for one in recipe.slices],
-        "modules": [{"match": one.match, **_part(one.recipe, folder)} for one in recipe.modules],
+        "slices": [_part(part, folder) for part in recipe.slices],
+        "modules": [{"match": part.match, **_part(part.recipe, folder)} for part in recipe.modules],
         "method": recipe.method,
         "settings": _settings(recipe.settings),
         "rules": [_rule(rule, [model.name for model in recipe.models]) for rule in recipe.rules],
@@ -59,12 +59,12 @@ def as_data(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
 
 
 def _part(recipe: Recipe, folder: Path | None) -> dict[str, Any]:
-    """A slice or module, without what it shares with the others."""
+    """A slice or module, without shared keys."""
     return {key: value for key, value in as_data(recipe, folder).items() if key not in declared(Recipe, "shared")}
 
 
 def plain_source(source: Source, recipe: Recipe) -> dict[str, Any]:
-    """The data that reads as this source of a recipe in the root folder: its paths are absolute."""
+    """Data of a source, with absolute paths."""
     data = _source(source, recipe, Path("/"))
     return data if isinstance(data, dict) else {"path": data}
 
@@ -122,7 +122,7 @@ def _rule(rule: Rule, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _dealt(rule: Rule, names: Sequence[str]) -> dict[str, Any]:
-    """Settings of which the rule gives every model its own: they are written as a list, on one line."""
+    """Settings of which the rule has a value for every model: they are written as lists."""
     shared = [key for key in next(iter(rule.models.values()), {}) if key not in rule.settings]
     lists = {key: [rule.models.get(name, {}).get(key) for name in names] for key in shared}
     return {key: many for key, many in lists.items() if not any(isinstance(v, Cases | Gradient | None) for v in many)}
@@ -134,10 +134,10 @@ def _settings(settings: Settings) -> dict[str, Any]:
 
 def _value(value: Value) -> object:
     if isinstance(value, Cases):
-        return {"cases": [{"match": match, "value": _value(one)} for match, one in value.cases]}
+        return {"cases": [{"match": match, "value": _value(item)} for match, item in value.cases]}
     if isinstance(value, Gradient):
         outside = {} if value.outside is None else {"outside": _value(value.outside)}
-        return {"gradient": [_value(one) for one in value.values], **outside}
+        return {"gradient": [_value(item) for item in value.values], **outside}
     if isinstance(value, Search):
         if value.choices:
             return {"search": {"choices": plain(value.choices)}}
@@ -146,7 +146,7 @@ def _value(value: Value) -> object:
 
 
 def _canonical(data: Any) -> Any:
-    """Write equal numbers alike: 1.0 as 1, -0.0 as 0."""
+    """Replace equal numbers by the same one: 1.0 by 1, -0.0 by 0."""
     if isinstance(data, dict):
         return {key: _canonical(value) for key, value in cast("dict[str, Any]", data).items()}
     if isinstance(data, list):

@@ -19,16 +19,16 @@ def evaluation_page(results: Mapping[str, Sequence[tuple[Scores, Interval]]]) ->
     """
     scored = [(name, scores, interval) for name, pairs in results.items() for scores, interval in pairs]
     rows = [
-        [name, one.task, one.metric, one.split, f"{at.value:.4f}", _ends(at, ".4f"), str(len(one.values))]
-        for name, one, at in scored
+        [name, s.task, s.metric, s.split, f"{interval.value:.4f}", _ends(interval, ".4f"), str(len(s.values))]
+        for name, s, interval in scored
     ]
     head = ["model", "task", "metric", "split", "score", "95 % interval", "examples"]
     parts = ["<h1>Evaluation</h1>", table(head, rows, "Scores")]
-    for task, metric in dict.fromkeys((one.task, one.metric) for _, one, _ in scored):
-        of_task = [(name, at) for name, one, at in scored if one.task == task]
-        plot = rows_plot([_row(name, at) for name, at in of_task], metric, name=f"{metric} of each model on {task}")
+    for task, metric in dict.fromkeys((scores.task, scores.metric) for _, scores, _ in scored):
+        means = [_row(name, interval) for name, scores, interval in scored if scores.task == task]
+        plot = rows_plot(means, metric, name=f"{metric} of each model on {task}")
         parts.append(figure(task, plot, f"{metric}, with 95 % intervals over the examples"))
-    digests = [[name, one.task, one.model_digest, one.task_digest] for name, one, _ in scored]
+    digests = [[name, scores.task, scores.model_digest, scores.task_digest] for name, scores, _ in scored]
     parts.append(table(["model", "task", "digest of the model", "digest of the task"], digests, "Digests"))
     return document("Evaluation", "".join(parts))
 
@@ -54,7 +54,7 @@ def comparison_page(comparison: Comparison) -> str:
     parts += [_task(task) for task in comparison.tasks]
     for group, results in comparison.groups.items():
         reference = "the task's expert" if group == "held-in" else "the base"
-        shares = [_row(name, one, comparison.models.index(name)) for name, one in results.items()]
+        shares = [_row(name, interval, comparison.models.index(name)) for name, interval in results.items()]
         plot = rows_plot(shares, f"score over that of {reference}", name=f"Normalised scores, {group}", reference=1.0)
         parts.append(figure(f"Normalised scores, {group}", plot, f"score over that of {reference}, mean over tasks"))
     parts += [f"<p>Note: {escape(note)}.</p>" for note in comparison.notes]

@@ -85,7 +85,7 @@ class Candidates:
 
     def __init__(self, recipe: Recipe, *, memory: int, workers: int) -> None:
         self._recipe, self._places = recipe, _Places()
-        self._nested_change = any(".recipe." in f".{one.place}" for one in sought(recipe))
+        self._nested_change = any(".recipe." in f".{hyperparameter.place}" for hyperparameter in sought(recipe))
         self._models = OpenModels(memory, workers, nested_change=self._nested_change)
         self._session = Session(self._places, inputs=self._models.tensors, workers=workers)
         self._lives: list[LiveModel] = []
@@ -99,11 +99,11 @@ class Candidates:
             PolyakError: the recipe cannot be merged with these values.
         """
         recipe = filled(self._recipe, values)
-        found = planning.with_numbers(self._planned, recipe) if self._planned and not self._nested_change else None
-        if found is None:
-            found = without_masks(planning.plan(recipe, opening=self._models, tensors_only=self._planned is not None))
-        self._planned = found
-        return found
+        planned = planning.with_numbers(self._planned, recipe) if self._planned and not self._nested_change else None
+        if planned is None:
+            planned = without_masks(planning.plan(recipe, opening=self._models, tensors_only=self._planned is not None))
+        self._planned = planned
+        return planned
 
     def merge(self, values: Mapping[str, Scalar]) -> Plan:
         """Merge a candidate into the joined modules.
@@ -133,7 +133,7 @@ class Candidates:
         Modules with the same tensors share their memory from then on.
         """
         live.load(self.tensors())
-        if twin := next((one for one in self._lives if one.tensors.keys() == live.tensors.keys()), None):
+        if twin := next((joined for joined in self._lives if joined.tensors.keys() == live.tensors.keys()), None):
             live.share(twin)
             return
         self._lives.append(live)
@@ -151,6 +151,6 @@ def _view(place: Any) -> Any:
 
 def with_values(recipe: Recipe, values: Mapping[str, Scalar], provenance: Mapping[str, Any]) -> Recipe:
     """The recipe with the best values, and their provenance."""
-    found = filled(recipe, values)
-    before = {"of": dict(found.provenance)} if found.provenance else {}
-    return replace(found, provenance={**provenance, **before})
+    best = filled(recipe, values)
+    before = {"of": dict(best.provenance)} if best.provenance else {}
+    return replace(best, provenance={**provenance, **before})

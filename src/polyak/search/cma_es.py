@@ -59,27 +59,34 @@ class CmaEs(BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _unit(self, values: Mapping[str, Any]) -> Any:
-        return np.clip([_place(values[name], one) for name, one in self._space.items()], 0.0, 1.0)
+        return np.clip([_place(values[name], distribution) for name, distribution in self._space.items()], 0.0, 1.0)
 
     def _values(self, unit: Any) -> dict[str, Any]:
-        return {name: _value(float(x), one) for (name, one), x in zip(self._space.items(), unit, strict=True)}
+        return {
+            name: _value(float(x), distribution)
+            for (name, distribution), x in zip(self._space.items(), unit, strict=True)
+        }
 
 
-def _ends(one: FloatDistribution | IntDistribution) -> tuple[float, float]:
+def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
     """Ends of the range; each integer has an equal share of it."""
-    half = 0.5 if isinstance(one, IntDistribution) else 0.0
-    low, high = one.low - half, one.high + half
-    return (float(np.log(low)), float(np.log(high))) if one.log else (low, high)
+    half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
+    low, high = distribution.low - half, distribution.high + half
+    return (float(np.log(low)), float(np.log(high))) if distribution.log else (low, high)
 
 
-def _place(value: float, one: FloatDistribution | IntDistribution) -> float:
-    low, high = _ends(one)
-    return ((float(np.log(value)) if one.log else value) - low) / (high - low)
+def _place(value: float, distribution: FloatDistribution | IntDistribution) -> float:
+    low, high = _ends(distribution)
+    return ((float(np.log(value)) if distribution.log else value) - low) / (high - low)
 
 
-def _value(x: float, one: FloatDistribution | IntDistribution) -> float:
-    low, high = _ends(one)
-    found = low + (high - low) * x
-    found = float(np.exp(found)) if one.log else found
-    inside = min(max(found, one.low), one.high)
-    return int(min(max(round(found), one.low), one.high)) if isinstance(one, IntDistribution) else inside
+def _value(x: float, distribution: FloatDistribution | IntDistribution) -> float:
+    low, high = _ends(distribution)
+    scaled = low + (high - low) * x
+    scaled = float(np.exp(scaled)) if distribution.log else scaled
+    inside = min(max(scaled, distribution.low), distribution.high)
+    return (
+        int(min(max(round(scaled), distribution.low), distribution.high))
+        if isinstance(distribution, IntDistribution)
+        else inside
+    )

@@ -23,7 +23,7 @@ PAUSE = 0.2  # seconds between two polls of the study
 
 
 def work_together(
-    asked: Search, trials: int, ends: float | None, jobs: int, study: Study, progress: Callable[[Tried], None] | None,
+    request: Search, trials: int, ends: float | None, jobs: int, study: Study, progress: Callable[[Tried], None] | None,
     work: Work,
 ) -> None:  # fmt: skip
     """Divide the candidates among processes, which call `work`, and wait for all of them.
@@ -32,11 +32,11 @@ def work_together(
         SettingError: the tasks are not given as a function, which other processes need to build them.
         PolyakError: a process ended before its share was done.
     """
-    if not callable(asked.tasks):
+    if not callable(request.tasks):
         raise SettingError("several jobs need `tasks` as a function that builds them, since each process has its own.")
     shares = [trials // jobs + (i < trials % jobs) for i in range(jobs)]
     seconds = None if ends is None else ends - time.monotonic()
-    workers = _processes(asked, [share for share in shares if share > 0], seconds, work)
+    workers = _processes(request, [share for share in shares if share > 0], seconds, work)
     for worker in workers:
         worker.start()
     try:
@@ -50,12 +50,12 @@ def work_together(
         raise PolyakError(f"a process of the search ended early (exit codes {codes}); the study is kept: run again.")
 
 
-def _processes(asked: Search, shares: Sequence[int], seconds: float | None, work: Work) -> list[BaseProcess]:
+def _processes(request: Search, shares: Sequence[int], seconds: float | None, work: Work) -> list[BaseProcess]:
     """One process per share of the candidates, not started yet."""
     context = multiprocessing.get_context("spawn")  # the threads of torch and of the kernels do not survive a fork
     # The recipe goes as text: its read-only mappings cannot be sent.
-    sent = recipes.dump(asked.recipe), str(asked.recipe.folder)
-    rest = {field.name: getattr(asked, field.name) for field in fields(asked) if field.name != "recipe"}
+    sent = recipes.dump(request.recipe), str(request.recipe.folder)
+    rest = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "recipe"}
     return [
         context.Process(target=_work, args=(work, sent, rest, share, seconds, i), daemon=True)
         for i, share in enumerate(shares)
@@ -82,8 +82,8 @@ def _work(
     import sys
 
     try:
-        asked = Search(recipes.loads(*sent), **rest)
-        work(asked, share, None if seconds is None else time.monotonic() + seconds, i)
+        request = Search(recipes.loads(*sent), **rest)
+        work(request, share, None if seconds is None else time.monotonic() + seconds, i)
     except PolyakError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -68,35 +68,35 @@ class Found:
 
 def as_tried(trial: Any) -> Tried:
     """An Optuna trial as a candidate."""
-    said, state = trial.user_attrs.get("polyak", {}), trial.state.name.lower()
+    record, state = trial.user_attrs.get("polyak", {}), trial.state.name.lower()
     return Tried(
         trial.number,
         "failed" if state == "fail" else state,
         dict(trial.params),
-        tuple(said.get("objectives", ())),
-        said.get("metrics", {}),
+        tuple(record.get("objectives", ())),
+        record.get("metrics", {}),
         trial.user_attrs.get("baseline", ""),
-        said.get("error", ""),
-        said.get("merging", 0.0),
-        said.get("scoring", 0.0),
+        record.get("error", ""),
+        record.get("merging", 0.0),
+        record.get("scoring", 0.0),
     )
 
 
 def counts_of(tried: Sequence[Tried]) -> dict[str, int]:
     """Number of candidates per state."""
-    states = [one.state for one in tried]
+    states = [candidate.state for candidate in tried]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 
 
 def front_of(tried: Sequence[Tried], directions: Sequence[str]) -> list[Tried]:
     """The Pareto front: candidates that no other dominates; the first of equal ones."""
-    signs = [1 if one == "maximize" else -1 for one in directions]
-    gains = [tuple(s * v for s, v in zip(signs, one.objectives, strict=True)) for one in tried]
+    signs = [1 if candidate == "maximize" else -1 for candidate in directions]
+    gains = [tuple(s * v for s, v in zip(signs, candidate.objectives, strict=True)) for candidate in tried]
     kept: list[Tried] = []
-    for i, (one, gain) in enumerate(zip(tried, gains, strict=True)):
+    for i, (candidate, gain) in enumerate(zip(tried, gains, strict=True)):
         worse = any(all(a >= b for a, b in zip(other, gain, strict=True)) and other != gain for other in gains)
         if not worse and gain not in gains[:i]:
-            kept.append(one)
+            kept.append(candidate)
     return kept
 
 
@@ -104,12 +104,12 @@ def best_of(front: Sequence[Tried], directions: Sequence[str]) -> Tried:
     """The candidate of a front with the best mean of its objectives, each scaled to [0, 1] over the front."""
     if len(front) == 1:
         return front[0]
-    columns = list(zip(*(one.objectives for one in front), strict=True))
+    columns = list(zip(*(candidate.objectives for candidate in front), strict=True))
     scores: list[float] = []
-    for one in front:
+    for candidate in front:
         shares = [
             ((value - min(column)) if way == "maximize" else (max(column) - value)) / ((max(column) - min(column)) or 1)
-            for value, column, way in zip(one.objectives, columns, directions, strict=True)
+            for value, column, way in zip(candidate.objectives, columns, directions, strict=True)
         ]
         scores.append(sum(shares))
     return front[scores.index(max(scores))]
@@ -132,15 +132,15 @@ def importance_of(study: Study, complete: int) -> dict[str, float]:
         return {}
 
 
-def as_data(found: Found) -> dict[str, Any]:
+def as_data(result: Found) -> dict[str, Any]:
     """The result of a search as plain data."""
     from dataclasses import asdict
 
     return {
-        "best": asdict(found.best),
-        "front": [one.number for one in found.front],
-        "objectives": dict(zip(found.objectives, found.directions, strict=True)),
-        "importance": dict(found.importance),
-        "about": dict(found.about),
-        "tried": [asdict(one) for one in found.tried],
+        "best": asdict(result.best),
+        "front": [candidate.number for candidate in result.front],
+        "objectives": dict(zip(result.objectives, result.directions, strict=True)),
+        "importance": dict(result.importance),
+        "about": dict(result.about),
+        "tried": [asdict(candidate) for candidate in result.tried],
     }

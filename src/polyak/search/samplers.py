@@ -33,7 +33,7 @@ def check_sampler(name: str, space: Mapping[str, BaseDistribution], objectives: 
         return
     if objectives > 1:
         raise SettingError("cma-es supports one objective; nsga-ii and tpe support several.")
-    words = [place for place, one in space.items() if isinstance(one, CategoricalDistribution)]
+    words = [place for place, distribution in space.items() if isinstance(distribution, CategoricalDistribution)]
     if words:
         raise RecipeError(f"cma-es searches numbers only, but {words[0]} is categorical; tpe supports both.")
     if len(space) < 2:

@@ -91,27 +91,27 @@ class Scoring:
         parts: dict[str, list[Part]] = {task.name: [] for task in self.tasks}
         scorers = {task.name: self._parts(task, label) for task in self.tasks if isinstance(task, Task)}
         for share in SHARES if gradually else (1.0,):
-            found: dict[str, float] = {}
+            metrics: dict[str, float] = {}
             for task in self.tasks:
                 if isinstance(task, Task):
-                    wanted = max(round(share * len(self._batches[task.name])), 1)
-                    parts[task.name] += [next(scorers[task.name]) for _ in range(wanted - len(parts[task.name]))]
+                    count = max(round(share * len(self._batches[task.name])), 1)
+                    parts[task.name] += [next(scorers[task.name]) for _ in range(count - len(parts[task.name]))]
                     outcome = joined(parts[task.name])
                 else:
                     outcome = self._whole(task, candidates, label)
-                found[task.name] = _metric(task, outcome, label)
-            yield share, found
+                metrics[task.name] = _metric(task, outcome, label)
+            yield share, metrics
 
     def _parts(self, task: Task, label: str) -> Iterator[Part]:
-        asked = self._examples
+        examples = self._examples
         if task.name not in self._batches:
-            batches = list(task.batches(asked.split, limit=asked.limit, batch_size=asked.batch_size))
+            batches = list(task.batches(examples.split, limit=examples.limit, batch_size=examples.batch_size))
             if not batches:
-                raise TaskError(f"task {task.name!r}: the split {asked.split!r} has no examples.")
-            order = np.random.default_rng(asked.seed).permutation(len(batches))
+                raise TaskError(f"task {task.name!r}: the split {examples.split!r} has no examples.")
+            order = np.random.default_rng(examples.seed).permutation(len(batches))
             self._batches[task.name] = [batches[i] for i in order]
         who = f"task {task.name!r}, {label}"
-        return scored(task, self._live[task.name].module, self._batches[task.name], asked.device, who)
+        return scored(task, self._live[task.name].module, self._batches[task.name], examples.device, who)
 
     def _whole(self, task: Scorer, candidates: Candidates, label: str) -> Outcome:
         how = self._examples
@@ -171,7 +171,7 @@ class Objective:
     def directions(self) -> list[Direction]:
         """`maximize` or `minimize`, per objective."""
         better = [task.higher_is_better or task.name in self.experts for task in self.tasks]
-        each: list[Direction] = ["maximize" if one else "minimize" for one in better]
+        each: list[Direction] = ["maximize" if is_higher_better else "minimize" for is_higher_better in better]
         return each[:1] if self.kind == "mean" else each
 
     def of(self, metrics: Mapping[str, float]) -> list[float]:
@@ -188,6 +188,6 @@ class Objective:
         return value / expert if task.higher_is_better else expert / value
 
 
-def as_asked(examples: Examples) -> dict[str, Any]:
+def selection_of(examples: Examples) -> dict[str, Any]:
     """The selection of examples, for provenance."""
     return {"split": examples.split, **({} if examples.limit is None else {"limit": examples.limit})}

@@ -43,13 +43,13 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
             study.set_user_attr(NAME, json.dumps(about, sort_keys=True))
             return study
         study = optuna.load_study(storage=_storage(path), study_name=NAME)
-        said: Any = json.loads(study.user_attrs[NAME])
+        saved: Any = json.loads(study.user_attrs[NAME])
     except KeyError:
         raise OutputError(f"{path} holds no study of `polyak search`. Choose another --study.") from None
     except (optuna.exceptions.OptunaError, ValueError, RuntimeError, _sql_errors()) as error:
-        said = " ".join(str(error).split())[:200]
-        raise OutputError(f"{path} cannot be used as a study: {said}") from error
-    _check_same(path, said, json.loads(json.dumps(about)))
+        message = " ".join(str(error).split())[:200]
+        raise OutputError(f"{path} cannot be used as a study: {message}") from error
+    _check_same(path, saved, json.loads(json.dumps(about)))
     return study
 
 
@@ -66,10 +66,10 @@ def _storage(path: Path) -> Any:
     from sqlalchemy import URL, event
 
     url = URL.create("sqlite", database=str(path.absolute())).render_as_string()
-    found = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-    event.listen(found.engine, "connect", _hurry)
-    found.engine.dispose()  # connections that were made before
-    return found
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    event.listen(storage.engine, "connect", _hurry)
+    storage.engine.dispose()  # connections that were made before
+    return storage
 
 
 def _hurry(connection: Any, _: Any) -> None:
@@ -92,10 +92,10 @@ def _sql_errors() -> type[Exception]:
     return SQLAlchemyError
 
 
-def _check_same(path: Path, said: Any, about: Mapping[str, Any]) -> None:
-    if said == about:
+def _check_same(path: Path, saved: Any, about: Mapping[str, Any]) -> None:
+    if saved == about:
         return
-    keys = [key for key in about if not isinstance(said, dict) or said.get(key) != about[key]]
+    keys = [key for key in about if not isinstance(saved, dict) or saved.get(key) != about[key]]
     raise CannotResume(
         f"{path} is the study of another search: it differs in {', '.join(keys) or 'its version'}. Continue with the "
         "same settings and inputs, or choose another --study."

@@ -28,12 +28,10 @@ from .gram import Gram as Gram
 if TYPE_CHECKING:
     from ._through_merge import measure_through_merge as measure_through_merge
 
-_NEED_TORCH = {"measure_through_merge": "_through_merge"}  # imported when used: torch takes seconds
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEED_TORCH:
+    if name != "measure_through_merge":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from ._through_merge import measure_through_merge  # imported when used: torch takes seconds
 
-    return getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
+    return measure_through_merge

@@ -1,4 +1,4 @@
-"""The blocks of a module that follow one another, and what goes into them."""
+"""The consecutive blocks of a module, and their inputs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class Passage:
-    """A batch on its way through the blocks.
+    """A batch between two blocks.
 
     Attributes:
         hidden: Input of the next block.
-        beside: Other arguments of each block: positional ones after the first, and keywords.
+        others: Other arguments of each block: positional ones after the first, and keywords.
         mask: True at positions that are not padding, (n, positions), or None.
         identities: One per example.
     """
 
     hidden: Tensor
-    beside: list[Arguments]
+    others: list[Arguments]
     mask: Tensor | None
     identities: list[bytes]
 
     def through(self, block: nn.Module, i: int) -> Tensor:
         """The output of a block for the arguments of block `i`."""
-        args, kwargs = self.beside[i]
+        args, kwargs = self.others[i]
         return _first(block(self.hidden, *args, **kwargs))
 
 
@@ -47,18 +47,18 @@ def blocks_of(module: nn.Module, path: str = "") -> tuple[str, list[nn.Module]]:
     Raises:
         TaskError: there is no such container.
     """
-    found = dict[str, nn.Module]((name, part) for name, part in module.named_modules() if _holds_blocks(part))
+    containers = dict[str, nn.Module]((name, part) for name, part in module.named_modules() if _holds_blocks(part))
     if path:
-        if path not in found:
-            known = ", ".join(map(repr, found)) or "none"
-            raise TaskError(f"the module has no blocks at {path!r}. A ModuleList or Sequential is needed; there are: "
-                            f"{known}.")  # fmt: skip
-        return path, list(found[path].children())
+        if path not in containers:
+            paths = ", ".join(map(repr, containers)) or "none"
+            raise TaskError(f"the module has no blocks at {path!r}. A ModuleList or Sequential is needed; it has: "
+                            f"{paths}.")  # fmt: skip
+        return path, list(containers[path].children())
     for kind in (nn.ModuleList, nn.Sequential):
-        if some := [name for name, part in found.items() if isinstance(part, kind)]:
-            largest = max(some, key=lambda name: sum(one.numel() for one in found[name].parameters()))
-            return largest, list(found[largest].children())
-    raise TaskError("the module has no blocks that follow one another: neither a ModuleList nor a Sequential.")
+        if names := [name for name, part in containers.items() if isinstance(part, kind)]:
+            largest = max(names, key=lambda name: sum(parameter.numel() for parameter in containers[name].parameters()))
+            return largest, list(containers[largest].children())
+    raise TaskError("the module has no consecutive blocks: neither a ModuleList nor a Sequential.")
 
 
 def _holds_blocks(part: nn.Module) -> bool:
@@ -66,21 +66,23 @@ def _holds_blocks(part: nn.Module) -> bool:
 
 
 def passage_of(run: Callable[[], object], blocks: list[nn.Module], mask: Tensor | None, ids: list[bytes]) -> Passage:
-    """Run a module once, and take down what each block is given.
+    """Run a module once, and record the arguments of each block.
 
     Raises:
-        TaskError: a block is not called once, or what goes into it is not what came out of the one before.
+        TaskError: a block is not called exactly once, or its input is not the output of the block before.
     """
     hidden: list[Tensor] = []
-    beside: list[Arguments] = []
+    others: list[Arguments] = []
     outputs: list[Tensor] = []
 
     def enter(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         first, rest, named = _divided(args, kwargs)
         if blocks[len(hidden) % len(blocks)] is not block or (outputs and not _same(outputs[-1], first)):
-            raise TaskError("the blocks do not follow one another, each called once with what came out of the last.")
+            raise TaskError(
+                "the blocks are not consecutive: each must be called once, with the output of the block before."
+            )
         hidden.append(first)
-        beside.append((rest, named))
+        others.append((rest, named))
 
     def leave(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         outputs.append(_first(output))
@@ -88,8 +90,8 @@ def passage_of(run: Callable[[], object], blocks: list[nn.Module], mask: Tensor 
     with _hooked(blocks, enter, leave):
         run()
     if len(hidden) != len(blocks):
-        raise TaskError(f"of {len(blocks)} blocks, {len(hidden)} calls were made; each must be called once.")
-    return Passage(hidden[0], beside, mask, ids)
+        raise TaskError(f"the {len(blocks)} blocks were called {len(hidden)} times; each must be called once.")
+    return Passage(hidden[0], others, mask, ids)
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def _hooked(blocks: list[nn.Module], enter: Any, leave: Any) -> Generator[None]:
 
 
 def _divided(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """The first argument, and the others without caches, which would grow when a block is run again."""
+    """The first argument, and the others without caches, which would grow when a block runs again."""
     named = {name: value for name, value in kwargs.items() if not _is_cache(value)}
     rest = tuple(None if _is_cache(value) else value for value in args[1:])
     first = args[0] if args else named.pop(next(iter(named), ""), None)
@@ -121,5 +123,5 @@ def _first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and bool((one == other).all()))
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first is second or (first.shape == second.shape and bool((first == second).all()))

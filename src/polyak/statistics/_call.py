@@ -1,4 +1,4 @@
-"""A function of a module and a batch, as a function of the module's weights."""
+"""A function of a module and a batch as a function of the parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 
 class Call(nn.Module):
-    """Calls `fn(module, batch)`; tied weights stay tied when others are put in their place."""
+    """Calls `fn(module, batch)`; tied parameters stay tied when their values are replaced."""
 
     def __init__(self, fn: Callable[[nn.Module, Any], Tensor], module: nn.Module) -> None:
         super().__init__()
@@ -20,5 +20,5 @@ class Call(nn.Module):
         return self.fn(self.module, batch)
 
     def at(self, weights: Mapping[str, Tensor], batch: Any) -> Tensor:
-        """The outputs with other weights, by the names of the module's parameters."""
+        """The outputs for other values of the parameters, by name."""
         return functional_call(self, {f"module.{name}": value for name, value in weights.items()}, (batch,))

@@ -41,13 +41,13 @@ class Data:
 
     def batches(self) -> Iterator[Batch]:
         """The examples in batches, in the same order each time."""
-        found: Iterable[Batch] = self.task.batches(
+        batches: Iterable[Batch] = self.task.batches(
             self.split, limit=self.examples, batch_size=self.batch_size, seed=self.seed
         )
-        return (batch.to(self.device) for batch in found)
+        return (batch.to(self.device) for batch in batches)
 
     def trees(self) -> Iterator[dict[str, Any]]:
-        """The same, as statistics observe them: mappings of `inputs`, `targets` and `mask`."""
+        """The batches as statistics observe them: mappings with `inputs`, `targets` and `mask`."""
         return ({"batch": _Opaque(batch), **_tensors(batch)} for batch in self.batches())
 
     @property
@@ -77,7 +77,7 @@ def _tensors(batch: Batch) -> dict[str, Any]:
 
 
 def _as_batch(tree: Mapping[str, Any]) -> Batch:
-    """The batch of a tree; the tree may hold some examples of it only."""
+    """The batch of a tree, which may hold only some of its examples."""
     inputs = tree["inputs"]
     n = len(next(iter(inputs.values())))
     return Batch(inputs, tree["targets"], tuple(range(n)), tree["mask"])

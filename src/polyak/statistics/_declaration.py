@@ -14,7 +14,7 @@ from ._statistic import Statistic
 if TYPE_CHECKING:
     from ..modules import LiveModel
 
-Start: TypeAlias = "Callable[..., Statistic]"  # (data, live, *, settings) -> a measurement that has seen nothing yet
+Start: TypeAlias = "Callable[..., Statistic]"  # (data, live, *, settings) -> a measurement without observations
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class StatisticKind:
 
     Attributes:
         name: The name in recipes and on the command line.
-        fn: From data, a live model and settings to a measurement that has observed nothing yet.
+        fn: From data, a live model and settings to a measurement without observations.
         source: Publication.
         settings: Its settings, by name.
     """
@@ -39,7 +39,7 @@ class StatisticKind:
         return summary_of(self.fn)
 
     def start(self, data: Data, live: LiveModel, settings: Mapping[str, Any] | None = None) -> Statistic:
-        """Begin a measurement of a model on data.
+        """Start a measurement of a model on data.
 
         Raises:
             SettingError: a setting is unknown, of the wrong kind or out of range.
@@ -54,8 +54,8 @@ class StatisticKind:
         return started
 
 
-def _unknown(name: str, known: Iterable[str]) -> RecipeError:
-    return RecipeError(f"unknown statistic {name!r}. {suggestion(name, known)}")
+def _unknown(name: str, names: Iterable[str]) -> RecipeError:
+    return RecipeError(f"unknown statistic {name!r}. {suggestion(name, names)}")
 
 
 registry: Registry[StatisticKind] = Registry(

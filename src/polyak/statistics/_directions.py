@@ -1,8 +1,8 @@
-"""Along which directions of a module's outputs the gradient is taken, so that the squares add up to what is wanted.
+"""Directions in output space whose pulled-back squares sum to the Fisher information.
 
-An example's outputs are first brought into a space where the log-probability of targets is simple: logarithms of
-probabilities, or the means of Gaussians. A direction there, pulled back through the module, is a gradient of
-log p(y | x), times the root of its probability.
+The outputs of an example are first transformed to a space in which the log-probability of a target is simple: log
+probabilities of classes, or means of Gaussians. A direction in that space, pulled back through the module, is the
+gradient of log p(y | x) times the square root of the probability of y.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One example, as far as directions depend on it; every array may be one of many that are worked on at once.
+    """The parts of an example on which directions depend; arrays may be batched by vmap.
 
     Attributes:
-        said: Its outputs, brought into the likelihood's space, without a gradient.
-        target: Its target, if there are any.
-        draw: Numbers for draws: (*places, samples).
+        outputs: Its outputs in the space of the likelihood, detached.
+        target: Its target; None without targets.
+        draw: Random numbers for the draws, (*positions, samples).
         samples: Number of draws.
         per: Sum log-probabilities of positions (`example`), or average them (`position`).
     """
 
-    said: Tensor
+    outputs: Tensor
     target: Tensor | None
     draw: Tensor | None
     samples: int
@@ -44,15 +44,15 @@ class Example:
 
 def directions(likelihood: Likelihood | None, estimator: str, example: Example) -> Iterator[Tensor]:
     """Directions whose pulled-back squares add up to the estimate for one example."""
-    found = space(likelihood)
+    log_space = space(likelihood)
     match estimator:
         case "exact":
-            yield from found.exact(example)
+            yield from log_space.exact(example)
         case "sampled":
             for sample in range(example.samples):
-                yield found.sampled(example, sample) / example.samples**0.5
+                yield log_space.sampled(example, sample) / example.samples**0.5
         case _:
-            yield found.empirical(example)
+            yield log_space.empirical(example)
 
 
 def space(likelihood: Likelihood | None) -> Space:
@@ -65,22 +65,22 @@ class Space(ABC):
 
     @abstractmethod
     def check(self, outputs: Tensor, targets: Tensor | None) -> None:
-        """Refuse outputs and targets that do not fit.
+        """Refuse outputs and targets of the wrong shape or range.
 
         Raises:
-            TaskError: saying how.
+            TaskError: the message gives both shapes.
         """
 
     @abstractmethod
     def differentiated(self, outputs: Tensor) -> Tensor:
         """Bring one example's outputs into this space."""
 
-    def noise(self, seed: int, identity: bytes, places: Sequence[int], samples: int) -> NDArray[np.float32]:
-        """Numbers for the draws of an example: longer sequences have those of shorter ones first."""
+    def noise(self, seed: int, identity: bytes, positions: Sequence[int], samples: int) -> NDArray[np.float32]:
+        """Random numbers for the draws of an example; those of a sequence begin with those of any shorter one."""
         import xxhash
 
         key = xxhash.xxh3_128_intdigest(seed.to_bytes(16, "little") + identity)
-        return self._draw(np.random.Generator(np.random.Philox(key=key)), (*places, samples))
+        return self._draw(np.random.Generator(np.random.Philox(key=key)), (*positions, samples))
 
     def _draw(self, generator: np.random.Generator, shape: Sequence[int]) -> NDArray[np.float32]:
         return generator.random(tuple(shape), dtype=np.float32)
@@ -107,10 +107,12 @@ class Categorical(Space):
 
     def check(self, outputs: Tensor, targets: Tensor | None) -> None:
         if outputs.ndim != self._ndim:
-            wanted = "(n, classes)" if self._ndim == 2 else "(n, positions, classes)"
-            raise TaskError(f"outputs of {self._likelihood} must be {wanted}; got {tuple(outputs.shape)}.")
+            shape = "(n, classes)" if self._ndim == 2 else "(n, positions, classes)"
+            raise TaskError(f"outputs of {self._likelihood} must be {shape}; got {tuple(outputs.shape)}.")
         if outputs.shape[-1] < 2:
-            raise TaskError("the outputs have one class, of which every model is certain: there is nothing to measure.")
+            raise TaskError(
+                "the outputs have one class, so the probability of every prediction is 1: there is nothing to measure."
+            )
         if targets is None:
             return
         if targets.shape != outputs.shape[:-1]:
@@ -129,36 +131,36 @@ class Categorical(Space):
     def exact(self, example: Example) -> Iterator[Tensor]:
         import torch
 
-        roots = example.said.exp().sqrt() * self._counted(example)
-        for place in product(*map(range, roots.shape)):
+        roots = example.outputs.exp().sqrt() * self._counted(example)
+        for index in product(*map(range, roots.shape)):
             basis = torch.zeros(roots.shape, dtype=roots.dtype, device=roots.device)
-            basis[place] = 1
+            basis[index] = 1
             yield basis * roots
 
     def sampled(self, example: Example, sample: int) -> Tensor:
         assert example.draw is not None
-        # Under float32 the last sum may miss 1: the last class takes what is above.
-        below = example.said.exp().cumsum(-1)[..., :-1] <= example.draw[..., sample, None].to(example.said)
-        return self._chosen(below.sum(-1), example)
+        # In float32 the cumulative sum may end below 1: draws above it fall into the last class.
+        below = example.outputs.exp().cumsum(-1)[..., :-1] <= example.draw[..., sample, None].to(example.outputs)
+        return self._of_labels(below.sum(-1), example)
 
     def empirical(self, example: Example) -> Tensor:
         assert example.target is not None
-        return self._chosen(example.target.clamp(min=0), example)
+        return self._of_labels(example.target.clamp(min=0), example)
 
-    def _chosen(self, labels: Tensor, example: Example) -> Tensor:
+    def _of_labels(self, labels: Tensor, example: Example) -> Tensor:
         import torch
 
-        classes = torch.arange(example.said.shape[-1], device=example.said.device)
-        return (labels[..., None] == classes).to(example.said) * self._counted(example)
+        classes = torch.arange(example.outputs.shape[-1], device=example.outputs.device)
+        return (labels[..., None] == classes).to(example.outputs) * self._counted(example)
 
     def _counted(self, example: Example) -> Tensor:
-        """1 at positions that count, 0 at others; divided by their number where log-probabilities are averaged."""
+        """1 at positions with a target, 0 elsewhere; divided by their number if log-probabilities are averaged."""
         import torch
 
         if example.target is None:
-            counts = torch.ones_like(example.said[..., :1])
+            counts = torch.ones_like(example.outputs[..., :1])
         else:
-            counts = (example.target != IGNORED).to(example.said)[..., None]
+            counts = (example.target != IGNORED).to(example.outputs)[..., None]
         return counts / counts.sum().clamp(min=1) if example.per == "position" else counts
 
 
@@ -180,22 +182,22 @@ class Gaussian(Space):
     def exact(self, example: Example) -> Iterator[Tensor]:
         import torch
 
-        for k in range(example.said.shape[0]):
-            basis = torch.zeros(example.said.shape, dtype=example.said.dtype, device=example.said.device)
+        for k in range(example.outputs.shape[0]):
+            basis = torch.zeros(example.outputs.shape, dtype=example.outputs.dtype, device=example.outputs.device)
             basis[k] = 1
             yield basis
 
     def sampled(self, example: Example, sample: int) -> Tensor:
         assert example.draw is not None
-        return example.draw[..., sample].to(example.said)
+        return example.draw[..., sample].to(example.outputs)
 
     def empirical(self, example: Example) -> Tensor:
         assert example.target is not None
-        return example.target.to(example.said) - example.said
+        return example.target.to(example.outputs) - example.outputs
 
 
 class Given(Space):
-    """The log-probability of the targets, a number, from a function of the caller's."""
+    """The log-probability of the targets, one number per example, from a function of the caller."""
 
     def check(self, outputs: Tensor, targets: Tensor | None) -> None:
         if outputs.ndim != 1:
@@ -213,4 +215,4 @@ class Given(Space):
     def empirical(self, example: Example) -> Tensor:
         import torch
 
-        return torch.ones_like(example.said)
+        return torch.ones_like(example.outputs)

@@ -1,4 +1,4 @@
-"""The layers that have Grams, and what they see as rows."""
+"""The layers that have Grams, and their inputs as rows."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor, nn
 
 @contextmanager
 def sparse_embeddings(module: nn.Module) -> Generator[None]:
-    """Let gradients of embeddings hold only the rows that were looked up; how they are set comes back."""
-    found = {part: part.sparse for part in module.modules() if isinstance(part, nn.Embedding)}
+    """Make gradients of embeddings sparse inside a `with`; the setting of each is restored."""
+    embeddings = {part: part.sparse for part in module.modules() if isinstance(part, nn.Embedding)}
     try:
-        for part in found:
+        for part in embeddings:
             part.sparse = True
         yield
     finally:
-        for part, was in found.items():
+        for part, was in embeddings.items():
             part.sparse = was
 
 
 def add_square(sums: Tensor, slope: Tensor | None) -> None:
-    """Add the square of a gradient; for embeddings, of the rows that were looked up."""
+    """Add the square of a gradient, which may be sparse."""
     if slope is None:
         return
     if slope.is_sparse:
-        found = slope.coalesce()
-        sums.index_add_(0, found.indices()[0], found.values() ** 2)
+        rows = slope.coalesce()
+        sums.index_add_(0, rows.indices()[0], rows.values() ** 2)
     else:
         sums.addcmul_(slope, slope)
 
@@ -50,13 +50,13 @@ def is_transposed(layer: nn.Module) -> bool:
 
 
 def inputs_of(layer: nn.Module) -> int | str:
-    """Number of inputs of a row; or in words why the layer has no Gram."""
+    """Number of inputs per row; or, in words, the reason why the layer has no Gram."""
     match layer:
         case nn.Conv3d():
             return "is a three-dimensional convolution"
         case nn.Conv1d() | nn.Conv2d():
             if layer.groups > 1:
-                return f"is a convolution in {layer.groups} groups, which see different inputs"
+                return f"is a convolution in {layer.groups} groups with different inputs"
             return layer.in_channels * math.prod(layer.kernel_size)
         case nn.MultiheadAttention():
             return layer.embed_dim
@@ -74,7 +74,7 @@ def embedded(module: nn.Module) -> set[int]:
 
 
 def rows_of(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], mask: Tensor | None) -> Tensor | None:
-    """The inputs of a layer as rows (n, d), without padding; None for attention to other inputs."""
+    """The inputs of a layer as rows (n, d), without padding; None for cross-attention."""
     if isinstance(layer, nn.MultiheadAttention):
         return _attended(layer, args, kwargs, mask)
     x = args[0] if args else next(iter(kwargs.values()))
@@ -84,7 +84,7 @@ def rows_of(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], mas
 
 
 def kept(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Inputs (..., d) as rows, without the positions that a mask (n, positions) leaves out."""
+    """Inputs (..., d) as rows, without the positions that are False in a mask (n, positions)."""
     rows = x.reshape(-1, x.shape[-1])
     if mask is not None and (x.shape[:-1] == mask.shape or x.shape[:-1] == (mask.numel(),)):
         return rows[mask.reshape(-1).to(device=rows.device, dtype=torch.bool)]
@@ -105,7 +105,7 @@ def _patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = nn.functional.pad(x.detach(), list(layer._reversed_padding_repeated_twice), mode=mode)
     flat = padded[:, :, None] if isinstance(layer, nn.Conv1d) else padded
-    given = (layer.kernel_size, layer.dilation, layer.stride)
-    size, dilation, stride = ((1, *one) if len(one) == 1 else one for one in given)
+    geometry = (layer.kernel_size, layer.dilation, layer.stride)
+    size, dilation, stride = ((1, *sizes) if len(sizes) == 1 else sizes for sizes in geometry)
     columns = nn.functional.unfold(flat, size, dilation=dilation, stride=stride)
     return columns.transpose(1, 2).reshape(-1, columns.shape[1])

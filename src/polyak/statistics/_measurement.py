@@ -27,7 +27,7 @@ class Measurement:
 
     Attributes:
         kind: The name of the statistic, such as `fisher`.
-        tensors: Means over what was observed, by the names of the model's tensors, float32.
+        tensors: Means over the observations, by the names of the model's tensors, float32.
         rows: Number of observations in each mean: examples, or rows of inputs.
         examples: Number of observed examples.
         model: Digest of the measured tensors.
@@ -46,10 +46,10 @@ class Measurement:
     notes: tuple[str, ...] = ()
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write it as a safetensors file that is a checkpoint named like the weights; whole or not at all.
+        """Write a safetensors file with the tensor names of the model; it appears whole or not at all.
 
         Raises:
-            OutputExists: something is there, and `force` does not allow to replace it.
+            OutputExists: the file exists, and `force` is not set.
             OutputError: it cannot be written.
         """
         path = Path(path)
@@ -65,21 +65,27 @@ class Measurement:
 
 
 def load(path: str | Path) -> Measurement:
-    """Read a measurement that was saved.
+    """Read a saved measurement.
 
     Raises:
-        CheckpointError: it is not one.
+        CheckpointError: the file is not one.
     """
     with checkpoints.open(path) as file:
         try:
-            said = file.metadata
-            rows = cast("dict[str, int]", json.loads(said[_ROWS]))
-            facts = cast("dict[str, str]", json.loads(said[_FACTS]))
+            metadata = file.metadata
+            rows = cast("dict[str, int]", json.loads(metadata[_ROWS]))
+            facts = cast("dict[str, str]", json.loads(metadata[_FACTS]))
             if set(rows) != set(file.specs):
                 raise ValueError
             tensors = {name: file.read(name) for name in file.specs}
             return Measurement(
-                said[STATISTICS_KIND], tensors, rows, int(said[_EXAMPLES]), said[MODEL_DIGEST], said[_DATA], facts
+                metadata[STATISTICS_KIND],
+                tensors,
+                rows,
+                int(metadata[_EXAMPLES]),
+                metadata[MODEL_DIGEST],
+                metadata[_DATA],
+                facts,
             )
         except (KeyError, ValueError, TypeError, AttributeError):
             raise CheckpointError(
@@ -112,8 +118,10 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
     return replace(first, tensors=tensors, rows=rows, examples=examples, data=_joined([part.data for part in parts]))
 
 
-def _mean(each: Sequence[NDArray[Any]], rows: Sequence[int]) -> NDArray[np.float32]:
-    total = sum((n * one.astype(np.float64) for one, n in zip(each, rows, strict=True)), np.zeros(each[0].shape))
+def _mean(tensors: Sequence[NDArray[Any]], rows: Sequence[int]) -> NDArray[np.float32]:
+    total = sum(
+        (n * tensor.astype(np.float64) for tensor, n in zip(tensors, rows, strict=True)), np.zeros(tensors[0].shape)
+    )
     return (total / max(sum(rows), 1)).astype(np.float32)
 
 
@@ -136,12 +144,12 @@ def refuse_to_overwrite(path: Path, *, force: bool) -> None:
 
 
 def write(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file of float32 or float64; what was there is replaced in one step.
+    """Write a safetensors file of float32 or float64; an existing file is replaced atomically.
 
     Raises:
         OutputError: it cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(one).reshape(np.shape(one)) for name, one in tensors.items()}
+    arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     head, offsets = layout([TensorSpec(n, _BY_DTYPE[a.dtype], a.shape) for n, a in arrays.items()], metadata)
     draft = path.with_name(f".{path.name}.draft")
     with writing(path):

@@ -1,4 +1,4 @@
-"""Run a measurement over batches, so that it can be interrupted and resumed."""
+"""Run a measurement over batches, with a state from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..storage import locked
 from ._measurement import Measurement, refuse_to_overwrite, write
 from ._statistic import Statistic
 
-SECONDS = 30.0  # of work that an interruption may cost
+SECONDS = 30.0  # of work that an interruption may lose
 _KEY, _PLAIN = "polyak.key", "polyak.state"
 
 
@@ -49,42 +49,42 @@ def measure_to(
     seconds: float = SECONDS,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Measurement:
-    """Measure into a file; the state is kept beside it until the measurement is done, so that `resume` can continue.
+    """Measure into a file; the state is saved next to it until the measurement is done, so that it can be resumed.
 
-    A resumed measurement gives the same bytes as one that was not interrupted.
+    A resumed measurement gives the same bytes as an uninterrupted one.
 
     Args:
         path: The file; it appears whole or not at all.
         statistic: The measurement to run.
         batches: Returns the batches, in the same order each time.
         data: Digest of the examples, which must be equal to resume.
-        resume: Go on with an unfinished measurement.
-        force: Replace what is there, and throw away unfinished work.
+        resume: Resume an unfinished measurement.
+        force: Replace an existing file, and discard an unfinished measurement.
         seconds: Interval at which the state is saved.
         advance: Called after each batch with the number of examples observed so far.
 
     Raises:
-        OutputExists: there is a file, or an unfinished measurement, and neither was allowed for.
-        OutputBusy: another measurement writes there.
-        CannotResume: the unfinished measurement is of other weights, other data, or measured otherwise.
+        OutputExists: there is a file and not `force`, or an unfinished measurement and neither `resume` nor `force`.
+        OutputBusy: another measurement is writing the file.
+        CannotResume: the unfinished measurement is of other weights, data or settings, or damaged.
         TaskError, NotFinite: as for `measure`.
     """
     path = Path(path)
     refuse_to_overwrite(path, force=force)
     key = json.dumps([statistic.kind, _model(statistic), data, statistic.facts], sort_keys=True)
     state = path.with_name(f".{path.name}.state")
-    with locked(path, f"another measurement is writing {path} now. Wait for it, or choose another place."):
-        done = _take_up(state, statistic, key, resume=resume, force=force)
+    with locked(path, f"another measurement is writing {path} now. Wait for it, or choose another path."):
+        done = _restore(state, statistic, key, resume=resume, force=force)
         try:
             _observe_rest(statistic, batches(), done, advance, lambda: _keep(state, statistic, key), seconds)
         except BaseException:
             if statistic.examples > done:
                 _keep(state, statistic, key)
             raise
-        found = statistic.finish()
-        found.save(path, force=force)
+        measurement = statistic.finish()
+        measurement.save(path, force=force)
         state.unlink(missing_ok=True)
-    return found
+    return measurement
 
 
 def _observe_rest(
@@ -95,7 +95,7 @@ def _observe_rest(
     keep: Callable[[], None],
     seconds: float,
 ) -> None:
-    """Pass over what was observed already; batches are cut alike each time, so sums are the same sums."""
+    """Observe the batches after the first `done` examples; batches are equal each time, and so are float sums."""
     passed, kept = 0, time.monotonic()
     for batch in batches:
         if passed < done:
@@ -117,21 +117,21 @@ def _keep(state: Path, statistic: Statistic, key: str) -> None:
     write(state, arrays, {_KEY: key, _PLAIN: json.dumps(plain)})
 
 
-def _take_up(state: Path, statistic: Statistic, key: str, *, resume: bool, force: bool) -> int:
-    """Go on from a state, if that is wanted; how many examples it has."""
+def _restore(state: Path, statistic: Statistic, key: str, *, resume: bool, force: bool) -> int:
+    """Restore a saved state; returns its number of examples, 0 without one."""
     if not state.exists() or force:
         state.unlink(missing_ok=True)
         return 0
     if not resume:
         raise OutputExists(
-            f"an unfinished measurement lies at {state}. Go on with --resume, or start over with --force."
+            f"there is an unfinished measurement at {state}. Continue with --resume, or start over with --force."
         )
     try:
         with SafetensorsFile(state) as file:
             if file.metadata.get(_KEY) != key:
                 raise CannotResume(
-                    f"the unfinished measurement at {state} is of other weights, other data, or was measured "
-                    "otherwise. Start over with --force."
+                    f"the unfinished measurement at {state} is of other weights, data or "
+                    "settings. Start over with --force."
                 )
             statistic.restore({name: file.read(name) for name in file.specs}, json.loads(file.metadata[_PLAIN]))
     except (CheckpointError, KeyError, ValueError) as error:

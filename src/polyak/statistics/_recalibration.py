@@ -1,4 +1,4 @@
-"""Recompute BatchNorm statistics: averages of two models' statistics are not those of their average."""
+"""Recompute BatchNorm statistics, which are not the average of the models' statistics after a merge."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def recalibrate(
 ) -> dict[str, NDArray[np.generic]]:
     """Measure the running means and variances of every BatchNorm of a module again, in place.
 
-    The cumulative average over the batches, each weighted by its size: mean = sum_b n_b mean_b / sum_b n_b, and so for
-    variances. All but the BatchNorms is in evaluation mode; each normalises by its batch while it is measured.
+    The cumulative average over the batches, weighted by their sizes: mean = sum_b n_b mean_b / sum_b n_b, likewise for
+    variances. Other layers are in evaluation mode; each BatchNorm normalises by the batch while it is measured.
 
     Source: Izmailov et al., 2018, arXiv:1803.05407, section 3.2; there batches are of one size.
 
@@ -57,27 +57,27 @@ def recalibrate(
             advance(seen)
         if not seen:
             raise TaskError("the data has no examples to recalibrate on.")
-        found = _buffers(norms)
-    return {name: buffer.cpu().numpy().copy() for name, buffer in found.items()}
+        buffers = _buffers(norms)
+    return {name: buffer.cpu().numpy().copy() for name, buffer in buffers.items()}
 
 
 def _buffers(norms: Mapping[str, Any]) -> dict[str, Tensor]:
-    found = {
+    buffers = {
         f"{name}.{key}".lstrip("."): buffer for name, norm in norms.items() for key, buffer in norm.named_buffers()
     }
-    for name, buffer in found.items():
+    for name, buffer in buffers.items():
         if not bool(buffer.isfinite().all()):
             raise TaskError(f"{name!r} is not finite after recalibration: look for NaN in the data.")
-    return found
+    return buffers
 
 
 def _norms(module: nn.Module) -> Mapping[str, Any]:
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    found = {n: one for n, one in module.named_modules() if isinstance(one, _BatchNorm) and one.track_running_stats}
-    if not found:
+    norms = {n: part for n, part in module.named_modules() if isinstance(part, _BatchNorm) and part.track_running_stats}
+    if not norms:
         raise TaskError("the module has no BatchNorm that keeps statistics: there is nothing to recalibrate.")
-    return found
+    return norms
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ..errors import Mismatch, suggestion
 
 
 class Replaced(Checkpoint):
-    """A view of a checkpoint in which some tensors hold other values, in the shapes and dtypes that they have.
+    """A view of a checkpoint with other values for some tensors, in their shapes and dtypes.
 
     Raises:
         Mismatch: it has no such tensor, or of another shape.
@@ -42,11 +42,11 @@ class Replaced(Checkpoint):
 
 
 def write_with(model: Checkpoint, tensors: Mapping[str, Any], out: Path, *, note: str, force: bool = False) -> None:
-    """Write a copy of a model with other values for some tensors; config and tokenizer come along.
+    """Write a copy of a model with other values for some tensors; config and tokenizer are copied.
 
     Raises:
         Mismatch: a tensor does not fit.
-        OutputError: the place is taken or cannot be written.
+        OutputError: the folder exists or cannot be written.
     """
     from ..engine import run
     from ..planning import plan

@@ -1,4 +1,4 @@
-"""The base class of statistics: batches go through a module, and sums over them are kept."""
+"""The base class of statistics: sums over batches that pass through a module."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Statistic(ABC):
     Args of the constructor:
         module: The torch module.
         names: From parameters to tensors of the checkpoint (default: the same names); others are left out.
-        identify: batch -> bytes that tell each example from others (default: the batch's tensors).
+        identify: batch -> bytes that identify each example (default: those of its tensors).
 
     Attributes:
         kind: The name in recipes.
@@ -90,8 +90,8 @@ class Statistic(ABC):
         return f"the {self.kind} is zero everywhere: look for constant inputs or dead layers."
 
     def cost(self, examples: int) -> str:
-        """Compute and memory for so many examples, in words."""
-        return f"{examples} examples, forwards once each"
+        """Compute and memory for a number of examples, in words."""
+        return f"{examples} examples, one forward pass each"
 
     def add(self, name: str, amount: torch.Tensor, rows: int) -> None:
         """Add to the sum of a tensor, in float64.
@@ -99,7 +99,7 @@ class Statistic(ABC):
         Args:
             name: The tensor, as the checkpoint calls it.
             amount: The sum over some observations of a batch.
-            rows: Number of observations in it.
+            rows: Number of observations in the sum.
         """
         import torch
 
@@ -117,7 +117,7 @@ class Statistic(ABC):
         """Add some examples.
 
         Args:
-            batch: Whatever the outputs function takes: tensors with the examples along their first axis, alone or in
+            batch: The argument of the outputs function: tensors with the examples along their first axis, alone or in
                 mappings, lists and tuples.
 
         Raises:
@@ -169,7 +169,7 @@ class Statistic(ABC):
         """The means over everything observed.
 
         Raises:
-            TaskError: nothing was observed, or there is nothing in it.
+            TaskError: nothing was observed, or the statistic is zero everywhere.
         """
         import torch
 
@@ -183,7 +183,7 @@ class Statistic(ABC):
         return Measurement(self.kind, tensors, dict(done.rows), done.examples, model, done.data, self.facts, notes)
 
     def model_digest(self, names: Iterable[str]) -> str:
-        """The fingerprint of those weights of the module, by the names of the checkpoint's tensors."""
+        """The fingerprint of some weights of the module, by the names of the checkpoint's tensors."""
         parameters = {self.name_of(name): parameter for name, parameter in self.module.named_parameters()}
         checkpoint = MemoryCheckpoint({name: parameters[name] for name in names})
         return fingerprint(checkpoint, ((name, checkpoint.spec(name)) for name in names))
@@ -193,7 +193,7 @@ class Statistic(ABC):
         return len(self._identities(batch))
 
     def name_of(self, parameter: str) -> str:
-        """The tensor that a parameter is in checkpoints; empty if it is none."""
+        """The name of a parameter's tensor in checkpoints; empty if it has none."""
         return parameter if self._names is None else self._names.get(parameter, "")
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -220,7 +220,7 @@ def chained(digest: str, example: bytes) -> str:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Generator[None]:
-    """Every part of a module in evaluation mode for the length of a `with`; then each as it was."""
+    """Evaluation mode for every submodule inside a `with`; the mode of each is restored."""
     before = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Grams of what layers see behind blocks that are merged already, for RegMean++."""
+"""Grams of layer inputs computed behind merged blocks, for RegMean++."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def measure_through_merge(
 ) -> dict[str, Measurement]:
     """Measure every model's Grams behind merged blocks, block by block.
 
-    For block l, each model's own block l is run on what its examples are behind the merged blocks before, and the Grams
-    of its layers are taken; then block l is merged by the recipe, and the examples go through the merged block. What is
-    outside the blocks is merged before. The states of all examples are kept, so that each block runs twice for each
-    example, whatever the depth.
+    The hidden states of each model's examples pass through the merged blocks 0 to l - 1. Each model's own block l runs
+    on them, and the Grams of its layers are accumulated; then block l is merged by the recipe, and the hidden states
+    pass through it. Tensors outside the blocks are merged first. Hidden states of all examples stay in memory, so that
+    each block runs twice per example at any depth.
 
     Args:
         recipe: The models, and `regmean_plus_plus` with its settings.
         data: Examples for each model, by its name.
         blocks: Path of the blocks' container (default: see `blocks_of`).
-        kept: Folder that keeps each block's Grams until all are measured, so that `resume` goes on behind them.
+        kept: Folder for the Grams of finished blocks, from which `resume` continues; removed at the end.
         resume: Resume an unfinished measurement.
-        force: Throw an unfinished measurement away.
+        force: Discard an unfinished measurement.
         start: Called with the number of blocks of all models.
         advance: Called after each block.
 
     Raises:
         RecipeError: the recipe is of another method, or a model has no examples.
-        TaskError: the module has no blocks that follow one another, or fails.
-        OutputExists: an unfinished measurement lies at `kept`, and neither was asked for.
+        TaskError: the module has no consecutive blocks, or fails.
+        OutputExists: there is an unfinished measurement at `kept`, and neither `resume` nor `force`.
         CannotResume: it is of other models, settings or data, or damaged.
 
     Source: Nguyen et al., 2025. arXiv:2508.03121
@@ -75,61 +75,64 @@ def measure_through_merge(
     _check(recipe, data)
     planned = _planned(recipe)
     key = json.dumps([KIND, planned.digest, recipes.digest(recipe), {n: data[n].digest for n in sorted(data)}, blocks])
-    with unfinished(kept, key, resume=resume, force=force) as known:
-        pupils = [_pupil(one.name, planned.models[one.name], data[one.name], blocks) for one in recipe.models]
-        depth = _depth(pupils)
-        start(depth * len(pupils))
-        merge = _Merge(recipe, pupils)
-        inside = {name for pupil in pupils for i in range(depth) for name in pupil.names_in(i).values()}
+    with unfinished(kept, key, resume=resume, force=force) as progress:
+        experts = [_expert(model.name, planned.models[model.name], data[model.name], blocks) for model in recipe.models]
+        depth = _depth(experts)
+        start(depth * len(experts))
+        merge = _Merge(recipe, experts)
+        inside = {name for expert in experts for i in range(depth) for name in expert.names_in(i).values()}
         merge.put(lambda name: name not in inside)
-        for pupil in pupils:
-            pupil.passages = _passages(pupil, data[pupil.name])
+        for expert in experts:
+            expert.passages = _passages(expert, data[expert.name])
         for i in range(depth):
-            _pass(i, pupils, merge, known)
-            for _ in pupils:
+            _pass(i, experts, merge, progress)
+            for _ in experts:
                 advance(1)
         digest = recipes.digest(merge.recipe)
-        return {pupil.name: _joined(pupil, planned.models[pupil.name], digest) for pupil in pupils}
+        return {expert.name: _joined(expert, planned.models[expert.name], digest) for expert in experts}
 
 
-def _pass(i: int, pupils: Sequence[_Pupil], merge: _Merge, known: Unfinished) -> None:
-    """Measure a block, merge it, and send the examples on; what an earlier run has measured is not measured again."""
-    measured = known.measured(i)
+def _pass(i: int, experts: Sequence[_Expert], merge: _Merge, progress: Unfinished) -> None:
+    """Measure a block unless an earlier run did, merge it, and pass the hidden states through it."""
+    measured = progress.measured(i)
     if measured is None:
-        measured = {pupil.name: pupil.look(i) for pupil in pupils}
-        known.keep(i, measured)
-    for pupil in pupils:
-        if (one := measured[pupil.name]) is not None:
-            pupil.found.append(one)
-    own = {name for pupil in pupils for name in pupil.names_in(i).values()}
-    merge.put(own.__contains__, {name: one.tensors for name, one in measured.items() if one is not None})
-    for pupil in pupils:
-        pupil.go_on(i)
+        measured = {expert.name: expert.measure(i) for expert in experts}
+        progress.keep(i, measured)
+    for expert in experts:
+        if (measurement := measured[expert.name]) is not None:
+            expert.measurements.append(measurement)
+    own = {name for expert in experts for name in expert.names_in(i).values()}
+    merge.put(
+        own.__contains__,
+        {name: measurement.tensors for name, measurement in measured.items() if measurement is not None},
+    )
+    for expert in experts:
+        expert.forward(i)
 
 
 @dataclass
-class _Pupil:
-    """A model alive in its task, whose blocks become merged one after the other.
+class _Expert:
+    """A model as a module of its task, whose blocks are replaced by merged ones, first to last.
 
     Attributes:
         name: Its name in the recipe.
         live: The module.
-        where: The container of its blocks.
+        path: The container of its blocks.
         blocks: Its blocks.
-        passages: Its examples, on their way.
-        found: Measurements of its blocks.
+        passages: Its examples, each with the hidden states before the next block.
+        measurements: Measurements of its blocks.
     """
 
     name: str
     live: LiveModel
-    where: str
+    path: str
     blocks: list[nn.Module]
     passages: list[Passage] = field(default_factory=list[Passage])
-    found: list[Measurement] = field(default_factory=list[Measurement])
+    measurements: list[Measurement] = field(default_factory=list[Measurement])
 
     def names_in(self, i: int) -> dict[str, str]:
         """From a block's own names of its parameters and buffers to the checkpoint's."""
-        prefix = f"{self.where}.{i}." if self.where else f"{i}."
+        prefix = f"{self.path}.{i}." if self.path else f"{i}."
         return {name.removeprefix(prefix): to for name, to in self.live.names.items() if name.startswith(prefix)}
 
     def grams(self, i: int) -> Gram | None:
@@ -144,16 +147,16 @@ class _Pupil:
             identify=lambda passage: passage.identities,
         )
 
-    def look(self, i: int) -> Measurement | None:
-        """Measure a block that is still the model's own, behind merged ones."""
+    def measure(self, i: int) -> Measurement | None:
+        """Measure the model's own block on the hidden states behind merged blocks; None if it has no Gram."""
         if (gram := self.grams(i)) is None:
             return None
         for passage in self.passages:
             gram.observe(passage)
         return gram.finish()
 
-    def go_on(self, i: int) -> None:
-        """Send the examples through a block."""
+    def forward(self, i: int) -> None:
+        """Pass the hidden states through a block."""
         with torch.no_grad(), evaluating(self.blocks[i]):
             for passage in self.passages:
                 passage.hidden = passage.through(self.blocks[i], i)
@@ -164,30 +167,30 @@ class _BlockGram(Gram):
 
 
 class _Merge:
-    """Merges some tensors at a time into all models' modules, as `polyak merge` will with the finished Grams."""
+    """Merges some tensors at a time into the modules of all models, as `polyak merge` does with the finished Grams."""
 
-    def __init__(self, recipe: Recipe, pupils: Sequence[_Pupil]) -> None:
-        self.recipe = replace(recipe, models=tuple(replace(one, statistics={}) for one in recipe.models))
-        self._pupils = pupils
-        # A plan wants the statistic of every model; tensors without it are averaged.
-        self._none = {pupil.name: _nothing_of(pupil) for pupil in pupils}
+    def __init__(self, recipe: Recipe, experts: Sequence[_Expert]) -> None:
+        self.recipe = replace(recipe, models=tuple(replace(model, statistics={}) for model in recipe.models))
+        self._pupils = experts
+        # A plan needs the statistic of every model; tensors without it are averaged.
+        self._none = {expert.name: _nothing_of(expert) for expert in experts}
 
-    def put(self, wanted: Callable[[str], bool], grams: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Merge those tensors whose names are wanted.
+    def put(self, is_merged: Callable[[str], bool], grams: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Merge some tensors.
 
         Args:
-            wanted: Says which.
-            grams: By model, what was measured of them.
+            is_merged: Predicate on names: True for tensors to merge.
+            grams: Their Grams, by model; zeros if None.
         """
-        given = {name: MemoryCheckpoint(one) for name, one in (grams or self._none).items()}
-        planned = plan(self.recipe, statistics={KIND: given})
-        steps = tuple(step for step in planned.steps if step.file is None and wanted(step.out.name))
+        statistics = {name: MemoryCheckpoint(tensor) for name, tensor in (grams or self._none).items()}
+        planned = plan(self.recipe, statistics={KIND: statistics})
+        steps = tuple(step for step in planned.steps if step.file is None and is_merged(step.out.name))
         if not steps:
             return
         merged = run_in_memory(replace(planned, steps=steps))
-        for pupil in self._pupils:
-            places = pupil.live.tensors
-            pupil.live.load({name: one for name, one in merged.items() if name in places}, partial=True)
+        for expert in self._pupils:
+            own = expert.live.tensors
+            expert.live.load({name: tensor for name, tensor in merged.items() if name in own}, partial=True)
 
 
 def _check(recipe: Recipe, data: Mapping[str, Data]) -> None:
@@ -195,7 +198,7 @@ def _check(recipe: Recipe, data: Mapping[str, Data]) -> None:
         raise RecipeError(
             f"Grams behind merged blocks are for the method 'regmean_plus_plus'; the recipe has {recipe.method!r}."
         )
-    names = [one.name for one in recipe.models]
+    names = [model.name for model in recipe.models]
     if lacking := [name for name in names if name not in data]:
         raise RecipeError(f"{lacking[0]} has no examples: give a task for each model of the recipe.")
     if odd := [name for name in data if name not in names]:
@@ -204,59 +207,59 @@ def _check(recipe: Recipe, data: Mapping[str, Data]) -> None:
 
 def _planned(recipe: Recipe) -> Plan:
     """A plan of the recipe's models, opened as a merge would open them."""
-    models = tuple(Model(one.name, one.source) for one in recipe.models)
+    models = tuple(Model(model.name, model.source) for model in recipe.models)
     return plan(replace(recipe, method="linear", settings={}, rules=(), models=models))
 
 
-def _pupil(name: str, model: Checkpoint, data: Data, path: str) -> _Pupil:
+def _expert(name: str, model: Checkpoint, data: Data, path: str) -> _Expert:
     live = data.task.live(model)
     on_device(live.module, data.device)
-    where, found = blocks_of(live.module, path)
-    return _Pupil(name, live, where, found)
+    container, blocks = blocks_of(live.module, path)
+    return _Expert(name, live, container, blocks)
 
 
-def _depth(pupils: Sequence[_Pupil]) -> int:
-    for pupil in pupils[1:]:
-        if len(pupil.blocks) != len(pupils[0].blocks):
+def _depth(experts: Sequence[_Expert]) -> int:
+    for expert in experts[1:]:
+        if len(expert.blocks) != len(experts[0].blocks):
             raise TaskError(
-                f"{pupils[0].name} has {len(pupils[0].blocks)} blocks and {pupil.name} {len(pupil.blocks)}: merged "
-                "models have as many."
+                f"{experts[0].name} has {len(experts[0].blocks)} blocks and {expert.name} {len(expert.blocks)}: merged "
+                "models must have equally many."
             )
-    return len(pupils[0].blocks)
+    return len(experts[0].blocks)
 
 
-def _passages(pupil: _Pupil, data: Data) -> list[Passage]:
-    run, found = data.outputs, list[Passage]()
-    who = f"task {data.task.name!r}, model {pupil.name}"
-    with torch.no_grad(), evaluating(pupil.live.module):
+def _passages(expert: _Expert, data: Data) -> list[Passage]:
+    run, passages = data.outputs, list[Passage]()
+    who = f"task {data.task.name!r}, model {expert.name}"
+    with torch.no_grad(), evaluating(expert.live.module):
         for tree in data.trees():
-            once = partial(run, pupil.live.module, tree)
-            sent = partial(passage_of, once, pupil.blocks, tree["mask"], _ids(data, tree))
-            found.append(guarded(sent, who))
-    return found
+            forward = partial(run, expert.live.module, tree)
+            record = partial(passage_of, forward, expert.blocks, tree["mask"], _ids(data, tree))
+            passages.append(guarded(record, who))
+    return passages
 
 
 def _ids(data: Data, tree: Any) -> list[bytes]:
     return list(data.identify(tree))
 
 
-def _nothing_of(pupil: _Pupil) -> dict[str, npt.NDArray[np.float32]]:
-    """A Gram of zeros, with which a layer is averaged."""
-    for i in range(len(pupil.blocks)):
-        for layer in pupil.blocks[i].modules():
+def _nothing_of(expert: _Expert) -> dict[str, npt.NDArray[np.float32]]:
+    """A Gram of zeros for one layer; a layer with it is averaged."""
+    for i in range(len(expert.blocks)):
+        for layer in expert.blocks[i].modules():
             if (weight := weight_of(layer)) is None or not isinstance(width := inputs_of(layer), int):
                 continue
-            names = {id(place): name for name, place in pupil.live.tensors.items()}
+            names = {id(tensor): name for name, tensor in expert.live.tensors.items()}
             if id(weight) in names:
                 return {names[id(weight)]: np.zeros((width, width), np.float32)}
-    raise TaskError(f"the blocks of {pupil.name} have no linear layer or convolution of which a Gram could be taken.")
+    raise TaskError(f"the blocks of {expert.name} have no linear layer or convolution, so there is no Gram to measure.")
 
 
-def _joined(pupil: _Pupil, model: Checkpoint, recipe: str) -> Measurement:
+def _joined(expert: _Expert, model: Checkpoint, recipe: str) -> Measurement:
     """One measurement of all blocks."""
-    tensors = {name: one for found in pupil.found for name, one in found.tensors.items()}
-    rows = {name: one for found in pupil.found for name, one in found.rows.items()}
-    notes = tuple(dict.fromkeys(note for found in pupil.found for note in found.notes))
+    tensors = {name: value for measurement in expert.measurements for name, value in measurement.tensors.items()}
+    rows = {name: value for measurement in expert.measurements for name, value in measurement.rows.items()}
+    notes = tuple(dict.fromkeys(note for measurement in expert.measurements for note in measurement.notes))
     digest = fingerprint(model, ((name, model.spec(name)) for name in tensors))
-    facts = {**pupil.found[0].facts, "blocks": pupil.where, "recipe": recipe}
-    return replace(pupil.found[0], tensors=tensors, rows=rows, model=digest, facts=facts, notes=notes)
+    facts = {**expert.measurements[0].facts, "blocks": expert.path, "recipe": recipe}
+    return replace(expert.measurements[0], tensors=tensors, rows=rows, model=digest, facts=facts, notes=notes)

@@ -1,4 +1,4 @@
-"""Batches of any form - tensors in mappings, lists and tuples - taken apart into examples."""
+"""Batches of any form (tensors in mappings, lists and tuples), flattened and split into examples."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def flatten(batch: object) -> tuple[list[Tensor], Callable[[Sequence[Any]], Any]]:
-    """The tensors of a batch, and what puts others in their places; all else stays as it is.
+    """The tensors of a batch, and a function that rebuilds the batch with other tensors.
 
     Raises:
-        TaskError: there is no tensor, or their first axes, the examples, differ in length.
+        TaskError: there is no tensor, or the first axes (the examples) have different lengths.
     """
     tensors: list[Any] = []
 
@@ -24,15 +24,15 @@ def flatten(batch: object) -> tuple[list[Tensor], Callable[[Sequence[Any]], Any]
             tensors.append(value)
             return next
         if isinstance(value, Mapping):
-            parts = {key: take(one) for key, one in cast("Mapping[Any, Any]", value).items()}
-            return lambda given: {key: part(given) for key, part in parts.items()}
+            parts = {key: take(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+            return lambda replacements: {key: part(replacements) for key, part in parts.items()}
         if isinstance(value, list | tuple):
-            places = [take(one) for one in cast("Sequence[Any]", value)]
+            items = [take(item) for item in cast("Sequence[Any]", value)]
             made = cast("Callable[[Any], Any]", type(value))
             if hasattr(value, "_fields"):
-                return lambda given: made(*[place(given) for place in places])
-            return lambda given: made([place(given) for place in places])
-        return lambda given: value
+                return lambda replacements: made(*[rebuild_item(replacements) for rebuild_item in items])
+            return lambda replacements: made([rebuild_item(replacements) for rebuild_item in items])
+        return lambda replacements: value
 
     rebuild = take(batch)
     lengths = {tuple(tensor.shape[:1]) for tensor in tensors}
@@ -42,7 +42,7 @@ def flatten(batch: object) -> tuple[list[Tensor], Callable[[Sequence[Any]], Any]
             f"a batch must be tensors with the examples along their first axis; got a {type(batch).__name__} with "
             f"{got}."
         )
-    return tensors, lambda given: rebuild(iter(given))
+    return tensors, lambda replacements: rebuild(iter(replacements))
 
 
 def bytes_of(tensors: Sequence[Any], index: int) -> bytes:
@@ -51,7 +51,7 @@ def bytes_of(tensors: Sequence[Any], index: int) -> bytes:
 
     parts: list[bytes] = []
     for tensor in tensors:
-        one = tensor[index].detach().cpu().contiguous()
-        parts.append(f"{one.dtype} {list(one.shape)}\n".encode())
-        parts.append(one.reshape(-1).view(torch.uint8).numpy().tobytes())
+        example = tensor[index].detach().cpu().contiguous()
+        parts.append(f"{example.dtype} {list(example.shape)}\n".encode())
+        parts.append(example.reshape(-1).view(torch.uint8).numpy().tobytes())
     return b"".join(parts)

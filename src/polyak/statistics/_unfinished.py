@@ -1,4 +1,4 @@
-"""Blocks that were measured before an interruption, in a folder, so that the measurement goes on behind them."""
+"""Measurements of finished blocks in a folder, from which an interrupted measurement is resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import CannotResume, CheckpointError, OutputExists
 from ..storage import writing
 from ._measurement import Measurement, write
 
-Blocks: TypeAlias = Mapping[str, Measurement | None]  # of one block, by model; None where it has nothing to measure
+Blocks: TypeAlias = Mapping[str, Measurement | None]  # of one block, by model; None if it has nothing to measure
 
 _KEY, _MODELS = "polyak.key", "polyak.models"
 
@@ -45,22 +45,22 @@ class Unfinished:
                         f"the unfinished measurement at {self._folder} is of other models, settings or data. Start "
                         "over with --force."
                     )
-                said = json.loads(file.metadata[_MODELS])
-                return {name: _measurement(file, i, one) for i, (name, one) in enumerate(said.items())}
+                models = json.loads(file.metadata[_MODELS])
+                return {name: _measurement(file, i, facts) for i, (name, facts) in enumerate(models.items())}
         except (CheckpointError, KeyError, ValueError, TypeError) as error:
             raise CannotResume(
                 f"the unfinished measurement at {self._folder} is damaged ({error}). Start over with --force."
             ) from error
 
     def keep(self, block: int, measured: Blocks) -> None:
-        """Keep what was measured of a block."""
+        """Save the measurements of a block."""
         if self._folder is None:
             return
         tensors: dict[str, Any] = {}
-        said = {name: None if one is None else _facts(one) for name, one in measured.items()}
-        for i, one in enumerate(measured.values()):
-            tensors |= {f"{i}/{name}": array for name, array in (one.tensors if one else {}).items()}
-        write(self._place(block), tensors, {_KEY: self._key, _MODELS: json.dumps(said)})
+        facts = {name: None if measurement is None else _facts(measurement) for name, measurement in measured.items()}
+        for i, measurement in enumerate(measured.values()):
+            tensors |= {f"{i}/{name}": array for name, array in (measurement.tensors if measurement else {}).items()}
+        write(self._place(block), tensors, {_KEY: self._key, _MODELS: json.dumps(facts)})
 
     def _place(self, block: int) -> Path:
         assert self._folder is not None
@@ -69,10 +69,10 @@ class Unfinished:
 
 @contextmanager
 def unfinished(folder: Path | None, key: str, *, resume: bool, force: bool) -> Generator[Unfinished]:
-    """Go on from what lies in a folder, if that is wanted; the folder goes when all is done.
+    """Resume from a folder, or start over; the folder is removed at the end of the `with`.
 
     Raises:
-        OutputExists: something lies there, and neither was asked for.
+        OutputExists: the folder exists, and neither `resume` nor `force` is set.
     """
     if folder is not None and folder.exists():
         if force:
@@ -80,25 +80,30 @@ def unfinished(folder: Path | None, key: str, *, resume: bool, force: bool) -> G
                 shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         elif not resume:
             raise OutputExists(
-                f"an unfinished measurement lies at {folder}. Go on with --resume, or start over with --force."
+                f"there is an unfinished measurement at {folder}. Continue with --resume, or start over with --force."
             )
     yield Unfinished(folder, key)
     if folder is not None and folder.exists():
         shutil.rmtree(folder)
 
 
-def _facts(one: Measurement) -> dict[str, Any]:
+def _facts(measurement: Measurement) -> dict[str, Any]:
     return {
-        "kind": one.kind, "rows": dict(one.rows), "examples": one.examples, "model": one.model, "data": one.data,
-        "facts": dict(one.facts), "notes": list(one.notes),
-    }  # fmt: skip
+        "kind": measurement.kind,
+        "rows": dict(measurement.rows),
+        "examples": measurement.examples,
+        "model": measurement.model,
+        "data": measurement.data,
+        "facts": dict(measurement.facts),
+        "notes": list(measurement.notes),
+    }
 
 
-def _measurement(file: SafetensorsFile, number: int, said: Mapping[str, Any] | None) -> Measurement | None:
-    if said is None:
+def _measurement(file: SafetensorsFile, number: int, facts: Mapping[str, Any] | None) -> Measurement | None:
+    if facts is None:
         return None
-    tensors = {name: file.read(f"{number}/{name}") for name in said["rows"]}
+    tensors = {name: file.read(f"{number}/{name}") for name in facts["rows"]}
     return Measurement(
-        said["kind"], tensors, said["rows"], said["examples"], said["model"], said["data"], said["facts"],
-        tuple(said["notes"]),
+        facts["kind"], tensors, facts["rows"], facts["examples"], facts["model"], facts["data"], facts["facts"],
+        tuple(facts["notes"]),
     )  # fmt: skip

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Estimator: TypeAlias = Literal["exact", "sampled", "empirical"]
 Per: TypeAlias = Literal["example", "position"]
-TOGETHER_NBYTES = 256 * 2**20  # gradients of examples held at a time
+TOGETHER_NBYTES = 256 * 2**20  # gradients of examples in memory at a time
 CLASSES = 10  # the sum over classes is exact up to this number by default
 COPIES = 3  # of a gradient: itself, its square, and their sum
 
@@ -35,10 +35,10 @@ class Fisher(Statistic):
     does not depend on them. Squaring the gradient of a batch gives another quantity.
 
     Estimators:
-        exact: the expectation, as a sum over classes (and positions): one backward pass for each.
+        exact: the expectation, as a sum over classes (and positions): one backward pass per term.
         sampled: `samples` draws of y per example; unbiased. For sequences one draw is a label for every position, with
             the given text as context.
-        empirical: y is the target. Not the Fisher information, which knows no targets, but often used in its place.
+        empirical: y is the target. Not the Fisher information, which needs no targets, but common in its place.
 
     For `regression` the outputs are the means of unit Gaussians: exact is (1 / N) sum_n sum_k (d f_k / d theta_j)^2.
     A sequence's log-probability is the sum over its positions; with `per="position"`, their mean.
@@ -50,16 +50,16 @@ class Fisher(Statistic):
         outputs: (module, batch) -> outputs with the examples along the first axis: logits (n, classes) or
             (n, positions, classes), or numbers (n, k). Default: the module, called with the batch.
         likelihood: Distribution that the outputs parametrise.
-        log_likelihood: Instead of the two: (module, batch) -> log-probabilities of the targets, (n,). Empirical.
+        log_likelihood: Replaces both, empirically: (module, batch) -> log-probabilities of the targets, (n,).
         estimator: See above.
-        targets: batch -> targets (n,) or (n, positions) of whole numbers, or (n, k); positions that are -100 do not
+        targets: batch -> targets (n,) or (n, positions) of integers, or (n, k); positions with target -100 do not
             count. Needed by `empirical`; for sequences, it also marks padding.
         samples: Draws per example.
-        seed: Seeds them, together with the example itself, so that neither order nor batches matter.
-        per: See above.
+        seed: Seed of the draws, combined with the example itself, so that neither order nor batches matter.
+        per: `example` sums log-probabilities over the positions of a sequence, `position` averages them.
         names: From parameters to tensors of the checkpoint (default: the same names); others are left out.
-        identify: batch -> bytes that tell each example from others (default: the batch's tensors).
-        together: Maximum number of examples whose gradients are held at a time (default: as many as fit into 256 MB).
+        identify: batch -> bytes that identify each example (default: those of its tensors).
+        together: Maximum number of examples with gradients in memory (default: as many as fit into 256 MB).
     """
 
     kind = "fisher"
@@ -81,7 +81,7 @@ class Fisher(Statistic):
         together: int | None = None,
     ) -> None:
         super().__init__(module, names, identify)
-        self._given_outputs = log_likelihood or outputs or (lambda module, batch: module(batch))
+        self._run = log_likelihood or outputs or (lambda module, batch: module(batch))
         self._likelihood: Likelihood | None = None if log_likelihood else likelihood
         self.estimator: Estimator = "empirical" if log_likelihood else estimator
         self._targets, self.samples, self._seed, self._per = targets, samples, seed, per
@@ -89,7 +89,7 @@ class Fisher(Statistic):
         self._measured = self._parameters()
         self._together = together or self._as_fit()
         self._vectorised, self._is_checked = self._together > 1, False
-        self.classes: int | None = None  # size of the outputs' last axis, where it is known; only `cost` needs it
+        self.classes: int | None = None  # size of the last axis of the outputs if known; only `cost` uses it
 
     def _check_arguments(self, has_log_likelihood: bool) -> None:
         if self._likelihood is None and not has_log_likelihood:
@@ -100,39 +100,39 @@ class Fisher(Statistic):
             raise TaskError(f"samples must be at least 1; got {self.samples}.")
 
     def _parameters(self) -> dict[str, Tensor]:
-        found = {
-            name: place.detach()
-            for name, place in self.module.named_parameters()
-            if place.requires_grad and place.is_floating_point() and self.name_of(name)
+        parameters = {
+            name: parameter.detach()
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad and parameter.is_floating_point() and self.name_of(name)
         }
-        if not found:
+        if not parameters:
             raise TaskError("the module has no parameter to measure: none has requires_grad, or none is in `names`.")
-        return found
+        return parameters
 
     def _as_fit(self) -> int:
-        nbytes = sum(place.numel() * place.element_size() for place in self._measured.values())
+        nbytes = sum(parameter.numel() * parameter.element_size() for parameter in self._measured.values())
         return max(TOGETHER_NBYTES // (COPIES * nbytes), 1)
 
     @property
     def facts(self) -> dict[str, str]:
-        found = {"estimator": self.estimator, "likelihood": self._likelihood or "its own"}
+        facts = {"estimator": self.estimator, "likelihood": self._likelihood or "its own"}
         if self._likelihood in ("tokens", "language_model"):
-            found["log_probability"] = "summed" if self._per == "example" else "averaged over positions"
+            facts["log_probability"] = "summed" if self._per == "example" else "averaged over positions"
         if self.estimator == "sampled":
-            found |= {"samples": str(self.samples), "seed": str(self._seed)}
-        return found
+            facts |= {"samples": str(self.samples), "seed": str(self._seed)}
+        return facts
 
     def measurable(self) -> list[str]:
         return [self.name_of(name) for name in self._measured]
 
     def explain_zero(self) -> str:
         return (
-            "the Fisher information is zero everywhere: the outputs do not depend on the parameters, or the model is "
-            "certain of every example."
+            "the Fisher information is zero everywhere: the outputs do not depend on the parameters, or the model "
+            "predicts every example with probability 1."
         )
 
     def cost(self, examples: int) -> str:
-        entries = sum(place.numel() for place in self._measured.values())
+        entries = sum(parameter.numel() for parameter in self._measured.values())
         sequences = self._likelihood in ("tokens", "language_model")
         passes = {"exact": self.classes or "one per class: several", "sampled": self.samples}.get(self.estimator, 1)
         each = "position of each example" if self.estimator == "exact" and sequences else "example"
@@ -147,9 +147,9 @@ class Fisher(Statistic):
         self._check_outputs(batch)
         for start in range(0, len(identities), self._together):
             part = slice(start, start + self._together)
-            known = None if targets is None else targets[part]
-            noise = self._noise(batch, identities[part], known)
-            for name, squares in self._squares([t[part] for t in tensors], rebuild, known, noise).items():
+            labels = None if targets is None else targets[part]
+            noise = self._noise(batch, identities[part], labels)
+            for name, squares in self._squares([t[part] for t in tensors], rebuild, labels, noise).items():
                 self.add(self.name_of(name), squares, len(identities[part]))
 
     def _targets_of(self, batch: Any, n: int) -> Tensor | None:
@@ -165,27 +165,30 @@ class Fisher(Statistic):
         import torch
 
         with torch.no_grad():
-            found = self._given_outputs(self.module, batch)
-            again = found if self._is_checked else self._given_outputs(self.module, batch)
-        if not bool(torch.isfinite(found).all()):
-            bad = int((~torch.isfinite(found)).flatten(1).any(1).nonzero()[0]) if found.ndim > 1 else 0
+            outputs = self._run(self.module, batch)
+            again = outputs if self._is_checked else self._run(self.module, batch)
+        if not bool(torch.isfinite(outputs).all()):
+            bad = int((~torch.isfinite(outputs)).flatten(1).any(1).nonzero()[0]) if outputs.ndim > 1 else 0
             raise NotFinite(f"the outputs hold NaN or infinity for example {self.examples + bad}.")
-        if not torch.equal(found, again):
+        if not torch.equal(outputs, again):
             raise TaskError(
-                "the module gives different outputs for one batch: something in it is random in evaluation mode."
+                "the module gives different outputs for the same batch: something in it is random in evaluation mode."
             )
         self._is_checked = True
-        space(self._likelihood).check(found, None if self._targets is None else self._targets(batch))
-        self._places = found.shape[1:]
+        space(self._likelihood).check(outputs, None if self._targets is None else self._targets(batch))
+        self._positions = outputs.shape[1:]
 
     def _noise(self, batch: Any, identities: Sequence[bytes], targets: Tensor | None) -> Tensor | None:
-        """Numbers in (0, 1) for the draws of each example: (n, *places, samples)."""
+        """Random numbers for the draws of each example, (n, *positions, samples)."""
         if self.estimator != "sampled":
             return None
         import torch
 
-        drawn = [space(self._likelihood).noise(self._seed, one, self._places, self.samples) for one in identities]
-        return torch.stack([torch.from_numpy(one) for one in drawn])
+        drawn = [
+            space(self._likelihood).noise(self._seed, identity, self._positions, self.samples)
+            for identity in identities
+        ]
+        return torch.stack([torch.from_numpy(identity) for identity in drawn])
 
     def _squares(
         self, tensors: list[Tensor], rebuild: Callable[[Sequence[Any]], Any], targets: Any, noise: Any
@@ -198,8 +201,8 @@ class Fisher(Statistic):
                 # Modules that branch on the values of their inputs cannot be vectorised; other errors appear with
                 # single examples too, and are reported there.
                 self._vectorised = False
-                said = " ".join(str(error).split())[:200]
-                self.notes.append(f"the module cannot be vectorised: examples were measured one at a time ({said}).")
+                message = " ".join(str(error).split())[:200]
+                self.notes.append(f"the module cannot be vectorised: examples were measured one at a time ({message}).")
         return self._one_by_one(tensors, rebuild, targets, noise)
 
     def _all_at_once(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:
@@ -208,51 +211,53 @@ class Fisher(Statistic):
 
         from ._call import Call
 
-        call = Call(self._given_outputs, self.module)
+        call = Call(self._run, self.module)
 
         def squares(example: list[Any], target: Any, draw: Any) -> dict[str, Any]:
-            batch = rebuild([one.unsqueeze(0) for one in example])
-            pulled: Any = vjp(lambda weights: self._said(call.at(weights, batch)[0]), self._measured, has_aux=True)
-            _, pull, found = pulled
+            batch = rebuild([tensor.unsqueeze(0) for tensor in example])
+            pulled: Any = vjp(
+                lambda weights: self._transformed(call.at(weights, batch)[0]), self._measured, has_aux=True
+            )
+            _, pull, outputs = pulled
             total: dict[str, Any] = {}
-            for cotangent in self._directions(found, target, draw):
+            for cotangent in self._directions(outputs, target, draw):
                 for name, slope in pull(cotangent)[0].items():
                     total[name] = total[name] + slope**2 if name in total else slope**2
             return total
 
         axes = (0, None if targets is None else 0, None if noise is None else 0)
-        with torch.no_grad():  # weights that are not measured may still want gradients
+        with torch.no_grad():  # parameters that are not measured may still require gradients
             each = vmap(squares, in_dims=axes)(tensors, targets, noise)
-        return {name: one.sum(0) for name, one in each.items()}
+        return {name: squared.sum(0) for name, squared in each.items()}
 
     def _one_by_one(self, tensors: Any, rebuild: Any, targets: Any, noise: Any) -> dict[str, Tensor]:
         import torch
 
         from ._layers import add_square, sparse_embeddings
 
-        places = dict(self.module.named_parameters())
-        weights = [places[name] for name in self._measured]
-        total = {name: torch.zeros_like(place) for name, place in self._measured.items()}
+        by_name = dict(self.module.named_parameters())
+        weights = [by_name[name] for name in self._measured]
+        total = {name: torch.zeros_like(parameter) for name, parameter in self._measured.items()}
         for i in range(len(tensors[0])):
             with torch.enable_grad(), sparse_embeddings(self.module):
-                outputs = self._given_outputs(self.module, rebuild([t[i : i + 1] for t in tensors]))[0]
-                said, found = self._said(outputs)
-            if not said.requires_grad:
+                outputs = self._run(self.module, rebuild([t[i : i + 1] for t in tensors]))[0]
+                transformed, detached = self._transformed(outputs)
+            if not transformed.requires_grad:
                 raise TaskError(self.explain_zero())
-            target, draw = (one if one is None else one[i] for one in (targets, noise))
-            for cotangent in self._directions(found, target, draw):
-                slopes: Any = torch.autograd.grad(said, weights, cotangent, retain_graph=True, allow_unused=True)
+            target, draw = (values if values is None else values[i] for values in (targets, noise))
+            for cotangent in self._directions(detached, target, draw):
+                slopes: Any = torch.autograd.grad(transformed, weights, cotangent, retain_graph=True, allow_unused=True)
                 for sums, slope in zip(total.values(), slopes, strict=True):
                     add_square(sums, slope)
         return total
 
-    def _said(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _transformed(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of one example in the likelihood's space: to differentiate, and detached for the directions."""
-        said = space(self._likelihood).differentiated(outputs)
-        return said, said.detach()
+        transformed = space(self._likelihood).differentiated(outputs)
+        return transformed, transformed.detach()
 
-    def _directions(self, found: Tensor, target: Any, draw: Any) -> Iterator[Tensor]:
-        return directions(self._likelihood, self.estimator, Example(found, target, draw, self.samples, per=self._per))
+    def _directions(self, outputs: Tensor, target: Any, draw: Any) -> Iterator[Tensor]:
+        return directions(self._likelihood, self.estimator, Example(outputs, target, draw, self.samples, per=self._per))
 
 
 @statistic(
@@ -271,23 +276,19 @@ def fisher(
     Args:
         data: Examples of a task.
         live: The model.
-        estimator: auto is exact for regression and up to 10 classes, else sampled.
-        samples: Draws per example, where labels are sampled.
+        estimator: `auto` is `exact` for regression and for up to 10 classes, otherwise `sampled`.
+        samples: Draws per example of the sampled estimator.
 
     Raises:
         TaskError: the task has no likelihood.
     """
     task = data.task
     if task.likelihood is None:
-        raise TaskError(
-            f"task {task.name!r} does not say what outputs mean (its likelihood is None), so Fisher information is not "
-            "defined on it."
-        )
+        raise TaskError(f"task {task.name!r} has no likelihood, so its Fisher information is not defined.")
     chosen = _automatic(data, live) if estimator == "auto" else estimator
     started = Fisher(
-        live.module, data.outputs, likelihood=task.likelihood, estimator=chosen,
-        targets=lambda tree: tree["targets"], samples=samples, seed=data.seed or 0,
-        names=live.names, identify=data.identify,
+        live.module, data.outputs, likelihood=task.likelihood, estimator=chosen, targets=lambda tree: tree["targets"],
+        samples=samples, seed=data.seed or 0, names=live.names, identify=data.identify,
     )  # fmt: skip
     started.classes = classes(data, live) if chosen == "exact" else None
     return started

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from ..tasks import LiveModel
 
-LARGEST = 16_384  # inputs of a layer; a Gram of twice as many takes four times the memory
+LARGEST = 16_384  # inputs of a layer; the memory of a Gram grows with their square
 
 
 class Gram(Statistic):
     """Gram matrices X^T X / n of the inputs X of linear layers and convolutions, (d, d) each.
 
-    Rows of X are the n positions that a layer sees: padding, where a mask tells it, does not count. A convolution's
+    Rows of X are the inputs at the n positions that a layer processes; masked padding does not count. A convolution's
     rows are the patches under its kernel, (channels, height, width) in this order, as its weight has them. Fused
     projections (one matrix for queries, keys and values) have one Gram. Biases, norms and embeddings have none, nor
     have matrices that are also an embedding.
@@ -30,13 +30,13 @@ class Gram(Statistic):
     Source: Jin et al., 2023, arXiv:2212.09849. The authors' Grams include padding, and sum where these average.
 
     Args:
-        module: Any torch module. Looked at are `Linear`, `Conv1d`, `Conv2d`, Hugging Face's `Conv1D`, and the fused
+        module: Any torch module. Measured layers: `Linear`, `Conv1d`, `Conv2d`, Hugging Face's `Conv1D`, and the fused
             projection of `MultiheadAttention` in self-attention.
         run: (module, batch) -> anything; it must call the module. Default: the module, called with the batch.
-        mask: batch -> which positions are not padding, (n, positions) of bool, or None.
+        mask: batch -> True at positions that are not padding, (n, positions), or None.
         names: From parameters to tensors of the checkpoint (default: the same names); others are left out.
-        identify: batch -> bytes that tell each example from others (default: the batch's tensors).
-        largest: Layers with more inputs than this are left out, and so averaged.
+        identify: batch -> bytes that identify each example (default: those of its tensors).
+        largest: Layers with more inputs than this are left out; methods average them instead.
     """
 
     kind = "gram"
@@ -54,7 +54,7 @@ class Gram(Statistic):
         super().__init__(module, names, identify)
         self._run, self._mask = run or (lambda module, batch: module(batch)), mask
         self._largest = largest
-        self._layers = self._found()
+        self._layers = self._find_layers()
         self._current: Tensor | None = None
 
     @property
@@ -67,13 +67,13 @@ class Gram(Statistic):
     def explain_zero(self) -> str:
         return "every input of every layer is zero, or no layer with a Gram was called."
 
-    def _found(self) -> dict[nn.Module, str]:
-        """The layers to look at, each with its tensor's name."""
+    def _find_layers(self) -> dict[nn.Module, str]:
+        """The layers to measure, each with the name of its tensor."""
         from ._layers import embedded, inputs_of, weight_of
 
-        names = {id(place): self.name_of(name) for name, place in self.module.named_parameters()}
+        names = {id(parameter): self.name_of(name) for name, parameter in self.module.named_parameters()}
         shared = embedded(self.module)
-        found: dict[nn.Module, str] = {}
+        layers: dict[nn.Module, str] = {}
         for layer in self.module.modules():
             weight = weight_of(layer)
             if weight is None or not (name := names.get(id(weight), "")):
@@ -85,10 +85,10 @@ class Gram(Statistic):
             elif width > self._largest:
                 self.notes.append(f"{name!r} has {width} inputs, more than {self._largest}: it has no Gram.")
             else:
-                found[layer] = name
-        if not found:
+                layers[layer] = name
+        if not layers:
             raise TaskError("the module has no linear layer or convolution of which a Gram could be taken.")
-        return found
+        return layers
 
     def accumulate(self, batch: Any, identities: list[bytes]) -> None:
         import torch

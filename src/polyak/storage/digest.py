@@ -1,7 +1,7 @@
-"""Digests of tensors, computed while they stream by.
+"""Digests of tensors, computed while they are written.
 
-A tensor's bytes are cut into leaves of 4 MiB, each leaf is hashed, and the leaves' digests are hashed together:
-the digest does not depend on slabs, shards or workers, and pieces of a tensor can be hashed apart.
+A tensor's bytes are split into leaves of 4 MiB, each leaf is hashed, and the digests of the leaves are hashed together:
+the digest does not depend on chunks, shards or workers, and parts of a tensor can be hashed in parallel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Hash(Protocol):
 
 
 def new_hash(algorithm: str) -> _Hash:
-    """A hash object by the name that recipes and provenance use."""
+    """A hash object of one of `ALGORITHMS`."""
     if algorithm == "sha256":
         import hashlib
 
@@ -30,7 +30,7 @@ def new_hash(algorithm: str) -> _Hash:
 
 
 def of_small(data: Any, algorithm: str | None) -> bytes:
-    """The digest of the one leaf of a tensor that fits into it; nothing for a tensor without bytes, or if not asked."""
+    """The digest of a tensor of at most one leaf; empty for an empty tensor, or without an algorithm."""
     if algorithm is None or not len(data):
         return b""
     if algorithm == "sha256":
@@ -41,7 +41,7 @@ def of_small(data: Any, algorithm: str | None) -> bytes:
 
 
 class Leaves:
-    """Hashes of consecutive leaves of a byte stream that begins at a leaf's beginning."""
+    """Digests of consecutive leaves of a byte stream that begins at a multiple of `LEAF_NBYTES`."""
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
@@ -49,7 +49,7 @@ class Leaves:
         self._done: list[bytes] = []
 
     def update(self, data: Any) -> None:
-        """Take in the next bytes: a one-dimensional array of uint8."""
+        """Hash the next bytes: a one-dimensional array of uint8."""
         while len(data) >= self._room:
             self._hash.update(data[: self._room])
             data = data[self._room :]
@@ -60,13 +60,13 @@ class Leaves:
             self._room -= len(data)
 
     def digests(self) -> bytes:
-        """The leaves' digests, one after the other; the last leaf may be short."""
+        """The digests of the leaves, concatenated; the last leaf may be short."""
         rest = [self._hash.digest()] if self._room < LEAF_NBYTES else []
         return b"".join([*self._done, *rest])
 
 
 def root(leaves: Iterable[bytes], algorithm: str) -> str:
-    """The digest of a tensor from its leaves' digests, in hexadecimal."""
+    """The digest of a tensor from the digests of its leaves, in hexadecimal."""
     joined = b"".join(leaves)
     if algorithm == "sha256":
         import hashlib
@@ -76,12 +76,12 @@ def root(leaves: Iterable[bytes], algorithm: str) -> str:
 
 
 class Unhashed:
-    """In place of `Leaves` where nobody asks for digests."""
+    """Replaces `Leaves` where no digests are computed."""
 
     def update(self, data: Any) -> None: ...
 
     def digests(self) -> bytes:
-        """Nothing."""
+        """No bytes."""
         return b""
 
 

@@ -1,7 +1,7 @@
-"""Files that are written whole, durably and at any offset, on every operating system.
+"""Durable and atomic writes, and reads and writes at any offset, on every operating system.
 
-What only some systems have (`pread`, `fdatasync`, `posix_fallocate`, an atomic exchange of two folders) is used where
-it exists and replaced by portable calls elsewhere; nothing else in the package asks which system it runs on.
+Calls that only some systems have (`pread`, `fdatasync`, `posix_fallocate`, an atomic exchange of two folders) are used
+where they exist and replaced by portable ones elsewhere; no other module depends on the operating system.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def writing(path: Path) -> Generator[None]:
         path: The file or folder that is being written.
 
     Raises:
-        OutputError: no space, no permission, or another refusal.
+        OutputError: the disk is full, permission is denied, or another error of the system.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def writing(path: Path) -> Generator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file atomically: it appears whole or not at all, and replaces what was there.
+    """Write a text file atomically: it appears complete or not at all, and replaces an existing file.
 
     Raises:
         OutputError: it cannot be written.
@@ -91,7 +91,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_data(fd: int) -> None:
-    """Make the contents of an open file durable, without its timestamps where the system can leave them."""
+    """Make the contents of an open file durable, without its timestamps where the system can omit them."""
     getattr(os, "fdatasync", os.fsync)(fd)
 
 
@@ -101,9 +101,9 @@ def open_for_reading(path: Path) -> int:
 
 
 def open_for_writing(path: Path, nbytes: int) -> int:
-    """A file descriptor for `write_at` and `read_at`; the file is made, or kept if it exists, `nbytes` long.
+    """A file descriptor for `write_at` and `read_at`; the file is created, or kept if it exists, with `nbytes` bytes.
 
-    Its space is taken now where the file system can, so that a full disk is noticed before the work.
+    Its space is reserved now where the file system can, so that a full disk is noticed before the merge.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
     try:
@@ -141,7 +141,7 @@ def read_at(fd: int, nbytes: int, offset: int) -> bytes:
 
 
 def read_into(fd: int, buffer: Any, offset: int) -> int:
-    """Fill a buffer from an offset, as far as one call of the system reads; return how many bytes it read."""
+    """Read into a buffer from an offset with one system call; return the number of bytes, which may be fewer."""
     if hasattr(os, "preadv"):
         return os.preadv(fd, [buffer], offset)
     data = read_at(fd, len(buffer), offset)
@@ -170,7 +170,7 @@ def _positioned(fd: int, offset: int) -> Generator[None]:
 
 
 def exchange(a: Path, b: Path) -> bool:
-    """Swap two paths atomically; False where kernel or file system cannot, and nothing has changed."""
+    """Swap two paths atomically; return False, with nothing changed, where kernel or file system cannot."""
     number = _SYS_RENAMEAT2.get(platform.machine())
     if number is None or platform.system() != "Linux":
         return False

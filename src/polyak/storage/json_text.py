@@ -1,4 +1,4 @@
-"""JSON as people read it."""
+"""Human-readable JSON."""
 
 from __future__ import annotations
 

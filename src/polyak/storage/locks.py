@@ -1,4 +1,4 @@
-"""Exclusive locks on files: held by one process at a time, and released by the system when it dies."""
+"""Exclusive file locks: held by one process at a time, and released by the system when the process ends."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ except ImportError:  # not a POSIX system
 class Lock:
     """An exclusive lock, held from construction to `release`.
 
-    By `flock` where there is one: importing the `filelock` package takes longer than a small merge.
+    It uses `flock` where available: importing the `filelock` package takes longer than a small merge.
 
     Raises:
         BlockingIOError: another process holds it.
-        OSError: the lock file cannot be made.
+        OSError: the lock file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,13 +57,13 @@ class Lock:
         self._lock = lock
 
     def is_in_place(self) -> bool:
-        """True if the locked file is still the one at the path; its last holder may have removed it."""
-        if self._fd < 0:  # a file that is open cannot be removed there
+        """True if the locked file is still the one at the path; the last process to hold it may have removed it."""
+        if self._fd < 0:  # locked by the library, on Windows, where an open file cannot be removed
             return True
         return self._path.exists() and os.fstat(self._fd).st_ino == self._path.stat().st_ino
 
     def release(self) -> None:
-        """Let others have it; the file stays."""
+        """Release the lock; the file stays."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -74,24 +74,26 @@ class Lock:
     def remove(self) -> None:
         """Release it and remove the file."""
         if self._lock is None:
-            self._path.unlink(missing_ok=True)  # while it is held: afterwards, the file may be another's
+            self._path.unlink(
+                missing_ok=True
+            )  # while it is locked: afterwards, another process may have locked the file
             self.release()
         else:
-            self.release()  # a file that is open cannot be removed there
+            self.release()  # first: on Windows, an open file cannot be removed
             self._path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path, busy: str) -> Generator[None]:
-    """Keep other processes from a file that is being written, by a lock file beside it.
+    """Lock a file that is being written, by a lock file next to it.
 
     Args:
-        path: The file; its folder is made.
-        busy: The message of the error if another process has it.
+        path: The file; its folder is created.
+        busy: The message of the error if another process has locked it.
 
     Raises:
-        OutputBusy: another process has it.
-        OutputError: the lock file cannot be made.
+        OutputBusy: another process has locked it.
+        OutputError: the lock file cannot be created.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

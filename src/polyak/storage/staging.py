@@ -1,9 +1,9 @@
-"""A result in the making: a locked folder beside the place where it will appear, whole or not at all.
+"""Staging of a result: a locked folder next to OUT, in which it is written before it appears complete or not at all.
 
-.NAME.polyak/            beside OUT
+.NAME.polyak/            next to OUT
     lock                 held by the merge that writes here
-    journal.jsonl        what is done and safe on disk; every line has a checksum
-    model/               becomes OUT
+    journal.jsonl        the work that is durable on disk; every line has a checksum
+    model/               renamed to OUT
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LINE = b'["%08x",%s]\n'  # CRC-32 and entry
 
 
 class Draft:
-    """The folder beside `out`, locked while this object is open."""
+    """The staging folder of `out`, locked while this object is open."""
 
     def __init__(self, out: Path) -> None:
         self.out = out = followed(out)
@@ -34,21 +34,21 @@ class Draft:
         self._journal: Any = None
 
     def open(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
-        """Lock the draft and make it ready.
+        """Lock the draft and prepare it.
 
         Args:
-            key: The digest of plan and inputs that the work belongs to.
-            resume: Go on with what is there.
-            force: Throw away what is there, and replace `out` when done.
+            key: The digest of the plan and its inputs.
+            resume: Resume the unfinished merge.
+            force: Discard an unfinished merge, and replace `out` when done.
 
         Returns:
-            The journal's entries, when resuming.
+            The entries of the journal if the merge is resumed, else none.
 
         Raises:
-            OutputExists: there is a result or an unfinished one, and neither was allowed for.
+            OutputExists: there is a result or an unfinished merge, and neither `resume` nor `force`.
             OutputBusy: another merge is writing there.
-            CannotResume: what is there belongs to another plan or to changed inputs.
-            OutputError: the folder cannot be made.
+            CannotResume: the unfinished merge is of another plan, or its inputs changed.
+            OutputError: the folder cannot be created.
         """
         try:
             with writing(self.out):
@@ -72,16 +72,16 @@ class Draft:
 
     def _refuse_to_overwrite(self, force: bool) -> None:
         if force:
-            _refuse_what_is_no_model(self.out)
+            _refuse_other_folders(self.out)
         elif self.out.exists() and any(self.out.iterdir()):
-            raise OutputExists(f"{self.out} is not empty. Choose another place, or replace what is there with --force.")
+            raise OutputExists(f"{self.out} is not empty. Choose another folder, or replace its contents with --force.")
 
     def _take_lock(self) -> None:
         try:
             self._lock = Lock(self.home / "lock")
         except BlockingIOError as error:
             raise OutputBusy(
-                f"another merge is writing {self.out} now. Wait for it, or choose another place."
+                f"another merge is writing {self.out} now. Wait for it, or choose another folder."
             ) from error
         if not self._lock.is_in_place():
             raise OutputBusy(f"another merge has just finished writing {self.out}. Run again.")
@@ -91,16 +91,16 @@ class Draft:
         entries, nbytes = _read_journal(journal)
         same = bool(entries) and entries[0].get("key") == key
         if resume and same:
-            os.truncate(journal, nbytes)  # what is noted next must not be glued to half an entry
+            os.truncate(journal, nbytes)  # the next entry must not be appended to half an entry
             return entries[1:] or [{}]
         if resume and entries:
             raise CannotResume(
-                f"the unfinished work beside {self.out} belongs to another recipe, other settings or changed inputs. "
+                f"the unfinished merge into {self.out} is of another recipe, other settings or changed inputs. "
                 "Start over with --force."
             )
         if same and len(entries) > 1 and not force:
             raise OutputExists(
-                f"an unfinished merge of this recipe lies beside {self.out}. Go on with --resume, or start over "
+                f"there is an unfinished merge of this recipe into {self.out}. Continue with --resume, or start over "
                 "with --force."
             )
         shutil.rmtree(self.model, ignore_errors=True)
@@ -108,17 +108,17 @@ class Draft:
         return []
 
     def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Append entries to the journal, safely: what they speak of must be on disk already."""
+        """Append entries to the journal, durably: the work that they record must be on disk already."""
         lines = (json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
         self._journal.write(b"".join(_LINE % (crc32(line), line) for line in lines))
         self._journal.flush()
         sync_data(self._journal.fileno())
 
     def publish(self) -> None:
-        """Put the result in its place, in one step; what was there is removed afterwards.
+        """Move the result to `out` in one step; an older result is removed afterwards.
 
         Raises:
-            OutputError: the file system refuses.
+            OutputError: the file system refuses it.
         """
         with writing(self.out):
             sync_folder(self.model)
@@ -133,7 +133,7 @@ class Draft:
         self.discard()
 
     def _recover(self) -> None:
-        """A merge that died between two renames has taken the old result away: bring it back."""
+        """Restore the old result, if a merge was killed between moving it away and moving the new one to `out`."""
         replaced = self.home / "replaced"
         if replaced.exists() and not self.out.exists():
             os.rename(replaced, self.out)
@@ -144,7 +144,7 @@ class Draft:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the draft and leave it for a resumption."""
+        """Unlock the draft and keep it, so that the merge can be resumed."""
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -154,7 +154,7 @@ class Draft:
 
 
 def followed(out: Path) -> Path:
-    """A link stays where it is: the result goes to the folder it points to, which need not exist yet.
+    """The folder that a link points to, which need not exist; the link itself is kept.
 
     Raises:
         OutputError: it points to itself.
@@ -162,28 +162,28 @@ def followed(out: Path) -> Path:
     try:
         return out.resolve() if out.is_symlink() else out
     except (OSError, RuntimeError) as error:
-        raise OutputError(f"{out} is a link to itself. Choose another place.") from error
+        raise OutputError(f"{out} is a link to itself. Choose another folder.") from error
 
 
 def _refuse_files(out: Path) -> None:
     for path in (out, *out.parents):
         if path.exists() and not path.is_dir():
-            raise OutputExists(f"{path} is a file, not a folder; it is not replaced. Choose another place.")
+            raise OutputExists(f"{path} is a file, not a folder; it is not replaced. Choose another folder.")
 
 
-def _refuse_what_is_no_model(out: Path) -> None:
-    """--force replaces models, not home folders."""
+def _refuse_other_folders(out: Path) -> None:
+    """Refuse to replace folders that hold other things than a model, such as a home folder."""
     if not out.exists():
         return
     models = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "polyak.json")
     if any(out.iterdir()) and not any(list(out.glob(pattern)) for pattern in models):
-        raise OutputExists(f"{out} is a folder that holds no model; --force does not replace it. Choose another place.")
+        raise OutputExists(f"{out} is a folder without a model; --force does not replace it. Choose another folder.")
 
 
 def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The entries of a journal up to the first that is not whole, and where that begins.
+    """The valid entries of a journal up to the first invalid one, and their number of bytes.
 
-    A kill tears the last, a bad disk changes any.
+    A killed process may leave half an entry; a bad disk may change any.
     """
     entries: list[dict[str, Any]] = []
     nbytes = 0

@@ -10,7 +10,6 @@ from ..modules import LiveModel as LiveModel
 from ..modules import bring_to_life as bring_to_life
 from ..modules import from_factory as from_factory
 from ._batch import IGNORED as IGNORED
-from ._batch import SPLITS as SPLITS
 from ._batch import Batch as Batch
 from ._batch import Likelihood as Likelihood
 from ._batch import Outcome as Outcome
@@ -33,14 +32,12 @@ from .evaluating import score_interval as score_interval
 from .evaluating import summary as summary
 from .examples import Body as Body
 from .examples import ExampleTask as ExampleTask
-from .examples import logits_of as logits_of
 from .frame import Frame as Frame
 from .frame import TaskKind as TaskKind
 from .frame import registry as registry
 from .frame import task_kind as task_kind
 from .function import FunctionScorer as FunctionScorer
 from .likelihood import check_labels as check_labels
-from .likelihood import negative_log_likelihood as negative_log_likelihood
 from .loading import import_function as import_function
 from .loading import load_task as load_task
 from .paired import Bootstrap as Bootstrap

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..errors import TaskError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 Likelihood: TypeAlias = Literal["classification", "tokens", "language_model", "regression"]
 
-SPLITS = ("calibration", "validation", "test")  # to learn, to choose, and to report on
+SPLITS = ("calibration", "validation", "test")  # for learning, model selection, and reporting
 IGNORED = -100  # a target that does not count
 
 
@@ -26,7 +28,7 @@ class Batch:
         targets: Labels, in the shape of the task's likelihood; None if the task has none.
         examples: The position of each example in its split.
         mask: True at the positions of sequences that are not padding, (n, positions); None without sequences.
-        extra: Anything else that the task's scores need.
+        extra: Other inputs of the task's scores.
     """
 
     inputs: Mapping[str, Any]
@@ -57,6 +59,9 @@ class ScoreRequest:
         batch_size: Examples per batch.
         device: Device of the model, as torch names it.
         progress: Called with the number of examples just scored.
+
+    Raises:
+        TaskError: `limit` or `batch_size` is below 1.
     """
 
     split: str = "test"
@@ -64,6 +69,11 @@ class ScoreRequest:
     batch_size: int = 32
     device: str = "cpu"
     progress: Callable[[int], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name, count in (("limit", self.limit), ("batch_size", self.batch_size)):
+            if count is not None and count < 1:
+                raise TaskError(f"{name} must be at least 1; got {count}.")
 
 
 @dataclass(frozen=True)

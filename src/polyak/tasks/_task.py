@@ -3,20 +3,20 @@
 Statistics, learning and evaluation run models through this interface only. The splits of a task share no example:
 coefficients are learned on `calibration`, chosen on `validation`, and reported on `test`.
 
-    live = task.live(checkpoint)                        # a module, and which tensor is which of its parameters
+    live = task.live(checkpoint)                        # a module, its parameters named like the checkpoint's tensors
     for batch in task.batches("calibration", limit=256):
         task.losses(live.module, batch).mean().backward()
-    live.parameters["encoder.layer.0.weight"].grad      # by the name that the tensor has in the checkpoint
+    live.parameters["encoder.layer.0.weight"].grad      # by the tensor's name in the checkpoint
 
 The shape of the outputs follows from the task's `likelihood`:
 
-    classification   outputs (n, classes)                targets (n,) of whole numbers
+    classification   outputs (n, classes)                targets (n,) of integers
     tokens           outputs (n, positions, classes)     targets (n, positions)
     language_model   outputs (n, positions, vocabulary)  targets (n, positions): the next token, already shifted
     regression       outputs (n, k)                      targets (n, k) of floats
-    None             anything that the task's own `losses` and `scores` take
+    None             anything that the task's own `losses` and `scores` accept
 
-A target of `IGNORED` does not count: padding, prompts, pieces of words after the first.
+A target of `IGNORED` does not count: padding, prompts, tokens of a word after its first.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Scorer(ABC):
     Attributes:
         name: Its name in reports.
         metric: Name of the metric, such as `accuracy`.
-        higher_is_better: True if more of the metric is better.
-        splits: The splits that it has, of `SPLITS`; no two share an example.
+        higher_is_better: True if a larger metric is better.
+        splits: Its splits, a subset of `SPLITS`; no two share an example.
         split_help: The remedy for a missing split, in error messages.
-        notes: Messages for the user, such as examples that were dropped because two splits had them.
+        notes: Messages for the user, such as the number of examples dropped because they are in two splits.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Scorer(ABC):
         """The scores of a model.
 
         Raises:
-            TaskError: the split is unknown or empty, or the model cannot do the task.
+            TaskError: the split is unknown or empty, or the model cannot run the task.
         """
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Scorer(ABC):
         """Refuse a split that the task does not have.
 
         Raises:
-            TaskError: naming the splits that it has.
+            TaskError: the message lists the task's splits.
         """
         if split not in self.splits:
             raise TaskError(
@@ -152,7 +152,7 @@ class Task(Scorer):
         return self.losses_of(self.outputs(module, batch), batch)
 
     def losses_of(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The same, from outputs that were computed before.
+        """The same, from outputs that are already computed.
 
         Raises:
             TaskError: the task has no likelihood, or the batch no targets.
@@ -181,5 +181,5 @@ class Task(Scorer):
         """Load a checkpoint into a module that this task can run, with the task's own head if it has one.
 
         Raises:
-            TaskError: a parameter is filled by no tensor as it is, or a tensor fills no parameter.
+            TaskError: a parameter corresponds to no tensor, or a tensor to no parameter.
         """

@@ -14,7 +14,7 @@ from ._batch import Outcome
 
 
 class Cache:
-    """A folder of cached scores; files appear whole or not at all, so that any number of processes may share it."""
+    """A folder of cached scores; files are written atomically, so that any number of processes may share it."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -23,16 +23,16 @@ class Cache:
         """The cached scores of a model on a task, by their digests; None if there are none, or they are corrupt."""
         try:
             data: Any = json.loads(self._path(model, task).read_text(encoding="utf-8"))
-            found = Outcome(
+            outcome = Outcome(
                 tuple(int(i) for i in data["examples"]),
                 np.array(data["values"], np.float64),
                 np.array(data["weights"], np.float64),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        n = len(found.examples)
-        sound = n and found.values.shape == found.weights.shape == (n,) and np.isfinite(found.values).all()
-        return found if sound and (data.get("model"), data.get("task")) == (model, task) else None
+        n = len(outcome.examples)
+        sound = n and outcome.values.shape == outcome.weights.shape == (n,) and np.isfinite(outcome.values).all()
+        return outcome if sound and (data.get("model"), data.get("task")) == (model, task) else None
 
     def write(self, model: str, task: str, outcome: Outcome, *, about: Mapping[str, str]) -> None:
         """Cache the scores of a model on a task.

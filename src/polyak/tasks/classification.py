@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "loss"]
+LARGEST_LABEL = 2**31  # beyond what any model has outputs for
 
 
 class Classification(ExampleTask):
-    """One label per example; rows have a column `label` of whole numbers.
+    """One label per example; rows have an integer column `label`.
 
-    `accuracy` is the share of examples whose largest logit is the label's; `balanced_accuracy` weighs examples so that
-    each class of the split counts the same; `loss` is the mean negative log-likelihood, in nats.
+    `accuracy` is the share of examples whose largest logit is the label's; `balanced_accuracy` weights examples so that
+    every class of the split counts equally; `loss` is the mean negative log-likelihood, in nats.
     """
 
     likelihood: Likelihood | None = "classification"
@@ -49,7 +50,7 @@ class Classification(ExampleTask):
         if self.metric == "loss":
             return self.losses_of(outputs, batch)
         check_labels(batch.targets, outputs.shape[-1])
-        # The largest of NaNs is the first: without this, a broken model would be right about label 0.
+        # argmax of NaNs is 0: without this, a broken model would be right about label 0.
         right = (outputs.argmax(-1) == batch.targets).double()
         return right.where(outputs.isfinite().all(-1), float("nan"))
 
@@ -66,49 +67,62 @@ class Classification(ExampleTask):
 
 
 def balanced(rows: Rows) -> Rows:
-    """The rows with a column `weight`: the inverse of how many of them have their label."""
+    """The rows with a column `weight`: the inverse frequency of the label."""
     counts = Counter(rows.columns["label"])
     weights = [1 / counts[label] for label in rows.columns["label"]]
     return Rows({**rows.columns, "weight": weights}, rows.label, rows.numbers)
 
 
 def labelled(data: Mapping[str, Rows], names: Sequence[str], classes: int | None, metric: str) -> dict[str, Rows]:
-    """The rows of each split as the task and its metric need them: `read_labels`, and `balanced` where request for."""
+    """The rows of each split with labels as integers, and with balanced weights for balanced accuracy."""
     read = {split: read_labels(rows, names, classes) for split, rows in data.items()}
     return {split: balanced(rows) for split, rows in read.items()} if metric == "balanced_accuracy" else read
 
 
 def read_labels(rows: Rows, names: Sequence[str], classes: int | None) -> Rows:
-    """The rows with labels as whole numbers from 0.
+    """The rows with labels as integers from 0.
 
     Args:
-        rows: With a column `label` of whole numbers, of names, or of whole numbers as text.
+        rows: With a column `label` of integers, names, or integers as text.
         names: The labels' names in the order of the model's outputs; empty if labels are numbers.
         classes: Number of classes, if known.
 
     Raises:
-        TaskError: a label is none of these, or out of range.
+        TaskError: a label is neither, or out of range.
     """
-    known = {name: i for i, name in enumerate(names)}
-    most = len(names) or classes
-    labels = [_label(value, known, most, rows, i) for i, value in enumerate(rows.columns["label"])]
+    positions = positions_of(names)
+    limit = len(names) or classes
+    labels = [_label(value, positions, limit, rows, i) for i, value in enumerate(rows.columns["label"])]
     return Rows({**rows.columns, "label": labels}, rows.label, rows.numbers)
 
 
-def _label(value: Any, known: dict[str, int], most: int | None, rows: Rows, i: int) -> int:
-    if isinstance(value, str) and value in known:
-        return known[value]
-    if isinstance(value, str) and known:
-        raise TaskError(f"{rows.place(i)}: {value!r} is no label. {suggestion(value, known)}")
+def positions_of(labels: Sequence[str]) -> dict[str, int]:
+    """The output of the model for each label's name.
+
+    Raises:
+        TaskError: a name occurs twice.
+    """
+    positions = {name: i for i, name in enumerate(labels)}
+    if len(positions) < len(labels):
+        twice = next(name for name, times in Counter(labels).items() if times > 1)
+        raise TaskError(f"`labels` names {twice!r} twice; give one name per output of the model.")
+    return positions
+
+
+def _label(value: Any, positions: dict[str, int], limit: int | None, rows: Rows, i: int) -> int:
+    if isinstance(value, str) and value in positions:
+        return positions[value]
+    if isinstance(value, str) and positions:
+        raise TaskError(f"{rows.place(i)}: unknown label {value!r}. {suggestion(value, positions)}")
     is_number = value.strip().isdecimal() if isinstance(value, str) else _is_whole(value)
     if not is_number:
         raise TaskError(
-            f"{rows.place(i)}: the label must be a whole number; got {value!r:.60}. Where labels are names, list them "
+            f"{rows.place(i)}: the label must be an integer; got {value!r:.60}. Where labels are names, list them "
             "as `labels:`, in the order of the model's outputs."
         )
     number = int(value)
-    if number < 0 or (most is not None and number >= most):
-        known_as = "from 0" if most is None else f"from 0 to {most - 1}"
+    if number < 0 or number >= (LARGEST_LABEL if limit is None else limit):
+        known_as = "from 0" if limit is None else f"from 0 to {limit - 1}"
         raise TaskError(f"{rows.place(i)}: label {number} is out of range; labels are numbered {known_as}.")
     return number
 

@@ -1,4 +1,4 @@
-"""Models side by side on the same examples: paired differences, and what experts reach as the yardstick."""
+"""Comparison of models on the same examples: paired differences, and scores normalised to experts or the base."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Result:
         wins: Examples on which it is better than the first model.
         losses: Examples on which it is worse.
         sign_test: Two-sided p of wins against losses; None for the first.
-        normalised: Over the expert's score (held-in) or the base's (held-out); upside down where less is better.
+        normalised: Score over the expert's (held-in) or the base's (held-out); inverted for lower-is-better metrics.
         recovered: (score - base) / (expert - base): 0 is the base, 1 the expert.
     """
 
@@ -49,7 +49,7 @@ class TaskComparison:
     Attributes:
         task: Its name.
         metric: Name of the metric.
-        higher_is_better: True if more is better.
+        higher_is_better: True if a larger metric is better.
         examples: Number of examples.
         group: `held-in` if the task has an expert, else `held-out` if there is a base.
         expert: The expert's score.
@@ -72,12 +72,12 @@ class Comparison:
     """All models on all tasks.
 
     Attributes:
-        models: Their names; the first is what the others are compared with.
+        models: Their names; the others are compared with the first.
         split: The split that was scored.
-        tasks: One entry a task.
-        groups: For each group, each model's `normalised` averaged over the group's tasks.
+        tasks: One entry per task.
+        groups: By group and model, `normalised` averaged over the tasks of the group.
         level: Confidence level of the intervals.
-        resamples: Behind each interval.
+        resamples: Number of resamples per interval.
         notes: Messages for the user.
     """
 
@@ -113,14 +113,14 @@ def compare(
         base: The base model; a task without an expert is held-out, and normalised to the base.
         split: The split that was scored.
         limit: Maximum number of examples per task.
-        batch_size: Examples that go through a model together.
+        batch_size: Examples per batch.
         device: Device of the models, as torch names it.
-        cache: Folder in which scores are kept.
+        cache: Folder for scores; None caches none.
         bootstrap: Settings of the intervals.
         progress: Called with the number of examples just scored.
 
     Raises:
-        TaskError: there are too few models or examples, a name stands twice or is unknown, or `evaluate` raises it.
+        TaskError: there are too few models or examples, a name is duplicated or unknown, or `evaluate` raises it.
     """
     experts, bootstrap = experts or {}, bootstrap or Bootstrap()
     _check(models, tasks, experts)
@@ -130,15 +130,15 @@ def compare(
             model, task, split=split, limit=limit, batch_size=batch_size, device=device, cache=cache, progress=progress
         )
 
-    found: list[_Measured] = []
+    measured: list[_Measured] = []
     for task in tasks:
         scores = {name: score(model, task) for name, model in models.items()}
         expert = score(experts[task.name], task) if task.name in experts else None
-        found.append(_Measured(task, scores, expert, score(base, task) if base is not None else None, bootstrap))
+        measured.append(_Measured(task, scores, expert, score(base, task) if base is not None else None, bootstrap))
     notes = [f"{task.name}: {note}" for task in tasks for note in task.notes]
-    notes += [note for one in found for note in one.notes()]
-    compared = tuple(one.comparison() for one in found)
-    groups = _groups(found, list(models), bootstrap)
+    notes += [note for task_scores in measured for note in task_scores.notes()]
+    compared = tuple(task_scores.comparison() for task_scores in measured)
+    groups = _groups(measured, list(models), bootstrap)
     return Comparison(tuple(models), split, compared, groups, bootstrap.level, bootstrap.resamples, tuple(notes))
 
 
@@ -166,7 +166,9 @@ def _check(models: Mapping[str, Model], tasks: Sequence[Scorer], experts: Mappin
         raise TaskError(f"two tasks are called {twice!r}. Give one of them another `name:`.")
     for name in experts:
         if name not in names:
-            raise TaskError(f"there is an expert for {name!r}, which is no task here. {suggestion(name, names)}")
+            raise TaskError(
+                f"there is an expert for {name!r}, which is not one of the tasks. {suggestion(name, names)}"
+            )
 
 
 class _Measured:
@@ -176,7 +178,7 @@ class _Measured:
         self, task: Scorer, scores: Mapping[str, Scores], expert: Scores | None, base: Scores | None, how: Bootstrap
     ) -> None:
         self.task, self.models, self.how = task, list(scores), how
-        rows = [*scores.values(), *(one for one in (expert, base) if one is not None)]
+        rows = [*scores.values(), *(reference for reference in (expert, base) if reference is not None)]
         self.values, self.weights = _aligned(rows)
         self.scores = [row.metric_value for row in rows]
         seed = [how.seed, crc32(task.name.encode())]
@@ -204,17 +206,17 @@ class _Measured:
         )
 
     def notes(self) -> list[str]:
-        yardstick = self.expert if self.expert is not None else self.base
-        if yardstick is None or self.normalised(0) is not None:
+        reference = self.expert if self.expert is not None else self.base
+        if reference is None or self.normalised(0) is not None:
             return []
-        return [f"{self.task.name}: a score is 0 where the yardstick is divided by, so nothing is normalised"]
+        return [f"{self.task.name}: a score to divide by is 0, so nothing is normalised"]
 
     def _result(self, i: int) -> Result:
         normalised = self.normalised(i)
         score = self._interval(self.scores[i], self.draws[i])
-        found = None if normalised is None else self._interval(*normalised)
+        normalised_interval = None if normalised is None else self._interval(*normalised)
         if i == 0:
-            return Result(score, normalised=found, recovered=self._recovered(i))
+            return Result(score, normalised=normalised_interval, recovered=self._recovered(i))
         gains = (self.values[i] - self.values[0]) * (1 if self.task.higher_is_better else -1)
         return Result(
             score,
@@ -222,16 +224,16 @@ class _Measured:
             wins=int((gains > 0).sum()),
             losses=int((gains < 0).sum()),
             sign_test=sign_test(gains),
-            normalised=found,
+            normalised=normalised_interval,
             recovered=self._recovered(i),
         )
 
     def normalised(self, i: int) -> tuple[float, Numbers] | None:
-        """Over the expert, else over the base; None without either, or where that would divide by 0."""
-        yardstick = self.expert if self.expert is not None else self.base
-        if yardstick is None:
+        """Score over that of the expert, else of the base; None without either, or if that would divide by 0."""
+        reference = self.expert if self.expert is not None else self.base
+        if reference is None:
             return None
-        over, under = (i, yardstick) if self.task.higher_is_better else (yardstick, i)
+        over, under = (i, reference) if self.task.higher_is_better else (reference, i)
         if self.scores[under] == 0:
             return None
         return self.scores[over] / self.scores[under], _ratio(self.draws[over], self.draws[under])
@@ -262,11 +264,11 @@ def _ratio(over: Numbers, under: Numbers) -> Numbers:
         return over / under
 
 
-def _groups(found: Sequence[_Measured], models: Sequence[str], how: Bootstrap) -> dict[str, dict[str, Interval]]:
+def _groups(measured: Sequence[_Measured], models: Sequence[str], how: Bootstrap) -> dict[str, dict[str, Interval]]:
     groups: dict[str, dict[str, Interval]] = {}
     for group in ("held-in", "held-out"):
         for i, name in enumerate(models):
-            parts: list[Any] = [one.normalised(i) for one in found if one.group == group]
+            parts: list[Any] = [task_scores.normalised(i) for task_scores in measured if task_scores.group == group]
             if parts and None not in parts:
                 groups.setdefault(group, {})[name] = interval(*average(parts), level=how.level)
     return groups

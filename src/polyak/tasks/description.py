@@ -1,4 +1,4 @@
-"""Tasks described in YAML: plain data, read strictly; nothing in a description is ever run."""
+"""Tasks described in YAML: plain data, read strictly; no code in a description is run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_task(path: str | Path, *, factory: Callable[[], nn.Module] | None = None) -> Task:
-    """Read the description of a task from a YAML or JSON file, and its examples from where it says.
+    """Read the description of a task from a YAML or JSON file, and the examples that it names.
 
     Args:
         path: The description; relative paths in it are relative to its folder.
@@ -74,7 +74,7 @@ def _kind(value: object, place: Place) -> TaskKind:
         return registry.resolve(written)
     except TaskError:
         near = suggestion(written, registry)
-        raise place.wanted(f"one of {', '.join(registry)}", value, near if near.startswith("Did") else "") from None
+        raise place.expected(f"one of {', '.join(registry)}", value, near if near.startswith("Did") else "") from None
 
 
 def _frame(table: Table, folder: Path, factory: Callable[[], nn.Module] | None, name: str) -> Frame:
@@ -101,30 +101,32 @@ def _heads(value: object, place: Place, path: Callable[[object, Place], Path]) -
     if not is_mapping(value):
         return patterns(value, place), None
     table = Table(value, place)
-    found = table.take("match", pattern), table.take("from", path, None)
+    match_and_folder = table.take("match", pattern), table.take("from", path, None)
     table.finish()
-    return found
+    return match_and_folder
 
 
 def _splits(table: Table, path: Callable[[object, Place], Path]) -> Splits:
     whole = table.take("data", lambda value, place: _part(value, place, path), None)
     seed = table.take("seed", integer, 0)
     place = table.place / "splits"
-    given = table.take("splits", Table, None)
-    if given is None:
+    section = table.take("splits", Table, None)
+    if section is None:
         if whole is None:
-            raise table.place.error("has no examples", "Name their file as `data:`, or one a split as `splits:`.")
+            raise table.place.error(
+                "has no examples", "Name their file as `data:`, or one file per split as `splits:`."
+            )
         return Splits({"test": whole})
     if whole is not None:
-        fractions = {name: given.take(name, _fraction) for name in SPLITS if name in given}
-        given.known.extend(SPLITS)
-        given.finish()
+        fractions = {name: section.take(name, _fraction) for name in SPLITS if name in section}
+        section.known_keys.extend(SPLITS)
+        section.finish()
         if sum(fractions.values()) > 1 + 1e-9:
             raise place.error(f"adds up to {sum(fractions.values()):g}, which is more than the whole of `data`")
         return Splits({"": whole}, fractions, seed)
-    parts = {name: given.take(name, lambda value, at: _part(value, at, path)) for name in SPLITS if name in given}
-    given.known.extend(SPLITS)
-    given.finish()
+    parts = {name: section.take(name, lambda value, at: _part(value, at, path)) for name in SPLITS if name in section}
+    section.known_keys.extend(SPLITS)
+    section.finish()
     if not parts:
         raise place.error("is empty", f"Name the examples of one or more of {', '.join(SPLITS)}.")
     return Splits(parts)
@@ -134,24 +136,24 @@ def _part(value: object, place: Place, path: Callable[[object, Place], Path]) ->
     if not is_mapping(value):
         return Part(path(value, place))
     table = Table(value, place)
-    found = Part(
+    part = Part(
         table.take("data", path),
         table.take("part", text, ""),
         table.take("rows", _range, None),
         {name: table.take(name, text) for name in table.left() if name not in ("data", "part", "rows")},
     )
     table.finish()
-    return found
+    return part
 
 
 def _range(value: object, place: Place) -> tuple[int, int]:
     if not is_list(value) or len(value) != 2:
-        raise place.wanted("[first, one past the last]", value)
+        raise place.expected("[first, one past the last]", value)
     return integer(value[0], place[0]), integer(value[1], place[1])
 
 
 def _fraction(value: object, place: Place) -> float:
-    found = number(value, place)
-    if not 0 < found <= 1:
-        raise place.wanted("a share of `data`, above 0 and at most 1", value)
-    return found
+    fraction = number(value, place)
+    if not 0 < fraction <= 1:
+        raise place.expected("a share of `data`, above 0 and at most 1", value)
+    return fraction

@@ -16,8 +16,8 @@ from ._task import Scorer
 class Divided(Scorer):
     """The test examples of another scorer, divided among splits.
 
-    A hash of its position decides the split of an example, so that the split of an example depends on nothing but its
-    position and the fractions. All examples are scored for each split; a task that can score a split alone is faster.
+    A hash of its position decides the split of an example, so that it depends on nothing but position and fractions.
+    All examples are scored for each split; a task that can score a split alone is faster.
 
     Args of the constructor:
         scorer: A scorer with test examples.
@@ -26,6 +26,8 @@ class Divided(Scorer):
     Raises:
         TaskError: a split is unknown, a fraction is out of range, or they add up to more than 1.
     """
+
+    split_help = "Give it a fraction of the examples, such as by `,validation=0.5` after the task."
 
     def __init__(self, scorer: Scorer, fractions: Mapping[str, float]) -> None:
         self.scorer, self.name, self.metric = scorer, scorer.name, scorer.metric
@@ -37,7 +39,7 @@ class Divided(Scorer):
     def score(self, checkpoint: Checkpoint, request: ScoreRequest) -> Outcome:
         self.check_split(request.split)
         outcome = self.scorer.score(checkpoint, replace(request, split="test", limit=None))
-        self.metric = self.scorer.metric  # a benchmark may know it only once it has run
+        self.metric = self.scorer.metric  # a benchmark may know its metric only after it has run
         chosen = [i for i, example in enumerate(outcome.examples) if self._split_of(example) == request.split]
         chosen = chosen[: request.limit]
         if not chosen:

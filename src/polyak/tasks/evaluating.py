@@ -30,7 +30,7 @@ class Scores:
     Attributes:
         task: The task's name.
         metric: Name of the metric.
-        higher_is_better: True if more is better.
+        higher_is_better: True if a larger metric is better.
         split: The split that was scored.
         model: The model's label.
         model_digest: Digest of its tensors.
@@ -80,7 +80,7 @@ def evaluate(
         progress: Called with the number of examples just scored.
 
     Raises:
-        TaskError: the split is unknown or empty, the model cannot do the task, or a score is not finite.
+        TaskError: the split is unknown or empty, the model cannot run the task, or a score is not finite.
         CheckpointError: the model cannot be read.
     """
     if not isinstance(model, Checkpoint):
@@ -106,7 +106,7 @@ def summary(task: Scorer, values: Numbers, weights: Numbers) -> float:
 
 
 def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None) -> Interval:
-    """The metric with its bootstrap interval over examples; without ends if there is one example.
+    """The metric with its bootstrap interval over examples; one example has no interval.
 
     Args:
         task: The task of the scores.

@@ -1,4 +1,4 @@
-"""Tasks whose examples are rows, run by a module that is built anew for each architecture."""
+"""Tasks whose examples are rows, and the module that runs them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Body:
     Attributes:
         build: From a state dict to the module.
         heads: Regular expression for the tensors that stay with the task.
-        head: The model that they are read from; None takes those of the model that is evaluated.
-        unused: Regular expression for tensors that the module has no use for.
+        head: The model from which they are read; None takes those of the evaluated model.
+        unused: Regular expression for tensors that the module does not use.
     """
 
     build: Build
@@ -50,7 +50,7 @@ class ExampleTask(Task):
         metric: A metric of the kind of task.
         data: The rows of each split.
         body: The module that runs it.
-        settings: Everything else that scores depend on, as plain data; part of the digest.
+        settings: Other settings that scores depend on, as plain data; part of the digest.
         notes: Messages for the user.
     """
 
@@ -70,7 +70,7 @@ class ExampleTask(Task):
 
     @abstractmethod
     def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
-        """Rows that go together; `examples` are their positions in the split."""
+        """A batch of some rows; `examples` are their positions in the split."""
 
     def lengths(self, rows: Rows) -> Sequence[int]:
         """Approximate length of each example; examples of similar length share a batch, to reduce padding."""
@@ -86,7 +86,7 @@ class ExampleTask(Task):
         total = self.count(split)
         order = range(total) if seed is None else np.random.default_rng(seed).permutation(total).tolist()
         chosen = list(order)[:limit]
-        if seed is None or limit is not None:  # what is wanted is a set of examples, not their order
+        if seed is None or limit is not None:  # the order does not matter here, only the set of examples
             lengths = self.lengths(self.data[split].take(chosen))
             chosen = [i for _, i in sorted(zip(lengths, chosen, strict=True), key=lambda pair: pair[0])]
         for start in range(0, len(chosen), batch_size):
@@ -97,15 +97,15 @@ class ExampleTask(Task):
         import xxhash
 
         self.check_split(split)
-        found = xxhash.xxh3_128()
+        hasher = xxhash.xxh3_128()
         about = {"kind": type(self).__name__, "metric": self.metric, "split": split, **self.settings}
-        found.update(json.dumps(about, sort_keys=True).encode())
+        hasher.update(json.dumps(about, sort_keys=True).encode())
         if self.body.head is not None:
             with checkpoints.open(self.body.head) as head:
-                found.update(digest_of_model(head).encode())
+                hasher.update(digest_of_model(head).encode())
         for fingerprint in self.data[split].fingerprints:
-            found.update(fingerprint)
-        return found.hexdigest()
+            hasher.update(fingerprint)
+        return hasher.hexdigest()
 
     def live(self, checkpoint: Checkpoint) -> LiveModel:
         body = self.body
@@ -119,7 +119,7 @@ class ExampleTask(Task):
 
 
 def digest_of_model(checkpoint: Checkpoint) -> str:
-    """Digest of the contents of all tensors, as provenance has it."""
+    """Digest of the contents of all tensors, as in provenance."""
     from ..inspection import digest_of
     from ..storage import model_digest
 
@@ -127,14 +127,14 @@ def digest_of_model(checkpoint: Checkpoint) -> str:
 
 
 def logits_of(result: Any) -> Tensor:
-    """The logits that a module returned: the tensor itself, its `logits`, or the first of several results.
+    """The logits in a module's result: the tensor itself, its `logits`, or the first element of a tuple.
 
     Raises:
-        TaskError: it returned nothing of the kind.
+        TaskError: the result has no logits.
     """
-    found: Any = getattr(result, "logits", result)
-    if isinstance(found, tuple):
-        found = found[0] if found else None
-    if found is None or not hasattr(found, "detach"):
-        raise TaskError(f"the module returns a {type(result).__name__}, which has no logits.")
-    return found
+    logits: Any = getattr(result, "logits", result)
+    if isinstance(logits, tuple):
+        logits = logits[0] if logits else None
+    if logits is None or not hasattr(logits, "detach"):
+        raise TaskError(f"the module returns an object of type {type(result).__name__}, which has no logits.")
+    return logits

@@ -1,4 +1,4 @@
-"""Folders of data files, as data sets come from a hub: which files make up which part."""
+"""Folders of data files, as downloaded from a hub, and the part that each file belongs to."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ..errors import TaskError
 
-_PLAIN = ("", "data")  # folders that say nothing of the part
+_PLAIN = ("", "data")  # folders that do not name a part
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 def files_of(folder: Path, part: str, kinds: Collection[str]) -> list[Path]:
     """The files of a part, sorted by name.
 
-    A file's part is what it is called before `-00000-of-00002`, or the folder in which it lies: `train.csv`,
-    `data/train-00000-of-00002.parquet` and `train/0.jsonl` are all of `train`.
+    A file's part is its name before `-00000-of-00002`, or the name of its folder: `train.csv`,
+    `data/train-00000-of-00002.parquet` and `train/0.jsonl` all belong to `train`.
 
     Args:
         folder: The folder.
@@ -24,7 +24,7 @@ def files_of(folder: Path, part: str, kinds: Collection[str]) -> list[Path]:
         kinds: Endings of the files that can be read.
 
     Raises:
-        TaskError: there is no such part, or several of which none is named.
+        TaskError: there is no such part, or there are several and none is named.
     """
     parts: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""The declaration of a kind of task, and what descriptions of all kinds have in common."""
+"""The declaration of a kind of task, and the keys that descriptions of all kinds share."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Frame:
     Attributes:
         name: Name of the task in reports (default: the name of its file).
         splits: The files of the examples.
-        model: Folder with the config of the models' architecture, and their tokenizer; None where a function makes it.
+        model: Folder with the config of the models' architecture, and their tokenizer; None if a function makes it.
         tokenizer: Folder with the tokenizer; that of `model` unless given.
         heads: Regular expression for the tensors that stay with the task.
         head: The model whose head is used.
-        unused: Regular expression for tensors that the module has no use for.
-        factory: Makes the module instead of transformers; only ever from Python or the command line.
+        unused: Regular expression for tensors that the module does not use.
+        factory: Makes the module instead of transformers; only from Python or the command line.
         folder: Folder to which relative paths are relative.
         place: The description's file, for messages.
     """
@@ -54,10 +54,10 @@ class Frame:
         """The module that runs the task: of the factory, or of transformers for a folder with a config.
 
         Args:
-            transformers: From such a folder to what builds the module; None if the kind needs a factory.
+            transformers: From such a folder to a function that builds the module; None if the kind needs a factory.
 
         Raises:
-            TaskError: there is neither.
+            TaskError: there is neither a factory nor a config.
         """
         if self.factory is not None:
             return Body(from_factory(self.factory), self.heads, self.head, self.unused)
@@ -86,7 +86,7 @@ class Frame:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that the digest of a task covers, beside its examples and head."""
+        """Settings in the digest of a task, in addition to its examples and head."""
         return {"heads": self.heads, "unused": self.unused, "files": _small_files(self.model, self.tokenizer)}
 
 
@@ -110,8 +110,8 @@ class TaskKind:
         return summary_of(self.fn)
 
 
-def _unknown(name: str, known: Iterable[str]) -> TaskError:
-    return TaskError(f"unknown kind of task {name!r}. {suggestion(name, known)}")
+def _unknown(name: str, names: Iterable[str]) -> TaskError:
+    return TaskError(f"unknown kind of task {name!r}. {suggestion(name, names)}")
 
 
 registry: Registry[TaskKind] = Registry(
@@ -144,10 +144,10 @@ def _small_files(*folders: Path | None) -> dict[str, str]:
     """Digests of configs and tokenizers, on which outputs depend."""
     import xxhash
 
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for folder in dict.fromkeys(folder for folder in folders if folder is not None and folder.is_dir()):
         for kind in ("*config.json", "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json"):
             for file in sorted(folder.glob(kind)):
                 if file.is_file():
-                    found[file.name] = xxhash.xxh3_128_hexdigest(file.read_bytes())
-    return found
+                    digests[file.name] = xxhash.xxh3_128_hexdigest(file.read_bytes())
+    return digests

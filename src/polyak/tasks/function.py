@@ -14,16 +14,16 @@ from ._task import Scorer
 
 
 class FunctionScorer(Scorer):
-    """The scores that a function gives a checkpoint, one per example.
+    """A function from a checkpoint to one score per example.
 
     A function with a parameter `split` has all three splits: it is called with `calibration`, `validation` or `test`.
-    The examples of any other are test examples; `Divided` gives some of them to other splits.
+    Other functions have test examples only; `Divided` divides them among splits.
 
     Args of the constructor:
         function: From a checkpoint to scores, in the same order for every checkpoint.
-        name: Name in reports (default: the function's name).
+        name: Name in reports (default: the function's name, or that of its class).
         metric: Name of the metric.
-        higher_is_better: True if more is better.
+        higher_is_better: True if a larger metric is better.
     """
 
     split_help = (
@@ -39,8 +39,9 @@ class FunctionScorer(Scorer):
         metric: str = "score",
         higher_is_better: bool = True,
     ) -> None:
-        self.function, self.name, self.metric = function, name or function.__name__, metric
-        self._takes_split = "split" in inspect.signature(function).parameters
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.function, self.metric = function, metric
+        self._takes_split = "split" in signature_of(function, self.name).parameters
         self.higher_is_better, self.splits = higher_is_better, SPLITS if self._takes_split else ("test",)
 
     def score(self, checkpoint: Checkpoint, request: ScoreRequest) -> Outcome:
@@ -76,3 +77,17 @@ class FunctionScorer(Scorer):
         if self._takes_split:
             about = f"{about} {split}"
         return xxhash.xxh3_128_hexdigest(f"{about}\n{source}".encode())
+
+
+def signature_of(function: Callable[..., object], name: str) -> inspect.Signature:
+    """The signature of a function.
+
+    Raises:
+        TaskError: Python cannot inspect it, as for some built-in functions.
+    """
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):
+        raise TaskError(
+            f"{name} has no signature that Python can inspect. Wrap it in a function of your own."
+        ) from None

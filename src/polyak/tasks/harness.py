@@ -14,20 +14,20 @@ from ..modules import bring_to_life, from_transformers, quietly, read_tokenizer
 from ._batch import Outcome, ScoreRequest
 from ._task import Scorer
 
-PREFERRED = ("acc", "exact_match", "acc_norm")  # in this order, of several metrics of a task
+PREFERRED = ("acc", "exact_match", "acc_norm")  # the first that a task has
 
 
 class HarnessScorer(Scorer):
     """A task of lm-eval, run on the model in a checkpoint; all of its examples are test examples.
 
-    The model's folder has the config and tokenizer. Only metrics with one number per example can be compared; that
-    rules out metrics of a corpus, such as its perplexity. `Divided` gives some examples to other splits.
+    The model's folder has the config and tokenizer. Only metrics with one number per example can be compared, which
+    excludes metrics of a corpus, such as its perplexity. `Divided` divides the examples among splits.
 
     Args of the constructor:
         name: The task, as lm-eval calls it.
-        folder: Folder with task files of the user. lm-eval runs the functions that they name.
+        folder: Folder with the user's task files. lm-eval runs the functions that they name.
         metric: One of the task's metrics; None takes the first of `PREFERRED`.
-        model: Folder with config and tokenizer, where those of the checkpoint are not wanted.
+        model: Folder with config and tokenizer, instead of those of the checkpoint.
     """
 
     split_help = (
@@ -44,7 +44,7 @@ class HarnessScorer(Scorer):
             raise TaskError(
                 f"the task {name!r} is one of lm-eval, which is not installed: pip install 'polyak[lm-eval]'"
             ) from None
-        self.name, self.folder, self.wanted, self.model = name, folder, metric, model
+        self.name, self.folder, self.requested, self.model = name, folder, metric, model
         self.metric, self.splits = metric or "score", ("test",)
         self._version = str(getattr(lm_eval, "__version__", "unknown"))
 
@@ -59,9 +59,9 @@ class HarnessScorer(Scorer):
         except PolyakError:
             raise
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
+            message = " ".join(str(error).split())[:300]
             raise TaskError(
-                f"task {self.name!r}, model {checkpoint.label}: lm-eval fails: {said} ({type(error).__name__})."
+                f"task {self.name!r}, model {checkpoint.label}: lm-eval fails: {message} ({type(error).__name__})."
             ) from error
         if request.progress is not None:
             request.progress(len(samples))
@@ -78,7 +78,7 @@ class HarnessScorer(Scorer):
             model = make_model(
                 pretrained=module, tokenizer=tokenizer, batch_size=request.batch_size, device=request.device
             )
-            found: Any = evaluate(
+            results: Any = evaluate(
                 model=model,
                 tasks=[self.name],
                 task_manager=TaskManager(include_path=None if self.folder is None else str(self.folder)),
@@ -86,34 +86,38 @@ class HarnessScorer(Scorer):
                 log_samples=True,
                 bootstrap_iters=0,
             )
-        samples: Mapping[str, Sequence[Mapping[str, Any]]] = found["samples"]
+        samples: Mapping[str, Sequence[Mapping[str, Any]]] = results["samples"]
         if len(samples) != 1:
-            raise TaskError(f"{self.name!r} is a group of tasks. Name them one by one: {', '.join(samples)}.")
+            raise TaskError(f"{self.name!r} is a group of tasks. Name one of its tasks: {', '.join(samples)}.")
         return next(iter(samples.values()))
 
     def _outcome(self, samples: Sequence[Mapping[str, Any]]) -> Outcome:
         if not samples:
             raise TaskError(f"task {self.name!r} has no examples.")
-        numbers = [n for n in samples[0]["metrics"] if all(isinstance(one.get(n), int | float) for one in samples)]
-        if self.wanted is None:
+        numbers = [
+            n for n in samples[0]["metrics"] if all(isinstance(sample.get(n), int | float) for sample in samples)
+        ]
+        if self.requested is None:
             self.metric = next((n for n in (*PREFERRED, *numbers) if n in numbers), "")
         if self.metric not in numbers:
             raise TaskError(
                 f"task {self.name!r} has no metric {self.metric!r} with one number per example. "
                 f"{suggestion(self.metric, numbers)}"
             )
-        first = samples[0]["filter"]  # a task may read its answers in several ways; the first is its own default
-        chosen = sorted((one for one in samples if one["filter"] == first), key=lambda one: one["doc_id"])
-        values = np.array([float(one[self.metric]) for one in chosen])
-        return Outcome(tuple(int(one["doc_id"]) for one in chosen), values, np.ones(len(chosen)))
+        first = samples[0]["filter"]  # a task may have several filters; the first is its default
+        chosen = sorted(
+            (sample for sample in samples if sample["filter"] == first), key=lambda sample: sample["doc_id"]
+        )
+        values = np.array([float(sample[self.metric]) for sample in chosen])
+        return Outcome(tuple(int(sample["doc_id"]) for sample in chosen), values, np.ones(len(chosen)))
 
     def digest(self, split: str) -> str:
-        """Digest of the task's name, lm-eval's version and the user's task files; its data is lm-eval's to keep."""
+        """Digest of the task's name, lm-eval's version and the user's task files; lm-eval keeps its data."""
         import xxhash
 
         self.check_split(split)
-        found = xxhash.xxh3_128(f"lm-eval {self._version} {self.name} {self.wanted} {self.model}".encode())
+        hasher = xxhash.xxh3_128(f"lm-eval {self._version} {self.name} {self.requested} {self.model}".encode())
         for file in sorted(self.folder.rglob("*")) if self.folder is not None else []:
             if file.is_file():
-                found.update(file.read_bytes())
-        return found.hexdigest()
+                hasher.update(file.read_bytes())
+        return hasher.hexdigest()

@@ -21,12 +21,12 @@ def negative_log_likelihood(
     Args:
         likelihood: Distribution that the outputs parametrise.
         outputs: (n, classes), (n, positions, classes) or (n, k).
-        targets: As `Task` says; positions that are `IGNORED` do not count.
+        targets: In the shape that `Task` gives; positions with target `IGNORED` do not count.
         per: `example` sums over the positions of an example, which is its log-probability; `position` averages
-            over those that count (0 where none does).
+            over those with a target (0 without any).
 
     Raises:
-        TaskError: shapes do not fit, or a label is out of range.
+        TaskError: the shapes differ, or a label is out of range.
     """
     import torch
 
@@ -43,7 +43,7 @@ def negative_log_likelihood(
 
 
 def counted(targets: Tensor) -> Tensor:
-    """Number of positions of each example that count, (n,)."""
+    """Number of positions with a target per example, (n,)."""
     return (targets != IGNORED).view(len(targets), -1).sum(1)
 
 
@@ -51,7 +51,7 @@ def check_labels(targets: Tensor, classes: int) -> None:
     """Refuse labels beyond the last class.
 
     Raises:
-        TaskError: with the label and the number of classes.
+        TaskError: the message gives the label and the number of classes.
     """
     wrong = targets[(targets != IGNORED) & ((targets < 0) | (targets >= classes))]
     if len(wrong):
@@ -61,9 +61,9 @@ def check_labels(targets: Tensor, classes: int) -> None:
         )
 
 
-def _check_shapes(got: tuple[int, ...], wanted: tuple[int, ...], likelihood: str) -> None:
-    if tuple(got) != tuple(wanted):
+def _check_shapes(outputs: tuple[int, ...], targets: tuple[int, ...], likelihood: str) -> None:
+    if tuple(outputs) != tuple(targets):
         raise TaskError(
-            f"outputs have shape {tuple(got)} (without classes), targets {tuple(wanted)}; the likelihood "
+            f"outputs have shape {tuple(outputs)} (without classes), targets {tuple(targets)}; the likelihood "
             f"{likelihood!r} needs equal shapes. See polyak.tasks.Task for the shapes."
         )

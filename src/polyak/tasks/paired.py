@@ -1,7 +1,7 @@
-"""Bootstrap intervals of means, differences and ratios, where models answered the same examples.
+"""Paired bootstrap intervals of means, differences and ratios of scores on the same examples.
 
-Examples are resampled, each with what every model made of it, so that what makes an example hard for all cancels
-in a difference.  Percentile intervals (Efron, 1979); the same seed gives the same numbers.
+Examples are resampled together with the scores of all models, so that the difficulty of an example cancels in a
+difference. Percentile intervals (Efron, 1979); the same seed gives the same numbers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CHUNK = 4_000_000  # numbers drawn at a time
 
 @dataclass(frozen=True)
 class Interval:
-    """A number, and where it may lie if other examples had been drawn.
+    """A number and its bootstrap interval.
 
     Attributes:
-        value: On the examples themselves.
-        low: Lower end; None where there are too few examples, or a ratio is not defined.
+        value: The number on the examples themselves.
+        low: Lower end; None if there are too few examples, or a ratio is not defined.
         high: Upper end.
     """
 
@@ -44,8 +44,8 @@ class Bootstrap:
 
     Attributes:
         resamples: Number of resamples.
-        level: The share of resamples inside.
-        seed: Seed of the draws; each task draws for itself.
+        level: Share of resamples inside the interval.
+        seed: Seed of the draws, combined with the task's name.
     """
 
     resamples: int = RESAMPLES
@@ -87,12 +87,12 @@ def _draws(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Number
 
 
 def interval(value: float, draws: Numbers, *, level: float = LEVEL) -> Interval:
-    """The percentile interval of draws; without ends if a draw is not finite.
+    """The percentile interval of draws; no ends if a draw is not finite.
 
     Args:
         value: The statistic on the examples themselves.
         draws: The statistic on each resample.
-        level: The share of draws inside.
+        level: Share of draws inside the interval.
     """
     if not len(draws) or not np.isfinite(draws).all():
         return Interval(float(value))
@@ -101,7 +101,7 @@ def interval(value: float, draws: Numbers, *, level: float = LEVEL) -> Interval:
 
 
 def sign_test(differences: Numbers) -> float:
-    """Two-sided exact sign test: how probable so uneven wins and losses are if each is as likely as the other.
+    """Two-sided exact sign test: p value of wins and losses if both are equally likely.
 
     Args:
         differences: One per example; zeros do not count.
@@ -115,6 +115,6 @@ def sign_test(differences: Numbers) -> float:
 
 
 def average(parts: Sequence[tuple[float, Numbers]]) -> tuple[float, Numbers]:
-    """The mean over tasks of statistics with their draws; tasks are resampled apart, so draws pair up freely."""
+    """The mean over tasks of statistics and of their draws; tasks are resampled independently."""
     values, draws = zip(*parts, strict=True)
     return float(np.mean(values)), np.mean(draws, axis=0)

@@ -11,24 +11,24 @@ METRIC = re.compile(r"(ndcg|recall|mrr)@([1-9][0-9]{0,4})")
 
 
 def measure(metric: str, ranking: Sequence[int], relevance: Mapping[int, float]) -> float:
-    """One ranking's score.
+    """The score of one ranking.
 
-    ndcg@k: sum over the first k of relevance / log2(rank + 1), over the same of the best ranking (Järvelin and
+    ndcg@k: sum over the first k of relevance / log2(rank + 1), divided by that of the best ranking (Järvelin and
     Kekäläinen, 2002, with linear gain).  recall@k: the share of relevant documents among the first k.  mrr@k: one over
     the rank of the first relevant document, 0 if it is beyond k.
 
     Args:
-        metric: One that `METRIC` matches.
-        ranking: Documents, the best first.
-        relevance: Above 0 for each relevant document; there must be one.
+        metric: `ndcg@K`, `recall@K` or `mrr@K`, as matched by `METRIC`.
+        ranking: Documents, best first.
+        relevance: Relevance of each relevant document, above 0; at least one.
     """
-    found = METRIC.fullmatch(metric)
-    assert found is not None
-    k = int(found[2])
+    parsed = METRIC.fullmatch(metric)
+    assert parsed is not None
+    k = int(parsed[2])
     gains = np.array([relevance.get(document, 0.0) for document in ranking[:k]])
-    if found[1] == "recall":
+    if parsed[1] == "recall":
         return float((gains > 0).sum() / len(relevance))
-    if found[1] == "mrr":
+    if parsed[1] == "mrr":
         hits = np.flatnonzero(gains > 0)
         return 1.0 / float(hits[0] + 1) if len(hits) else 0.0
     best = np.sort(np.array(list(relevance.values())))[::-1][:k]

@@ -1,4 +1,4 @@
-"""Examples as columns, read from the files that people keep them in."""
+"""Examples as columns, read from data files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class Rows:
     """Examples.
 
     Attributes:
-        columns: A sequence for each column, all of one length.
-        label: Their file, for messages.
+        columns: A sequence per column, all of equal length.
+        label: Name of their file, for messages.
         numbers: The position of each row in its file, from 0.
     """
 
@@ -55,12 +56,12 @@ class Rows:
         """A digest of each row's contents; equal rows have equal digests, whatever their columns are called."""
         import xxhash
 
-        found = (xxhash.xxh3_128(_canonical(row)).digest() for row in zip(*self.columns.values(), strict=True))
-        return tuple(found)
+        digests = (xxhash.xxh3_128(_canonical(row)).digest() for row in zip(*self.columns.values(), strict=True))
+        return tuple(digests)
 
 
 def read_rows(path: Path, columns: Mapping[str, str], *, part: str = "") -> Rows:
-    """Read the wanted columns of a file.
+    """Read some columns of a file.
 
     Args:
         path: Any of `KINDS`.
@@ -82,9 +83,9 @@ def read_rows(path: Path, columns: Mapping[str, str], *, part: str = "") -> Rows
         raise TaskError(f"{path} cannot be read: {error}.") from error
     if not table:
         raise TaskError(f"{path} has no examples.")
-    found = {name: _column(table, theirs, path) for name, theirs in columns.items()}
-    rows = Rows(found, str(path))
-    if len({len(column) for column in found.values()}) > 1:
+    read = {name: _column(table, theirs, path) for name, theirs in columns.items()}
+    rows = Rows(read, str(path))
+    if len({len(column) for column in read.values()}) > 1:
         raise TaskError(f"{path}: the columns {', '.join(columns.values())} have different lengths.")
     if not len(rows):
         raise TaskError(f"{path} has no examples.")
@@ -148,24 +149,24 @@ def _parsed_lines(file: Iterable[str], path: Path) -> Iterator[Any]:
 
 def _read_json(path: Path) -> Mapping[str, Sequence[Any]]:
     with _text(path) as file:
-        found = json.loads(file.read())
-    if not isinstance(found, list):
-        raise TaskError(f"{path} must hold a list of objects; it holds a {type(found).__name__}.")
-    return _as_columns(cast("list[Any]", found), path)
+        objects = json.loads(file.read())
+    if not isinstance(objects, list):
+        raise TaskError(f"{path} must hold a list of objects; it holds a {type(objects).__name__}.")
+    return _as_columns(cast("list[Any]", objects), path)
 
 
 def _as_columns(objects: Iterable[Any], path: Path) -> Mapping[str, Sequence[Any]]:
     rows: list[Mapping[str, Any]] = []
-    for i, one in enumerate(objects, 1):
-        if not isinstance(one, dict):
-            raise TaskError(f"{path}, example {i}: expected an object, got {one!r:.60}.")
-        rows.append(cast("dict[str, Any]", one))
+    for i, value in enumerate(objects, 1):
+        if not isinstance(value, dict):
+            raise TaskError(f"{path}, example {i}: expected an object, got {value!r:.60}.")
+        rows.append(cast("dict[str, Any]", value))
     names = list(dict.fromkeys(name for row in rows for name in row))
     return _Sparse(rows, names, path)
 
 
 class _Sparse(Mapping[str, Sequence[Any]]):
-    """Columns of objects that need not all have every key; a column that is read must be in all."""
+    """Columns of objects with different keys; a column that is read must be in every object."""
 
     def __init__(self, rows: list[Mapping[str, Any]], names: list[str], path: Path) -> None:
         self._rows, self._names, self._path = rows, names, path
@@ -187,6 +188,8 @@ class _Sparse(Mapping[str, Sequence[Any]]):
 
 
 def _read_npz(path: Path) -> Mapping[str, Sequence[Any]]:
+    if not is_zipfile(path):  # numpy would read it as a pickle
+        raise TaskError(f"{path} cannot be read: it is not a .npz file, or it is damaged.")
     with np.load(path, allow_pickle=False) as file:
         return {name: cast("Sequence[Any]", file[name]) for name in file.files if np.ndim(file[name])}
 
@@ -206,14 +209,14 @@ def _read_folder(path: Path, part: str) -> Mapping[str, Sequence[Any]]:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise TaskError(f"{path}: folders saved by `datasets` need it: pip install 'polyak[datasets]'") from None
-    found: Any = cast("Any", datasets).load_from_disk(str(path))
+    dataset: Any = cast("Any", datasets).load_from_disk(str(path))
     if (path / "dataset_dict.json").is_file():
-        if part not in found:
-            raise TaskError(f"{path} has the parts {', '.join(found)}; name one as `part:`.")
-        found = found[part]
+        if part not in dataset:
+            raise TaskError(f"{path} has the parts {', '.join(dataset)}; name one as `part:`.")
+        dataset = dataset[part]
     elif part:
-        raise TaskError(f"{path} is one part by itself, which has no part {part!r}.")
-    return {name: found[name][:] for name in found.column_names}
+        raise TaskError(f"{path} has no parts, so there is no part {part!r}.")
+    return {name: dataset[name][:] for name in dataset.column_names}
 
 
 class _Joined(Mapping[str, Sequence[Any]]):

@@ -18,7 +18,7 @@ Part: TypeAlias = tuple[tuple[int, ...], Any, Any]  # examples, scores, weights
 
 
 class Scored(Protocol):
-    """The part of a task that scores batches: see `Task`."""
+    """The methods of `Task` that scoring needs."""
 
     def scoring(self, module: nn.Module) -> Callable[[Batch], Tensor]: ...
 
@@ -26,7 +26,7 @@ class Scored(Protocol):
 
 
 def scored(task: Scored, module: nn.Module, batches: Iterable[Batch], device: str, who: str) -> Iterator[Part]:
-    """The scores of a module with fixed weights, batch by batch.
+    """Yield the scores of a module with fixed weights, batch by batch.
 
     Raises:
         TaskError: the model fails; the message begins with `who`.
@@ -73,7 +73,7 @@ def _scored(
 
 
 def guarded(work: Callable[[], Any], who: str) -> Any:
-    """Turn any exception of a module into an error that names task and model."""
+    """Call `work`; any exception becomes a TaskError that begins with `who`."""
     try:
         return work()
     except TaskError as error:

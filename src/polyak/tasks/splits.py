@@ -1,4 +1,4 @@
-"""Splits that have no example in common, from files of their own or from fractions of one."""
+"""Splits without common examples, from one file per split or from fractions of one file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Part:
     Attributes:
         path: The file or folder.
         part: The part of a folder that has several.
-        rows: The first row and one past the last; None is all.
+        rows: First row, and one past the last; None takes all.
         columns: Names of columns that differ from those in the other splits.
     """
 
@@ -33,9 +33,9 @@ class Splits:
     """The division of the examples of a task into splits.
 
     Attributes:
-        parts: A part per split; or, under the empty name, one for all.
-        fractions: The fraction of each split, where there is one part for all.
-        seed: Chooses which example falls into which share.
+        parts: A part per split; or one for all, under the empty name.
+        fractions: Fraction of each split, if there is one part for all.
+        seed: Seed of the assignment of examples to splits.
     """
 
     parts: Mapping[str, Part]
@@ -52,8 +52,8 @@ class Splits:
             TaskError: a file cannot be read, or a split is empty.
         """
         read = {name: _read(part, columns) for name, part in self.parts.items()}
-        found = _divided(read[""], self.fractions, self.seed) if "" in read else read
-        return _kept_apart({name: found[name] for name in SPLITS if name in found})
+        splits = _divided(read[""], self.fractions, self.seed) if "" in read else read
+        return _kept_apart({name: splits[name] for name in SPLITS if name in splits})
 
 
 def _read(part: Part, columns: Mapping[str, str]) -> Rows:
@@ -67,7 +67,7 @@ def _read(part: Part, columns: Mapping[str, str]) -> Rows:
 
 
 def _divided(rows: Rows, fractions: Mapping[str, float], seed: int) -> dict[str, Rows]:
-    """Shares of the distinct examples, in the order of a hash of seed and contents: copies fall together."""
+    """Fractions of the distinct examples, ordered by a hash of seed and contents; duplicates stay together."""
     import xxhash
 
     distinct = sorted(set(rows.fingerprints), key=lambda f: xxhash.xxh3_128(seed.to_bytes(8, "little") + f).digest())
@@ -78,15 +78,15 @@ def _divided(rows: Rows, fractions: Mapping[str, float], seed: int) -> dict[str,
         end = round(min(total, 1.0) * len(distinct))
         home |= dict.fromkeys(distinct[int(begin) : end], name)
         begin = end
-    found = {name: [i for i, f in enumerate(rows.fingerprints) if home.get(f) == name] for name in fractions}
-    for name, chosen in found.items():
+    shares = {name: [i for i, f in enumerate(rows.fingerprints) if home.get(f) == name] for name in fractions}
+    for name, chosen in shares.items():
         if not chosen:
             raise TaskError(f"{rows.label} has {len(rows)} examples, too few for the split {name!r} to have any.")
-    return {name: rows.take(chosen) for name, chosen in found.items()}
+    return {name: rows.take(chosen) for name, chosen in shares.items()}
 
 
 def _kept_apart(splits: dict[str, Rows]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """Drop from each split what a later one has too, so that what is reported on was never learned from."""
+    """Drop the examples of each split that a later split has too, so that no test example is learned from."""
     later: set[bytes] = set()
     kept: dict[str, Rows] = {}
     notes: list[str] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TaskError
+from ..modules import read_tokenizer
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -28,34 +29,30 @@ class Tokens:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, loaded when it is first needed."""
-        from ..modules import read_tokenizer
-
         return read_tokenizer(self.folder)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` and what else the tokenizer gives, (n, positions)."""
+        """`input_ids`, `attention_mask` and other outputs of the tokenizer, (n, positions)."""
         settings = {"padding": True, "truncation": True, "max_length": self.length, "return_tensors": "pt"}
-        found = self.tokenizer(list(texts), None if pairs is None else list(pairs), **settings)
-        return dict(found)
+        encoded = self.tokenizer(list(texts), None if pairs is None else list(pairs), **settings)
+        return dict(encoded)
 
     def encode_words(self, texts: Sequence[Sequence[str]]) -> Any:
-        """As `encode`, of texts that are cut into words; `word_ids(i)` tells which word each token comes from.
+        """As `encode`, for texts split into words; `word_ids(i)` has the word of each token.
 
         Raises:
-            TaskError: the tokenizer cannot tell.
+            TaskError: the tokenizer does not track words.
         """
         if not self.tokenizer.is_fast:
-            raise TaskError(
-                f"the tokenizer in {self.folder} does not tell words apart; tagging needs a tokenizer.json."
-            )
+            raise TaskError(f"the tokenizer in {self.folder} does not track words; tagging needs a tokenizer.json.")
         settings = {"padding": True, "truncation": True, "max_length": self.length, "return_tensors": "pt"}
         return self.tokenizer([list(words) for words in texts], is_split_into_words=True, **settings)
 
     def numbers(self, text: str, *, begins: bool = True) -> list[int]:
-        """The tokens of one text, uncut; with what the tokenizer puts before a text if it `begins` one."""
-        found = list(self.tokenizer(text, add_special_tokens=begins)["input_ids"])
-        # What closes a text must not stand between a prompt and what follows it.
-        return found[:-1] if begins and len(found) > 1 and found[-1] in self._closing else found
+        """The token ids of one text, not truncated; with the tokenizer's leading special tokens if `begins`."""
+        tokens = list(self.tokenizer(text, add_special_tokens=begins)["input_ids"])
+        # A closing special token must not come between a prompt and its answer.
+        return tokens[:-1] if begins and len(tokens) > 1 and tokens[-1] in self._closing else tokens
 
     @cached_property
     def _closing(self) -> frozenset[int]:
@@ -63,20 +60,20 @@ class Tokens:
         return frozenset(mark for mark in marks if mark is not None)
 
     def pad(self, sequences: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` of sequences of token numbers, padded on the right."""
+        """`input_ids` and `attention_mask` of sequences of token ids, padded on the right."""
         import torch
 
         longest, fill = max(map(len, sequences)), self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[*one, *[fill] * (longest - len(one))] for one in sequences])
-        mask = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in sequences])
+        ids = torch.tensor([[*tokens, *[fill] * (longest - len(tokens))] for tokens in sequences])
+        mask = torch.tensor([[1] * len(tokens) + [0] * (longest - len(tokens)) for tokens in sequences])
         return {"input_ids": ids, "attention_mask": mask}
 
 
 def check_texts(rows: Rows, *columns: str) -> None:
-    """Refuse what is no text.
+    """Refuse values that are not text.
 
     Raises:
-        TaskError: with the place of the first.
+        TaskError: the message gives the row of the first.
     """
     for column in columns:
         for i, value in enumerate(rows.columns[column]):

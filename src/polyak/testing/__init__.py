@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import SettingError, suggestion
 from ..methods import Method
-from . import _checks, _declaration, _twin_checks
+from . import _checks, _declaration, _kernel_checks
 from ._asserts import assert_close as assert_close
 from ._asserts import assert_refused as assert_refused
 from ._asserts import assert_that as assert_that
@@ -28,8 +28,8 @@ from ._settings import uneven as uneven
 
 def checks_for(method: Method) -> Iterator[Check]:
     """The universal checks, then one for each law that `method` claims."""
-    for module in (_declaration, _checks, _twin_checks):
-        yield from (found for found in vars(module).values() if isinstance(found, Check))
+    for module in (_declaration, _checks, _kernel_checks):
+        yield from (value for value in vars(module).values() if isinstance(value, Check))
     yield from (of_law for law, of_law in LAWS.items() if law in method.laws)
 
 
@@ -43,8 +43,8 @@ def check_method(method: Method, *, seed: int = 0, only: str | None = None, skip
         skip: Names of checks to leave out.
 
     Raises:
-        AssertionError: the first check that fails: in which case, how, the remedy, and how to reproduce it.
-        SettingError: no check that applies is called so.
+        AssertionError: the first check that fails, with the case, the difference, the remedy and how to reproduce it.
+        SettingError: no check that applies has this name.
     """
     checks = {applies.name: applies for applies in checks_for(method)}
     for name in (*skip, *([only] if only else [])):

@@ -18,27 +18,27 @@ def assert_that(fact: bool, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def assert_close(found: Any, wanted: Any, otherwise: str, size: float = 0.0) -> None:
-    """Every number within 1e-6 of the largest (of `wanted`, of `size`, or of 1e-30); NaN is close to nothing."""
-    _assert_within(found, wanted, _CLOSE * max(largest(wanted), size, 1e-30), otherwise)
+def assert_close(actual: Any, expected: Any, otherwise: str, size: float = 0.0) -> None:
+    """Every number within 1e-6 of the largest expected one (at least `size` and 1e-30); NaN is never close."""
+    _assert_within(actual, expected, _CLOSE * max(largest(expected), size, 1e-30), otherwise)
 
 
-def assert_each_close(found: Any, wanted: Any, otherwise: str, sizes: Any) -> None:
-    """The same, where each number has a size of its own, and within 1e-4 of that."""
-    limit = _CLOSE * max(largest(wanted), largest(sizes), 1e-30)
-    _assert_within(found, wanted, np.minimum(limit, _CLOSE_FOR_EACH * np.maximum(sizes, 1e-30)), otherwise)
+def assert_each_close(actual: Any, expected: Any, otherwise: str, sizes: Any) -> None:
+    """The same with a size per number, and also within 1e-4 of that size."""
+    limit = _CLOSE * max(largest(expected), largest(sizes), 1e-30)
+    _assert_within(actual, expected, np.minimum(limit, _CLOSE_FOR_EACH * np.maximum(sizes, 1e-30)), otherwise)
 
 
-def _assert_within(found: Any, wanted: Any, limit: Any, otherwise: str) -> None:
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    errors = np.abs(found - wanted)
+def _assert_within(actual: Any, expected: Any, limit: Any, otherwise: str) -> None:
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    errors = np.abs(actual - expected)
     if (errors <= limit).all():
         return
     limits = np.broadcast_to(limit, errors.shape)
     wrong = [tuple(int(i) for i in index) for index in np.argwhere(~(errors <= limits))]
     worst = max(wrong, key=lambda index: float(np.nan_to_num(errors[index], nan=np.inf)))
     raise AssertionError(
-        f"{otherwise}: entry {list(worst)} is {found[worst]:.7g}, not {wanted[worst]:.7g}, and may be off by "
+        f"{otherwise}: entry {list(worst)} is {actual[worst]:.7g}, not {expected[worst]:.7g}, and may be off by "
         f"{limits[worst]:.3g} ({len(wrong)} of {errors.size} entries are off)"
     )
 
@@ -49,7 +49,7 @@ def assert_finite(merged: Any) -> None:
 
 
 def assert_refused(attempt: Callable[[], object], *named: str) -> None:
-    """It raises SettingError, whose message names all of these."""
+    """`attempt` raises SettingError with a message that contains all names."""
     try:
         attempt()
     except SettingError as error:

@@ -1,4 +1,4 @@
-"""The cases that checks try: what a signature admits, one special thing at a time, and a few mixtures."""
+"""The cases that checks try: each special setting or input alone, and a few combinations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from ..methods import Method
 from ._check import Case
+from ._kernels import has_kernel
 from ._problems import Problem, sample
 from ._settings import accepts, choices, combinations, extremes, single_words, uneven
-from ._twins import has_twin
 
 Change = Callable[[Problem, np.random.Generator], Problem]
 SHAPES = [(), (1,), (7,), (1, 9), (9, 1), (4, 6), (3, 2, 2, 2), (0, 4), (2, 65)]
@@ -46,7 +46,7 @@ def special_numbers(method: Method, seed: int) -> Iterator[Case]:
 
 
 def special(method: Method, seed: int) -> Iterator[Case]:
-    """All that is special, each for itself and in mixtures: settings, inputs, numbers of models, shapes."""
+    """Special settings, inputs, numbers of models and shapes, each alone and in combinations."""
     yield from special_numbers(method, seed)
     yield from special_inputs(method, seed)
     words, rng = _in_turn(method, seed + 1), np.random.default_rng(seed)
@@ -62,13 +62,13 @@ def special(method: Method, seed: int) -> Iterator[Case]:
 
 
 def special_inputs(method: Method, seed: int) -> Iterator[Case]:
-    """Inputs that leave little to merge, that cancel, that are tied, tiny or huge."""
+    """Inputs that are zero, cancel, are tied, tiny or huge."""
     problem, words, rng = sample(method, seed=seed), _in_turn(method, seed + 2), np.random.default_rng(seed)
     for name, change in _CHANGES.items():
         changed = change(problem, rng)
         if name == "statistics of zero" and not method.statistics:
             continue
-        several = _enough_words(method) if name in _DECISIVE and has_twin(method) else [dict[str, Any](), next(words)]
+        several = _enough_words(method) if name in _DECISIVE and has_kernel(method) else [dict[str, Any](), next(words)]
         yield from _cases(method, name, changed, {}, *several)
         yield from _cases(method, name, changed, uneven(method, problem.k), next(words))
         for title, numbers in extremes(method, problem.k):
@@ -78,7 +78,7 @@ def special_inputs(method: Method, seed: int) -> Iterator[Case]:
 
 
 def _enough_words(method: Method) -> list[dict[str, Any]]:
-    """All combinations of words and switches; where these are many, each word alone."""
+    """All combinations of words and switches; if these are many, each word alone."""
     every = list(combinations(method))
     return every if len(every) <= _MANY else single_words(method)
 
@@ -101,7 +101,7 @@ def _has_its_statistics(method: Method, problem: Problem, settings: Mapping[str,
 
 
 def _mixture(method: Method, seed: int, words: Mapping[str, Any], rng: np.random.Generator) -> Iterator[Case]:
-    """Several special things at once."""
+    """Several special settings and inputs at once."""
     models, shape = rng.choice(_counts(method)), SHAPES[rng.integers(len(SHAPES))]
     problem = sample(method, shape, seed, models=int(models))
     first, second = rng.choice(list(_CHANGES), 2)
@@ -113,7 +113,7 @@ def _mixture(method: Method, seed: int, words: Mapping[str, Any], rng: np.random
 
 
 def _in_turn(method: Method, seed: int) -> Iterator[Mapping[str, Any]]:
-    """Combinations of words and switches in turn, without end; the seed says which is the first."""
+    """Combinations of words and switches in an endless cycle; the seed selects the first."""
     every = list(combinations(method))
     turn = np.random.default_rng(seed).permutation(len(every))
     while True:
@@ -148,7 +148,7 @@ def _alike(problem: Problem, _: object) -> Problem:
 
 
 def _opposite(problem: Problem, _: object) -> Problem:
-    """Every two models cancel, and one that is left over is the base."""
+    """Every two models cancel; an odd last model is the base."""
     delta, k = problem.tensors[0] - problem.base, problem.k
     signs = [0 if i == k - 1 and k % 2 else (-1) ** i for i in range(k)]
     return replace(problem, tensors=np.stack([problem.base + np.float32(sign) * delta for sign in signs]))

@@ -1,4 +1,4 @@
-"""A check is one demand on a method, tried on case after case; where it fails it tells how to mend the method."""
+"""A check is one requirement on a method, tried on many cases; a failure includes a remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Case:
     """A merge to try a method on.
 
     Attributes:
-        name: The special thing about it, for messages.
+        name: Its special property, for messages.
         problem: The inputs.
         settings: Settings that the method accepts with them.
     """
@@ -34,12 +34,12 @@ Cases = Callable[[Method, int], Iterator[Case]]
 
 @dataclass(frozen=True)
 class Check:
-    """One demand on a method: call it with the method, and a seed for the random numbers of its cases.
+    """One requirement on a method; call it with the method, and a seed for the random numbers of its cases.
 
     Attributes:
-        run: Tries one case; raises an AssertionError where the method fails.
+        run: Tries one case; raises an AssertionError if the method fails.
         cases: From the method and a seed to the cases.
-        remedy: The ways out, for the author of a method that fails.
+        remedy: Advice for the author of a method that fails.
         law: The law that is tested (default: none; every method has to pass).
     """
 
@@ -56,7 +56,7 @@ class Check:
         """Try every case.
 
         Raises:
-            AssertionError: the first case that fails: which one, with which settings, how, and the remedy.
+            AssertionError: the first case that fails, with its settings, the difference and the remedy.
         """
         for case in self.cases(method, seed):
             try:

@@ -18,16 +18,16 @@ from ..methods import Method, Setting
 from ._asserts import assert_close, assert_finite, assert_refused, assert_that
 from ._cases import every_setting, every_word, plain, special
 from ._check import Case, check
+from ._kernels import has_kernel
 from ._problems import sample
 from ._settings import uneven
-from ._twins import has_twin
 
 _SHAPES = [(), (1,), (7,), (4, 6), (3, 2, 2, 2), (0, 4)]
 _FILLS = [None, 0.0, 1e-30, 1e15]
 
 
 def _shapes_and_fills(method: Method, seed: int) -> Iterator[Case]:
-    """Any shape, any size of numbers, as few models as it takes."""
+    """All shapes, magnitudes of numbers, and the smallest number of models."""
     for shape, fill in product(_SHAPES, _FILLS):
         problem = sample(method, shape, seed)
         if fill is not None:
@@ -42,20 +42,20 @@ def _shapes_and_fills(method: Method, seed: int) -> Iterator[Case]:
 
 @check(_shapes_and_fills, remedy="return the shape and dtype of one model; guard divisions by zero with `where`")
 def check_shape_and_finiteness(method: Method, case: Case) -> None:
-    """Finite numbers of the inputs' shape and dtype come back."""
+    """The result is finite, with the shape and dtype of the inputs."""
     base, merged = case.problem.base, case.merge(method)
     assert_that(merged.shape == base.shape, f"{base.shape} became {tuple(merged.shape)}")
     assert_that(merged.dtype == base.dtype, f"{base.dtype} became {merged.dtype}")
     assert_finite(merged)
 
 
-def _without_twins(method: Method, seed: int) -> Iterator[Case]:
-    """All that is special; for a method with a twin, that check evaluates the definition anyway."""
-    if not has_twin(method):
+def _without_kernels(method: Method, seed: int) -> Iterator[Case]:
+    """All special cases; none for a method with a kernel, whose own check evaluates the definition."""
+    if not has_kernel(method):
         yield from special(method, seed)
 
 
-@check(_without_twins, remedy="guard divisions by zero with `where`, and take sums of squares in float64")
+@check(_without_kernels, remedy="guard divisions by zero with `where`, and take sums of squares in float64")
 def check_finite_in_every_case(method: Method, case: Case) -> None:
     """Finite inputs give finite numbers."""
     assert_finite(case.merge(method))
@@ -78,7 +78,7 @@ _USE_CHANCE = "take random numbers from a parameter `chance: Uniform`, and from 
 
 @check(plain, remedy=_USE_CHANCE)
 def check_same_seed_same_result(method: Method, case: Case) -> None:
-    """A seed settles special."""
+    """The same seed gives the same result."""
     problem = case.problem
     base = problem.base if method.uses_base else None
     merge = partial(method, problem.tensors, base, statistics=problem.statistics, seed=7, **case.settings)
@@ -87,7 +87,7 @@ def check_same_seed_same_result(method: Method, case: Case) -> None:
 
 @check(plain, remedy=_USE_CHANCE)
 def check_global_generators_are_untouched(method: Method, case: Case) -> None:
-    """It draws from no generator that others share."""
+    """Global random generators are not used."""
     before = _global_generators()
     case.merge(method)
     assert_that(before == _global_generators(), "it draws from a global generator")
@@ -107,14 +107,14 @@ def _relative_to_a_base(method: Method, seed: int) -> Iterator[Case]:
 
 @check(_relative_to_a_base, remedy="return a delta that is zero where all deltas are; annotate a tensor as `Merged`")
 def check_base_is_fixed(method: Method, case: Case) -> None:
-    """Models that are all the base merge to the base."""
+    """Models equal to the base merge to the base."""
     problem = replace(case.problem, tensors=np.stack([case.problem.base] * case.problem.k))
     assert_close(problem.merge(method, case.settings), problem.base, "copies of the base gave something else")
 
 
 @check(plain, remedy="annotate each setting with its range, `In(low, high)`, and leave refusals to `Method.bind`")
 def check_bad_settings_are_named(method: Method, case: Case) -> None:
-    """A value that the declaration rules out is refused, for any model, with its setting and method named."""
+    """A value outside the declaration is refused, for any model, with a message that names setting and method."""
     for name, setting in method.settings.items():
         for value in _bad_values(setting):
             for bad in _for_each_model(setting, case.settings.get(name), value):
@@ -152,7 +152,7 @@ def check_bad_counts_are_refused(method: Method, case: Case) -> None:
         assert_refused(partial(method, problem.tensors, **case.settings), method.name, "base")
 
 
-@check(plain, remedy="annotate a statistic that tensors may lack as `Array | None`, and say what is done without it")
+@check(plain, remedy="annotate a statistic that tensors may lack as `Array | None`, and document the fallback")
 def check_missing_statistics(method: Method, case: Case) -> None:
     """Tensors without a statistic take the declared fallback, or are refused; so is a statistic of another shape."""
     problem, settings = case.problem, case.settings
@@ -172,7 +172,7 @@ def check_missing_statistics(method: Method, case: Case) -> None:
 
 @check(every_word, remedy="write the definition against the array API standard, through `array_namespace`")
 def check_numpy_equals_torch(method: Method, case: Case) -> None:
-    """The definition means the same for both (passes where torch is not installed)."""
+    """The definition gives the same for NumPy and torch (passes if torch is not installed)."""
     torch = _torch()
     if torch is None:
         return

@@ -8,7 +8,7 @@ from ..methods import Law, Method
 from ._asserts import assert_that
 from ._cases import plain
 from ._check import Case, check
-from ._twins import has_twin
+from ._kernels import has_kernel
 
 
 @check(plain, remedy="pass `source=` to `@method`: authors, year, title, identifier")
@@ -33,9 +33,9 @@ def check_departures_are_told(method: Method, _: Case) -> None:
 
 
 @check(plain, remedy="register a kernel, or drop ELEMENTWISE from `laws`")
-def check_elementwise_has_a_twin(method: Method, _: Case) -> None:
-    """Tiles of a method without a twin are merged by its definition, many times slower."""
-    assert_that(has_twin(method) or Law.ELEMENTWISE not in method.laws, "it claims ELEMENTWISE and has no twin")
+def check_elementwise_has_a_kernel(method: Method, _: Case) -> None:
+    """Tiles of a method without a kernel are merged by its definition, many times slower."""
+    assert_that(has_kernel(method) or Law.ELEMENTWISE not in method.laws, "it claims ELEMENTWISE and has no kernel")
 
 
 def _section(method: Method, title: str) -> str:

@@ -12,9 +12,9 @@ from ..methods import Law, Method
 from ._asserts import assert_close, assert_that
 from ._cases import every_setting, plain, special_numbers
 from ._check import Case, Check, check
+from ._kernels import by_definition
 from ._pieces import Pieces
 from ._settings import accepts, gain, of_models
-from ._twins import by_definition
 
 _DROP = "mend the definition, or drop {} from `laws`"
 
@@ -28,10 +28,10 @@ def _weights_alone(method: Method, seed: int) -> Iterator[Case]:
 
 @check(every_setting, law=Law.SYMMETRIC, remedy=_DROP.format("SYMMETRIC"))
 def check_symmetric(method: Method, case: Case) -> None:
-    k, wanted = case.problem.k, case.merge(method)
+    k, expected = case.problem.k, case.merge(method)
     for order in (range(k)[::-1], [*range(1, k), 0]):
         swapped = case.problem.pick(order).merge(method, of_models(method, case.settings, order))
-        assert_close(swapped, wanted, f"with the models in the order {[*order]} the merge is another")
+        assert_close(swapped, expected, f"with the models in the order {[*order]} the merge is another")
 
 
 def _default_words(method: Method, seed: int) -> Iterator[Case]:
@@ -55,14 +55,14 @@ def check_idempotent(method: Method, case: Case) -> None:
 @check(
     every_setting,
     law=Law.ELEMENTWISE,
-    remedy=_DROP.format("ELEMENTWISE") + "; ask for a first pass for what it must know of the whole",
+    remedy=_DROP.format("ELEMENTWISE") + "; request a first pass for numbers that depend on the whole tensor",
 )
 def check_elementwise(method: Method, case: Case) -> None:
     whole = Pieces(method, case.problem, case.settings)
     slabs = [by_definition(method, whole.slab(start, stop)) for start, stop in pairwise((0, 1, 8, 23, 30))]
-    wanted = np.reshape(by_definition(method, whole.arguments), -1)
+    expected = np.reshape(by_definition(method, whole.arguments), -1)
     assert_close(
-        np.concatenate(slabs), wanted, "slices of the merge are not the merge of slices", gain(method, case.settings)
+        np.concatenate(slabs), expected, "slices of the merge are not the merge of slices", gain(method, case.settings)
     )
 
 
@@ -70,8 +70,8 @@ def check_elementwise(method: Method, case: Case) -> None:
 def check_rows(method: Method, case: Case) -> None:
     whole = Pieces(method, case.problem, case.settings)
     slabs = [by_definition(method, whole.slab(start, stop)) for start, stop in whole.ranges((0, 1, 8, 23, 30))]
-    wanted = by_definition(method, whole.arguments)
-    assert_close(np.concatenate(slabs).reshape(wanted.shape), wanted, "rows of the merge are not the merge of rows")
+    expected = by_definition(method, whole.arguments)
+    assert_close(np.concatenate(slabs).reshape(expected.shape), expected, "rows of the merge are not the merge of rows")
 
 
 @check(_default_words, law=Law.HOMOGENEOUS, remedy=_DROP.format("HOMOGENEOUS"))
@@ -89,9 +89,9 @@ def check_linear(method: Method, case: Case) -> None:
     problem = case.problem
     other = replace(problem, tensors=problem.tensors[:, ::-1], base=problem.base[::-1])
     sums = replace(problem, tensors=problem.tensors + other.tensors, base=problem.base + other.base)
-    wanted = case.merge(method) + other.merge(method, case.settings)
+    expected = case.merge(method) + other.merge(method, case.settings)
     merged = sums.merge(method, case.settings)
-    assert_close(merged, wanted, "the merge of sums is not the sum of merges", 8 * gain(method, case.settings))
+    assert_close(merged, expected, "the merge of sums is not the sum of merges", 8 * gain(method, case.settings))
 
 
 @check(every_setting, law=Law.ZERO_IS_ABSENT, remedy=_DROP.format("ZERO_IS_ABSENT"))

@@ -1,4 +1,4 @@
-"""A problem in pieces, as the engine meets it."""
+"""A problem in ranges of entries, as the engine evaluates it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..methods import FirstPass, Law, Masks, Method, Order, Role, Top, answer, call, moved, settings_as_arrays, supplied
+from ._kernels import ranked_by_kernel
 from ._problems import Problem
-from ._twins import ranked_by_twin
 
 
 class Pieces:
@@ -37,8 +37,8 @@ class Pieces:
         self._names = {name: "tensor" for name, role in method.inputs.items() if role is Role.NAME}
         settings = settings_as_arrays(method, self.bound, problem.tensors)
         self.arguments: dict[str, Any] = {**self.stacks, **self._absent, **settings, **self._names}
-        asked = {name: kind.ask for name, kind in method.inputs.items() if isinstance(kind, FirstPass)}
-        self.requests: dict[str, Any] = {name: call(ask, self.bound) for name, ask in asked.items()}
+        asks = {name: kind.ask for name, kind in method.inputs.items() if isinstance(kind, FirstPass)}
+        self.requests: dict[str, Any] = {name: call(ask, self.bound) for name, ask in asks.items()}
         for name, request in self.requests.items():  # in order: one pass may name the answers of those before it
             self.arguments[name] = None if request is None else answer(request, self.arguments)
 
@@ -51,8 +51,8 @@ class Pieces:
         return math.prod(self.stacks["base"].shape)
 
     def slab(self, start: int, stop: int) -> dict[str, Any]:
-        """The definition's arguments for the entries [start, stop): flat, or rows where rows are merged apart."""
-        answers = {name: moved(known, start, stop) for name, known in self.answers.items()}
+        """The definition's arguments for the entries [start, stop), flat, or in rows if rows are merged separately."""
+        answers = {name: moved(whole, start, stop) for name, whole in self.answers.items()}
         return {**self._cut(start, stop), **self._columns, **answers}
 
     @cached_property
@@ -61,35 +61,35 @@ class Pieces:
         return settings_as_arrays(self.method, self.bound, self._cut(0, self._unit)["tensors"])
 
     def _cut(self, start: int, stop: int) -> dict[str, Any]:
-        """Copies, which may be overwritten, of the stacks' entries; and what all entries share."""
+        """Writable copies of the stacks' entries, and the arguments that all entries share."""
         cut = {n: self._shaped(self._flat(stack)[..., start:stop].copy()) for n, stack in self.stacks.items()}
         return {**cut, **self._absent, **self._names}
 
     @cached_property
-    def twin_answers(self) -> dict[str, Any]:
-        """The answers for a twin that computes by itself what is ranked: only so does it find its own numbers again."""
+    def kernel_answers(self) -> dict[str, Any]:
+        """Answers; rankings are of the kernel's own numbers, with which it compares the thresholds."""
         answers, shape = self.answers, self.stacks["base"].shape
         for name, request in self.requests.items():
             ranked = None
             if isinstance(request, Top | Order):
-                ranked = ranked_by_twin(request, self._tile(0, self.entries, answers))
+                ranked = ranked_by_kernel(request, self._tile(0, self.entries, answers))
             if ranked is not None:
-                known = {**self.arguments, "ranked": ranked.reshape(-1, *shape)}
-                answers[name] = answer(replace(request, of=lambda ranked: ranked), known)
+                arguments = {**self.arguments, "ranked": ranked.reshape(-1, *shape)}
+                answers[name] = answer(replace(request, of=lambda ranked: ranked), arguments)
         return answers
 
     def tile(self, start: int, stop: int) -> dict[str, Any]:
-        """The twin's arguments for them."""
-        return self._tile(start, stop, self.twin_answers)
+        """The kernel's arguments for the entries [start, stop)."""
+        return self._tile(start, stop, self.kernel_answers)
 
     def _tile(self, start: int, stop: int, answers: Mapping[str, Any]) -> dict[str, Any]:
         from ..kernels.philox import Stream
 
-        known = {name: moved(answer, start, stop) for name, answer in answers.items()}
+        moved_answers = {name: moved(answer, start, stop) for name, answer in answers.items()}
         kinds = self.method.settings
         numbers = {n: np.array(v, np.float32) if kinds[n].per_model else v for n, v in self.bound.items()}
         drawn = {n: Stream(self.keys, start) for n, role in self.method.inputs.items() if role is Role.UNIFORM}
-        return {**self._cut(start, stop), **known, **numbers, **drawn}
+        return {**self._cut(start, stop), **moved_answers, **numbers, **drawn}
 
     def ranges(self, cuts: Sequence[int], unit: int | None = None) -> Iterator[tuple[int, int]]:
         """Ranges of entries near some cuts that can be evaluated apart: of whole units (default: the method's)."""
@@ -103,7 +103,7 @@ class Pieces:
 
     @property
     def _unit(self) -> int:
-        """Entries that must be evaluated together: where rows are merged apart a row, and a vector is one row."""
+        """Number of entries to evaluate together: a row if rows are merged separately; a vector is one row."""
         shape = self.stacks["base"].shape
         return (math.prod(shape[1:]) if len(shape) > 1 else self.entries) if self._by_rows else 1
 

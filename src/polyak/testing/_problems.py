@@ -1,4 +1,4 @@
-"""Problems that any method can be given."""
+"""Random problems for any method."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def sample(
 
     Args:
         method: The method.
-        shape: Shape of the tensor (default: 6 by 5; 5 by 5 where a setting says which way round matrices are).
+        shape: Shape of the tensor (default: 6 by 5; 5 by 5 if a setting transposes matrices).
         seed: Seed of the random numbers.
-        models: Number of models (default: three, or what the method takes).
+        models: Number of models (default: three, or as many as the method takes).
     """
     if shape is None:
         shape = (5, 5) if any(stat.inputs_first for stat in method.statistics.values()) else (6, 5)
@@ -82,7 +82,7 @@ def sample(
 
 
 def _statistics(method: Method, k: int, shape: tuple[int, ...], rng: np.random.Generator) -> dict[str, Any]:
-    """Those that tensors of this shape can have."""
+    """The statistics that are defined for tensors of this shape."""
     words = {name: setting.default for name, setting in method.settings.items()}
     sizes = {stat: stat.shape_for(shape, words) for stat in method.statistics.values()}
     measured = {stat.name: _measured(stat, k, size, rng) for stat, size in sizes.items()}
@@ -90,7 +90,7 @@ def _statistics(method: Method, k: int, shape: tuple[int, ...], rng: np.random.G
 
 
 def _random_numbers(method: Method, seed: int, k: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Keys and numbers; those of the engine for a random method, since its twin draws them itself."""
+    """Keys and numbers; those of the engine for a random method, since its kernel draws them itself."""
     if not method.is_random:
         return None, np.random.default_rng(seed).random((k, *shape), dtype=np.float32)
     from ..kernels.philox import stream
@@ -100,7 +100,7 @@ def _random_numbers(method: Method, seed: int, k: int, shape: tuple[int, ...]) -
 
 
 def _measured(stat: Stat, k: int, size: tuple[int, ...] | None, rng: np.random.Generator) -> Any:
-    """A statistic as it might have been measured: squares of gradients, or inner products of enough inputs."""
+    """A plausible statistic: squares of gradients, or a full-rank Gram."""
     if size is None:
         return None
     if stat.shape == "weight":

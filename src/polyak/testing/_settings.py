@@ -14,9 +14,9 @@ from ..methods import REQUIRED, Method, Setting
 
 
 def uneven(method: Method, k: int) -> dict[str, Any]:
-    """A value for every number among the settings: no two models alike, nothing neutral.
+    """A value for every numeric setting: different per model, and none neutral.
 
-    Numbers that do not go together are moved towards the defaults, until the method accepts them.
+    Values that the method refuses together are moved towards the defaults until it accepts them.
     """
     values = {name: _uneven(s, k) for name, s in method.settings.items() if s.kind in (float, int)}
     for _ in range(8):
@@ -35,7 +35,7 @@ def accepts(method: Method, settings: Mapping[str, Any], k: int) -> bool:
 
 
 def _halfway(value: Any, setting: Setting) -> Any:
-    """Half the way to the default."""
+    """The midpoint between a value and the default."""
     if setting.kind is int or setting.default is REQUIRED:
         return value
     halves = [(number + setting.default) / 2 for number in (value if setting.per_model else [value])]
@@ -72,7 +72,7 @@ def combinations(method: Method) -> Iterator[dict[str, Any]]:
 
 
 def single_words(method: Method) -> list[dict[str, Any]]:
-    """The defaults, and then each other word or switch alone."""
+    """The defaults, then each other word or switch alone."""
     words: list[dict[str, Any]] = [{}]
     for name, setting in method.settings.items():
         values = (True, False) if setting.kind is bool else setting.kind
@@ -164,7 +164,7 @@ def of_models(method: Method, settings: Mapping[str, Any], models: Sequence[int]
 
 
 def gain(method: Method, settings: Mapping[str, Any]) -> float:
-    """The largest of the weights and factors: what entries may be multiplied by before they cancel."""
+    """The largest weight or factor, by which entries may be scaled before they cancel."""
     free = [name for name, setting in method.settings.items() if setting.kind is float and setting.range is None]
     numbers = np.concatenate([np.ravel(np.float64(settings.get(name, 1.0))) for name in free] or [np.ones(1)])
     return max(float(np.max(np.abs(numbers))), 1.0)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ...declare import Registry, check_docstring, summary_of
-from ...errors import DeclarationError, UnsupportedFormat
+from ...errors import CheckpointError, DeclarationError, UnsupportedFormat
 from .._api import Checkpoint
 
 Opener = TypeVar("Opener", bound=Callable[..., Checkpoint])
@@ -30,8 +30,8 @@ class Format:
 
     Attributes:
         suffixes: The suffixes of its files.
-        open: From a path to the checkpoint, reading headers only; it may take `key`, the path of the state dict.
-        in_folders: Those of the suffixes that weights have in the folders of the Hugging Face Hub.
+        open: Opens the file at a path, reading headers only; it may take `key`, the path of the state dict.
+        in_folders: Those of the suffixes that weight files have on the Hugging Face Hub.
     """
 
     suffixes: tuple[str, ...]
@@ -44,8 +44,8 @@ class Format:
         return summary_of(self.open)
 
 
-def _unknown(suffix: str, known: Iterable[str]) -> UnsupportedFormat:
-    return UnsupportedFormat(f"no checkpoint format has the suffix {suffix!r}. Known: {', '.join(sorted(known))}.")
+def _unknown(suffix: str, registered: Iterable[str]) -> UnsupportedFormat:
+    return UnsupportedFormat(f"no checkpoint format has the suffix {suffix!r}. Known: {', '.join(sorted(registered))}.")
 
 
 registry: Registry[Format] = Registry("checkpoint format", package=__name__, group="polyak.formats", unknown=_unknown)
@@ -83,26 +83,31 @@ def open_file(path: Path, key: str | None = None) -> Checkpoint:
 
     Raises:
         UnsupportedFormat: no format has this suffix.
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, or its format has no keys.
     """
     try:
         declared = registry.resolve(path.suffix)
     except UnsupportedFormat:
         *most, last = registry
-        known = f"{', '.join(most)} or {last}"
-        raise UnsupportedFormat(f"{path}: expected a folder, or a file with the suffix {known}.") from None
-    keywords: dict[str, Any] = {"key": key} if "key" in signature(declared.open).parameters else {}
-    return declared.open(path, **keywords)
+        expected = f"{', '.join(most)} or {last}"
+        raise UnsupportedFormat(f"{path}: expected a folder, or a file with the suffix {expected}.") from None
+    if "key" in signature(declared.open).parameters:
+        return declared.open(path, key=key)
+    if key is not None:
+        raise CheckpointError(
+            f"{path} has no state dict at key {key!r:.80}: its format holds one only. Leave out the key."
+        )
+    return declared.open(path)
 
 
 def suffixes(*, foreign: bool = False) -> tuple[str, ...]:
-    """The suffixes of all formats, with those of other libraries if wanted."""
+    """The suffixes of all formats; with `foreign`, also those that are recognised but cannot be read."""
     registry.load_all()
     return (*registry, *(FOREIGN if foreign else ()))
 
 
 def suffixes_in_folders() -> tuple[str, ...]:
-    """The suffixes that weights have in the folders of the Hugging Face Hub, safetensors first."""
+    """The suffixes that weight files have on the Hugging Face Hub, safetensors first."""
     registry.load_all()
     every = dict.fromkeys(suffix for declared in registry.values() for suffix in declared.in_folders)
     return tuple(sorted(every, key=lambda suffix: (suffix != ".safetensors", suffix)))

@@ -1,8 +1,8 @@
-"""PyTorch's own formats (.bin, .pt, .pth, .ckpt), read without PyTorch and without running anything.
+"""PyTorch's own formats (.bin, .pt, .pth, .ckpt), read without PyTorch and without running any code.
 
-Two are known: since 1.6 a zip archive whose `data.pkl` describes tensors on storages in `data/0`, `data/1`
-...; before that a row of pickles followed by the storages.  Either way the pickle is small and the tensors
-are read later, a range at a time.
+There are two: since 1.6 a zip archive whose `data.pkl` describes tensors on storages in `data/0`, `data/1`
+...; before that a sequence of pickles followed by the storages. Either way the pickle is small and the tensors
+are read later, in ranges.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 class _Contents:
     """Contents of a file: its object, the bytes that describe it, and the ranges of its storages."""
 
-    found: Any
+    saved: Any
     header: bytes
     spans: Mapping[str, tuple[int, int]]
 
@@ -53,9 +53,9 @@ class PickledFile(Checkpoint):
         holder: dict[object, str] = {}
         for name, tensor in tensors.items():
             start, view = _checked(name, tensor, contents.spans, path)
-            held = holder.setdefault((start, view.offset, view.shape, view.stride, view.dtype.name), name)
-            if held != name and 0 not in view.shape:
-                ties[name] = held
+            first = holder.setdefault((start, view.offset, view.shape, view.stride, view.dtype.name), name)
+            if first != name and 0 not in view.shape:
+                ties[name] = first
                 continue
             specs[name] = TensorSpec(name, view.dtype, view.shape)
             self._views[name] = start + view.offset * view.dtype.itemsize, view
@@ -85,8 +85,8 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
             mapping. The default takes the only mapping that holds tensors, outermost first.
 
     Raises:
-        UnsupportedFormat: it wants to run code, or holds tensors of a kind that polyak cannot read.
-        CheckpointError: it is damaged, or where the state dict lies is not clear.
+        UnsupportedFormat: it would run code, or holds tensors of a kind that polyak cannot read.
+        CheckpointError: it is damaged, or has no state dict, or several.
     """
     try:
         with path.open("rb") as file:
@@ -95,21 +95,21 @@ def open_pickled(path: Path, *, key: str | None = None) -> Checkpoint:
             contents = _read_zip(file, path) if start.startswith(b"PK") else _read_legacy(file, start, path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return PickledFile(path, find_state_dict(contents.found, key, str(path)), contents)
+    return PickledFile(path, find_state_dict(contents.saved, key, str(path)), contents)
 
 
 def _checked(name: str, tensor: Tensor, spans: Mapping[str, tuple[int, int]], path: Path) -> tuple[int, StridedTensor]:
-    """Offset of the tensor's storage in the file, once the tensor is known to lie within it."""
+    """Offset of the tensor's storage in the file, after checking that the tensor lies within it."""
     if isinstance(tensor, Unreadable):
         raise UnsupportedFormat(f"{path}: {name!r} is a {tensor.kind}, which polyak cannot read.")
     storage, itemsize = tensor.storage, tensor.dtype.itemsize
     start, stop = spans.get(storage.key, (0, -1))
     if stop < start:
         raise CheckpointError(f"{path}: {name!r} lies in storage {storage.key!r:.80}, which is missing.")
-    wanted = (tensor.offset + reach(tensor.shape, tensor.stride)) * itemsize if 0 not in tensor.shape else 0
-    if wanted > storage.nbytes or storage.start + storage.nbytes > stop - start:
+    end = (tensor.offset + reach(tensor.shape, tensor.stride)) * itemsize if 0 not in tensor.shape else 0
+    if end > storage.nbytes or storage.start + storage.nbytes > stop - start:
         raise CheckpointError(
-            f"{path}: {name!r} reaches to byte {storage.start + wanted} of storage {storage.key!r:.80}, "
+            f"{path}: {name!r} reaches to byte {storage.start + end} of storage {storage.key!r:.80}, "
             f"which has {stop - start} (the pickle claims {storage.nbytes})."
         )
     return start + storage.start, tensor
@@ -119,8 +119,8 @@ def _read_zip(file: BinaryIO, path: Path) -> _Contents:
     entries = _entries(file, path)
     roots = [name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1 or f"{roots[0]}constants.pkl" in entries:
-        what = "a TorchScript archive" if roots else "a zip archive, but not one of torch.save"
-        raise UnsupportedFormat(f"{path} is {what}. Save the state dict: torch.save(model.state_dict(), ...).")
+        kind = "a TorchScript archive" if roots else "a zip archive, but not one of torch.save"
+        raise UnsupportedFormat(f"{path} is {kind}. Save the state dict: torch.save(model.state_dict(), ...).")
     size = os.fstat(file.fileno()).st_size
     spans = {
         name.removeprefix(roots[0]): _span(file, info, size, path)
@@ -130,10 +130,10 @@ def _read_zip(file: BinaryIO, path: Path) -> _Contents:
     _check_byte_order(_read_span(file, spans.get("byteorder", (0, 0))) or b"little", path)
     header = _read_span(file, spans["data.pkl"])
     if zlib.crc32(header) != entries[f"{roots[0]}data.pkl"].CRC:
-        raise CheckpointError(f"{path} is damaged: data.pkl does not have the checksum that the archive promises.")
-    found = _Pickles(io.BytesIO(header), path).load()
+        raise CheckpointError(f"{path} is damaged: the checksum of data.pkl is not the one in the archive's directory.")
+    saved = _Pickles(io.BytesIO(header), path).load()
     data = {name.removeprefix("data/"): span for name, span in spans.items() if name.startswith("data/")}
-    return _Contents(found, header, data)
+    return _Contents(saved, header, data)
 
 
 def _entries(file: BinaryIO, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -169,7 +169,7 @@ def _span(file: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> tuple
 def _read_span(file: BinaryIO, span: tuple[int, int]) -> bytes:
     nbytes = span[1] - span[0]
     if nbytes > MAX_PICKLE_NBYTES:
-        raise CheckpointError(f"{file.name}: its pickle has {nbytes} bytes; polyak reads {MAX_PICKLE_NBYTES} at most.")
+        raise CheckpointError(f"{file.name}: its pickle has {nbytes} bytes; polyak reads at most {MAX_PICKLE_NBYTES}.")
     return read_at(file.fileno(), nbytes, span[0])
 
 
@@ -191,16 +191,16 @@ def _read_legacy(file: BinaryIO, start: bytes, path: Path) -> _Contents:
     system = pickles.load()
     little = isinstance(system, dict) and cast("dict[Any, Any]", system).get("little_endian")
     _check_byte_order(b"little" if little else b"big", path)
-    found, keys = pickles.load(), pickles.load()
+    saved, keys = pickles.load(), pickles.load()
     header_nbytes = file.tell()
     spans = _legacy_spans(file, keys, pickles.itemsize, path)
-    return _Contents(found, read_at(file.fileno(), header_nbytes, 0), spans)
+    return _Contents(saved, read_at(file.fileno(), header_nbytes, 0), spans)
 
 
 def _legacy_spans(file: BinaryIO, keys: Any, itemsize: Mapping[str, int], path: Path) -> dict[str, tuple[int, int]]:
     """The storages follow the pickles in the order of `keys`, each with its number of elements before it."""
     if not isinstance(keys, list) or not all(type(key) is str for key in cast("list[Any]", keys)):
-        raise CheckpointError(f"{path} is damaged: its list of storages is no list of names.")
+        raise CheckpointError(f"{path} is damaged: its list of storages is not a list of names.")
     size, position = os.fstat(file.fileno()).st_size, file.tell()
     spans: dict[str, tuple[int, int]] = {}
     for key in cast("list[str]", keys):
@@ -214,7 +214,7 @@ def _legacy_spans(file: BinaryIO, keys: Any, itemsize: Mapping[str, int], path: 
 
 
 class _Pickles:
-    """The pickles of one file, one after the other, and the storages that they mention."""
+    """The pickles of one file, in order, and the storages that they refer to."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._where = file, str(path)
@@ -228,15 +228,15 @@ class _Pickles:
 
     def _storage(self, saved: Any) -> Storage:
         """The meaning of a persistent id: ("storage", class, key, device, numel) and in old files a view."""
-        what, kind, key, _, numel, *rest = saved
-        if what != "storage" or not isinstance(kind, Named) or type(key) is not str or type(numel) is not int:
-            raise TypeError("a persistent id is no storage")
-        found = Storage(key, max(0, numel) * kind.itemsize, kind.dtype, kind.name)
+        tag, kind, key, _, numel, *rest = saved
+        if tag != "storage" or not isinstance(kind, Named) or type(key) is not str or type(numel) is not int:
+            raise TypeError("a persistent id is not a storage")
+        storage = Storage(key, max(0, numel) * kind.itemsize, kind.dtype, kind.name)
         self.itemsize.setdefault(key, kind.itemsize)
         view = rest[0] if rest else None
         if view is None:
-            return found
+            return storage
         _, offset, view_numel = view
         if type(offset) is not int or type(view_numel) is not int or not 0 <= offset <= offset + view_numel <= numel:
             raise ValueError("a view lies outside of its storage")
-        return replace(found, start=offset * kind.itemsize, nbytes=view_numel * kind.itemsize)
+        return replace(storage, start=offset * kind.itemsize, nbytes=view_numel * kind.itemsize)

@@ -14,14 +14,14 @@ from .unpickler import Opaque
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of bytes in the file.
+    """A range of bytes in the file.
 
     Attributes:
         key: Its name in the file.
-        nbytes: Its length, as the pickle claims.
-        dtype: Of the tensors on it; None if a tensor says so itself, or polyak cannot read it.
-        kind: What PyTorch calls it.
-        start: Where in the run it begins (old files have views of storages), in bytes.
+        nbytes: Its length according to the pickle.
+        dtype: The dtype of its tensors; None if each tensor states its own, or polyak cannot read it.
+        kind: The name of its class in PyTorch.
+        start: Offset of its first byte (old files have views of storages).
     """
 
     key: str
@@ -44,14 +44,14 @@ class StridedTensor:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A tensor of a kind that polyak refuses, if it belongs to the model."""
+    """A tensor of a kind that polyak cannot read; refused if it belongs to the model."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A dtype or a storage class: a name that is a value."""
+    """A dtype or a storage class."""
 
     name: str
     dtype: DType | None
@@ -63,7 +63,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """An importable function of PyTorch, as far as it matters here."""
+    """The stand-in for a function of PyTorch."""
 
     run: Callable[..., object]
 
@@ -75,17 +75,17 @@ def find_global(module: str, name: str, where: str) -> object:
     """The stand-in for an importable name.
 
     Raises:
-        UnsupportedFormat: the name is not on the list.
+        UnsupportedFormat: the name is not on the list of allowed names.
     """
-    found = _GLOBALS.get(f"{module}.{name}")
-    if found is None and module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage"):
-        found = _STORAGES.get(name)
-    if found is None:
+    stand_in = _GLOBALS.get(f"{module}.{name}")
+    if stand_in is None and module in ("torch", "torch.cuda", "torch.storage") and name.endswith("Storage"):
+        stand_in = _STORAGES.get(name)
+    if stand_in is None:
         remedy = "Save the state dict alone (`torch.save(model.state_dict(), ...)`)."
         if "torch" not in module:
-            remedy = "Weights need no such thing: ask whoever made the file for safetensors or a plain state dict."
-        raise UnsupportedFormat(f"{where} wants to run {module[:80]}.{name[:80]}; refused. {remedy}")
-    return found
+            remedy = "Weights do not need it: ask the author of the file for safetensors or a plain state dict."
+        raise UnsupportedFormat(f"{where} would run {module[:80]}.{name[:80]}; refused. {remedy}")
+    return stand_in
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
@@ -101,22 +101,22 @@ def _tensor_of(
 
 def _view(storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any, metadata: Any) -> object:
     if not isinstance(storage, Storage) or not (dtype is None or isinstance(dtype, Named)):
-        raise TypeError("a tensor is built on something else than a storage")
-    found = storage.dtype if dtype is None else dtype.dtype
-    if found is None:
+        raise TypeError("a tensor is built on something other than a storage")
+    element = storage.dtype if dtype is None else dtype.dtype
+    if element is None:
         return Unreadable(storage.kind if dtype is None else dtype.name)
     if metadata and (not isinstance(metadata, dict) or any(cast("dict[str, Any]", metadata).values())):
         return Unreadable("lazily negated or conjugated view")
     numbers = offset, *shape, *stride
     if len(shape) != len(stride) or len(shape) > 64 or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise ValueError("a tensor has an impossible shape, stride or offset")
-    return StridedTensor(storage, offset, tuple(shape), tuple(stride), found)
+    return StridedTensor(storage, offset, tuple(shape), tuple(stride), element)
 
 
 def _typed(function: Any, _type: Any, args: Any, _state: Any) -> object:
-    """A tensor with attributes: the attributes are dropped."""
+    """Build a tensor with attributes, which are dropped."""
     if not isinstance(function, Function) or type(args) is not tuple:
-        raise TypeError("a tensor is built by no function")
+        raise TypeError("a tensor is built by something other than a function")
     return function.run(*args)
 
 
@@ -173,7 +173,7 @@ _STORAGES: Mapping[str, Named] = MappingProxyType(
 
 _MAPPINGS = ["collections.OrderedDict", "collections.Counter", "builtins.dict", "__builtin__.dict"]
 
-# Values that training loops leave beside the weights, and that no tensor needs.
+# Values that training loops save with the weights, and that no tensor needs.
 _OPAQUE = [
     "collections.deque", "builtins.list", "builtins.tuple", "builtins.int", "builtins.float",
     "builtins.set", "builtins.frozenset", "builtins.complex", "builtins.bytearray", "builtins.slice", "builtins.range",

@@ -13,22 +13,22 @@ Tensor = StridedTensor | Unreadable
 _Mapping = dict[Any, Any]
 
 
-def find_state_dict(found: Any, key: str | None, where: str) -> dict[str, Tensor]:
-    """The tensors of a mapping, without the counters, strings and nested mappings beside them.
+def find_state_dict(saved: Any, key: str | None, where: str) -> dict[str, Tensor]:
+    """The tensors of a mapping, without its counters, strings and nested mappings.
 
     Args:
-        found: What a checkpoint file held.
+        saved: The unpickled object.
         key: The dotted path of the mapping; "" is the outermost; None looks for the only one.
-        where: For messages.
+        where: Name of the file in messages.
 
     Raises:
-        CheckpointError: nothing there holds tensors, or several mappings do.
+        CheckpointError: no mapping holds tensors, or several do.
     """
-    if not isinstance(found, dict):
-        kind = "a tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    if not isinstance(saved, dict):
+        kind = "a tensor" if isinstance(saved, Tensor) else f"a {type(saved).__name__}"
         raise CheckpointError(f"{where} holds {kind}; expected a state dict: a mapping of names to tensors.")
-    outermost = cast(_Mapping, found)
-    tensors = _tensors_in(_only_one(outermost, where) if key is None else _follow(outermost, key, where))
+    outermost = cast(_Mapping, saved)
+    tensors = _tensors_in(_only_holder(outermost, where) if key is None else _follow(outermost, key, where))
     if not tensors:
         names = [name for name, _ in _holders(outermost)]
         raise CheckpointError(f"{where} holds no tensors at key {key!r}. Those that do: {names!r:.500}.")
@@ -38,8 +38,8 @@ def find_state_dict(found: Any, key: str | None, where: str) -> dict[str, Tensor
     return tensors
 
 
-def _only_one(found: _Mapping, where: str) -> _Mapping:
-    holders = _holders(found)
+def _only_holder(outermost: _Mapping, where: str) -> _Mapping:
+    holders = _holders(outermost)
     if not holders:
         raise CheckpointError(f"{where} holds no state dict: no mapping in it holds tensors.")
     if len(holders) > 1:
@@ -51,10 +51,10 @@ def _only_one(found: _Mapping, where: str) -> _Mapping:
     return holders[0][1]
 
 
-def _holders(found: _Mapping) -> list[tuple[str, _Mapping]]:
-    """The mappings that hold tensors themselves, as deep as the first of them below the outermost."""
-    outermost = [("", found)] if _tensors_in(found) else []
-    level, seen = [("", found)], {id(found)}
+def _holders(root: _Mapping) -> list[tuple[str, _Mapping]]:
+    """The mappings that hold tensors directly: the outermost, and those of the shallowest level below it."""
+    outermost = [("", root)] if _tensors_in(root) else []
+    level, seen = [("", root)], {id(root)}
     for _ in range(_DEEPEST):
         below: list[tuple[str, _Mapping]] = []
         for path, mapping in level:
@@ -73,13 +73,13 @@ def _tensors_in(mapping: _Mapping) -> dict[Any, Tensor]:
     return {name: value for name, value in mapping.items() if isinstance(value, Tensor)}
 
 
-def _follow(found: _Mapping, key: str, where: str) -> _Mapping:
+def _follow(mapping: _Mapping, key: str, where: str) -> _Mapping:
     if not key:
-        return found
+        return mapping
     parts = key.split(".")
     for taken in range(len(parts), 0, -1):  # a key of the mapping may have dots itself
-        inner = found.get(".".join(parts[:taken]))
+        inner = mapping.get(".".join(parts[:taken]))
         if isinstance(inner, dict):
             return _follow(cast(_Mapping, inner), ".".join(parts[taken:]), where)
-    names = [str(name) for name, value in found.items() if isinstance(value, dict)]
+    names = [str(name) for name, value in mapping.items() if isinstance(value, dict)]
     raise CheckpointError(f"{where} holds no mapping at key {key!r}. {suggestion(parts[0], names)}")

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from .._api import Bytes
 
-WINDOW_NBYTES = 8 << 20  # how much of the file is held at a time
-_FAR_NBYTES = 16 << 10  # to read on through a gap of this size costs about as much as another read
+WINDOW_NBYTES = 8 << 20  # maximum of the file in memory at a time
+_FAR_NBYTES = 16 << 10  # reading through a gap of this size costs about as much as another read
 
 ReadInto = Callable[[Bytes, int], None]  # out, offset in bytes
 
 
 def is_row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Tell whether the elements are contiguous in the file, in row-major order."""
+    """Test whether the elements are contiguous in the file, in row-major order."""
     expected = 1
     for size, step in zip(reversed(shape), reversed(stride), strict=True):
         if size > 1 and step != expected:
@@ -28,7 +28,7 @@ def is_row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
 
 
 def reach(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    """One past the farthest element that a view touches, counted from its first."""
+    """One past the last element that a view touches, counted from its first."""
     return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if math.prod(shape) else 0
 
 
@@ -40,15 +40,15 @@ def gather(
     stop: int,
     out: NDArray[Any],
 ) -> None:
-    """Put elements [start, stop) of a view, in row-major order, into `out`.
+    """Read elements [start, stop) of a view, in row-major order, into `out`.
 
     Args:
         read_into: Reads bytes of the file; offset 0 is the view's first element.
-        shape: The view's.
-        stride: In elements; none negative.
+        shape: The view's shape.
+        stride: Its strides in elements, not negative.
         start: First element.
         stop: One past the last.
-        out: One-dimensional, of the elements' size.
+        out: One-dimensional, with items of the elements' size.
     """
     done = 0
     for corner, extent in _boxes(shape, start, stop):
@@ -62,7 +62,7 @@ def gather(
 
 
 def _boxes(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cut the row-major range [start, stop) into boxes, in order: each a corner and an extent."""
+    """Split the row-major range [start, stop) into boxes, in order: each a corner and an extent."""
     if start >= stop:
         return
     if len(shape) == 1:
@@ -106,7 +106,7 @@ def _gather_box(read_into: ReadInto, first: int, stride: tuple[int, ...], target
 
 
 def _is_sparse(target: NDArray[Any], stride: tuple[int, ...]) -> bool:
-    """Tell whether the gaps between rows are so wide that each row is read by itself."""
+    """Test whether the gaps between rows are so wide that each row is read by itself."""
     inner = reach(target.shape[1:], stride[1:])
     return (stride[0] - inner) * target.itemsize > _FAR_NBYTES
 

@@ -1,9 +1,9 @@
-"""The pickle machine, without the part that runs anything.
+"""An unpickler that runs no code.
 
-A pickle is a program for a stack machine, and Python's own machine imports and calls what the program names.
-This one knows only the operations that build containers, and hands every name to a function of ours that
-answers with a stand-in.  It also cannot be made to allocate more than a multiple of what it reads: lengths are
-checked before they are believed, the memo is a dict, and nothing but strings and integers is ever hashed.
+A pickle is a program for a stack machine, and Python's own unpickler imports and calls what the program names.
+This one implements only the operations that build containers, and passes every name to a function of ours that
+returns a stand-in. Its memory is bounded by a multiple of what it reads: lengths are checked before they are used,
+the memo is a dict, and only strings and integers are hashed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_PICKLE_NBYTES = 64 << 20  # headers of 100,000 tensors with optimizer state 
 
 
 class Opaque:
-    """A value that is of no use here: whatever a pickle does to it is forgotten."""
+    """A value that is not needed: every operation on it is ignored."""
 
     __slots__ = ()
 
@@ -31,10 +31,10 @@ class Unpickler:
     """Run one pickle from a file.
 
     Args:
-        file: Positioned at the pickle; left behind it.
-        where: For messages.
-        find_global: The stand-in for `module` and `name`; it raises UnsupportedFormat for what it refuses.
-        find_storage: What a persistent id stands for.
+        file: Positioned at the beginning of the pickle; afterwards, at its end.
+        where: Name of the file in messages.
+        find_global: Returns the stand-in for `module` and `name`, or raises UnsupportedFormat.
+        find_storage: Returns the storage of a persistent id.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Unpickler:
         self._budget = MAX_PICKLE_NBYTES
 
     def load(self) -> Any:
-        """Run it to its end and return what it builds.
+        """Run the pickle and return the object that it builds.
 
         Raises:
-            UnsupportedFormat: it names something that is not on the list, or uses an operation that runs code.
+            UnsupportedFormat: it uses a name that is not allowed, or an operation that runs code.
             CheckpointError: it is damaged.
         """
         read, operations = self._read, self._operations()
@@ -71,7 +71,7 @@ class Unpickler:
             raise ValueError(f"it is longer than {MAX_PICKLE_NBYTES} bytes")
         except (ValueError, TypeError, LookupError, struct.error, OverflowError, MemoryError) as error:
             raise CheckpointError(
-                f"{self._where} is damaged or no checkpoint: its pickle breaks off ({error!s:.200})."
+                f"{self._where} is damaged or not a checkpoint: its pickle is invalid ({error!s:.200})."
             ) from error
 
     def _refusal(self, code: bytes) -> Exception:
@@ -79,13 +79,13 @@ class Unpickler:
             return ValueError("the end is missing")
         if code in _OF_CLASSES:
             return UnsupportedFormat(
-                f"{self._where} wants to make objects by the operation {_OF_CLASSES[code]}; refused."
+                f"{self._where} would create objects by the operation {_OF_CLASSES[code]}; refused."
             )
         return ValueError(f"operation {code!r} is unknown")
 
     def _operations(self) -> dict[bytes, Callable[[], None]]:
         def wide(operation: Callable[[int], None], **codes: int) -> dict[bytes, Callable[[], None]]:
-            """One operation under several codes, each with a number of its own."""
+            """One operation under several codes, each with its own width in bytes."""
             return {bytes.fromhex(code[1:]): partial(operation, number) for code, number in codes.items()}
 
         push, take = self._push, self._skip
@@ -250,7 +250,7 @@ class Unpickler:
 
     def _instance(self) -> None:
         self._global()
-        raise ValueError("an object is made the old way")
+        raise ValueError("the operation INST is not supported")
 
     def _stack_global(self) -> None:
         name, module = self._stack.pop(), self._stack.pop()
@@ -265,7 +265,7 @@ class Unpickler:
         self._stack.append(called.build(args))
 
     def _state(self) -> None:
-        """Attributes of an object: of dicts (an OrderedDict's `_metadata`) and opaque values nothing is kept."""
+        """Attributes of an object; those of dicts (an OrderedDict's `_metadata`) and of opaque values are dropped."""
         self._stack.pop()
         if not isinstance(self._stack[-1], dict | Opaque):
             raise TypeError(f"attributes of a {type(self._stack[-1]).__name__} are set")
@@ -274,12 +274,12 @@ class Unpickler:
         self._stack.append(self._find_storage(self._stack.pop()))
 
 
-def _as_list(found: Any) -> list[Any]:
-    if isinstance(found, Opaque):
+def _as_list(target: Any) -> list[Any]:
+    if isinstance(target, Opaque):
         return []
-    if type(found) is not list:
-        raise TypeError(f"items are added to a {type(found).__name__}")
-    return cast("list[Any]", found)
+    if type(target) is not list:
+        raise TypeError(f"items are added to a {type(target).__name__}")
+    return cast("list[Any]", target)
 
 
 def _set_items(target: Any, items: list[Any]) -> None:
@@ -290,7 +290,7 @@ def _set_items(target: Any, items: list[Any]) -> None:
     if type(target) is not dict:
         raise TypeError(f"items are set in a {type(target).__name__}")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) is str or type(key) is int:  # other keys name no tensor, and can take for ever to hash
+        if type(key) is str or type(key) is int:  # other keys name no tensor, and can take arbitrarily long to hash
             target[key] = value
 
 

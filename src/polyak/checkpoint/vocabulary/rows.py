@@ -1,4 +1,4 @@
-"""Checkpoints whose tables of tokens have other rows: gathered from their own, or taken from elsewhere."""
+"""Checkpoints whose embedding tables have other rows: their own in another order, or those of other checkpoints."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .._api import F32, Bytes, Checkpoint, DType, Stamp, TensorSpec
 
 RowNumbers: TypeAlias = NDArray[np.int64]
 ZERO_ROW, MEAN_ROW, PADDING_ROW = -1, -2, -3
-SPAN_NBYTES = 2**20  # rows that lie this close are read together, with what lies between them
-SPARSE = 4  # or if no more than so many times as much is read as is wanted
-BLOCK_NBYTES = 2**24  # rows that are averaged together
+SPAN_NBYTES = 2**20  # rows within a range of this size are read together, with the rows between them
+SPARSE = 4  # or if reading the whole range takes at most 4 times as many rows as are needed
+BLOCK_NBYTES = 2**24  # rows that are averaged at a time
 
 
 @dataclass(frozen=True)
 class MeanRows:
-    """Rows that are the mean of several: member i is row `row[i]` of source `source[i]`, and belongs to row `of[i]`."""
+    """Rows that are means of others: row `row[i]` of table `source[i]` is averaged into row `of[i]`."""
 
     of: RowNumbers = field(default_factory=lambda: np.zeros(0, np.int64))
     source: RowNumbers = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -35,9 +35,9 @@ class TokenRows:
 
     Attributes:
         tables: The tables that rows are taken from: a checkpoint and a name there.
-        source: For each row which of them, or ZERO, MEAN or PADDING; what is padding comes last.
-        row: Which row there.
-        means: The rows that are MEAN.
+        source: For each row the index of its table, or ZERO_ROW, MEAN_ROW or PADDING_ROW; padding comes last.
+        row: For each row its index in that table.
+        means: The rows that are averaged for each MEAN_ROW.
     """
 
     tables: Sequence[tuple[Checkpoint, str]]
@@ -49,20 +49,20 @@ class TokenRows:
         return len(self.source)
 
     def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> TokenRows:
-        """The same rows of exchanged checkpoints; the object itself where `swap` exchanges none."""
+        """The same rows of the checkpoints that `swap` returns; the object itself if it returns them unchanged."""
         tables = [(swap(checkpoint), name) for checkpoint, name in self.tables]
         same = all(new is old for (new, _), (old, _) in zip(tables, self.tables, strict=True))
         return self if same else replace(self, tables=tables)
 
     def dtype(self, own: DType) -> DType:
-        """Dtype of the rows: as stored if all are of one dtype, else float32."""
+        """Dtype of the rows: `own` if all rows are stored in it and none is computed, else float32."""
         taken = {self.tables[i][0].spec(self.tables[i][1]).dtype for i in np.unique(self.source) if i >= 0}
         computed = bool(((self.source == MEAN_ROW) | (self.source == PADDING_ROW)).any())
         return own if taken <= {own} and not computed else F32
 
 
 class AlignedCheckpoint(Checkpoint):
-    """`inner` with some of its tables replaced: a table is a tensor that has a row (or an entry) for each token."""
+    """`inner` with some of its tables replaced; a table is a tensor with one row (or entry) per token."""
 
     def __init__(self, inner: Checkpoint, tables: Mapping[str, TokenRows], stamps: Sequence[Stamp] = ()) -> None:
         self.inner = self._inner = inner
@@ -79,8 +79,8 @@ class AlignedCheckpoint(Checkpoint):
             return
         spec, width = self.specs[name], self._width(name)
         first, last = start // width, -(-stop // width)
-        found = self._gathered(name, first, last).reshape(-1)[start - first * width : stop - first * width]
-        out.view(spec.dtype.numpy)[:] = found
+        rows = self._gathered(name, first, last).reshape(-1)[start - first * width : stop - first * width]
+        out.view(spec.dtype.numpy)[:] = rows
 
     def over(self, swap: Callable[[Checkpoint], Checkpoint]) -> Self:
         view = super().over(swap)
@@ -105,7 +105,7 @@ class AlignedCheckpoint(Checkpoint):
         for i in range(len(rows.tables)):
             if len(here := np.flatnonzero(source == i)):
                 taken = _take(*rows.tables[i], row[here], out.shape[1])
-                # Mostly a table has most rows of its own: runs are copied without an array of their numbers.
+                # Most rows usually come from the table itself: contiguous rows are copied by a slice, without indices.
                 out[here if here[-1] - here[0] >= len(here) else slice(here[0], here[-1] + 1)] = taken
         if (source == MEAN_ROW).any():
             _add_means(rows, first, out, source)
@@ -127,14 +127,14 @@ class AlignedCheckpoint(Checkpoint):
 
 
 def _spec(spec: TensorSpec, rows: TokenRows) -> TensorSpec:
-    """The entry of a table with other rows; the tokens are along the first axis that has more than one."""
+    """The entry of a table with other rows; tokens are along the first axis, or the second if that has length one."""
     shape = (1, len(rows)) if len(spec.shape) == 2 and spec.shape[0] == 1 else (len(rows), *spec.shape[1:])
     dtype = rows.dtype(spec.dtype)
     return replace(spec, shape=shape, dtype=dtype, rests_as=spec.stored if dtype is not spec.dtype else spec.rests_as)
 
 
 def _take(table: Checkpoint, name: str, rows: RowNumbers, width: int) -> NDArray[Any]:
-    """Rows of a table in any order, in as few reads as are sensible."""
+    """Rows of a table in any order; nearby rows are read together."""
     spec = table.spec(name)
     low, span = int(rows.min()), int(rows.max() - rows.min()) + 1
     if span <= SPARSE * len(rows) or span * width * spec.dtype.itemsize <= SPAN_NBYTES:
@@ -161,7 +161,7 @@ def _add_means(rows: TokenRows, first: int, out: NDArray[Any], source: RowNumber
     of = means.of[here] - first
     for i in np.unique(means.source[here]):
         mine = means.source[here] == i
-        # No row has two members of one source, so that plain addition meets each row once.
+        # No row has two members of one source, so that the indexed addition visits each row once.
         out[of[mine]] += _take(*rows.tables[int(i)], means.row[here][mine], out.shape[1]).astype(np.float32)
     counts = np.bincount(of, minlength=len(out))
     out[source == MEAN_ROW] /= counts[source == MEAN_ROW, None]

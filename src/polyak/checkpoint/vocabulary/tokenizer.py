@@ -1,4 +1,4 @@
-"""Tokenizers as `tokenizer.json` describes them: which tokens there are, and which row each one has."""
+"""Tokenizers as described by `tokenizer.json`: their tokens, and the embedding row of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json: TypeAlias = dict[str, Any]
 TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 KINDS = ("BPE", "WordPiece", "WordLevel", "Unigram")
 _REMEDY = "Merge models that share a tokenizer, or keep the tables of one model: `vocabulary: skip`."
-UNLIKELY = 10.0  # how far below the least likely piece a placeholder lies
+UNLIKELY = 10.0  # log-probability of a placeholder, below that of the least likely piece
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tokenizer:
     """One tokenizer.
 
     Attributes:
-        label: Whose it is.
+        label: Name of its model in messages.
         data: tokenizer.json.
         settings: tokenizer_config.json.
         stamps: The files, as they were when they were read.
@@ -42,7 +42,7 @@ class Tokenizer:
 
     @cached_property
     def pieces(self) -> dict[str, int]:
-        """The tokens that text is cut into."""
+        """The tokens that text is split into, without added tokens."""
         vocab: Any = self.data["model"]["vocab"]
         if isinstance(vocab, list):
             return {piece[0]: i for i, piece in enumerate(cast("list[list[Any]]", vocab))}
@@ -50,8 +50,8 @@ class Tokenizer:
 
     @cached_property
     def tokens(self) -> dict[str, int]:
-        """All tokens, those that were added included."""
-        return {**self.pieces, **{one["content"]: one["id"] for one in self.added}}
+        """All tokens, including added tokens."""
+        return {**self.pieces, **{entry["content"]: entry["id"] for entry in self.added}}
 
     @property
     def added(self) -> Sequence[Json]:
@@ -64,10 +64,10 @@ class Tokenizer:
 
 
 def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
-    """Read the tokenizer beside a checkpoint.
+    """Read the tokenizer in the folder of a checkpoint.
 
     Raises:
-        UnsupportedFormat: there is none that can be read without its library.
+        UnsupportedFormat: there is no tokenizer.json, or its model is of an unknown kind.
         CheckpointError: it is damaged.
     """
     if folder is None or not (folder / TOKENIZER_FILE).is_file():
@@ -78,41 +78,62 @@ def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
     path = inside(folder, TOKENIZER_FILE)
     data = read_json(path)
     _check(data, path)
-    settings = read_json(inside(folder, TOKENIZER_SETTINGS)) if (folder / TOKENIZER_SETTINGS).is_file() else {}
-    return Tokenizer(label, data, settings, (Stamp.of(path, path.read_bytes()),))
+    return Tokenizer(label, data, _read_settings(folder), (Stamp.of(path, path.read_bytes()),))
+
+
+def _read_settings(folder: Path) -> Json:
+    if not (folder / TOKENIZER_SETTINGS).is_file():
+        return {}
+    settings = read_json(inside(folder, TOKENIZER_SETTINGS))
+    if not isinstance(settings.get("added_tokens_decoder", {}), dict):
+        raise CheckpointError(f"{folder / TOKENIZER_SETTINGS}: added_tokens_decoder must be an object.")
+    return settings
 
 
 def _check(data: Json, path: Path) -> None:
     model: Any = data.get("model")
-    kind = cast("Json", model).get("type") if isinstance(model, dict) else None
-    if isinstance(model, dict) and kind not in KINDS:
-        raise UnsupportedFormat(f"{path}: its kind is {kind!r:.40}; expected {', '.join(KINDS)}.")
-    vocab: Any = cast("Json", model).get("vocab") if isinstance(model, dict) else None
-    pieces = cast("list[Any]", vocab) if kind == "Unigram" and isinstance(vocab, list) else []
-    ids = list(cast("Json", vocab).values()) if kind != "Unigram" and isinstance(vocab, dict) else []
+    if isinstance(model, dict) and cast("Json", model).get("type") not in KINDS:
+        kind = cast("Json", model).get("type")
+        raise UnsupportedFormat(f"{path}: its model is of kind {kind!r:.40}; expected one of {', '.join(KINDS)}.")
     added: Any = data.get("added_tokens") or []
-    fine = (
-        (bool(pieces) or bool(ids))
-        and all(
-            isinstance(one, list) and len(cast("list[Any]", one)) == 2 and isinstance(one[0], str) for one in pieces
-        )
-        and all(type(i) is int and 0 <= i < 2**31 for i in ids)
-        and isinstance(added, list)
-        and all(_is_added(one) for one in cast("list[Any]", added))
-    )
-    if not fine:
+    fine = isinstance(added, list) and all(_is_added(entry) for entry in cast("list[Any]", added))
+    if not fine or not isinstance(model, dict) or not _has_vocab(cast("Json", model)):
         raise CheckpointError(f"{path}: expected a model with a vocab, and added_tokens with id and content.")
+    merges: Any = cast("Json", model).get("merges") or []
+    if not isinstance(merges, list) or not all(_is_merge(merge) for merge in cast("list[Any]", merges)):
+        raise CheckpointError(f"{path}: merges must be a list of pairs of pieces.")
 
 
-def _is_added(one: Any) -> bool:
-    if not isinstance(one, dict):
+def _has_vocab(model: Json) -> bool:
+    vocab: Any = model.get("vocab")
+    if model["type"] == "Unigram":
+        return isinstance(vocab, list) and bool(vocab) and all(_is_scored(piece) for piece in cast("list[Any]", vocab))
+    ids = cast("Json", vocab).values() if isinstance(vocab, dict) else ()
+    return bool(ids) and all(type(i) is int and 0 <= i < 2**31 for i in ids)
+
+
+def _is_scored(piece: Any) -> bool:
+    if not isinstance(piece, list) or len(cast("list[Any]", piece)) != 2:
         return False
-    entry = cast("Json", one)
-    return isinstance(entry.get("content"), str) and type(entry.get("id")) is int and 0 <= entry["id"] < 2**31
+    return isinstance(piece[0], str) and type(piece[1]) in (int, float)
+
+
+def _is_merge(merge: Any) -> bool:
+    pieces: Any = merge.split(" ", 1) if isinstance(merge, str) else merge
+    if not isinstance(pieces, list) or len(cast("list[Any]", pieces)) != 2:
+        return False
+    return all(isinstance(piece, str) for piece in cast("list[Any]", pieces))
+
+
+def _is_added(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    token = cast("Json", entry)
+    return isinstance(token.get("content"), str) and type(token.get("id")) is int and 0 <= token["id"] < 2**31
 
 
 def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> None:
-    """Refuse tokenizers that do not cut text into the same kind of pieces.
+    """Refuse tokenizers that do not split text into the same kind of pieces.
 
     Raises:
         Mismatch: they are of different kinds, or have no token in common.
@@ -120,7 +141,7 @@ def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> N
     for other in others:
         if other.kind != first.kind:
             raise Mismatch(
-                f"the tokenizer of {other.label} is of the kind {other.kind}, that of {first.label} {first.kind}: "
+                f"the tokenizer of {other.label} is of kind {other.kind}, that of {first.label} of kind {first.kind}: "
                 "their tokens mean different things. " + _REMEDY
             )
         if first.pieces.keys().isdisjoint(other.pieces):
@@ -128,33 +149,33 @@ def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> N
 
 
 def tokenizer_union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
-    """A tokenizer with the tokens of all: those of the first keep their numbers, others follow in order.
+    """A tokenizer with the tokens of all: those of the first keep their ids, others follow in order.
 
-    Pieces become pieces, with the merges that make them after those of the first; added tokens stay added.
+    Pieces stay pieces, and their merges follow those of the first; added tokens stay added tokens.
     """
     if all(other.tokens.keys() <= first.tokens.keys() for other in others):
         return first
     data = copy.copy(first.data)
-    known, size, merges = dict(first.tokens), first.size, _Merges(first)
+    ids, size, merges = dict(first.tokens), first.size, _Merges(first)
     pieces: dict[str, Any] = {}
     added: dict[str, Json] = {}
     for other in others:
-        own = {one["content"]: one for one in other.added}
+        own = {entry["content"]: entry for entry in other.added}
         scores = _scores(other)
-        for token in sorted(other.tokens.keys() - known.keys(), key=other.tokens.__getitem__):
-            known[token], size = size, size + 1
+        for token in sorted(other.tokens.keys() - ids.keys(), key=other.tokens.__getitem__):
+            ids[token], size = size, size + 1
             if token in own:
-                added[token] = {**own[token], "id": known[token]}
+                added[token] = {**own[token], "id": ids[token]}
             if token in other.pieces:
-                pieces[token] = scores.get(token, known[token])
+                pieces[token] = scores.get(token, ids[token])
         merges.add(other)
-    data["model"] = _model(first, pieces, known, added, merges)
-    data["added_tokens"] = sorted([*first.added, *added.values()], key=lambda one: one["id"])
+    data["model"] = _model(first, pieces, ids, added, merges)
+    data["added_tokens"] = sorted([*first.added, *added.values()], key=lambda entry: entry["id"])
     return replace(first, data=data, settings=_with_added(first.settings, added.values()))
 
 
 def with_tokens(tokenizer: Tokenizer, contents: Iterable[str]) -> Tokenizer:
-    """The same tokenizer with more added tokens, matched as they are written."""
+    """The same tokenizer with more added tokens, matched literally."""
     size = tokenizer.size
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     new = [{"id": size + i, "content": content, **plain} for i, content in enumerate(contents)]
@@ -167,7 +188,7 @@ def with_tokens(tokenizer: Tokenizer, contents: Iterable[str]) -> Tokenizer:
 def _with_added(settings: Json, added: Iterable[Json]) -> Json:
     if "added_tokens_decoder" not in settings:
         return settings
-    more = {str(one["id"]): {k: v for k, v in one.items() if k != "id"} for one in added}
+    more = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in added}
     return {**settings, "added_tokens_decoder": {**settings["added_tokens_decoder"], **more}}
 
 
@@ -178,25 +199,25 @@ def _scores(tokenizer: Tokenizer) -> dict[str, float]:
 
 
 def _model(
-    first: Tokenizer, pieces: Mapping[str, Any], known: Mapping[str, int], added: Mapping[str, Json], merges: _Merges
+    first: Tokenizer, pieces: Mapping[str, Any], ids: Mapping[str, int], added: Mapping[str, Json], merges: _Merges
 ) -> Json:
     model = dict(first.data["model"])
     if first.kind != "Unigram":
-        # The numbers of added tokens are only kept on loading if no piece has a larger one, or the model has them too.
-        between = {one["content"]: one["id"] for one in (*first.added, *added.values())} if pieces else {}
+        # Loading keeps the ids of added tokens only if no piece has a larger id, or the model lists them too.
+        between = {entry["content"]: entry["id"] for entry in (*first.added, *added.values())} if pieces else {}
         model["vocab"] = {**model["vocab"], **pieces, **between}
         return {**model, "merges": merges.all} if first.kind == "BPE" else model
-    # A piece's number is its place in the list, so that added tokens between need a place too.
+    # A piece's id is its position in the list, so that added tokens with ids in between need a position too.
     least = min(score for _, score in model["vocab"]) - UNLIKELY
-    held = {number: token for token, number in known.items()}
-    size = max((known[piece] for piece in pieces), default=-1) + 1
-    named = [held.get(i, f"<unused {i}>") for i in range(len(model["vocab"]), size)]
+    by_id = {number: token for token, number in ids.items()}
+    size = max((ids[piece] for piece in pieces), default=-1) + 1
+    named = [by_id.get(i, f"<unused {i}>") for i in range(len(model["vocab"]), size)]
     more = [[token, pieces.get(token, least)] for token in named]
     return {**model, "vocab": [*model["vocab"], *more]}
 
 
 class _Merges:
-    """The merges of several BPE tokenizers, the first's first; they are written as the first writes them."""
+    """The merges of several BPE tokenizers, those of the first first, in the notation of the first."""
 
     def __init__(self, first: Tokenizer) -> None:
         self.all: list[Any] = list(first.data["model"].get("merges") or [])

@@ -100,7 +100,7 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
 
 
 def _of_masks(plan: Plan) -> list[str]:
-    files = sorted({step.file for step in plan.steps if step.kind == "beside" and step.file})
+    files = sorted({step.file for step in plan.steps if step.kind == "mask" and step.file})
     if not files:
         return []
     shown = ", ".join(f"`{file}`" for file in files)

@@ -30,7 +30,7 @@ def file_metadata(plan: Plan, file: str) -> dict[str, str]:
 
 def without_masks(plan: Plan) -> Plan:
     """The same merge without masks, for results that are not folders."""
-    return replace(plan, steps=tuple(_bare(step) for step in plan.steps if step.kind != "beside"))
+    return replace(plan, steps=tuple(_bare(step) for step in plan.steps if step.kind != "mask"))
 
 
 def _bare(step: Step) -> Step:

@@ -18,7 +18,7 @@ from .device import Device
 
 def prepared_steps(plan: Plan, device: Device | None = None) -> list[PreparedStep]:
     """Prepare the steps of a plan; masks are carried out with the step that they belong to."""
-    return [PreparedStep(step, plan.recipe.seed, device) for step in plan.steps if step.kind != "beside"]
+    return [PreparedStep(step, plan.recipe.seed, device) for step in plan.steps if step.kind != "mask"]
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""Files that accompany the merged tensors: config, tokenizer files, chat template."""
+"""Files of the result other than tensors: config, tokenizer files, chat template."""

@@ -1,4 +1,4 @@
-"""The chat template of the result: what most models have, one model's, a known one, or one that is written out."""
+"""The chat template of the result: the one of most models, of one model, a built-in one, or the recipe's own text."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _TEMPLATES = resources.files("polyak.planning.output").joinpath("chat_templates"
 _LEGACY = "chat_template.json"
 
 
-def known() -> list[str]:
-    """The templates that a recipe may name."""
+def template_names() -> list[str]:
+    """Names of the built-in templates."""
     return sorted(file.name.removesuffix(".jinja") for file in _TEMPLATES.iterdir() if file.name.endswith(".jinja"))
 
 
-def with_template(side: Sidecars, wanted: str, models: Sequence[Opened]) -> Sidecars:
-    """Give the result the chat template that a recipe wants.
+def with_template(side: Sidecars, choice: str, models: Sequence[Opened]) -> Sidecars:
+    """Set the chat template of the result as a recipe asks.
 
     Raises:
-        RecipeError: no model has one, or there is none of this name.
+        RecipeError: no model has one, or the name is unknown.
     """
-    template = _found(wanted, models)
+    template = _chosen_template(choice, models)
     settings = side.written.get(TOKENIZER_SETTINGS) or _settings_of(side.copied)
     dropped = {TEMPLATE, _LEGACY, *([TOKENIZER_SETTINGS] if "chat_template" in settings else [])}
     copied = [
@@ -49,35 +49,35 @@ def _settings_of(files: Sequence[Path]) -> Mapping[str, Any]:
     return read_json(path) if path else {}
 
 
-def _found(wanted: str, models: Sequence[Opened]) -> str | None:
-    if wanted == "none":
+def _chosen_template(choice: str, models: Sequence[Opened]) -> str | None:
+    if choice == "none":
         return None
-    if wanted == "auto":
+    if choice == "auto":
         return _usual(models)
-    if "{" in wanted:
-        return wanted
-    if one := next((model for model in models if model.name == wanted), None):
-        if template := template_of(one):
+    if "{" in choice:
+        return choice
+    if named := next((model for model in models if model.name == choice), None):
+        if template := template_of(named):
             return template
-        raise RecipeError(f"`chat_template: {wanted}`: that model has no chat template.")
-    if wanted in known():
-        return _TEMPLATES.joinpath(f"{wanted}.jinja").read_text("utf-8")
-    names = {"auto", "none", *known(), *(model.name for model in models)}
+        raise RecipeError(f"`chat_template: {choice}`: this model has no chat template.")
+    if choice in template_names():
+        return _TEMPLATES.joinpath(f"{choice}.jinja").read_text("utf-8")
+    names = {"auto", "none", *template_names(), *(model.name for model in models)}
     raise RecipeError(
-        f"`chat_template: {wanted:.80}` is no template, and nothing of this name is known. {suggestion(wanted, names)}"
+        f"`chat_template: {choice:.80}` is neither a template nor the name of one. {suggestion(choice, names)}"
     )
 
 
 def _usual(models: Sequence[Opened]) -> str:
-    """The template that most models have; of several, that of the first."""
-    found = [template for model in models if (template := template_of(model))]
-    if not found:
+    """The template that most models have; in a tie, that of the first of them."""
+    templates = [template for model in models if (template := template_of(model))]
+    if not templates:
         raise RecipeError("`chat_template: auto`: no model has a chat template. Name one, such as `chatml`.")
-    return Counter(found).most_common(1)[0][0]
+    return Counter(templates).most_common(1)[0][0]
 
 
 def template_of(model: Opened) -> str | None:
-    """The chat template beside a model, or None."""
+    """The chat template in a model's folder, or None."""
     folder = model.checkpoint.folder
     if folder is None:
         return None
@@ -94,8 +94,8 @@ def template_of(model: Opened) -> str | None:
 
 
 def _default(template: Any) -> str | None:
-    """Pick the default of a model's named templates."""
+    """The template itself, or the one named `default` of a list of templates."""
     if isinstance(template, list):
-        many = [cast("dict[str, Any]", one) for one in cast("list[Any]", template) if isinstance(one, dict)]
-        template = next((one.get("template") for one in many if one.get("name") == "default"), None)
+        entries = [cast("dict[str, Any]", entry) for entry in cast("list[Any]", template) if isinstance(entry, dict)]
+        template = next((entry.get("template") for entry in entries if entry.get("name") == "default"), None)
     return template if isinstance(template, str) else None

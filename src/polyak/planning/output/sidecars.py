@@ -1,4 +1,4 @@
-"""Config, tokenizer and the other files that make a folder of tensors a model."""
+"""Config, tokenizer and other files of the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ...checkpoint import (
     stem_of,
 )
 from ...errors import Mismatch
-from ..compatibility import HEAD, Opened, read_config
+from ..compatibility import EMBEDDINGS, HEAD, Opened, read_config
 from ..slices import Parts
 from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
@@ -30,7 +30,7 @@ from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
 
-# Stale once tokenizer.json says something else.
+# Files that are wrong once the tokenizer changes.
 _DESCRIBE_TOKENS = (
     "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
     "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -43,54 +43,54 @@ _COPIED = (
     "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )  # fmt: skip
-_EMBEDDINGS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
+_TABLES = tuple(f"{module}.weight" for module in EMBEDDINGS)
 
 
 def result_sidecars(
     donor: Opened, divided: Parts, steps: Sequence[Step], vocabulary: OutputVocabulary
 ) -> tuple[Sidecars, list[str]]:
-    """Config and files of the result, and what should be known about its ties, layers and code.
+    """Config and files of the result, and notes on its ties, layers and code.
 
     Args:
-        donor: The model that gives them.
+        donor: The model that they are copied from.
         divided: The parts of the merge.
-        steps: What is written.
-        vocabulary: The tokens of the result.
+        steps: The steps of the merge.
+        vocabulary: The vocabulary of the result.
     """
     written = [step for step in steps if step.file is None]
     if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
         return pipeline_sidecars(donor, components, [step.out for step in written])
     untied, tied, notes = _ties(divided, written)
-    found = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
-    if found.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
-        config, said = follow_layers(found.config, layers, donor)
-        found = replace(found, config=config)
-        notes += said
-    if found.config is not None:
-        config, said = follow_widths(found.config, divided, donor, written)
-        found = replace(found, config=config)
-        notes += said
-    found = _with_vocabulary(found, vocabulary)
+    side = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
+    if side.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
+        config, more = follow_layers(side.config, layers, donor)
+        side = replace(side, config=config)
+        notes += more
+    if side.config is not None:
+        config, more = follow_widths(side.config, divided, donor, written)
+        side = replace(side, config=config)
+        notes += more
+    side = _with_vocabulary(side, vocabulary)
     notes += vocabulary.notes
-    if found.config is not None and _loses_its_head(donor, divided, written):
-        found = replace(found, config={**found.config, "tie_word_embeddings": True})
+    if side.config is not None and _loses_its_head(donor, divided, written):
+        side = replace(side, config={**side.config, "tie_word_embeddings": True})
     if tied:
         notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
-    if found.code:
-        notes.append(f"copied from {donor.name} and never run: {', '.join(found.code)}.")
-    return found, notes
+    if side.code:
+        notes.append(f"copied from {donor.name} and never run: {', '.join(side.code)}.")
+    return side, notes
 
 
-def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
-    """The files with the tokenizer of the result, and a config that follows it."""
+def _with_vocabulary(side: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
+    """The files with the tokenizer of the result, and a config updated for it."""
     giver = vocabulary.donor
-    config = found.config
+    config = side.config
     if config is not None:
-        own = giver.config if giver.name != found.donor else {}
+        own = giver.config if giver.name != side.donor else {}
         ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
         config = {**with_vocabulary_size(config, *vocabulary.sizes), **ids} if vocabulary.sizes[0] else config
-    copied, written = list(found.copied), dict(found.written)
-    if giver.name != found.donor and giver.checkpoint.folder is not None:
+    copied, written = list(side.copied), dict(side.written)
+    if giver.name != side.donor and giver.checkpoint.folder is not None:
         copied = [path for path in copied if path.name not in TOKENIZER]
         copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
     if vocabulary.tokenizer is not None:
@@ -98,19 +98,19 @@ def _with_vocabulary(found: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
         written[TOKENIZER_FILE] = vocabulary.tokenizer.data
         if vocabulary.tokenizer.settings:
             written[TOKENIZER_SETTINGS] = vocabulary.tokenizer.settings
-    return replace(found, config=config, copied=tuple(copied), written=written)
+    return replace(side, config=config, copied=tuple(copied), written=written)
 
 
 def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
-    """Tell whether something is untied, with the names that stay tied and the notes on both."""
+    """True if a tied tensor gets its own values, then the names that stay tied, and notes on both."""
     notes, untied = list[str](), False
     for step in written:
         whole = divided.parts[step.part].whole
-        if who := [model.name for model in whole if model.ties(step.out.name)]:
+        if tying := [model.name for model in whole if model.ties(step.out.name)]:
             untied = True
             notes.append(
-                f"{step.out.name!r} is tied to the embedding in {', '.join(who)} but not in all models: the result has "
-                "its own."
+                f"{step.out.name!r} is tied to the embedding in {', '.join(tying)} but not in all models: the result "
+                "stores it."
             )
     tied = {name for part in divided.parts for name in part.tied}
     for part in divided.parts:
@@ -121,7 +121,7 @@ def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], lis
 
 
 def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
-    """Tell whether the donor has a head of its own while the result's is tied, as in its models."""
+    """Test whether the donor has its own head while that of the result is tied."""
     last = divided.parts[-1].whole[0]
     tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
     return bool(tied) and not donor.config.get("tie_word_embeddings", False)
@@ -130,7 +130,7 @@ def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> b
 def pipeline_sidecars(
     donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
 ) -> tuple[Sidecars, list[str]]:
-    """Collect the files of a pipeline that are not tensors of its models, with notes.
+    """The files of a pipeline other than the tensors of its models, with notes.
 
     Raises:
         Mismatch: a model of the pipeline would have no weights.
@@ -139,8 +139,8 @@ def pipeline_sidecars(
     assert folder is not None
     if lacking := [path.name for path in models_in(folder) if path not in components]:
         raise Mismatch(
-            f"nothing is left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
-            "what `skip:` finds keeps the base's weights."
+            f"no weights are left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
+            "tensors that `skip:` matches keep the base's weights."
         )
     written, stems = dict[str, Any](), dict[str, str]()
     for path in components:
@@ -149,19 +149,19 @@ def pipeline_sidecars(
         stems[path.name] = stem_of(config)
         written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
     placed = {name: inside(folder, name) for name in files_beside(folder)}
-    found = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
-    said = f"copied from {donor.name} and never run: {', '.join(found.code)}."
-    return found, [said] if found.code else []
+    side = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
+    note = f"copied from {donor.name} and never run: {', '.join(side.code)}."
+    return side, [note] if side.code else []
 
 
 def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:
-    """Take config and tokenizer from one model and make the config follow the tensors.
+    """Config and tokenizer files of one model, with the config updated for the tensors of the result.
 
     Args:
-        donor: The model that gives them.
+        donor: The model that they are copied from.
         name: Its name in the recipe.
         specs: The tensors of the result.
-        untied: Whether a head is written that the donor ties to its embedding.
+        untied: True if the result stores a head that the donor ties to its embedding.
     """
     config = read_config(donor)
     if donor.folder is None or config is None:
@@ -177,20 +177,20 @@ def _files(folder: Path) -> list[Path]:
 
 
 def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
-    """The config with its dtype, vocabulary size and tie as the tensors have them."""
+    """The config with dtype, vocabulary size and tied head updated for the tensors."""
     followed = dict(config)
-    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # diffusers takes it for an unknown setting
+    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # to diffusers it is an unknown setting
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
     if untied:
         followed["tie_word_embeddings"] = False
-    rows = {spec.shape[0] for spec in specs if spec.name.endswith(_EMBEDDINGS) and len(spec.shape) == 2}
+    rows = {spec.shape[0] for spec in specs if spec.name.endswith(_TABLES) and len(spec.shape) == 2}
     if "vocab_size" in config and len(rows) == 1:
         followed["vocab_size"] = rows.pop()
     return followed
 
 
 def _dtype_name(specs: list[TensorSpec]) -> str | None:
-    """The dtype that most of the result is in, as PyTorch calls it."""
+    """The dtype that takes the largest part of the result, by its name in PyTorch."""
     nbytes: dict[str, int] = {}
     for spec in specs:
         if spec.dtype.floating:

@@ -15,17 +15,17 @@ _SHOWN = 3
 
 
 def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
-    """Compare the tokenizers of models whose tables of tokens meet in the result.
+    """Compare the tokenizers of models whose embedding tables are merged.
 
     Args:
-        models: Everything that is read.
-        steps: What is done with it.
+        models: All models of the merge.
+        steps: The steps of the merge.
 
     Returns:
-        Differences that may be meant, in words.
+        Notes on differences that may be intended.
 
     Raises:
-        Mismatch: the same token has another row in one of them.
+        Mismatch: a token has different rows in two models.
     """
     first: tuple[Opened, Tokenizer] | None = None
     seen: set[bytes] = set()
@@ -46,7 +46,7 @@ def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
 
 
 def _meeting(models: Sequence[Opened], steps: Sequence[Step]) -> list[Opened]:
-    """The models of which a table of tokens is read."""
+    """The models from which a step reads an embedding table."""
     taken = {(read.model, read.spec.name) for step in steps for read in step.every_read}
     return [model for model in models if any((model.name, table) in taken for table in tables_of(model)[1])]
 
@@ -56,19 +56,20 @@ def _file(model: Opened) -> Path | None:
     return folder / TOKENIZER_FILE if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
 
 
-def _differences(first: Opened, known: Tokenizer, other: Opened, found: Tokenizer) -> list[str]:
-    moved = [token for token, row in found.tokens.items() if known.tokens.get(token, row) != row]
+def _differences(first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer) -> list[str]:
+    tokens, other_tokens = first_tokenizer.tokens, other_tokenizer.tokens
+    moved = [token for token, row in other_tokens.items() if tokens.get(token, row) != row]
     if moved:
-        shown = ", ".join(f"{t!r} is {known.tokens[t]} and {found.tokens[t]}" for t in moved[:_SHOWN])
+        shown = ", ".join(f"{token!r} is {tokens[token]} and {other_tokens[token]}" for token in moved[:_SHOWN])
         raise Mismatch(
             f"{len(moved)} tokens have another row in {other.name} than in {first.name} ({shown}), so their embeddings "
             "do not belong together. `vocabulary: union` or `vocabulary: base` puts the rows in order; `vocabulary: "
             "keep` merges them as they are."
         )
-    more, less = len(found.tokens.keys() - known.tokens.keys()), len(known.tokens.keys() - found.tokens.keys())
+    more, less = len(other_tokens.keys() - tokens.keys()), len(tokens.keys() - other_tokens.keys())
     if not more and not less:
         return []
     return [
         f"{other.name} has {more} tokens that {first.name} lacks, and lacks {less}; their rows are merged by number. "
-        "`vocabulary: union` keeps every token's own."
+        "`vocabulary: union` keeps each token with its own row."
     ]

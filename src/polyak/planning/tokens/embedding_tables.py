@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from ...checkpoint import TensorSpec, layer_of
-from ..compatibility import HEAD, Opened
+from ..compatibility import EMBEDDING, HEAD, Opened, configs
 
-_EMBEDDING = re.compile(
-    r"(?:embed_tokens|embed_tokens_per_layer|word_embeddings?|wte|embed_in|tok_embeddings|shared|embeddings?)\.weight$"
-)
+_EMBEDDING = re.compile(rf"{EMBEDDING}|embed_tokens_per_layer\.weight$")
 _OTHER = re.compile(r"position|token_type|type_embed|segment|patch|relative|class_|time_|label")
 _HEAD = re.compile(r"(?:^|\.)(?:proj_out|generator|output_projection)\.weight$")
 _BIAS = re.compile(r"(?:predictions|decoder|lm_head|embed_out|output|proj_out)\.bias$|final_logits_bias$")
 
 
 def tables_of(model: Opened) -> tuple[int, list[str]]:
-    """Number of rows of a model's embedding tables, and their names; 0 and none if it has no tokens."""
+    """Number of rows of a model's embedding tables, and their names; 0 and no names if it has none."""
     outside = [spec for spec in model.checkpoint.specs.values() if layer_of(spec.name) is None]
     embeddings = [s for s in outside if len(s.shape) == 2 and _EMBEDDING.search(s.name) and not _OTHER.search(s.name)]
     if not embeddings:
         return 0, []
-    stated = set(vocabulary_sizes(model.config).values())
+    stated = {size for part in configs(model.config) if isinstance(size := part.get("vocab_size"), int)}
     fitting = [spec for spec in embeddings if spec.shape[0] in stated] or embeddings
     rows = max(fitting, key=lambda spec: spec.numel).shape[0]
     return rows, [spec.name for spec in outside if _is_table(spec, rows)]
@@ -36,13 +34,8 @@ def _is_table(spec: TensorSpec, rows: int) -> bool:
     return len(spec.shape) == 2 and spec.shape[0] == rows and named and not _OTHER.search(spec.name)
 
 
-def vocabulary_sizes(config: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
-    """Vocabulary sizes of a config and of the configs nested in it, by path."""
-    return {place: size for place, part in _configs(config) if isinstance(size := part.get("vocab_size"), int)}
-
-
 def with_vocabulary_size(config: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
-    """A config whose numbers of rows that were `old` are `new`."""
+    """A config in which vocabulary sizes of `old` are replaced by `new`."""
     changed: dict[str, Any] = {}
     for key, value in config.items():
         if key == "vocab_size" and value == old:
@@ -52,10 +45,3 @@ def with_vocabulary_size(config: Mapping[str, Any], old: int, new: int) -> dict[
         else:
             changed[key] = value
     return changed
-
-
-def _configs(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    yield (), config
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield (key,), cast("dict[str, Any]", value)

@@ -1,1 +1,1 @@
-"""Recipes in mergekit's dialect, read with that tool's meaning."""
+"""Reader of mergekit's recipes, which keeps their meaning."""

@@ -15,11 +15,11 @@ class Parameter:
     """One of mergekit's parameters.
 
     Attributes:
-        name: What mergekit calls it.
-        setting: What polyak calls it; None when it has no influence on the numbers there.
-        read: From what a file says to polyak's value.
-        default: mergekit's, as `read` gives it; None when the file must say it.
-        per_model: Whether models have their own.
+        name: Its name in mergekit.
+        setting: Its name in polyak; None if it has no influence on the result in mergekit.
+        read: Converts a value in a file to polyak's value.
+        default: mergekit's default, as `read` returns it; None if it is required.
+        per_model: True if each model may have its own value.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Translation:
 
     Attributes:
         parameters: Its parameters.
-        base: Whether the base is what differences are taken from (`ancestor`), or may be (`optional`), the first of
-            two models (`first`), or a model like any other (`model`).
-        always: Settings without a counterpart there.
+        base: The role of the base: required as origin of task vectors (`ancestor`), optional as origin (`optional`),
+            the first of two models (`first`), or a model like any other (`model`).
+        always: Settings without a counterpart in mergekit.
     """
 
     parameters: tuple[Parameter, ...]
@@ -49,20 +49,20 @@ _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
 
 
 def flag(value: object, place: Place) -> bool:
-    """A boolean in any spelling that mergekit takes for one."""
+    """Read a boolean in any spelling that mergekit accepts."""
     if isinstance(value, str) and value.lower() in (*_YES, *_NO):
         return value.lower() in _YES
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
-    raise place.wanted("true or false", value)
+    raise place.expected("true or false", value)
 
 
 def whole(value: object, place: Place) -> int:
-    """A whole number, in any spelling that mergekit takes for one."""
-    found = number(value, place)
-    if not found.is_integer():
-        raise place.wanted("a whole number", value)
-    return int(found)
+    """Read an integer in any spelling that mergekit accepts."""
+    parsed = number(value, place)
+    if not parsed.is_integer():
+        raise place.expected("an integer", value)
+    return int(parsed)
 
 
 def _choice(yes: str, no: str) -> Callable[[object, Place], str]:

@@ -19,7 +19,7 @@ _HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Reference:
-    """A model as a file names it, and where it lies."""
+    """A model as written in a file, and its source."""
 
     written: str
     source: Source
@@ -28,8 +28,8 @@ class Reference:
 def read_reference(value: object, place: Place, scope: Scope) -> Reference:
     """Read the name of a model.
 
-    Text is split at the first `+` with something that exists on both sides, else at the last `+`; text that
-    exists as it stands is not split.
+    Text is split at the first `+` with existing paths on both sides, else at the last `+`; text that is itself an
+    existing path is not split.
     """
     if not is_mapping(value):
         written = text(value, place)
@@ -38,21 +38,23 @@ def read_reference(value: object, place: Place, scope: Scope) -> Reference:
     table = Table(without_nulls(value), place)
     if "override_architecture" in table:
         raise (place / "override_architecture").error("cannot be used: polyak merges by the names of tensors")
-    found = _reference(table.take("model", _read_path), table.take("lora", _read_path, None), place, scope)
+    reference = _reference(table.take("model", _read_path), table.take("lora", _read_path, None), place, scope)
     table.finish()
-    return found
+    return reference
 
 
 def names(references: Iterable[Reference]) -> list[str]:
     """Names of models: the last component of their paths, or the whole reference where that is not unique.
 
-    No model may be called `base`: that is what the base is called.
+    A model whose path ends in `base` is called `./base`: `base` is the name of the base.
     """
-    many = list(references)
-    short = [default_name(one.source.path or "") for one in many]
+    listed = list(references)
+    short = [default_name(reference.source.path or "") for reference in listed]
     taken = [*short, "", "", BASE, BASE]
-    found = (one.written if taken.count(name) > 1 else name for one, name in zip(many, short, strict=True))
-    return [f"./{name}" if name == BASE else name for name in found]
+    chosen = (
+        reference.written if taken.count(name) > 1 else name for reference, name in zip(listed, short, strict=True)
+    )
+    return [f"./{name}" if name == BASE else name for name in chosen]
 
 
 def _read_path(value: object, place: Place) -> str:
@@ -66,7 +68,7 @@ def _read_path(value: object, place: Place) -> str:
 
 
 def without_nulls(data: object) -> object:
-    """An explicit null means the same as a missing key there."""
+    """Remove keys whose value is null: mergekit reads them as missing."""
     if not isinstance(data, Mapping):
         return data
     return {key: value for key, value in cast("Mapping[Any, Any]", data).items() if value is not None}
@@ -90,7 +92,7 @@ def _reference(model: str, adapter: str | None, place: Place, scope: Scope) -> R
 
 
 def _located(written: str, place: Place, scope: Scope) -> str:
-    """Locate a model: relative to the current directory or to the recipe, else on the Hub if it may be a name there."""
+    """Locate a model: relative to the current directory or to the recipe, else on the Hub if it looks like a name."""
     path, at, revision = ("", "", "") if _exists(written, scope) else written.rpartition("@")
     if not at:
         return _local(written, scope) or (f"hf://{written}" if _HUB.fullmatch(written) else scope.rebased(written))
@@ -105,11 +107,11 @@ def _exists(path: str, scope: Scope) -> bool:
 
 def _local(path: str, scope: Scope) -> str | None:
     """Resolve a path that exists; the current directory comes first, as in mergekit."""
-    beside = scope.here(path)
+    from_recipe = scope.here(path)
     if _is_there(path):
-        same = _is_there(beside) and beside.samefile(path)
+        same = _is_there(from_recipe) and from_recipe.samefile(path)
         return scope.rebased(path) if same else str(Path(path).absolute())
-    return scope.rebased(path) if _is_there(beside) else None
+    return scope.rebased(path) if _is_there(from_recipe) else None
 
 
 def _is_there(path: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""Models, slices and modules of mergekit's files."""
+"""Reader of models, slices and modules of mergekit's recipes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SettingError
-from ...reading import Place, Table, each, integer, is_list, mapping
+from ...reading import Place, Table, each, mapping
+from .._keys import layer_range
 from .._model import Model, Module, Recipe, Source
 from .._scope import Scope
 from .._values import frozen
 from .methods import Translation
 from .models import Reference, names, read_reference, without_nulls
-from .values import NONE, Given, Parameters, joined
+from .values import NONE, Parameters, PartsByName, joined
 
 if TYPE_CHECKING:
     from ...methods import Method
 
-# mergekit's names for the parts of models, with the tensors that it means; in the order in which they are tried.
+# mergekit's names of modules, with patterns of their tensors, in the order in which they are matched.
 _MODULES = {
     "multi_modal_projector": r"(?:^|\.)(?:multi_modal_projector|mm_projector|visual\.(?:deepstack_)?merger)",
     "vision_tower": r"(?:^|\.)(?:vision_tower|vision_model|visual)\.",
@@ -33,102 +34,102 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: what it is, what the file says of it, and where."""
+    """One model with its parameters and its place in the file."""
 
     reference: Reference
-    own: Given
+    own: PartsByName
     place: Place
     layers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Models that are merged with one another: all of a file's, or those of one slice."""
+    """Models that are merged together: all of a file, or those of one slice."""
 
     entries: Sequence[Entry]
     base: Reference | None
-    everyone: Given
+    everyone: PartsByName
     place: Place
     sliced: bool = False
 
 
 Slices: TypeAlias = Sequence[Group]
-What: TypeAlias = Group | Slices | Mapping[str, Group | Slices]
+Inputs: TypeAlias = Group | Slices | Mapping[str, Group | Slices]
 
 
 class PartReader:
-    """Reads what is merged by one method."""
+    """Reads the models, slices or modules that are merged by one method."""
 
     def __init__(self, method: Method, translation: Translation, parameters: Parameters, scope: Scope) -> None:
         self._method, self._translation, self._parameters, self._scope = method, translation, parameters, scope
         self.called: dict[str, str] = {}
 
-    def read(self, table: Table, base: Reference | None, everyone: Given) -> tuple[What, Sequence[Reference]]:
+    def read(self, table: Table, base: Reference | None, everyone: PartsByName) -> tuple[Inputs, Sequence[Reference]]:
         """Read `models`, `slices` or `modules`.
 
         Returns:
-            What is merged, and every model that is mentioned.
+            The models, slices or modules, and references to all models.
         """
         if "modules" not in table:
-            what: What = self._models_or_slices(table, base, everyone)
-            groups = list(_groups(what))
+            inputs: Inputs = self._models_or_slices(table, base, everyone)
+            groups = list(_groups(inputs))
         else:
-            if found := [key for key in ("models", "slices") if key in table]:
-                raise table.place.wanted("given one of models, slices and modules", f"{found[0]} and modules")
-            what = table.take("modules", lambda value, where: self._read_modules(value, where, base, everyone))
-            groups = [group for one in what.values() for group in _groups(one)]
+            if conflicting := [key for key in ("models", "slices") if key in table]:
+                raise table.place.expected("given one of models, slices and modules", f"{conflicting[0]} and modules")
+            inputs = table.take("modules", lambda value, where: self._read_modules(value, where, base, everyone))
+            groups = [group for module in inputs.values() for group in _groups(module)]
         references = [entry.reference for group in groups for entry in group.entries]
         bases = [group.base for group in groups if group.base]
-        distinct = list({one.written: one for one in [*references, *bases]}.values())
-        self.called = dict(zip((one.written for one in distinct), names(distinct), strict=True))
-        return what, references
+        distinct = {reference.written: reference for reference in [*references, *bases]}
+        self.called = dict(zip(distinct, names(distinct.values()), strict=True))
+        return inputs, references
 
-    def recipe(self, what: What) -> Recipe:
-        """The recipe that computes what mergekit would."""
-        if isinstance(what, Mapping):
-            found = [(_matching(name), self.recipe(one)) for name, one in sorted(what.items(), key=_rank)]
-            return Recipe(self._method.name, modules=tuple(Module(match, recipe) for match, recipe in found))
-        if isinstance(what, Group):
-            return self._merge(what)
-        _refuse_dropped_sources(what)
-        return Recipe(self._method.name, slices=tuple(self._merge(one) for one in what))
+    def recipe(self, inputs: Inputs) -> Recipe:
+        """The recipe that computes the same result as mergekit."""
+        if isinstance(inputs, Mapping):
+            parts = [(_matching(name), self.recipe(inner)) for name, inner in sorted(inputs.items(), key=_rank)]
+            return Recipe(self._method.name, modules=tuple(Module(match, recipe) for match, recipe in parts))
+        if isinstance(inputs, Group):
+            return self._merge(inputs)
+        _refuse_dropped_sources(inputs)
+        return Recipe(self._method.name, slices=tuple(self._merge(inner) for inner in inputs))
 
-    def _models_or_slices(self, table: Table, base: Reference | None, everyone: Given) -> Group | Slices:
+    def _models_or_slices(self, table: Table, base: Reference | None, everyone: PartsByName) -> Group | Slices:
         if "slices" not in table:
-            table.known.append("slices")
+            table.known_keys.append("slices")
             return Group(table.take("models", each(self._read_entry)), base, everyone, table.place)
         if "models" in table:
-            raise table.place.wanted("given one of models, slices and modules", "models and slices")
+            raise table.place.expected("given one of models, slices and modules", "models and slices")
         return table.take("slices", each(lambda value, where: self._read_slice(value, where, base, everyone)))
 
     def _read_modules(
-        self, value: object, place: Place, base: Reference | None, everyone: Given
+        self, value: object, place: Place, base: Reference | None, everyone: PartsByName
     ) -> Mapping[str, Group | Slices]:
-        found: dict[str, Group | Slices] = {}
+        modules: dict[str, Group | Slices] = {}
         for name, module in mapping(value, place).items():
             table = Table(without_nulls(module), place / name)
             own = table.take("parameters", self._parameters.read, NONE)
-            found[name] = self._models_or_slices(table, base, joined(own, everyone))
+            modules[name] = self._models_or_slices(table, base, joined(own, everyone))
             table.finish()
-        if not found:
-            raise place.wanted("a mapping of one or more modules", value)
-        return found
+        if not modules:
+            raise place.expected("a mapping of one or more modules", value)
+        return modules
 
-    def _read_slice(self, value: object, place: Place, base: Reference | None, everyone: Given) -> Group:
+    def _read_slice(self, value: object, place: Place, base: Reference | None, everyone: PartsByName) -> Group:
         table = Table(without_nulls(value), place)
         if "residual_weight" in table:
             raise (place / "residual_weight").error("has no effect in mergekit", "Leave it out.")
         own = table.take("parameters", self._parameters.read, NONE)
-        base = table.take("base_model", lambda one, where: read_reference(one, where, self._scope), base)
-        entries = table.take("sources", each(lambda one, where: self._read_entry(one, where, sliced=True)))
+        base = table.take("base_model", lambda inner, where: read_reference(inner, where, self._scope), base)
+        entries = table.take("sources", each(lambda inner, where: self._read_entry(inner, where, sliced=True)))
         table.finish()
         return Group(entries, base, joined(own, everyone), place, sliced=True)
 
     def _read_entry(self, value: object, place: Place, *, sliced: bool = False) -> Entry:
         table = Table(without_nulls(value), place)
-        reference = table.take("model", lambda one, where: read_reference(one, where, self._scope))
-        own = table.take("parameters", lambda one, where: self._parameters.read(one, where, of_model=True), NONE)
-        layers = table.take("layer_range", _read_range) if sliced else None
+        reference = table.take("model", lambda inner, where: read_reference(inner, where, self._scope))
+        own = table.take("parameters", lambda inner, where: self._parameters.read(inner, where, of_model=True), NONE)
+        layers = table.take("layer_range", layer_range) if sliced else None
         table.finish()
         return Entry(reference, own, place / "parameters" if own else place, layers)
 
@@ -146,18 +147,18 @@ class PartReader:
         )
         return _with_shared_settings_of_models(recipe, self._method)
 
-    def _model(self, entry: Entry, everyone: Given) -> Model:
+    def _model(self, entry: Entry, everyone: PartsByName) -> Model:
         settings = frozen(self._parameters.of_model(entry.own, everyone, entry.place))
         reference = entry.reference
         return Model(self.called[reference.written], replace(reference.source, layers=entry.layers), settings)
 
     def _arranged(self, group: Group) -> list[Entry]:
-        """The models that our method sees, in its order."""
+        """The models that polyak's method takes, in its order."""
         listed, base, kind = group.entries, group.base, self._translation.base
         sources = [entry.reference.source for entry in listed]
         for i, source in enumerate(sources):
             if source in sources[:i]:
-                raise listed[i].place.error("is a model that is listed before")
+                raise listed[i].place.error("is listed twice", "Remove one of them.")
         if base is None and kind not in ("model", "optional"):
             raise group.place.error(f"has no 'base_model', which mergekit's {self._method.name!r} needs")
         if group.sliced and base and base.source not in sources and kind not in ("model", "optional"):
@@ -178,15 +179,15 @@ class PartReader:
             added = [Entry(base, NONE, group.place / "base_model")] if base and base.source not in sources else []
             return [*listed, *([] if group.sliced else added)]
         others = [entry for entry in listed if base is None or entry.reference.source != base.source]
-        # Parameters of the base are dropped, as in mergekit, unless it is a model like any other.
+        # As in mergekit, parameters of the base are dropped, unless it is a model like any other.
         if base is None or kind != "first":
             return others
         return [Entry(base, NONE, group.place / "base_model", _base_source(group).layers), *others]
 
 
-def _groups(what: What) -> Sequence[Group]:
-    assert not isinstance(what, Mapping)
-    return [what] if isinstance(what, Group) else what
+def _groups(inputs: Inputs) -> Sequence[Group]:
+    assert not isinstance(inputs, Mapping)
+    return [inputs] if isinstance(inputs, Group) else inputs
 
 
 def _base_source(group: Group) -> Source:
@@ -194,13 +195,6 @@ def _base_source(group: Group) -> Source:
     assert group.base
     layers = next((e.layers for e in group.entries if e.reference.source == group.base.source), None)
     return replace(group.base.source, layers=layers)
-
-
-def _read_range(value: object, place: Place) -> tuple[int, int]:
-    bounds = each(integer)(value, place) if is_list(value) else ()
-    if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise place.wanted("[first, stop), with first below stop", value)
-    return bounds[0], bounds[1]
 
 
 def _refuse_dropped_sources(slices: Slices) -> None:
@@ -214,8 +208,8 @@ def _refuse_dropped_sources(slices: Slices) -> None:
 
 
 def _rank(item: tuple[str, object]) -> int:
-    known = list(_MODULES)
-    return known.index(item[0]) if item[0] in known else -1
+    order = list(_MODULES)
+    return order.index(item[0]) if item[0] in order else -1
 
 
 def _matching(name: str) -> str:
@@ -223,10 +217,10 @@ def _matching(name: str) -> str:
 
 
 def _with_shared_settings_of_models(recipe: Recipe, method: Method) -> Recipe:
-    """Lift what only mergekit lets a model have to the recipe: the scale of passthrough, which has but one model."""
-    lifted = {k: v for one in recipe.models for k, v in one.settings.items() if not method.settings[k].per_model}
+    """Move settings that only mergekit allows per model to the recipe: the scale of passthrough, of one model."""
+    lifted = {k: v for model in recipe.models for k, v in model.settings.items() if not method.settings[k].per_model}
     models = (
-        replace(one, settings=frozen({k: v for k, v in one.settings.items() if k not in lifted}))
-        for one in recipe.models
+        replace(model, settings=frozen({k: v for k, v in model.settings.items() if k not in lifted}))
+        for model in recipe.models
     )
     return replace(recipe, models=tuple(models), settings=frozen({**recipe.settings, **lifted}))

@@ -1,6 +1,6 @@
-"""mergekit's recipes, as of its version 0.1.5, with every default of that tool written out.
+"""Reader of mergekit's recipes, as of mergekit 0.1.5, which writes out all of its defaults.
 
-Source: https://github.com/arcee-ai/mergekit.  What differs on purpose stands in docs/coming-from-mergekit.md.
+Source: https://github.com/arcee-ai/mergekit. docs/coming-from-mergekit.md lists intended differences.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..native import no_method, resolve_method
 from .methods import TRANSLATIONS, Translation
 from .models import read_reference, without_nulls
 from .parts import PartReader
-from .tokens import Speech
+from .tokens import VocabularyReader
 from .values import NONE, Parameters
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ _REFUSED = {
 
 
 def read(data: object, place: Place, scope: Scope) -> Recipe:
-    """Translate what mergekit would read into a recipe that computes the same.
+    """Translate a recipe of mergekit into one that computes the same result.
 
     Raises:
-        RecipeError: mergekit would refuse it, or polyak cannot do it yet, or a key is unknown.
+        RecipeError: mergekit would refuse it, polyak does not support it, or a key is unknown.
     """
     table = Table(without_nulls(data), place)
     for key, reason in _REFUSED.items():
@@ -44,12 +44,12 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     everyone = table.take("parameters", parameters.read, NONE)
     base = table.take("base_model", lambda value, where: read_reference(value, where, scope), None)
     reader = PartReader(method, translation, parameters, scope)
-    what, mentioned = reader.read(table, base, everyone)
+    inputs, mentioned = reader.read(table, base, everyone)
     dtype, out_dtype = (table.take(key, _read_dtype, None) for key in ("dtype", "out_dtype"))
-    speech = Speech(scope, base, mentioned, reader.called)
-    vocabulary, template = speech.vocabulary(table), table.take("chat_template", text, None)
+    tokens = VocabularyReader(scope, base, mentioned, reader.called)
+    vocabulary, template = tokens.vocabulary(table), table.take("chat_template", text, None)
     table.finish()
-    recipe = replace(reader.recipe(what), base=base.source if base else None, dtype=out_dtype or dtype)
+    recipe = replace(reader.recipe(inputs), base=base.source if base else None, dtype=out_dtype or dtype)
     return with_shared(replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder))
 
 

@@ -1,4 +1,4 @@
-"""mergekit's `tokenizer_source` and `tokenizer`: whose tokens the result has."""
+"""Reader of mergekit's `tokenizer_source` and `tokenizer`: the vocabulary of the result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .methods import flag
 from .models import Reference, read_reference, without_nulls
 
 
-class Speech:
-    """Reads whose tokens are meant, by the models that a file mentions."""
+class VocabularyReader:
+    """Reads the vocabulary of the result, whose sources are models of the file."""
 
     def __init__(
         self, scope: Scope, base: Reference | None, mentioned: Sequence[Reference], called: Mapping[str, str]
@@ -21,22 +21,22 @@ class Speech:
         self._scope, self._base, self._mentioned, self._called = scope, base, mentioned, called
 
     def vocabulary(self, table: Table) -> Vocabulary | None:
-        """Vocabulary that a file asks for; None if it has no such keys."""
+        """The vocabulary of a file, or None if it has neither key."""
         if "tokenizer" in table and "tokenizer_source" in table:
-            raise table.place.wanted("given one of tokenizer and tokenizer_source", "both")
+            raise table.place.expected("given one of tokenizer and tokenizer_source", "both")
         source = table.take("tokenizer_source", self._source, None)
-        found = table.take("tokenizer", self._block, None)
-        return Vocabulary(source) if source else found
+        vocabulary = table.take("tokenizer", self._block, None)
+        return Vocabulary(source) if source else vocabulary
 
     def _block(self, value: object, place: Place) -> Vocabulary:
         table = Table(without_nulls(value), place)
-        found = Vocabulary(
+        vocabulary = Vocabulary(
             source=table.take("source", self._source, "union"),
             tokens=table.take("tokens", self._tokens, MappingProxyType({})),
             pad_to_multiple_of=table.take("pad_to_multiple_of", integer, None) or None,
         )
         table.finish()
-        return found
+        return vocabulary
 
     def _source(self, value: object, place: Place) -> str:
         if value == "union":
@@ -48,18 +48,18 @@ class Speech:
         return self._name(value, place)
 
     def _name(self, value: object, place: Place) -> str:
-        """Name in the recipe of a model that a file refers to."""
-        wanted = read_reference(value, place, self._scope)
-        if self._base is not None and wanted.source == self._base.source:
+        """The name in the recipe of a model that the file refers to."""
+        reference = read_reference(value, place, self._scope)
+        if self._base is not None and reference.source == self._base.source:
             return "base"
-        for one in self._mentioned:
-            if wanted.source == one.source:
-                return self._called[one.written]
-        raise place.error(f"is {wanted.written!r}, which is no model of this merge")
+        for mentioned in self._mentioned:
+            if reference.source == mentioned.source:
+                return self._called[mentioned.written]
+        raise place.error(f"is {reference.written!r}, which is not a model of this merge")
 
     def _tokens(self, value: object, place: Place) -> Mapping[str, Token]:
-        found = {content: self._token(one, place / content) for content, one in mapping(value, place).items()}
-        return MappingProxyType(found)
+        tokens = {content: self._token(token, place / content) for content, token in mapping(value, place).items()}
+        return MappingProxyType(tokens)
 
     def _token(self, value: object, place: Place) -> Token:
         table = Table(without_nulls(value), place)
@@ -75,13 +75,13 @@ class Speech:
         table = Table(without_nulls(value), place)
         kind = table.take("kind", text)
         if kind not in ("zero", "model_token"):
-            raise (place / "kind").wanted("zero or model_token", kind)
-        found: tuple[str, str | None, int | None] = ("zero", None, None)
+            raise (place / "kind").expected("zero or model_token", kind)
+        row: tuple[str, str | None, int | None] = ("zero", None, None)
         if kind == "model_token":
             model, token = table.take("model", self._name), table.take("token", text, None)
             number = table.take("token_id", integer, None)
             if (token is None) is (number is None):
-                raise place.wanted("given either token or token_id", "neither" if token is None else "both")
-            found = model, token, number
+                raise place.expected("given either token or token_id", "neither" if token is None else "both")
+            row = model, token, number
         table.finish()
-        return found
+        return row

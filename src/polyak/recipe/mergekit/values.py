@@ -1,4 +1,4 @@
-"""The values in mergekit's `parameters:`, which may be filtered by name, vary over depth, and fall through."""
+"""Values of mergekit's `parameters:`, which may be filtered by tensor name, vary with depth, and have fallbacks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ...methods import Method
 
 Part: TypeAlias = tuple[str, Scalar | Gradient]  # a pattern and a value
-Given: TypeAlias = Mapping[str, Sequence[Part]]  # by the name of the parameter, the first match first
+PartsByName: TypeAlias = Mapping[str, Sequence[Part]]  # by the name of the parameter, the first match first
 EVERYTHING = ".*"  # the pattern of a value without a filter
-NONE: Given = MappingProxyType({})
+NONE: PartsByName = MappingProxyType({})
 
 
-def joined(inner: Given, outer: Given) -> Given:
-    """Names that fall through from an inner scope to an outer one."""
+def joined(inner: PartsByName, outer: PartsByName) -> PartsByName:
+    """Parameters of an inner scope, which fall back to those of an outer one."""
     return {name: [*inner.get(name, ()), *outer.get(name, ())] for name in {**inner, **outer}}
 
 
@@ -33,36 +33,39 @@ class Parameters:
         self._method, self._always = method, translation.always
         self._known = {parameter.name: parameter for parameter in translation.parameters}
 
-    def read(self, value: object, place: Place, *, of_model: bool = False) -> Given:
+    def read(self, value: object, place: Place, *, of_model: bool = False) -> PartsByName:
         """Read a block of parameters, global or of a model.
 
         Raises:
-            RecipeError: one is unknown, has no effect there, or cannot have this value.
+            RecipeError: a parameter is unknown, has no effect there, or has an invalid value.
         """
-        found: dict[str, Sequence[Part]] = {}
-        for name, given in ({} if value is None else mapping(value, place)).items():
+        parameters: dict[str, Sequence[Part]] = {}
+        for name, written in ({} if value is None else mapping(value, place)).items():
             parameter = self._known.get(name)
             if parameter is None:
                 raise unknown(place / name, f"mergekit's {self._method.name!r}", self._known)
             if of_model and parameter.setting and not parameter.per_model:
                 raise (place / name).error(
-                    "has no effect in mergekit: it is for the whole merge", "Move it to the `parameters:` at the top."
+                    "has no effect in mergekit: it applies to the whole merge",
+                    "Move it to the `parameters:` at the top.",
                 )
-            found[name] = self._parts(given, place / name, parameter)
-        return found
+            parameters[name] = self._parts(written, place / name, parameter)
+        return parameters
 
-    def of_model(self, own: Given, everyone: Given, place: Place) -> dict[str, Value]:
-        """The settings that a model's own parameters give, falling through to everyone's and the default."""
-        found: dict[str, Value] = {}
+    def of_model(self, own: PartsByName, everyone: PartsByName, place: Place) -> dict[str, Value]:
+        """Settings from a model's own parameters, which fall back to the global ones and the default."""
+        settings: dict[str, Value] = {}
         for name, parts in own.items():
             parameter = self._known[name]
             if parts and parameter.setting:
-                found.update(self._settled(parameter, [*parts, *everyone.get(name, ())], place / name))
-        return found
+                settings.update(self._settled(parameter, [*parts, *everyone.get(name, ())], place / name))
+        return settings
 
-    def of_everyone(self, everyone: Given, owns: Sequence[tuple[Given, Place]], place: Place) -> dict[str, Value]:
-        """The settings of the recipe, with every default of mergekit's written out."""
-        found: dict[str, Value] = {**self._always}
+    def of_everyone(
+        self, everyone: PartsByName, owns: Sequence[tuple[PartsByName, Place]], place: Place
+    ) -> dict[str, Value]:
+        """Settings of the recipe from the global parameters, with all of mergekit's defaults."""
+        settings: dict[str, Value] = {**self._always}
         for parameter in self._known.values():
             lacking = next((where for own, where in owns if not own.get(parameter.name)), None)
             if parameter.setting is None or (parameter.per_model and lacking is None):
@@ -70,54 +73,54 @@ class Parameters:
             parts = everyone.get(parameter.name, ())
             if not parts and parameter.default is None:
                 where = lacking if parameter.per_model and lacking else place
-                raise where.error(f"says no {parameter.name!r}, which mergekit's {self._method.name!r} needs")
-            found.update(self._settled(parameter, parts, place / parameter.name))
-        return found
+                raise where.error(f"has no {parameter.name!r}, which mergekit's {self._method.name!r} needs")
+            settings.update(self._settled(parameter, parts, place / parameter.name))
+        return settings
 
     def _settled(self, parameter: Parameter, parts: Iterable[Part], place: Place) -> dict[str, Value]:
-        """Join what falls through into one value; the first part that finds a name decides."""
+        """Join parts into one value, in which the first pattern that matches a tensor's name applies."""
         assert parameter.setting
         reached: list[Part] = []
         for part in [*parts, *([] if parameter.default is None else [(EVERYTHING, parameter.default)])]:
             reached.append(part)
             if part[0] == EVERYTHING:
                 return _named(parameter.setting, reached)
-        raise place.error("says nothing of tensors that none of its filters is found in", "End it with `- value: ...`.")
+        raise place.error("has no value for tensors that none of its filters matches", "End it with `- value: ...`.")
 
     def _parts(self, value: object, place: Place, parameter: Parameter) -> Sequence[Part]:
         """A scalar, a gradient, one filtered value, or a list of them."""
         if is_mapping(value):
             return [self._filtered(value, place, parameter)]
         if is_list(value):
-            if any(is_mapping(one) for one in value):
-                return [self._filtered(one, place[i], parameter) for i, one in enumerate(value)]
+            if any(is_mapping(item) for item in value):
+                return [self._filtered(item, place[i], parameter) for i, item in enumerate(value)]
             if not value:
                 return []
         return [(EVERYTHING, self._leaf(value, place, parameter))]
 
     def _filtered(self, value: object, place: Place, parameter: Parameter) -> Part:
-        """One value for the tensors whose names hold some text."""
+        """One value for the tensors whose names contain the filter."""
         table = Table(value, place)
-        found = table.take("value", lambda one, where: self._leaf(one, where, parameter))
-        substring = table.take("filter", lambda one, where: "*" if one in (None, "") else text(one, where), "*")
+        leaf = table.take("value", lambda item, where: self._leaf(item, where, parameter))
+        substring = table.take("filter", lambda item, where: "*" if item in (None, "") else text(item, where), "*")
         table.finish()
-        return EVERYTHING if substring == "*" else re.escape(substring), found
+        return EVERYTHING if substring == "*" else re.escape(substring), leaf
 
     def _leaf(self, value: object, place: Place, parameter: Parameter) -> Scalar | Gradient:
         if not is_list(value):
             return self._scalar(value, place, parameter)
         if parameter.read is not number:
-            raise place.error("is a gradient of what is not a number, which is not supported yet")
+            raise place.error("is a gradient, which only numbers may be")
         if not value:
-            raise place.wanted("a number or a list of numbers", value)
-        values = [cast("float", self._scalar(one, place[i], parameter)) for i, one in enumerate(value)]
-        # Embedding, final norm and head stand at depth zero there.
+            raise place.expected("a number or a list of numbers", value)
+        values = [cast("float", self._scalar(item, place[i], parameter)) for i, item in enumerate(value)]
+        # In mergekit, embedding, final norm and head are at depth zero.
         return Gradient(tuple(values), outside=values[0]) if len(values) > 1 else values[0]
 
     def _scalar(self, value: object, place: Place, parameter: Parameter) -> Scalar:
-        found = parameter.read(value, place)
+        parsed = parameter.read(value, place)
         setting = self._method.settings.get(parameter.setting or "")
-        return found if setting is None else check_scalar(found, place, setting)
+        return parsed if setting is None else check_scalar(parsed, place, setting)
 
 
 def _named(setting: str, parts: Sequence[Part]) -> dict[str, Value]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from ...errors import TaskError
-from ...reading import Place, each, integer, is_list, number
+from ...modules import from_transformers
+from ...reading import Place, each, is_list, number, positive
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification, Metric, labelled
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preparation:
-    """From pixels to what the module takes.
+    """From pixels to inputs of the module.
 
     Attributes:
         scale: Pixels are divided by it.
         mean: Subtracted from each channel, after scaling.
-        spread: Each channel is divided by it, after that.
+        spread: Divisor of each channel, after subtraction of the mean.
         size: Height and width to which images are resized, bilinearly; None leaves them.
-        channels: Grey images are repeated to so many; None leaves them.
+        channels: Grey images are repeated to this number of channels; None leaves them.
         flatten: Make each image one row of numbers.
     """
 
@@ -46,7 +47,8 @@ class Preparation:
 
         pixels = torch.from_numpy(np.stack([np.asarray(image, np.float32) for image in images])) / self.scale
         if pixels.ndim == 2:
-            return pixels  # rows of numbers already
+            self._check_rows()
+            return pixels
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.movedim(-1, 1)
         if self.channels is not None and pixels.shape[1] == 1:
             pixels = pixels.repeat(1, self.channels, 1, 1)
@@ -59,6 +61,17 @@ class Preparation:
         pixels = (pixels - torch.tensor(self.mean).view(shape)) / torch.tensor(self.spread).view(shape)
         return pixels.flatten(1) if self.flatten else pixels
 
+    def _check_rows(self) -> None:
+        """Refuse settings of images if the examples are rows of numbers."""
+        ignored = {
+            "mean": any(self.mean),
+            "spread": set(self.spread) != {1.0},
+            "size": self.size,
+            "channels": self.channels,
+        }
+        if wrong := [f"`{name}`" for name, is_set in ignored.items() if is_set]:
+            raise ValueError(f"the examples are rows of numbers, which have no {' or '.join(wrong)}")
+
 
 class ImageClassification(Classification):
     """One label per image; rows have `image`, (height, width) or (height, width, channels), and `label`."""
@@ -70,23 +83,30 @@ class ImageClassification(Classification):
         try:
             images = self.prepare(rows.columns["image"])
         except (ValueError, TypeError, RuntimeError) as error:
-            raise TaskError(f"{rows.place(0)} and after: images cannot be put together: {error}") from error
+            raise TaskError(f"{rows.place(0)} and after: images cannot be batched: {error}") from error
         return Batch({self.keyword: images}, self.targets(rows), examples, None, self.extra(rows))
 
 
 def _above_zero(value: object, place: Place) -> float:
-    found = number(value, place)
-    if found <= 0:
-        raise place.wanted("above 0", value)
-    return found
+    factor = number(value, place)
+    if factor <= 0:
+        raise place.expected("above 0", value)
+    return factor
 
 
 def _numbers(value: object, place: Place) -> tuple[float, ...]:
     return each(number)(value, place) if is_list(value) else (number(value, place),)
 
 
+def _spreads(value: object, place: Place) -> tuple[float, ...]:
+    return each(_above_zero)(value, place) if is_list(value) else (_above_zero(value, place),)
+
+
 def _size(value: object, place: Place) -> tuple[int, ...]:
-    return each(integer)(value, place) if is_list(value) else (integer(value, place),) * 2
+    size = each(positive)(value, place) if is_list(value) else (positive(value, place),) * 2
+    if len(size) != 2:
+        raise place.expected("[height, width], or one number for both", value)
+    return size
 
 
 @task_kind("image-classification")
@@ -96,12 +116,12 @@ def image_classification(
     image: str = "image",
     label: str = "label",
     labels: tuple[str, ...] = (),
-    classes: int | None = None,
+    classes: Annotated[int | None, positive] = None,
     scale: Annotated[float, _above_zero] = 255.0,
     mean: Annotated[tuple[float, ...], _numbers] = (0.0,),
-    spread: Annotated[tuple[float, ...], _numbers] = (1.0,),
+    spread: Annotated[tuple[float, ...], _spreads] = (1.0,),
     size: Annotated[tuple[int, ...] | None, _size] = None,
-    channels: int | None = None,
+    channels: Annotated[int | None, positive] = None,
     flatten: bool = False,
     input: str = "pixel_values",
     metric: Metric = "accuracy",
@@ -116,8 +136,8 @@ def image_classification(
         classes: Number of classes (default: the number of `labels`, else the config's).
         scale: Pixels are divided by it.
         mean: Subtracted from each channel after scaling; one number, or one per channel.
-        spread: Each channel is divided by it after that; one number, or one per channel.
-        size: Images are resized to it, bilinearly: [height, width], or one number for both (default: not resized).
+        spread: Divisor of each channel after that; one number, or one per channel.
+        size: Size after bilinear resizing: [height, width], or one number for both (default: not resized).
         channels: Grey images are repeated to this number of channels.
         flatten: Make each image one row of numbers.
         input: Name of the argument of the module's `forward`.
@@ -135,7 +155,5 @@ def image_classification(
 
 
 def _build(folder: Path, classes: int | None) -> Any:
-    from ...modules import from_transformers
-
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}
     return from_transformers("AutoModelForImageClassification", folder, **changes)

@@ -1,14 +1,16 @@
-"""Texts to which a language model should give a high likelihood; or answers to prompts."""
+"""Texts, or answers to prompts, scored by their likelihood under a language model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
+from ...modules import from_transformers
+from ...reading import positive
 from .._batch import IGNORED, Batch, Likelihood
 from .._task import Task
 from ..examples import ExampleTask, logits_of
@@ -78,7 +80,7 @@ def shifted(made: Sequence[tuple[Sequence[int], int]], positions: int) -> Tensor
     """The next token at each position, (n, positions).
 
     Args:
-        made: Token numbers, and the first that counts as a target.
+        made: Token ids, and the index of the first that counts as a target.
         positions: Length after padding.
     """
     import torch
@@ -96,7 +98,7 @@ def language_model(
     text: str | None = None,
     prompt: str | None = None,
     answer: str | None = None,
-    length: int = 512,
+    length: Annotated[int, positive] = 512,
     metric: Literal["perplexity", "loss", "accuracy"] = "perplexity",
 ) -> Task:
     """The next token of texts, or of answers to prompts.
@@ -109,8 +111,6 @@ def language_model(
         length: Texts are truncated to this number of tokens.
         metric: Name of the metric.
     """
-    from ...modules import from_transformers
-
     columns = _columns(frame, text, prompt, answer)
     data, notes = frame.read(columns)
     for rows in data.values():

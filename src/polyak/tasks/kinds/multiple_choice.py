@@ -6,7 +6,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
-from ...reading import Place
+from ...modules import from_transformers
+from ...reading import Place, positive
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification
@@ -56,9 +57,9 @@ class MultipleChoice(Classification):
         before = self.tokens.numbers(question)
         after = [self.tokens.numbers(self.separator + choice, begins=False) for choice in choices]
         kept = max(1, self.tokens.length - max(map(len, after)))
-        before = before[-kept:]  # what stands closest to the choice stays
-        found = [([*before, *ids], len(before)) for ids in after]
-        return found + found[:1] * (most - len(choices))
+        before = before[-kept:]  # the end of the question, next to the choice, stays
+        sequences = [([*before, *ids], len(before)) for ids in after]
+        return sequences + sequences[:1] * (most - len(choices))
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         logits = logits_of(module(**{name: values.flatten(0, 1) for name, values in batch.inputs.items()}))
@@ -77,7 +78,7 @@ class MultipleChoice(Classification):
 
 def _any_text(value: object, place: Place) -> str:
     if not isinstance(value, str):
-        raise place.wanted("text", value)
+        raise place.expected("text", value)
     return value
 
 
@@ -89,7 +90,7 @@ def multiple_choice(
     choices: str = "choices",
     answer: str = "answer",
     separator: Annotated[str, _any_text] = " ",
-    length: int = 512,
+    length: Annotated[int, positive] = 512,
     metric: Literal["accuracy", "normalised_accuracy", "loss"] = "accuracy",
 ) -> Task:
     """Questions answered by the choice to which a language model gives the highest likelihood.
@@ -100,11 +101,9 @@ def multiple_choice(
         choices: Column of the choices: a list of texts per question.
         answer: Column of the answers: positions from 0, letters, or texts.
         separator: Text between question and choice.
-        length: Maximum number of tokens of question and choice; the question is cut at its beginning.
+        length: Maximum number of tokens of question and choice; the question is truncated on the left.
         metric: Name of the metric.
     """
-    from ...modules import from_transformers
-
     data, notes = frame.read({"question": question, "choices": choices, "label": answer})
     ready = {split: _answered(rows) for split, rows in data.items()}
     body = frame.body(lambda folder: from_transformers("AutoModelForCausalLM", folder))
@@ -122,7 +121,7 @@ def _answered(rows: Rows) -> Rows:
         if (
             not isinstance(choices, list)
             or len(choices) < 2
-            or not all(isinstance(one, str) and one for one in choices)
+            or not all(isinstance(choice, str) and choice for choice in choices)
         ):
             raise TaskError(f"{rows.place(i)}: `choices` must be a list of two texts or more; got {choices!r:.60}.")
         labels.append(_position(answer, choices, rows.place(i)))

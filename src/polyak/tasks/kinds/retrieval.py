@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError
-from ...reading import Place
+from ...modules import from_transformers, pool
+from ...reading import Place, positive
 from .._batch import Batch
 from .._task import Task
 from ..examples import ExampleTask
@@ -51,7 +52,7 @@ class Retrieval(ExampleTask):
     corpus: Corpus
 
     def collate(self, rows: Rows, examples: tuple[int, ...]) -> Batch:
-        inputs = self.tokens.encode([self.corpus.prefixes[0] + one for one in rows.columns["text"]])
+        inputs = self.tokens.encode([self.corpus.prefixes[0] + text for text in rows.columns["text"]])
         relevance = [self.corpus.relevance[str(query)] for query in rows.columns["id"]]
         return Batch(inputs, None, examples, inputs["attention_mask"].bool(), {"relevance": relevance})
 
@@ -85,32 +86,31 @@ class Retrieval(ExampleTask):
         def score(batch: Batch) -> Tensor:
             similar = self.outputs(module, batch) @ documents.T
             order = similar.argsort(dim=1, descending=True, stable=True).tolist()
-            found = [
-                measure(self.metric, one, wanted) for one, wanted in zip(order, batch.extra["relevance"], strict=True)
+            metrics = [
+                measure(self.metric, ranking, relevance)
+                for ranking, relevance in zip(order, batch.extra["relevance"], strict=True)
             ]
-            values = torch.tensor(found, dtype=torch.float64)
+            values = torch.tensor(metrics, dtype=torch.float64)
             return values.where(similar.isfinite().all(1).cpu(), float("nan"))
 
         return score
 
     def _documents(self, module: nn.Module, texts: Any, device: Any) -> Tensor:
-        inputs = self.tokens.encode([self.corpus.prefixes[1] + one for one in texts])
+        inputs = self.tokens.encode([self.corpus.prefixes[1] + text for text in texts])
         return self._embed(module, {name: values.to(device) for name, values in inputs.items()})
 
     def _embed(self, module: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         import torch
 
-        from ...modules import pool
-
-        found: Any = module(**inputs)
-        if hasattr(found, "last_hidden_state"):
-            found = pool(found.last_hidden_state, inputs["attention_mask"], self.corpus.pooling)
-        return torch.nn.functional.normalize(found.float(), dim=-1)
+        vectors: Any = module(**inputs)
+        if hasattr(vectors, "last_hidden_state"):
+            vectors = pool(vectors.last_hidden_state, inputs["attention_mask"], self.corpus.pooling)
+        return torch.nn.functional.normalize(vectors.float(), dim=-1)
 
 
 def _metric(value: object, place: Place) -> str:
     if not isinstance(value, str) or not METRIC.fullmatch(value):
-        raise place.wanted("ndcg@K, recall@K or mrr@K, such as ndcg@10", value)
+        raise place.expected("ndcg@K, recall@K or mrr@K, such as ndcg@10", value)
     return value
 
 
@@ -125,7 +125,7 @@ def retrieval(
     query_prefix: str = "",
     document_prefix: str = "",
     pooling: Literal["mean", "first", "last"] = "mean",
-    length: int = 256,
+    length: Annotated[int, positive] = 256,
     metric: Annotated[str, _metric] = "ndcg@10",
 ) -> Task:
     """Queries for which an encoder ranks the documents of a corpus.
@@ -142,8 +142,6 @@ def retrieval(
         length: Texts are truncated to this number of tokens.
         metric: `ndcg@K`, `recall@K` or `mrr@K`.
     """
-    from ...modules import from_transformers
-
     documents = read_rows(frame.folder / corpus, {"id": "id", "text": "text"})
     pairs = read_rows(frame.folder / relevance, {"query": "query", "doc": "doc", "rel": "rel"})
     data, notes = frame.read({"id": id, "text": text})
@@ -160,18 +158,18 @@ def retrieval(
 
 
 def _relevance(documents: Rows, pairs: Rows) -> dict[str, dict[int, float]]:
-    places = {str(name): i for i, name in enumerate(documents.columns["id"])}
-    found: dict[str, dict[int, float]] = {}
+    positions = {str(name): i for i, name in enumerate(documents.columns["id"])}
+    relevant: dict[str, dict[int, float]] = {}
     for i, (query, document, relevance) in enumerate(zip(*pairs.columns.values(), strict=True)):
-        if str(document) not in places:
+        if str(document) not in positions:
             raise TaskError(f"{pairs.place(i)}: there is no document {document!r:.60} in {documents.label}.")
         try:
             amount = float(relevance)
         except (TypeError, ValueError):
             raise TaskError(f"{pairs.place(i)}: the relevance must be a number; got {relevance!r:.60}.") from None
         if amount > 0:
-            found.setdefault(str(query), {})[places[str(document)]] = amount
-    return found
+            relevant.setdefault(str(query), {})[positions[str(document)]] = amount
+    return relevant
 
 
 def _with_answers(rows: Rows, relevance: Mapping[str, Any]) -> Rows:
@@ -184,4 +182,4 @@ def _with_answers(rows: Rows, relevance: Mapping[str, Any]) -> Rows:
 def _digest(*tables: Rows) -> str:
     import xxhash
 
-    return xxhash.xxh3_128_hexdigest(b"".join(one for table in tables for one in table.fingerprints))
+    return xxhash.xxh3_128_hexdigest(b"".join(fingerprint for table in tables for fingerprint in table.fingerprints))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ...modules import Build
+from ...modules import Build, from_transformers, pooled_classifier
+from ...reading import positive
 from .._batch import Batch
 from .._task import Task
 from ..classification import Classification, Metric, labelled
@@ -38,8 +39,8 @@ def text_classification(
     label: str = "label",
     pair: str | None = None,
     labels: tuple[str, ...] = (),
-    classes: int | None = None,
-    length: int = 128,
+    classes: Annotated[int | None, positive] = None,
+    length: Annotated[int, positive] = 128,
     pooling: Literal["none", "mean", "first", "last"] = "none",
     head_name: str = "classifier",
     metric: Metric = "accuracy",
@@ -50,13 +51,13 @@ def text_classification(
         frame: The common keys.
         text: Column of the texts.
         label: Column of the labels.
-        pair: Column of second texts, where pairs are classified.
+        pair: Column of the second texts, to classify pairs.
         labels: Names of the labels, in the order of the model's outputs.
         classes: Number of classes (default: the number of `labels`, else the config's).
         length: Texts are truncated to this number of tokens.
         pooling: `none` uses the architecture's own classification head; otherwise a linear head on the pooled last
             hidden states: their mean over tokens, the first token's, or the last's.
-        head_name: Name of that linear layer in the checkpoint, where `pooling` is not `none`.
+        head_name: Name of that linear layer in the checkpoint, if `pooling` is not `none`.
         metric: Name of the metric.
     """
     columns = {"text": text, "label": label} | ({} if pair is None else {"pair": pair})
@@ -73,8 +74,6 @@ def text_classification(
 
 
 def _build(folder: Path, classes: int | None, pooling: str, layer: str) -> Build:
-    from ...modules import from_transformers, pooled_classifier
-
     if pooling != "none":
         return pooled_classifier(folder, how=pooling, classes=classes, head=layer)
     changes: dict[str, Any] = {} if classes is None else {"num_labels": classes}

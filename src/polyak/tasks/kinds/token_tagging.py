@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ...errors import TaskError, suggestion
+from ...modules import from_transformers
+from ...reading import positive
 from .._batch import IGNORED, Batch, Likelihood
 from .._task import Task
+from ..classification import LARGEST_LABEL, positions_of
 from ..examples import ExampleTask, logits_of
 from ..frame import Frame, task_kind
 from ..likelihood import check_labels, counted
@@ -67,11 +70,11 @@ class TokenTagging(ExampleTask):
 
 def _on_first_pieces(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
     before: int | None = None
-    found: list[int] = []
+    targets: list[int] = []
     for word in word_ids:
-        found.append(IGNORED if word is None or word == before else tags[word])
+        targets.append(IGNORED if word is None or word == before else tags[word])
         before = word
-    return found
+    return targets
 
 
 @task_kind("token-tagging")
@@ -81,7 +84,7 @@ def token_tagging(
     tokens: str = "tokens",
     tags: str = "tags",
     labels: tuple[str, ...] = (),
-    length: int = 256,
+    length: Annotated[int, positive] = 256,
     metric: Literal["accuracy", "loss"] = "accuracy",
 ) -> Task:
     """One label per word.
@@ -89,7 +92,7 @@ def token_tagging(
     Args:
         frame: The common keys.
         tokens: Column of the texts: a list of words each.
-        tags: Column of the labels: a list as long.
+        tags: Column of the labels: a list of equal length.
         labels: Names of the labels, in the order of the model's outputs.
         length: Texts are truncated to this number of tokens.
         metric: Name of the metric.
@@ -104,28 +107,26 @@ def token_tagging(
 
 
 def _build(folder: Path, labels: int) -> Any:
-    from ...modules import from_transformers
-
     changes: dict[str, Any] = {"num_labels": labels} if labels else {}
     return from_transformers("AutoModelForTokenClassification", folder, **changes)
 
 
 def _numbered(rows: Rows, labels: Sequence[str]) -> Rows:
-    known = {name: i for i, name in enumerate(labels)}
+    positions = positions_of(labels)
     tags: list[list[int]] = []
-    for i, (words, ones) in enumerate(zip(rows.columns["tokens"], rows.columns["tags"], strict=True)):
-        if not isinstance(words, list) or not isinstance(ones, list) or not words or len(words) != len(ones):
-            raise TaskError(f"{rows.place(i)}: `tokens` and `tags` must be lists of one length, of one or more.")
-        tags.append([_number(tag, known, rows, i) for tag in ones])
+    for i, (words, labelled) in enumerate(zip(rows.columns["tokens"], rows.columns["tags"], strict=True)):
+        if not isinstance(words, list) or not isinstance(labelled, list) or not words or len(words) != len(labelled):
+            raise TaskError(f"{rows.place(i)}: `tokens` and `tags` must be lists of equal length, at least 1.")
+        tags.append([_number(tag, positions, rows, i) for tag in labelled])
     return Rows({**rows.columns, "tags": tags}, rows.label, rows.numbers)
 
 
-def _number(tag: Any, known: dict[str, int], rows: Rows, i: int) -> int:
+def _number(tag: Any, positions: dict[str, int], rows: Rows, i: int) -> int:
     if isinstance(tag, str):
-        if tag not in known:
-            hint = suggestion(tag, known) if known else "List the tags' names as `labels:`."
-            raise TaskError(f"{rows.place(i)}: the tag {tag!r} is no label. {hint}")
-        return known[tag]
-    if isinstance(tag, bool) or not isinstance(tag, int) or tag < 0 or (known and tag >= len(known)):
-        raise TaskError(f"{rows.place(i)}: the tag {tag!r:.40} is out of range; tags are numbered from 0, or named.")
+        if tag not in positions:
+            hint = suggestion(tag, positions) if positions else "List the tags' names as `labels:`."
+            raise TaskError(f"{rows.place(i)}: unknown tag {tag!r}. {hint}")
+        return positions[tag]
+    if isinstance(tag, bool) or not isinstance(tag, int) or not 0 <= tag < (len(positions) or LARGEST_LABEL):
+        raise TaskError(f"{rows.place(i)}: the tag {tag!r:.40} is out of range; tags are numbers from 0, or names.")
     return tag

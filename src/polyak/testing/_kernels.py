@@ -1,4 +1,4 @@
-"""The compiled form of a method, its twin: the only module of the checks that knows how one is registered."""
+"""Calls of the compiled forms of a method; other modules of the checks do not depend on how they are registered."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def by_definition(method: Method, arguments: Arguments) -> Any:
     return call(method.fn, arguments)
 
 
-def has_twin(method: Method) -> bool:
+def has_kernel(method: Method) -> bool:
     return method.kernel_form is not None
 
 
-def by_twin(method: Method, tile: Arguments, answers: Arguments, start: int, entries: int) -> Any:
-    """The merge of some entries of a tensor, (entries,) float32; NaN where the twin writes nothing.
+def by_kernel(method: Method, tile: Arguments, answers: Arguments, start: int, entries: int) -> Any:
+    """The merge of some entries of a tensor, (entries,) float32; NaN where the kernel writes nothing.
 
     Args:
-        method: A method with a twin.
-        tile: Its arguments for these entries, in the forms of twins.
+        method: A method with a kernel.
+        tile: Its arguments for these entries, in the forms of kernels.
         answers: The answers of its first passes for the whole tensor.
         start: Index in the tensor of the first entry.
         entries: Number of entries.
@@ -37,16 +37,16 @@ def by_twin(method: Method, tile: Arguments, answers: Arguments, start: int, ent
     if not method.is_fusable:
         call(method.kernel_form, {**tile, "out": out})
         return out
-    one = call(method.kernel_form, {**tile, **answers, **_from_the_first_entry(method, tile)})
+    kernel_call = call(method.kernel_form, {**tile, **answers, **_from_the_first_entry(method, tile)})
     stack = next(tile[name] for name, role in method.inputs.items() if isinstance(role, Role))
-    one.kernel(out, stack, start, *one.args)
+    kernel_call.kernel(out, stack, start, *kernel_call.args)
     return out
 
 
-def sums_by_twin(method: Method, request: Sum, tile: Arguments, answers: Arguments, start: int, row: int) -> Any:
+def sums_by_kernel(method: Method, request: Sum, tile: Arguments, answers: Arguments, start: int, row: int) -> Any:
     """The sums of a first pass over some entries, (m,), by their compiled form; None if they have none.
 
-    Where they are sums over rows, the entries must be whole rows of length `row`, and the sums are (m, rows).
+    For sums over rows, the entries must be whole rows of length `row`, and the sums are (m, rows).
     """
     if request.kernel is None:
         return None
@@ -55,14 +55,14 @@ def sums_by_twin(method: Method, request: Sum, tile: Arguments, answers: Argumen
     from ..kernels.sums import LANES
 
     deltas = np.asarray(tile["deltas"])
-    known = {**tile, **answers, **_from_the_first_entry(method, tile), "models": len(deltas)}
-    one = call(request.kernel, known)
-    lanes = np.zeros((one.terms, LANES))
-    one.kernel(lanes, deltas.reshape(len(deltas), -1), start, *one.args)
+    arguments = {**tile, **answers, **_from_the_first_entry(method, tile), "models": len(deltas)}
+    kernel_call = call(request.kernel, arguments)
+    lanes = np.zeros((kernel_call.terms, LANES))
+    kernel_call.kernel(lanes, deltas.reshape(len(deltas), -1), start, *kernel_call.args)
     return lanes.sum(axis=1)
 
 
-def ranked_by_twin(request: Top | Order, tile: Arguments) -> Any:
+def ranked_by_kernel(request: Top | Order, tile: Arguments) -> Any:
     """The numbers that a first pass ranks, (k, n), by their compiled form; None if they have none."""
     return None if request.kernel is None else call(request.kernel, tile)
 
@@ -71,7 +71,7 @@ def has_packed_masks(method: Method) -> bool:
     return method.mask_kernel is not None
 
 
-def masks_by_twin(method: Method, tile: Arguments, models: int, entries: int) -> tuple[Any, Any]:
+def masks_by_kernel(method: Method, tile: Arguments, models: int, entries: int) -> tuple[Any, Any]:
     """The bits of each model's mask, (models, bytes) with the lowest bit first, and the scales (models,)."""
     bits = np.full((models, -(-entries // 8)), 255, np.uint8)
     assert method.mask_kernel is not None
@@ -79,5 +79,5 @@ def masks_by_twin(method: Method, tile: Arguments, models: int, entries: int) ->
 
 
 def _from_the_first_entry(method: Method, tile: Arguments) -> dict[str, Any]:
-    """Random numbers as loops take them: those of the whole tensor."""
+    """Random numbers as kernel calls take them: those of the whole tensor."""
     return {name: replace(tile[name], start=0) for name, role in method.inputs.items() if role is Role.UNIFORM}

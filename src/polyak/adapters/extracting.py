@@ -21,10 +21,10 @@ from ..planning import Plan, Read, Step
 from ..planning import plan as planned
 from ..reading import Pattern, compiled
 from ..recipe import Model, Recipe, Source
-from ..storage import cpu_count, model_digest
+from ..storage import cpu_count, drafted, model_digest
 from ._configuration import configuration
 from ._report import ModuleReport, Report, extraction_card
-from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
+from ._writing import CONFIG, Spool, put_factors, write_texts
 from .low_rank import Factors, Limit, factorised
 from .merging import DIGEST, each
 

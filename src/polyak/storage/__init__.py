@@ -36,4 +36,5 @@ from .regular import open_regular as open_regular
 from .regular import read_regular as read_regular
 from .regular import regular_file as regular_file
 from .staging import Draft as Draft
+from .staging import drafted as drafted
 from .staging import followed as followed

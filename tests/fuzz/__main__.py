@@ -2,9 +2,9 @@
 
     python -m tests.fuzz [SECONDS] [--seed N] [--only NAME ...]
 
-Each kind of file of `targets.py` is mutated, byte by byte or by its structure, and read as a command would read it, up to
-the merge.  The campaign ends with status 1, and keeps the input, if one raises anything but a PolyakError, takes longer
-than `SLOWEST_SECONDS` of CPU time, or if the process grows beyond `LARGEST_KIB`.
+Each kind of file of `targets.py` is mutated, byte by byte or by its structure, and read as a command would read it, up
+to the merge.  The campaign ends with status 1, and keeps the input, if one raises anything but a PolyakError, takes
+longer than `SLOWEST_SECONDS` of CPU time, or if the process grows beyond `LARGEST_KIB`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 JUNK = [
-    None, True, 0, -1, 1.5, 2**31, 2**64, 10**30, 1e308, "", "x", "../x", "/etc/passwd", "\0", "\ud800", "(a+)+b", "a" * 2000,
+    None, True, 0, -1, 1.5, 2**31, 2**64, 10**30, 1e308, "", "x", "../x", "/etc/passwd", "\0", "\ud800",
+    "(a+)+b", "a" * 2000,
     [], [None], [5], {}, {"x": 1}, {"": []}, {"search": [0, 1]}, "search", "linear", "ties", "union", "m0", "./m1",
 ]  # fmt: skip
 

@@ -72,7 +72,9 @@ def legacy(program: bytes) -> bytes:
 
 def headers() -> list[bytes]:
     specs = [TensorSpec(f"layer.{i}.{name}", dtype, (i, 3)) for i, (name, dtype) in enumerate(DTYPES.items())]
-    chosen = [layout(some, {"format": "pt"})[0].rstrip() + bytes(sum(s.nbytes for s in some)) for some in (specs, specs[:2])]
+    chosen = [
+        layout(some, {"format": "pt"})[0].rstrip() + bytes(sum(s.nbytes for s in some)) for some in (specs, specs[:2])
+    ]
     odd = json.dumps({'é\\"': {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}).encode()
     return [*chosen, len(odd).to_bytes(8, "little") + odd + bytes(4)]
 
@@ -87,11 +89,38 @@ def _read_all(path: Path) -> None:
 def _recipes() -> list[bytes]:
     rules = {"match": "layers\\\\.0", "method": "linear", "settings": {"normalize": True}}
     models = [{"path": "m0", "weight": 0.4}, {"path": "m1", "weight": {"layers": [0, 1], "outside": 0.5}}]
-    ties = {"base": "base", "models": models, "method": "ties", "settings": {"density": 0.4}, "rules": [rules], "seed": 3}
-    skips = {"models": ["m0", "m1"], "method": "linear", "skip": ["norm", "(a|b)+c"], "dtype": "float32", "base": "base"}
-    slices = {"method": "passthrough", "slices": [{"models": [{"path": "m0", "layers": [0, 1]}]}, {"models": [{"path": "m1", "layers": [1, 2]}]}]}
-    merges = {"merge_method": "dare_ties", "base_model": "base", "models": [{"model": "m0", "parameters": {"weight": [0, 1], "density": [{"filter": "w", "value": 0.5}, {"value": 1}]}}, {"model": "m1", "parameters": {"weight": 1}}], "dtype": "bfloat16"}
-    nested = {"models": [{"recipe": {"models": ["m0", "m1"], "method": "linear"}, "name": "x"}, {"path": "m2"}], "method": "linear"}
+    ties = {
+        "base": "base",
+        "models": models,
+        "method": "ties",
+        "settings": {"density": 0.4},
+        "rules": [rules],
+        "seed": 3,
+    }
+    skips = {
+        "models": ["m0", "m1"],
+        "method": "linear",
+        "skip": ["norm", "(a|b)+c"],
+        "dtype": "float32",
+        "base": "base",
+    }
+    slices = {
+        "method": "passthrough",
+        "slices": [{"models": [{"path": "m0", "layers": [0, 1]}]}, {"models": [{"path": "m1", "layers": [1, 2]}]}],
+    }
+    merges = {
+        "merge_method": "dare_ties",
+        "base_model": "base",
+        "models": [
+            {"model": "m0", "parameters": {"weight": [0, 1], "density": [{"filter": "w", "value": 0.5}, {"value": 1}]}},
+            {"model": "m1", "parameters": {"weight": 1}},
+        ],
+        "dtype": "bfloat16",
+    }
+    nested = {
+        "models": [{"recipe": {"models": ["m0", "m1"], "method": "linear"}, "name": "x"}, {"path": "m2"}],
+        "method": "linear",
+    }
     return [json.dumps(data).encode() for data in (ties, skips, slices, merges, nested)]
 
 
@@ -106,7 +135,9 @@ def _spoken(path: Path) -> None:
 
 def _adapted(path: Path) -> None:
     folder = path.parents[1]
-    adapters.merge(recipe.read({"models": ["adapter0", "adapter1"], "method": "linear"}, folder), folder / "adapted", force=True)
+    adapters.merge(
+        recipe.read({"models": ["adapter0", "adapter1"], "method": "linear"}, folder), folder / "adapted", force=True
+    )
 
 
 def made(folder: Path) -> dict[str, Target]:
@@ -126,11 +157,14 @@ def _of_files(folder: Path) -> dict[str, Target]:
     rows = {"w": 3}
     measured = statistics.Measurement("fisher", {"w": np.ones(4, np.float32)}, rows, 3, "d", "e", {})
     measured.save(folder / "fisher.safetensors")
-    yaml = [recipe_text("ties", extra="rules: [{match: 'layers', method: linear}]").encode(), recipe_text("linear", base=False).encode()]
+    yaml = [
+        recipe_text("ties", extra="rules: [{match: 'layers', method: linear}]").encode(),
+        recipe_text("linear", base=False).encode(),
+    ]
     return {
         "header": Target("a.safetensors", headers(), _read_all),
         "archive": Target("a.pt", [archived(program) for program in programs()], _read_all),
-        "pickle": Target("p.pt", programs(), lambda path: _archived_and_read(path)),
+        "pickle": Target("p.pt", programs(), _archived_and_read),
         "legacy": Target("l.pt", [legacy(program) for program in programs()], _read_all),
         "statistics": Target("fisher.safetensors", [(folder / "fisher.safetensors").read_bytes()], statistics.load),
         "yaml": Target("fuzzed.yaml", yaml, _plan),

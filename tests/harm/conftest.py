@@ -2,5 +2,6 @@
 
 from __future__ import annotations
 
-from ..engine.conftest import family as family
-from ..engine.conftest import recipe as recipe
+from ..engine.conftest import family, recipe
+
+__all__ = ["family", "recipe"]

@@ -81,7 +81,8 @@ def _pipe(path: Path) -> Path:
 @pytest.mark.parametrize(
     "name",
     ["base/model.safetensors", "base/config.json", "base/tokenizer.json", "base/model.safetensors.index.json",
-     "m0/pytorch_model.bin", "recipe.yaml", "nested.yaml", "points.jsonl", "run/checkpoint-5/trainer_state.json", "run/metrics.csv",
+     "m0/pytorch_model.bin", "recipe.yaml", "nested.yaml", "points.jsonl", "run/checkpoint-5/trainer_state.json",
+     "run/metrics.csv",
      "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "a.pt", "out/polyak.json"],
 )  # fmt: skip
 def test_a_pipe_is_refused_wherever_it_is(family: Path, name: str, monkeypatch: pytest.MonkeyPatch):
@@ -93,7 +94,9 @@ def test_a_pipe_is_refused_wherever_it_is(family: Path, name: str, monkeypatch: 
     (family / "run" / "a-step=5.ckpt").touch() if name.endswith("csv") else None
     shutil.rmtree(family / "run" / "checkpoint-5") if name.endswith("csv") else None
     _pipe(family / name)
-    with pytest.raises((PolyakError, OSError), match=r"regular file|cannot be read|no model|is missing|neither|not an adapter|has no"):
+    with pytest.raises(
+        (PolyakError, OSError), match=r"regular file|cannot be read|no model|is missing|neither|not an adapter|has no"
+    ):
         _everything(family, name)
 
 
@@ -126,8 +129,12 @@ def precious(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("kind", ["link to a folder", "folder", "link inside", "link inside of ours", "file", "dangling"])
-def test_a_planted_draft_is_neither_used_nor_removed(family: Path, recipe: Path, tmp_path_factory, kind: str, force: bool):
+@pytest.mark.parametrize(
+    "kind", ["link to a folder", "folder", "link inside", "link inside of ours", "file", "dangling"]
+)
+def test_a_planted_draft_is_neither_used_nor_removed(
+    family: Path, recipe: Path, tmp_path_factory, kind: str, force: bool
+):
     place, draft = precious(tmp_path_factory.mktemp("home") / "p"), family / ".out.polyak"
     if kind == "link to a folder":
         draft.symlink_to(place)
@@ -222,7 +229,15 @@ def test_a_path_that_is_not_utf8_is_refused_at_plan(family: Path):
         polyak.plan(odd / "recipe.yaml")
 
 
-@pytest.mark.parametrize("text", ["models: [%s, m1]", "models: [m0, {path: m1, lora: %s}]", "models: [{recipe: %s}, m0]", "models: ['hf://%s/x', m0]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: [%s, m1]",
+        "models: [m0, {path: m1, lora: %s}]",
+        "models: [{recipe: %s}, m0]",
+        "models: ['hf://%s/x', m0]",
+    ],
+)
 def test_a_component_of_300_characters_is_one_line(family: Path, text: str):
     (family / "r.yaml").write_text(text % ("x" * 300) + "\nmethod: linear\n")
     with pytest.raises(PolyakError) as caught:

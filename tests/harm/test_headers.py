@@ -87,7 +87,9 @@ def test_an_index_that_names_a_tensor_twice_is_refused_in_linear_time(tmp_path: 
         checkpoint.open(tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"[" * 5_000_000, b"[" * 100_000, b'{"a":' * 1_000_000, b"[" + b"{}," * 4_100_000 + b"{}]"])
+@pytest.mark.parametrize(
+    "text", [b"[" * 5_000_000, b"[" * 100_000, b'{"a":' * 1_000_000, b"[" + b"{}," * 4_100_000 + b"{}]"]
+)
 def test_a_flood_of_brackets_is_refused(tmp_path: Path, text: bytes):
     with at_most(4), pytest.raises(CheckpointError, match=r"lists and objects|nested|not JSON|must be a JSON"):
         checkpoint.open(header(tmp_path / "a.safetensors", text))

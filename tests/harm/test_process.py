@@ -61,7 +61,9 @@ def test_a_user_without_a_home_merges(models: Path, tmp_path: Path, command: str
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["merge recipe.yaml OUT", "methods", "merge --help", "plan recipe.yaml", "lora --help"])
+@pytest.mark.parametrize(
+    "command", ["merge recipe.yaml OUT", "methods", "merge --help", "plan recipe.yaml", "lora --help"]
+)
 def test_python_without_docstrings_and_assertions_runs_it(models: Path, tmp_path: Path, command: str):
     text = f"{sys.executable} -OO -m polyak {command.replace('OUT', f'{tmp_path}/out')}"
     done = subprocess.run(["bash", "-c", text], cwd=models, capture_output=True, text=True, timeout=300, check=False)
@@ -150,7 +152,8 @@ def test_a_disk_that_fills_inside_the_journal_is_one_line_and_resumes(family: Pa
 
 
 @pytest.mark.parametrize(
-    "line", [b"[]", b"{}", b"not json", b'{"step":-1,"piece":0,"out":"","reads":[]}', b'{"step":0,"piece":99,"out":"","reads":[]}',
+    "line", [b"[]", b"{}", b"not json", b'{"step":-1,"piece":0,"out":"","reads":[]}',
+    b'{"step":0,"piece":99,"out":"","reads":[]}',
              b'{"step":0,"piece":0,"out":7,"reads":[]}', b'{"step":0,"piece":0,"out":"zz","reads":null}', b"[" * 5000],
 )  # fmt: skip
 def test_a_tampered_journal_is_ignored_or_refused(family: Path, recipe: Path, line: bytes):

@@ -117,8 +117,8 @@ def test_what_a_terminal_obeys_is_escaped_and_the_rest_is_kept():
 
 def test_a_module_of_the_folder_does_not_take_the_place_of_a_library(models: Path, tmp_path: Path):
     (tmp_path / "torch.py").write_text("import pathlib; pathlib.Path('owned').touch()\n")
-    (tmp_path / "json5_of_mine.py").write_text("import torch\ndef make(): return torch.nn.Linear(1, 1)\n")
-    code = "from polyak.tasks.loading import import_function as f; import sys; sys.path.remove(''); f('json5_of_mine:make')"
+    (tmp_path / "own_nets.py").write_text("import torch\ndef make(): return torch.nn.Linear(1, 1)\n")
+    code = "from polyak.tasks.loading import import_function as f; import sys; sys.path.remove(''); f('own_nets:make')"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert not (tmp_path / "owned").exists(), done.stderr
 

@@ -91,11 +91,7 @@ def parse_header(
         UnsupportedFormat: it holds a dtype that polyak cannot read.
     """
     entries = _parse_json(header, path)
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in cast("dict[Any, Any]", metadata).values()):
-        raise CheckpointError(f"{path}: __metadata__ must map strings to strings.")
-    if sum(len(key) + len(text) for key, text in cast("dict[str, str]", metadata).items()) > MAX_METADATA:
-        raise CheckpointError(f"{path}: __metadata__ has more than {MAX_METADATA:,} characters. Write it without them.")
+    metadata = _checked_metadata(entries.pop("__metadata__", {}), path)
     specs: dict[str, TensorSpec] = {}
     offsets: dict[str, int] = {}
     reached, in_order = 0, True
@@ -115,7 +111,16 @@ def parse_header(
             f"{path} is {state}: the tensors need {reached} bytes, the file has {data_nbytes}. "
             "Download or copy it again."
         )
-    return specs, offsets, cast("dict[str, str]", metadata)
+    return specs, offsets, metadata
+
+
+def _checked_metadata(metadata: Any, path: Path) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in cast("dict[Any, Any]", metadata).values()):
+        raise CheckpointError(f"{path}: __metadata__ must map strings to strings.")
+    texts = cast("dict[str, str]", metadata)
+    if sum(len(key) + len(text) for key, text in texts.items()) > MAX_METADATA:
+        raise CheckpointError(f"{path}: __metadata__ has more than {MAX_METADATA:,} characters. Write it without them.")
+    return texts
 
 
 def _parse_json(header: bytes, path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..checkpoint import (
     mask_spec,
     scale_spec,
 )
-from ..errors import CheckpointError, Mismatch, RecipeError, SettingError, suggestion
+from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..reading import compiled
 from ..recipe import Recipe, Source, sought, with_shared
@@ -70,7 +70,6 @@ def plan(
     if all(step.file for step in steps):
         raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
     opened = opened_models.in_order()
-    _refuse_unwritable_paths(opened)
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, vocabulary)
@@ -83,19 +82,6 @@ def plan(
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
-
-
-def _refuse_unwritable_paths(models: Sequence[Opened]) -> None:
-    """Refuse paths that are not UTF-8 before the merge: its provenance and its card name them."""
-    for model in models:
-        label = model.checkpoint.label
-        try:
-            label.encode()
-        except UnicodeEncodeError:
-            raise CheckpointError(
-                f"{label!r} is not UTF-8, and the result names its models. Rename the file or folder, or name "
-                "it by a link in UTF-8."
-            ) from None
 
 
 def _refuse_adapters_and_searches(recipe: Recipe) -> None:

@@ -59,7 +59,9 @@ def opened(name: str, checkpoint: Checkpoint) -> Opened:
 
     Raises:
         UnsupportedFormat: the weights are quantised.
+        CheckpointError: its path is not UTF-8.
     """
+    _refuse_unwritable_label(checkpoint.label)
     config: Mapping[str, Any] = {}
     if checkpoint.folder is not None and (checkpoint.folder / "config.json").exists():
         config = read_json(inside(checkpoint.folder, "config.json"))
@@ -69,6 +71,17 @@ def opened(name: str, checkpoint: Checkpoint) -> Opened:
             "load it in transformers, call .dequantize() and save it."
         )
     return Opened(name, checkpoint, config)
+
+
+def _refuse_unwritable_label(label: str) -> None:
+    """Refuse a path that is not UTF-8 before the merge: the result's provenance and card name it."""
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(
+            f"{label!r} is not UTF-8, and the result names its models. Rename the file or folder, or name it by a link "
+            "in UTF-8."
+        ) from None
 
 
 def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:

@@ -110,12 +110,12 @@ def copyable(folder: Path, name: str) -> Path:
     """The path of a file that is copied from a model's folder to the result.
 
     Raises:
-        CheckpointError: as `inside`, or it is too large to be a file beside weights.
+        CheckpointError: as `inside`, or it is too large to be a file next to weights.
     """
     path = inside(folder, name)
     if (size := path.stat().st_size) > MAX_COPIED_NBYTES:
         raise CheckpointError(
-            f"{path} has {size:,} bytes; files beside weights are copied up to {MAX_COPIED_NBYTES:,}. Move it away."
+            f"{path} has {size:,} bytes; files next to weights are copied up to {MAX_COPIED_NBYTES:,}. Move it away."
         )
     return path
 

@@ -46,9 +46,13 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
             raise OutputError(f"{path} is not a study: it is not a SQLite database. Choose another --study.")
     with _reading(path):
         study = optuna.load_study(storage=_storage(path), study_name=NAME)
-        saved: Any = json.loads(study.user_attrs[NAME])
-        _check_same(path, saved, json.loads(json.dumps(about)))
-        _check_trials(study, directions, space)
+        try:
+            saved: Any = json.loads(study.user_attrs[NAME])
+            _check_same(path, saved, json.loads(json.dumps(about)))
+            _check_trials(study, directions, space)
+        except BaseException:
+            close(study)
+            raise
     return study
 
 

@@ -1,6 +1,6 @@
 """Folders that polyak makes and removes: nothing is removed, or trusted, that it did not make.
 
-Staging folders have names that anybody can guess, and lie where others may write: a planted folder or link of that name
+Anybody can guess the names of staging folders, and others may write next to them: a planted folder or link of that name
 must not be removed, and what it points to even less.
 """
 

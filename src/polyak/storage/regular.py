@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-MAX_COPIED_NBYTES = 4 << 30  # of a file that is copied beside weights: tokenizers and images are far smaller
+MAX_COPIED_NBYTES = 4 << 30  # of a file that is copied next to weights: tokenizers and images are far smaller
 _OPENING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # a pipe without a writer opens at once
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows translates line ends without O_BINARY
 _CHUNK = 8 << 20
@@ -58,7 +58,7 @@ def read_regular(path: str | Path, limit: int) -> bytes:
 
     Args:
         path: The file.
-        limit: The most bytes that it may have.
+        limit: Maximum size in bytes.
 
     Raises:
         OSError: it cannot be read, or is larger.

@@ -6,7 +6,6 @@ A sorted tensor answers any later first pass over it, or over the whole model, w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -81,6 +80,8 @@ class SortedDeltas:
             return False
         if not (new := [(key, m.step) for key, m in zip(keys, members, strict=True) if key not in self._tables]):
             return all(self._tables[key] for key in keys)
+        from concurrent.futures import ThreadPoolExecutor  # every merge imports this file, and few sort
+
         with ThreadPoolExecutor(self._workers) as threads:
             self._tables.update(
                 zip((key for key, _ in new), threads.map(self._sorted, (s for _, s in new)), strict=True)

@@ -11,8 +11,6 @@ import pytest
 
 from polyak import checkpoint
 from polyak.checkpoint import with_lora
-from polyak.checkpoint.adapter_kinds import registry
-from polyak.errors import CheckpointError
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -104,7 +102,6 @@ OTHERS: dict[str, tuple[Callable[[], Any], str, dict[str, Any]]] = {
     "LoKr by a factor": (llama, "LoKrConfig", {**all_of("q_proj", "down_proj"), "decompose_factor": 2}),
     "LoKr on convolutions": (convolutions, "LoKrConfig", CONVOLUTIONS_AND_LINEAR),
     "LoKr of rank 1": (convolutions, "LoKrConfig", {**CONVOLUTIONS_AND_LINEAR, "r": 1}),
-    "LoKr with cores": (convolutions, "LoKrConfig", {**CONVOLUTIONS_AND_LINEAR, "r": 1, "use_effective_conv2d": True}),
     "IA3": (
         biased, "IA3Config", {**all_of("k_proj", "v_proj", "down_proj"), "feedforward_modules": ["down_proj"]},
     ),
@@ -112,7 +109,9 @@ OTHERS: dict[str, tuple[Callable[[], Any], str, dict[str, Any]]] = {
         gpt2, "IA3Config",
         {**all_of("c_attn", "mlp.c_proj"), "feedforward_modules": ["mlp.c_proj"], "fan_in_fan_out": True},
     ),
-    "IA3 on convolutions": (convolutions, "IA3Config", {**all_of("wide", "pointwise"), "feedforward_modules": ["wide"]}),
+    "IA3 on convolutions": (
+        convolutions, "IA3Config", {**all_of("wide", "pointwise"), "feedforward_modules": ["wide"]},
+    ),
     "trainable tokens alone": (
         llama, "TrainableTokensConfig", {**all_of("embed_tokens"), "token_indices": [3, 11]},
     ),

@@ -19,6 +19,7 @@ from ..checkpoint import (
     Checkpoint,
     Stamp,
     TensorSpec,
+    adapter_folder,
     empty_message,
     open_factors,
     read_adapter_settings,
@@ -79,9 +80,7 @@ class Adapter:
     """
 
     def __init__(self, name: str, folder: Path) -> None:
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder} is no adapter folder.")
-        self.name, self.folder = name, folder
+        self.name, self.folder = name, adapter_folder(folder)
         self.settings = read_adapter_settings(folder)
         self.config = read_json(self.settings.path)
         self.tensors = open_factors(folder)

@@ -14,6 +14,7 @@ from ..errors import CheckpointError, SettingError
 from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
 from ._floats import Floats, read_floats
+from .dialects import adapter_folder
 from .folder import inside
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
 
     if not math.isfinite(scale):
         raise SettingError(f"'scale' must be a finite number; got {scale}.")
-    folder = Path(adapter)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not an adapter folder.")
+    folder = adapter_folder(Path(adapter))
     settings = read_adapter_settings(folder)
     return _LoraView(base, open_factors(folder), settings, scale)
 

@@ -138,7 +138,11 @@ def _orientations(module: AdaptedModule, parameter: _Parameter) -> set[bool]:
     rank = module.settings.rank_of(module.name)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] != rank * experts:
         return set()
-    return {transposed for transposed in (False, True) if (b[0], a[1]) == ((columns, rows) if transposed else (rows, columns))}
+    return {
+        transposed
+        for transposed in (False, True)
+        if (b[0], a[1]) == ((columns, rows) if transposed else (rows, columns))
+    }
 
 
 def _parameter_names(module: AdaptedModule) -> list[str]:

@@ -64,7 +64,7 @@ def extract(
     """Write the difference of two models as a LoRA adapter.
 
     For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm; with
-    a rank and no energy, its squared error is within a factor of 1 + 1e-5 of the best one's.
+    a rank and no energy, its squared error is within a factor of 1 + 1e-9 of the best one's.
     Differences that are not in the adapter are listed in the report, with their energy.
 
     Args:

@@ -16,7 +16,7 @@ Matrix = NDArray[Any]
 Doubles = NDArray[np.float64]
 _ROUNDING = 1e-14  # of a matrix's energy: what float64 leaves of directions that are not there
 _DEPENDENT = 100.0  # condition of scaled columns, a column, from which on their Gram matrix loses digits
-_MISSED = 1e-5  # of the energy that is lost anyway: what a certified approximation may lose besides
+_MISSED = 1e-9  # of the energy that is lost anyway: what a certified approximation may lose besides
 _LARGE = 256  # rows and columns from which on a full decomposition takes longer than a certified one
 _COLUMNS = 1024  # of a matrix that are widened to float64 at a time
 
@@ -169,10 +169,10 @@ def factorised(matrix: Matrix, limit: Limit) -> Factors:
 
 
 def almost_best(matrix: Matrix, limit: Limit) -> Factors:
-    """An approximation whose lost energy is at most 1 + 1e-5 times the minimum within a limit (plus 1e-13 of the total).
+    """An approximation whose lost energy is at most 1 + 1e-9 times the minimum within a limit (plus 1e-13 of the total).
 
-    With a rank and no energy, and matrices of at least 256 rows and columns, the eigenvectors come from a block Krylov
-    method that certifies this; they are those of `factorised` otherwise, or if it cannot.
+    With a rank and no energy, and matrices of at least 256 rows and columns, the eigenvectors come from float32
+    with a certificate of this; they are those of `factorised` otherwise, or if it fails.
     """
     if limit.rank is None or limit.energy is not None or min(matrix.shape) < _LARGE:
         return factorised(matrix, limit)

@@ -112,7 +112,7 @@ def test_averages_of_factors_come_with_their_error_against_the_average_of_produc
 
 
 SPECTRA = {
-    "flat": lambda n: np.ones(n),
+    "flat": np.ones,
     "slow": lambda n: 1 / np.sqrt(1 + np.arange(n)),
     "fast": lambda n: np.exp(-np.arange(n) / 5),
     "low rank": lambda n: np.where(np.arange(n) < 8, 1.0, 0.0),

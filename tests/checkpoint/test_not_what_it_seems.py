@@ -166,10 +166,10 @@ def test_empty_factors_are_called_empty(tmp_path: Path, factors: dict[str, tuple
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
     tensors = {f"base_model.model.a.{role}.weight": np.ones(shape, np.float32) for role, shape in factors.items()}
     save(tensors, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match="empty.*ZeRO-3"):
+    with pytest.raises(CheckpointError, match=r"empty.*ZeRO-3"):
         with_lora(checkpoint.open({"a.weight": np.ones((8, 8), np.float32)}), tmp_path)
     models = [{"path": str(tmp_path), "name": name} for name in "ab"]
-    with pytest.raises(CheckpointError, match="empty.*ZeRO-3"):
+    with pytest.raises(CheckpointError, match=r"empty.*ZeRO-3"):
         adapters.merge(recipe.read({"method": "task_arithmetic", "models": models}, tmp_path), tmp_path / "out")
 
 

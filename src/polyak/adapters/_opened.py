@@ -122,8 +122,8 @@ def _module(name: str, by_role: Mapping[str, str], tensors: Checkpoint, settings
     kind = "target_parameters" if settings.config.get("target_parameters") else _more_than(by_role, settings)
     if kind:
         raise UnsupportedFormat(
-            f"{settings.path}: {name!r} is more than a product of two factors ({kind}), so there is no adapter that the "
-            "merge of several would be. Bake each adapter (`polyak lora bake BASE ADAPTER OUT`), then merge the models "
+            f"{settings.path}: {name!r} is more than a product of two factors ({kind}), so there is no adapter that "
+            "the merge of several would be. Bake each adapter (`polyak lora bake BASE ADAPTER OUT`), then merge the models "
             "(`polyak merge`, with `base:`)."
         )
     for role in roles:

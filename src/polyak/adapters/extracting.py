@@ -20,10 +20,10 @@ from ..events import Reporter, Watcher, ignore
 from ..planning import Plan, Read, Step
 from ..planning import plan as planned
 from ..recipe import Model, Recipe, Source
-from ..storage import cpu_count, model_digest
+from ..storage import cpu_count, drafted, model_digest
 from ._configuration import configuration
 from ._report import ModuleReport, Report, extraction_card
-from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
+from ._writing import CONFIG, Spool, put_factors, write_texts
 from .low_rank import Factors, Limit, almost_best
 from .merging import DIGEST, each
 

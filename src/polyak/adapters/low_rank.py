@@ -169,7 +169,7 @@ def factorised(matrix: Matrix, limit: Limit) -> Factors:
 
 
 def almost_best(matrix: Matrix, limit: Limit) -> Factors:
-    """An approximation whose lost energy is at most 1 + 1e-9 times the minimum within a limit (plus 1e-13 of the total).
+    """An approximation that loses at most 1 + 1e-9 times the least energy within a limit, plus 1e-13 of the total.
 
     With a rank and no energy, and matrices of at least 256 rows and columns, the eigenvectors come from float32
     with a certificate of this; they are those of `factorised` otherwise, or if it fails.

@@ -44,7 +44,8 @@ _MAKERS = (
     _maker("MXFP4", r".*experts.*_(?:blocks|scales)", "mxfp4",
            f"{_LOAD}, quantization_config=Mxfp4Config(dequantize=True)) in transformers, then save_pretrained"),
     _maker("block fp8", "weight_scale_inv", "^fp8|fine_?grained",
-           f"{_LOAD}, quantization_config=FineGrainedFP8Config(dequantize=True)) in transformers, then save_pretrained"),
+           f"{_LOAD}, quantization_config=FineGrainedFP8Config(dequantize=True)) in transformers, then "
+           "save_pretrained"),
     _maker("compressed-tensors", r"(?:weight_packed|weight_scale|weight_global_scale|weight_zero_point)",
            "compressed|sparseml",
            f"{_LOAD}, quantization_config=CompressedTensorsConfig(dequantize=True)) in transformers, then "

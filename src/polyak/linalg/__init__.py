@@ -2,9 +2,9 @@
 
 from .arrays import Array as Array
 from .blas import one_thread as one_thread
+from .certified import certified_leading as certified_leading
 from .float32 import SMALL_MATRIX as SMALL_MATRIX
 from .float32 import eigenvectors as eigenvectors
-from .certified import certified_leading as certified_leading
 from .lapack import divided as divided
 from .lapack import has_lapack as has_lapack
 from .lapack import tridiagonal as tridiagonal

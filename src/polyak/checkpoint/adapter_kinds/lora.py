@@ -90,6 +90,7 @@ def factor_roles(module: AdaptedModule) -> tuple[str, str]:
 
 
 def is_embedding(module: AdaptedModule) -> bool:
+    """True if a module is an embedding, by the roles of its factors."""
     return not module.by_role.keys().isdisjoint(("lora_embedding_A", "lora_embedding_B"))
 
 

@@ -196,11 +196,16 @@ def small(kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "lora": ({}, factors),
         "dora": ({"use_dora": True}, {**factors, "lora_magnitude_vector": random(7)}),
         "loha": (
-            {"peft_type": "LOHA"}, {f"hada_w{i}_{x}": random(*s) for i in "12" for x, s in (("a", (7, 2)), ("b", (2, 12)))},
+            {"peft_type": "LOHA"},
+            {f"hada_w{i}_{x}": random(*s) for i in "12" for x, s in (("a", (7, 2)), ("b", (2, 12)))},
         ),
-        "lokr": ({"peft_type": "LOKR"}, {"lokr_w1": random(1, 3), "lokr_w2_a": random(7, 2), "lokr_w2_b": random(2, 4)}),
+        "lokr": (
+            {"peft_type": "LOKR"}, {"lokr_w1": random(1, 3), "lokr_w2_a": random(7, 2), "lokr_w2_b": random(2, 4)},
+        ),
         "ia3": ({"peft_type": "IA3", "feedforward_modules": ["layer"]}, {"ia3_l": random(1, 12)}),
-        "trained_tokens": ({"trainable_token_indices": [6, 2]}, {"token_adapter.trainable_tokens_delta": random(2, 12)}),
+        "trained_tokens": (
+            {"trainable_token_indices": [6, 2]}, {"token_adapter.trainable_tokens_delta": random(2, 12)},
+        ),
         "expert_parameters": (
             {"target_parameters": ["layer.weight"]}, {"lora_A.weight": random(2, 12), "lora_B.weight": random(7, 2)},
         ),

@@ -123,13 +123,14 @@ def _module(name: str, by_role: Mapping[str, str], tensors: Checkpoint, settings
     if kind:
         raise UnsupportedFormat(
             f"{settings.path}: {name!r} is more than a product of two factors ({kind}), so there is no adapter that "
-            "the merge of several would be. Bake each adapter (`polyak lora bake BASE ADAPTER OUT`), then merge the models "
-            "(`polyak merge`, with `base:`)."
+            "the merge of several would be. Bake each adapter (`polyak lora bake BASE ADAPTER OUT`), then merge the "
+            "models (`polyak merge`, with `base:`)."
         )
     for role in roles:
         if role not in by_role:
             raise CheckpointError(f"{settings.path}: {name!r} has {', '.join(by_role)} without its partner {role}.")
-    return _plain(name, *(tensors.spec(by_role[role]) for role in roles), settings, embedding)
+    a, b = (tensors.spec(by_role[role]) for role in roles)
+    return _plain(name, a, b, settings, embedding)
 
 
 def _more_than(by_role: Mapping[str, str], settings: AdapterSettings) -> str:

@@ -148,7 +148,7 @@ def _orientations(module: AdaptedModule, parameter: _Parameter) -> set[bool]:
 def _parameter_names(module: AdaptedModule) -> list[str]:
     """The parameters of `target_parameters` that belong to a module, by their full names in the adapter."""
     named: Any = module.settings.config.get("target_parameters") or []
-    names = cast("list[str]", [name for name in cast("list[Any]", named) if isinstance(name, str)])
+    names = [name for name in cast("list[Any]", named) if isinstance(name, str)]
     own = module.name.replace(".base_layer", "")
     return [f"{own}.{name.rpartition('.')[2]}" for name in names if f".{own}".endswith(f".{name.rpartition('.')[0]}")]
 
@@ -157,11 +157,14 @@ def _parameter(module: AdaptedModule, name: str, experts: _Experts) -> _Paramete
     """A parameter as the base stores it: by itself, or one weight per expert."""
     fitting = module.fitting
     try:
-        found = fitting.find(name)
+        stored = fitting.find(name)
     except CheckpointError:
         return _joined(module, name, experts)
-    shape = fitting.original(found).shape
-    return _Parameter({found: 0}, (1, *shape)[-3:]) if len(shape) in (2, 3) else None
+    shape = fitting.original(stored).shape
+    if len(shape) not in (2, 3):
+        return None
+    experts, rows, columns = (1, *shape)[-3:]
+    return _Parameter({stored: 0}, (experts, rows, columns))
 
 
 def _joined(module: AdaptedModule, name: str, experts: _Experts) -> _Parameter | None:

@@ -132,7 +132,7 @@ def _orientations(module: AdaptedModule, weight: TensorSpec) -> set[bool]:
 
 
 def _misfit(module: AdaptedModule, a: TensorSpec, b: TensorSpec, rank: int, weight: TensorSpec) -> CheckpointError:
-    grouped = len(weight.shape) > 2 and a.shape[2:] == weight.shape[2:] and weight.shape[1] < a.shape[1]
+    grouped = len(weight.shape) == len(a.shape) > 2 and a.shape[2:] == weight.shape[2:] and weight.shape[1] < a.shape[1]
     reason = (
         " The base's convolution has groups, while A reads all input channels: their sum is no convolution of this "
         "shape, and PEFT does not merge it either. Keep this adapter separate, or train it without this module."

@@ -116,7 +116,8 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
     if source.recipe is not None:
         checkpoint: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
     else:
-        checkpoint = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        opened = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        checkpoint = checkpoints.refuse_factors(opened)
     if source.strip_prefix:
         checkpoint = checkpoints.stripped(checkpoint, source.strip_prefix)
     for lora in source.lora:

@@ -9,6 +9,7 @@ from ._api import Checkpoint as Checkpoint
 from ._api import DType as DType
 from ._api import Stamp as Stamp
 from ._api import TensorSpec as TensorSpec
+from ._floats import read_floats as read_floats
 from ._low_rank import add_product as add_product
 from ._peft import AdapterSettings as AdapterSettings
 from ._peft import read_adapter_settings as read_adapter_settings
@@ -23,7 +24,6 @@ from .layers import Stack as Stack
 from .layers import layer_of as layer_of
 from .layers import stacks as stacks
 from .lora import open_factors as open_factors
-from .lora import read_floats as read_floats
 from .lora import with_lora as with_lora
 from .masked import HEADS_FOLDER as HEADS_FOLDER
 from .masked import MASKS_FOLDER as MASKS_FOLDER
@@ -33,6 +33,8 @@ from .masked import open_task as open_task
 from .masked import scale_spec as scale_spec
 from .masked import with_masks as with_masks
 from .memory import MemoryCheckpoint as MemoryCheckpoint
+from .naming import RunTime as RunTime
+from .naming import run_time_of as run_time_of
 from .opening import open as open
 from .pipeline import OWN_STEM as OWN_STEM
 from .pipeline import components_of as components_of

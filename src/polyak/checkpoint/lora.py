@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import CheckpointError, SettingError
 from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
+from ._finder import Finder, NotInBase
+from ._floats import Floats, read_floats
 from .folder import inside
+from .naming import RunTime, run_time_of
 
 if TYPE_CHECKING:
     from ._peft import AdapterNames, AdapterSettings
 
 F32 = DTYPES["F32"]
-Floats = NDArray[np.float32]
 _T = TypeVar("_T")
 
 
@@ -55,7 +56,29 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
         raise CheckpointError(f"{folder} is not an adapter folder.")
     settings = read_adapter_settings(folder)
     factors = open_factors(folder)
-    return _LoraView(base, factors, settings, sort_adapter_names([*factors.specs, *factors.ties], settings.path), scale)
+    names = sort_adapter_names([*factors.specs, *factors.ties], settings.path)
+    run_time = run_time_of(base)
+    if run_time is None or not run_time.differs:
+        return _LoraView(base, factors, settings, names, scale)
+    return _at_run_time(run_time, lambda view, named: _LoraView(view, factors, settings, names, scale, named))
+
+
+def _at_run_time(run_time: RunTime, apply: Callable[[Checkpoint, RunTime | None], _LoraView]) -> Checkpoint:
+    """An adapter on a base whose parameters have other names at run time, under the stored names.
+
+    An adapter of an older version of the library may name single experts, or the tensors as they are stored.
+    """
+    levels = (run_time, run_time.unfused)
+    problem: NotInBase | None = None
+    for level in levels:
+        try:
+            return level.restored(apply(level.view, level))
+        except NotInBase as error:
+            problem = problem or error
+    try:
+        return apply(run_time.base, None)
+    except NotInBase:
+        raise problem or NotInBase(run_time.base.label) from None
 
 
 def open_factors(folder: Path) -> Checkpoint:
@@ -89,15 +112,16 @@ class _Update:
 
 class _LoraView(Checkpoint):
     def __init__(
-        self, base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, scale: float
-    ) -> None:
+        self, base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, scale: float,
+        run_time: RunTime | None = None,
+    ) -> None:  # fmt: skip
         self._base, self._factors, self.inner = base, factors, base
         self.label = f"{base.label} + {settings.path.parent}"
         self.metadata, self.folder = base.metadata, base.folder
         self.stamps = (*base.stamps, *factors.stamps, Stamp.of(settings.path, settings.path.read_bytes()))
         self._loaded: dict[str, tuple[Floats, Floats]] = {}
         self._lock = threading.Lock()
-        finder = _Finder([*base.specs, *base.ties], self.label)
+        finder = run_time.finder(self.label) if run_time else Finder([*base.specs, *base.ties], self.label)
         self._updates = _unique(_updates(base, factors, settings, names, finder, scale), self.label)
         self._replaced = _unique(_replacements(base, factors, settings, names, finder), self.label)
         low_rank = {factor for update in self._updates.values() for factor in (update.left, update.right)}
@@ -169,21 +193,8 @@ def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
     return by_name
 
 
-def read_floats(source: Checkpoint, spec: TensorSpec, start: int, stop: int, out: Floats) -> None:
-    """Read elements [start, stop) of a floating tensor as float32."""
-    if spec.dtype == F32:
-        source.read_into(spec.name, start, stop, out.view(np.uint8))
-        return
-    stored = np.empty((stop - start) * spec.dtype.itemsize, np.uint8)
-    source.read_into(spec.name, start, stop, stored)
-    if spec.dtype.name == "BF16":  # the upper half of a float32
-        np.left_shift(stored.view(np.uint16), 16, out=out.view(np.uint32), dtype=np.uint32)
-    else:
-        out[:] = stored.view(spec.dtype.numpy)
-
-
 def _updates(
-    base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: _Finder, scale: float
+    base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: Finder, scale: float
 ) -> Iterable[tuple[str, _Update]]:
     fits: list[tuple[str, str, set[bool]]] = []
     for module, (a, b) in names.factors.items():
@@ -237,7 +248,7 @@ def _orientations(
 
 
 def _replacements(
-    base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: _Finder
+    base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, finder: Finder
 ) -> Iterable[tuple[str, str]]:
     for name, replacement in names.replaced.items():
         module = name.rpartition(".")[0]
@@ -252,37 +263,3 @@ def _replacements(
                 f"which is {list(base.spec(target).shape)} in {base.label}. Resize the base first."
             )
         yield target, replacement
-
-
-class _Finder:
-    """Finds the tensor of the base that an adapter refers to, where one of the two names has an extra prefix."""
-
-    def __init__(self, names: list[str], label: str) -> None:
-        self._names, self._label = dict.fromkeys(names), label
-        self._by_suffix: dict[str, list[str]] = {}
-
-    def lacks(self, name: str) -> bool:
-        return not self._candidates(name)
-
-    def find(self, name: str) -> str:
-        candidates = self._candidates(name)
-        if len(candidates) == 1:
-            return candidates[0]
-        few = ", ".join(map(repr, candidates[:5] or list(self._names)[:5]))
-        problem = "could be any of" if candidates else "is not in the base, which has"
-        raise CheckpointError(f"{self._label}: the adapter's {name!r} {problem} {few} ... Is this the adapter's base?")
-
-    def _candidates(self, target: str) -> list[str]:
-        if target in self._names:
-            return [target]
-        if not self._by_suffix:
-            for name in self._names:
-                for suffix in _suffixes(name):
-                    self._by_suffix.setdefault(suffix, []).append(name)
-        shorter = [suffix for suffix in _suffixes(target) if suffix in self._names and suffix.count(".")]
-        return [*shorter, *self._by_suffix.get(target, [])]
-
-
-def _suffixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[i:]) for i in range(1, len(parts))]

@@ -59,8 +59,13 @@ class RunTime:
         return name if conversion(new, self.rules) else new
 
     def kind(self, name: str) -> str:
-        """The kind of a parameter: linear, embedding, conv1d, convolution, attention or parameter."""
-        return self.kinds.get(starred(name), "linear")
+        """The kind of a parameter: linear, embedding, conv1d, convolution, attention, experts, transposed experts,
+        router or parameter; rearranged if it is stored in an arrangement that polyak cannot follow."""
+        return "rearranged" if name in self.unsupported else self.kinds.get(starred(name), "linear")
+
+    def like(self, model: Checkpoint) -> RunTime:
+        """Another model of the same architecture under the names that its parameters have at run time."""
+        return run_time(model, self.rules, self.kinds)
 
     def restored(self, changed: Checkpoint) -> Checkpoint:
         """A changed `view` under the stored names, in the stored shapes."""
@@ -94,8 +99,10 @@ def run_time(base: Checkpoint, rules: Sequence[Rule], kinds: Mapping[str, str]) 
         try:
             blocks |= dict(zip(targets, _made(rule, by_source, sources), strict=True))
         except Unsupported as error:
-            unsupported |= {target: str(error) for target in targets}
-    order = [*stored.names, *blocks]
+            left = [tensor for group in by_source.values() for tensor in group]
+            unsupported |= dict.fromkeys([*targets, *left], str(error))
+            stored.names |= {tensor: tensor for tensor in left}
+    order = _in_order(base, stored.names, blocks)
     view = _Rearranged(base, order, stored.names, blocks)
 
     return RunTime(base, view, rules, kinds, unsupported, stored.names, blocks)
@@ -121,8 +128,15 @@ def _sorted(names: Sequence[str], rules: Sequence[Rule]) -> _Sorted:
         else:
             rule, target, source = converted
             out.groups.setdefault(target, (rule, {}))[1].setdefault(source, []).append(name)
-    in_order = {new: old for new, old in sorted(out.names.items(), key=lambda pair: names.index(pair[1]))}
-    return _Sorted(in_order, out.groups)
+    return out
+
+
+def _in_order(base: Checkpoint, names: Mapping[str, str], blocks: Mapping[str, Block]) -> list[str]:
+    """The parameters in the order of the stored tensors that they begin with."""
+    position = {name: i for i, name in enumerate([*base.specs, *base.ties])}
+    first = {new: position[old] for new, old in names.items()}
+    first |= {name: position[block.segments[0].name] for name, block in blocks.items()}
+    return sorted(first, key=first.__getitem__)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -12,8 +12,10 @@ from ._api import TensorSpec as TensorSpec
 from ._floats import read_floats as read_floats
 from ._low_rank import add_product as add_product
 from ._peft import AdapterSettings as AdapterSettings
+from ._peft import empty_message as empty_message
 from ._peft import read_adapter_settings as read_adapter_settings
-from ._peft import sort_adapter_names as sort_adapter_names
+from .adapter_kinds import adapter_kind as adapter_kind
+from .adapter_kinds import sort_adapter_names as sort_adapter_names
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json

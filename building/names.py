@@ -37,16 +37,18 @@ def _classes() -> Iterator[str]:
     for table, by_type in vars(modeling_auto).items():
         if table.endswith("_MAPPING_NAMES"):
             for names in by_type.values():
-                yield from [names] if isinstance(names, str) else names
+                for name in [names] if isinstance(names, str) else names:
+                    if not name.endswith("Config"):
+                        yield name
 
 
 def added(name: str, facts: Facts) -> bool:
     """Add a class and those nested in it, made from its default configuration; False if that fails."""
     import transformers
 
-    config: Any = getattr(getattr(transformers, name, None), "config_class", None)
     for prepare in (small, lambda config: config, filled):
         try:
+            config: Any = getattr(transformers, name).config_class
             read_classes(name, prepare(config()), facts)
             return True
         except Exception:  # noqa: BLE001  many configurations have no usable defaults

@@ -15,9 +15,13 @@ Form = Literal["module", "embedding", "parameter", "none"]
 
 # Matrices that are no linear layer: their rows are looked up, or the layer's type cannot be told from its shape.
 _EMBEDDING = re.compile(r"embed|wte|wpe|shared\.weight$|relative_attention_bias\.weight$")
+_HEAD_OR_EMBEDDING = re.compile(rf"{_EMBEDDING.pattern}|lm_head", re.IGNORECASE)
 _NOT_LINEAR = re.compile(rf"{_EMBEDDING.pattern}|lm_head|norm|conv", re.IGNORECASE)
 # PEFT takes modules of these names for experts that are fused at run time, in models that have such experts.
 _NAMES_OF_EXPERTS = frozenset(["gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"])
+# PEFT refuses these modules of these models, whose kernels read the weights past the adapter.
+_REFUSED_MODULES = frozenset(["out_proj", "conv1d"])
+_REFUSING = frozenset(["falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"])
 _FORMS: Mapping[str, Form] = {
     "linear": "module", "conv1d": "module", "convolution": "module", "embedding": "embedding",
     "experts": "parameter", "transposed experts": "parameter", "router": "parameter",
@@ -34,6 +38,7 @@ class Parameters:
 
     def __init__(self, base: Checkpoint, modules: re.Pattern[str] | None) -> None:
         self._run_time, self._modules = run_time_of(base), modules
+        self._model_type = self._run_time.model_type if self._run_time else ""
         names = self._run_time.view.specs if self._run_time else base.specs
         self._has_experts = any(self._kind(name).endswith("experts") for name in names)
 
@@ -53,17 +58,23 @@ class Parameters:
         if self._run_time is None and len(shape) == 2 and _EMBEDDING.search(name):
             kind = "embedding"
         form = _FORMS.get(kind, "none")
-        if len(shape) < 2 or (form != "parameter" and not name.endswith(".weight")) or not self._chosen(name, kind, shape):
+        if len(shape) < 2 or not self._chosen(name, kind, shape):
             return "none"
-        taken = form == "module" and self._has_experts and name.split(".")[-2] in _NAMES_OF_EXPERTS
-        return "parameter" if taken and len(shape) == 2 else form
+        if form == "parameter":
+            return form
+        module, _, leaf = name.rpartition(".")
+        last = module.rpartition(".")[2]
+        if leaf != "weight" or (last in _REFUSED_MODULES and self._model_type in _REFUSING):
+            return "none"
+        return "parameter" if len(shape) == 2 and self._has_experts and last in _NAMES_OF_EXPERTS else form
 
     def _chosen(self, name: str, kind: str, shape: Sequence[int]) -> bool:
         if self._modules is not None:
             return self._modules.search(name) is not None
         if kind.endswith("experts") or kind == "router":
             return True
-        return len(shape) == 2 and kind in ("linear", "conv1d") and _NOT_LINEAR.search(name) is None
+        by_name = _NOT_LINEAR if self._run_time is None else _HEAD_OR_EMBEDDING
+        return len(shape) == 2 and kind in ("linear", "conv1d") and by_name.search(name) is None
 
     def transposed(self, name: str) -> bool:
         """True if a matrix, or that of each expert, is stored as (in, out)."""

@@ -35,4 +35,6 @@ def run_time_of(model: Checkpoint) -> RunTime | None:
     except UnknownArchitecture:
         return None
     rules = rules_of(parts, facts)
-    return run_time(model, rules, kinds_of(parts, facts)) if all(rule.applicable for rule in rules) else None
+    if not all(rule.applicable for rule in rules):
+        return None
+    return run_time(model, rules, kinds_of(parts, facts), config["model_type"])

@@ -28,6 +28,7 @@ class RunTime:
         view: The same model under the names and in the shapes of its parameters at run time.
         rules: The rules by which stored tensors become parameters.
         kinds: Kinds of parameters that are no weights of linear layers, by `starred` name.
+        model_type: The `model_type` of its config.json.
         unsupported: Parameters whose values are rearranged in a way that polyak cannot follow, with the operation.
     """
 
@@ -35,6 +36,7 @@ class RunTime:
     view: Checkpoint
     rules: Sequence[Rule]
     kinds: Mapping[str, str]
+    model_type: str
     unsupported: Mapping[str, str]
     names: Mapping[str, str]
     blocks: Mapping[str, Block]
@@ -47,7 +49,7 @@ class RunTime:
     @property
     def unfused(self) -> RunTime:
         """The parameters as they were before a version of the library fused or split them."""
-        level = run_time(self.base, [rule for rule in self.rules if rule.kind == "rename"], self.kinds)
+        level = run_time(self.base, [rule for rule in self.rules if rule.kind == "rename"], self.kinds, self.model_type)
         return replace(level, unsupported=self.unsupported)
 
     def finder(self, label: str) -> Finder:
@@ -65,7 +67,7 @@ class RunTime:
 
     def like(self, model: Checkpoint) -> RunTime:
         """Another model of the same architecture under the names that its parameters have at run time."""
-        return run_time(model, self.rules, self.kinds)
+        return run_time(model, self.rules, self.kinds, self.model_type)
 
     def restored(self, changed: Checkpoint) -> Checkpoint:
         """A changed `view` under the stored names, in the stored shapes."""
@@ -88,7 +90,7 @@ class _Sorted:
     )
 
 
-def run_time(base: Checkpoint, rules: Sequence[Rule], kinds: Mapping[str, str]) -> RunTime:
+def run_time(base: Checkpoint, rules: Sequence[Rule], kinds: Mapping[str, str], model_type: str) -> RunTime:
     """Match a stored model with its parameters at run time."""
     stored = _sorted([*base.specs, *base.ties], rules)
     blocks: dict[str, Block] = {}
@@ -105,7 +107,7 @@ def run_time(base: Checkpoint, rules: Sequence[Rule], kinds: Mapping[str, str]) 
     order = _in_order(base, stored.names, blocks)
     view = _Rearranged(base, order, stored.names, blocks)
 
-    return RunTime(base, view, rules, kinds, unsupported, stored.names, blocks)
+    return RunTime(base, view, rules, kinds, model_type, unsupported, stored.names, blocks)
 
 
 def _targets(name: str, rule: Rule) -> list[str]:

@@ -11,8 +11,6 @@ import pytest
 
 from polyak import checkpoint
 from polyak.checkpoint import with_lora
-from polyak.checkpoint.adapter_kinds import registry
-from polyak.errors import CheckpointError
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

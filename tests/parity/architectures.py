@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import transformers as tf
@@ -46,8 +45,16 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bloom": ("text", "BloomForCausalLM", {**SMALL, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "falcon": ("text", "FalconForCausalLM", ENCODER),
     "phi": ("text", "PhiForCausalLM", LM),
-    "t5": ("text", "T5ForConditionalGeneration", {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}),
-    "bart": ("text", "BartForConditionalGeneration", {k: v for k, v in WHISPER.items() if "max_" not in k and "mel" not in k} | {"max_position_embeddings": 40}),
+    "t5": (
+        "text",
+        "T5ForConditionalGeneration",
+        {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
+    ),
+    "bart": (
+        "text",
+        "BartForConditionalGeneration",
+        {k: v for k, v in WHISPER.items() if "max_" not in k and "mel" not in k} | {"max_position_embeddings": 40},
+    ),
     "bert": ("text", "BertForSequenceClassification", ENCODER),
     "roberta": ("text", "RobertaForMaskedLM", ENCODER),
     "deberta_v2": ("text", "DebertaV2ForSequenceClassification", ENCODER),
@@ -56,21 +63,91 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dinov2": ("vision", "Dinov2ForImageClassification", {**EYE, "use_swiglu_ffn": True}),
     "clip": ("vision", "CLIPModel", {"text_config": ENCODER, "vision_config": EYE, "projection_dim": 8}),
     "siglip": ("vision", "SiglipModel", {"text_config": {**ENCODER, "projection_size": 16}, "vision_config": EYE}),
-    "swin": ("vision", "SwinForImageClassification", {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}),
-    "convnext": ("vision", "ConvNextForImageClassification", {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}),
+    "swin": (
+        "vision",
+        "SwinForImageClassification",
+        {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4},
+    ),
+    "convnext": (
+        "vision",
+        "ConvNextForImageClassification",
+        {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+    ),
     "whisper": ("audio", "WhisperForConditionalGeneration", WHISPER),
-    "wav2vec2": ("audio", "Wav2Vec2ForCTC", {**{k: v for k, v in ENCODER.items() if k != "max_position_embeddings"}, **EARS}),
-    "gemma3": ("vision-language", "Gemma3ForConditionalGeneration", {"text_config": {**LM, "head_dim": 8}, "vision_config": EYE, "mm_tokens_per_image": 4, "image_token_index": 63, "boi_token_index": 62, "eoi_token_index": 61}),
-    "llava": ("vision-language", "LlavaForConditionalGeneration", {"text_config": LLAMA, "vision_config": CLIP_EYE, "image_token_index": 63}),
-    "llava_next": ("vision-language", "LlavaNextForConditionalGeneration", {"text_config": LLAMA, "vision_config": CLIP_EYE, "image_token_index": 63}),
-    "mistral3": ("vision-language", "Mistral3ForConditionalGeneration", {"text_config": {"model_type": "mistral", **LM, "head_dim": 8}, "vision_config": {"model_type": "pixtral", **EYE}, "image_token_index": 63}),
-    "paligemma": ("vision-language", "PaliGemmaForConditionalGeneration", {"text_config": {"model_type": "gemma", **LM, "head_dim": 8}, "vision_config": {"model_type": "siglip_vision_model", **EYE}, "projection_dim": 32, "image_token_index": 63}),
-    "qwen2_vl": ("vision-language", "Qwen2VLForConditionalGeneration", {"text_config": {**LM, **ROPE}, "vision_config": QWEN_EYE, **IDS}),
-    "qwen2_5_vl": ("vision-language", "Qwen2_5_VLForConditionalGeneration", {"text_config": {**LM, **ROPE}, "vision_config": QWEN25_EYE, **IDS}),
+    "wav2vec2": (
+        "audio",
+        "Wav2Vec2ForCTC",
+        {**{k: v for k, v in ENCODER.items() if k != "max_position_embeddings"}, **EARS},
+    ),
+    "gemma3": (
+        "vision-language",
+        "Gemma3ForConditionalGeneration",
+        {
+            "text_config": {**LM, "head_dim": 8},
+            "vision_config": EYE,
+            "mm_tokens_per_image": 4,
+            "image_token_index": 63,
+            "boi_token_index": 62,
+            "eoi_token_index": 61,
+        },
+    ),
+    "llava": (
+        "vision-language",
+        "LlavaForConditionalGeneration",
+        {"text_config": LLAMA, "vision_config": CLIP_EYE, "image_token_index": 63},
+    ),
+    "llava_next": (
+        "vision-language",
+        "LlavaNextForConditionalGeneration",
+        {"text_config": LLAMA, "vision_config": CLIP_EYE, "image_token_index": 63},
+    ),
+    "mistral3": (
+        "vision-language",
+        "Mistral3ForConditionalGeneration",
+        {
+            "text_config": {"model_type": "mistral", **LM, "head_dim": 8},
+            "vision_config": {"model_type": "pixtral", **EYE},
+            "image_token_index": 63,
+        },
+    ),
+    "paligemma": (
+        "vision-language",
+        "PaliGemmaForConditionalGeneration",
+        {
+            "text_config": {"model_type": "gemma", **LM, "head_dim": 8},
+            "vision_config": {"model_type": "siglip_vision_model", **EYE},
+            "projection_dim": 32,
+            "image_token_index": 63,
+        },
+    ),
+    "qwen2_vl": (
+        "vision-language",
+        "Qwen2VLForConditionalGeneration",
+        {"text_config": {**LM, **ROPE}, "vision_config": QWEN_EYE, **IDS},
+    ),
+    "qwen2_5_vl": (
+        "vision-language",
+        "Qwen2_5_VLForConditionalGeneration",
+        {"text_config": {**LM, **ROPE}, "vision_config": QWEN25_EYE, **IDS},
+    ),
     "mixtral": ("mixture of experts", "MixtralForCausalLM", {**LM, "head_dim": 8, "num_local_experts": 4}),
-    "qwen2_moe": ("mixture of experts", "Qwen2MoeForCausalLM", {**LM, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40}),
-    "qwen3_moe": ("mixture of experts", "Qwen3MoeForCausalLM", {**LM, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}),
-}  # fmt: skip
+    "qwen2_moe": (
+        "mixture of experts",
+        "Qwen2MoeForCausalLM",
+        {
+            **LM,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 40,
+        },
+    ),
+    "qwen3_moe": (
+        "mixture of experts",
+        "Qwen3MoeForCausalLM",
+        {**LM, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+    ),
+}
 
 
 def model_of(name: str) -> Any:
@@ -78,6 +155,3 @@ def model_of(name: str) -> Any:
     _, class_name, settings = ARCHITECTURES[name]
     kind: Any = getattr(tf, class_name)
     return kind(kind.config_class(**settings))
-
-
-Make = Callable[[], Any]

@@ -65,3 +65,41 @@ def test_an_extracted_adapter_is_loaded_by_peft(name: str, tmp_path: Path) -> No
     factors = [key for key in loaded.state_dict() if ".lora_A." in key]
     assert len(factors) == len(report.modules)
     assert _distance(tmp_path / "baked", loaded.merge_and_unload()) < 1e-6
+
+
+def test_the_table_of_architectures_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    kinds: dict[str, list[str]] = {}
+    for name, (kind, _, _) in ARCHITECTURES.items():
+        kinds.setdefault(kind, []).append(f"`{name}`")
+    for kind, names in kinds.items():
+        assert f"| {kind} | {', '.join(names)} |" in page
+
+
+def test_the_snapshot_has_the_rules_of_the_installed_library() -> None:
+    import transformers
+
+    from polyak.checkpoint.naming.facts import snapshot
+    from polyak.checkpoint.naming.library import read_rules
+
+    if transformers.__version__ != snapshot().version:
+        pytest.skip(f"the snapshot is of transformers {snapshot().version}")
+    assert snapshot().rules == read_rules()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_snapshot_has_the_structure_of_the_installed_library(name: str) -> None:
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    from polyak.checkpoint.naming.facts import snapshot
+    from polyak.checkpoint.naming.structure import kinds_of, parts_of, rules_of, starred
+
+    model = model_of(name)
+    parts = list(parts_of(type(model).__name__, model.config.to_dict(), snapshot()))
+    wanted = [rule.compiled_sources.pattern for rule in get_model_conversion_mapping(model)]
+    assert [rule.pattern for rule in rules_of(parts, snapshot())] == wanted
+    kinds = kinds_of(parts, snapshot())
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and "out_proj" not in path:
+            kind = "linear" if isinstance(module, torch.nn.Linear) else "embedding"
+            assert kinds.get(starred(f"{path}.weight"), "linear") == kind

@@ -28,7 +28,16 @@ _REFUSED = {
 
 # Types of adapters that change the inputs or the wiring of a model, not its weights.
 _NO_CHANGE_OF_WEIGHTS = frozenset(
-    ["PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT", "XLORA", "CARTRIDGE"]
+    [
+        "PROMPT_TUNING",
+        "MULTITASK_PROMPT_TUNING",
+        "P_TUNING",
+        "PREFIX_TUNING",
+        "CPT",
+        "ADAPTION_PROMPT",
+        "XLORA",
+        "CARTRIDGE",
+    ]
 )
 
 # Initialisations that change the base weights.

@@ -58,7 +58,9 @@ def _check_shape(base: Checkpoint, target: str, own: TensorSpec, settings: Adapt
     shape = base.spec(target).shape
     if not own.numel:
         raise CheckpointError(empty_message(own, str(settings.path)))
-    if own.shape == shape or (own.shape[1:] == shape[1:] and len(shape) == len(own.shape) and _PER_TOKEN.search(target)):
+    if own.shape == shape or (
+        own.shape[1:] == shape[1:] and len(shape) == len(own.shape) and _PER_TOKEN.search(target)
+    ):
         return
     raise CheckpointError(
         f"{settings.path}: {own.name!r} is {list(own.shape)} and replaces {target!r}, which is {list(shape)} in "

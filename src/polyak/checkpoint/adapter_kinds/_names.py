@@ -10,9 +10,7 @@ from pathlib import Path
 
 from ...errors import CheckpointError, UnsupportedFormat
 
-_WRAPPED = re.compile(
-    r"\.base_layer(?=\.)|\.token_adapter(?=\.)|\.modules_to_save(?:\.[^.]+)?(?=\.[^.]+$)"
-)
+_WRAPPED = re.compile(r"\.base_layer(?=\.)|\.token_adapter(?=\.)|\.modules_to_save(?:\.[^.]+)?(?=\.[^.]+$)")
 
 
 @dataclass(frozen=True, slots=True)

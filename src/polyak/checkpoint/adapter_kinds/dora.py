@@ -70,7 +70,9 @@ class _Rescaled(Change):
         return squares
 
 
-@adapter_kind("dora", *_ROLES, peft_types=("LORA",), applies=lambda module: bool(module.settings.config.get("use_dora")))
+@adapter_kind(
+    "dora", *_ROLES, peft_types=("LORA",), applies=lambda module: bool(module.settings.config.get("use_dora"))
+)
 def dora(modules: Sequence[AdaptedModule]) -> Iterator[tuple[str, Change]]:
     """m (W + s B A) / |W + s B A|, with one magnitude m and one norm per output feature."""
     for module, target, swapped in oriented(modules):

@@ -139,7 +139,11 @@ def _orientations(module: AdaptedModule, name: str, parameter: _Parameter) -> se
     rank = module.settings.rank_of(name)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] != rank * experts:
         return set()
-    return {transposed for transposed in (False, True) if (b[0], a[1]) == ((columns, rows) if transposed else (rows, columns))}
+    return {
+        transposed
+        for transposed in (False, True)
+        if (b[0], a[1]) == ((columns, rows) if transposed else (rows, columns))
+    }
 
 
 def _parameter_names(module: AdaptedModule) -> list[str]:
@@ -153,7 +157,11 @@ def _parameter_names(module: AdaptedModule) -> list[str]:
 def _is_of(module: AdaptedModule, own: str, name: str) -> bool:
     """True if a name of `target_parameters` is that of a parameter of a module; PEFT compares the ends of names."""
     prefix = name.rpartition(".")[0]
-    return f".{own}".endswith(f".{prefix}") if prefix else _parameter(module, f"{own}.{name}", {}) is not None or own.endswith("experts")
+    return (
+        f".{own}".endswith(f".{prefix}")
+        if prefix
+        else _parameter(module, f"{own}.{name}", {}) is not None or own.endswith("experts")
+    )
 
 
 def _parameter(module: AdaptedModule, name: str, experts: _Experts) -> _Parameter | None:

@@ -59,7 +59,9 @@ def read_classes(name: str, config: Any, facts: Facts) -> None:
 
 
 def _add(model: Any, facts: Facts) -> None:
-    entry = facts.classes.setdefault(type(model).__name__, {"prefix": model.base_model_prefix, "parts": {}, "kinds": {}})
+    entry = facts.classes.setdefault(
+        type(model).__name__, {"prefix": model.base_model_prefix, "parts": {}, "kinds": {}}
+    )
     nested = dict(_nested(model))
     for path, part in nested.items():
         entry["parts"].setdefault(_starred(path), [type(part).__name__, part.config.model_type, _key(model, part)])

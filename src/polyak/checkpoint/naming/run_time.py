@@ -62,7 +62,8 @@ class RunTime:
 
     def kind(self, name: str) -> str:
         """The kind of a parameter: linear, embedding, conv1d, convolution, attention, experts, transposed experts,
-        router or parameter; rearranged if it is stored in an arrangement that polyak cannot follow."""
+        router or parameter; rearranged if it is stored in an arrangement that polyak cannot follow.
+        """
         return "rearranged" if name in self.unsupported else self.kinds.get(starred(name), "linear")
 
     def like(self, model: Checkpoint) -> RunTime:

@@ -37,6 +37,8 @@ from .masked import open_task as open_task
 from .masked import scale_spec as scale_spec
 from .masked import with_masks as with_masks
 from .memory import MemoryCheckpoint as MemoryCheckpoint
+from .naming import RunTime as RunTime
+from .naming import run_time_of as run_time_of
 from .opening import open as open
 from .pipeline import OWN_STEM as OWN_STEM
 from .pipeline import components_of as components_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,9 +13,11 @@ import numpy as np
 from ..errors import CheckpointError, SettingError
 from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
+from ._finder import Finder, NotInBase
 from ._floats import Floats, read_floats
 from .dialects import adapter_folder
 from .folder import inside
+from .naming import RunTime, run_time_of
 
 if TYPE_CHECKING:
     from ._peft import AdapterSettings
@@ -53,7 +55,27 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
         raise SettingError(f"'scale' must be a finite number; got {scale}.")
     folder = adapter_folder(Path(adapter))
     settings = read_adapter_settings(folder)
-    return _LoraView(base, open_factors(folder), settings, scale)
+    tensors, run_time = open_factors(folder), run_time_of(base)
+    if run_time is None or not run_time.differs:
+        return _LoraView(base, tensors, settings, scale)
+    return _at_run_time(run_time, lambda model, names: _LoraView(model, tensors, settings, scale, names))
+
+
+def _at_run_time(run_time: RunTime, apply: Callable[[Checkpoint, RunTime | None], Checkpoint]) -> Checkpoint:
+    """An adapter on a base whose parameters have other names at run time, under the stored names.
+
+    An adapter of an older version of the library may name single experts, or the tensors as they are stored.
+    """
+    problem: NotInBase | None = None
+    for level in (run_time, run_time.unfused):
+        try:
+            return level.restored(apply(level.view, level))
+        except NotInBase as error:
+            problem = problem or error
+    try:
+        return apply(run_time.base, None)
+    except NotInBase:
+        raise problem or NotInBase(run_time.base.label) from None
 
 
 def open_factors(folder: Path) -> Checkpoint:
@@ -69,14 +91,22 @@ def open_factors(folder: Path) -> Checkpoint:
 
 
 class _LoraView(Checkpoint):
-    def __init__(self, base: Checkpoint, tensors: Checkpoint, settings: AdapterSettings, scale: float) -> None:
+    def __init__(
+        self,
+        base: Checkpoint,
+        tensors: Checkpoint,
+        settings: AdapterSettings,
+        scale: float,
+        run_time: RunTime | None = None,
+    ) -> None:
         self._base, self._tensors, self.inner = base, tensors, base
         self.label = f"{base.label} + {settings.path.parent}"
         self.metadata, self.folder = base.metadata, base.folder
         self.stamps = (*base.stamps, *tensors.stamps, Stamp.of(settings.path, settings.path.read_bytes()))
         self._changes: dict[str, Change] = {}
         self._replaced: dict[str, str] = {}
-        self._fit(settings, scale)
+        finder = run_time.finder(self.label) if run_time else Finder([*base.specs, *base.ties], self.label)
+        self._fit(settings, scale, finder)
         self.held_nbytes = base.held_nbytes + sum(change.nbytes for change in self._changes.values())
         self.ties = {
             alias: holder
@@ -86,14 +116,13 @@ class _LoraView(Checkpoint):
         names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
         self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
 
-    def _fit(self, settings: AdapterSettings, scale: float) -> None:
+    def _fit(self, settings: AdapterSettings, scale: float, finder: Finder) -> None:
         """Find the tensors of the base that the adapter changes."""
         from ._replacements import replacements
         from .adapter_kinds import Fitting, changes, sort_adapter_names
 
         names = sort_adapter_names([*self._tensors.specs, *self._tensors.ties], settings.path)
         in_base = dict.fromkeys([*self._base.specs, *self._base.ties])
-        finder = _Finder(list(in_base), self.label)
         pairs = replacements(self._base, self._tensors, settings, names.replaced, finder)
         self._replaced = _unique(pairs, self.label)
         fitting = Fitting(self._tensors, settings, scale, in_base, finder.find, self._original, self._read)
@@ -145,37 +174,3 @@ def _unique(pairs: Iterable[tuple[str, _T]], label: str) -> dict[str, _T]:
             raise CheckpointError(f"{label}: two modules of the adapter are for {name!r}.")
         by_name[name] = value
     return by_name
-
-
-class _Finder:
-    """Finds the tensor of the base that an adapter refers to, where one of the two names has an extra prefix."""
-
-    def __init__(self, names: list[str], label: str) -> None:
-        self._names, self._label = dict.fromkeys(names), label
-        self._by_suffix: dict[str, list[str]] = {}
-
-    def lacks(self, name: str) -> bool:
-        return not self._candidates(name)
-
-    def find(self, name: str) -> str:
-        candidates = self._candidates(name)
-        if len(candidates) == 1:
-            return candidates[0]
-        few = ", ".join(map(repr, candidates[:5] or list(self._names)[:5]))
-        problem = "could be any of" if candidates else "is not in the base, which has"
-        raise CheckpointError(f"{self._label}: the adapter's {name!r} {problem} {few} ... Is this the adapter's base?")
-
-    def _candidates(self, target: str) -> list[str]:
-        if target in self._names:
-            return [target]
-        if not self._by_suffix:
-            for name in self._names:
-                for suffix in _suffixes(name):
-                    self._by_suffix.setdefault(suffix, []).append(name)
-        shorter = [suffix for suffix in _suffixes(target) if suffix in self._names and suffix.count(".")]
-        return [*shorter, *self._by_suffix.get(target, [])]
-
-
-def _suffixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[i:]) for i in range(1, len(parts))]

@@ -24,6 +24,7 @@ from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
 from .compatibility import Opened, check
+from .names import meet
 from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
@@ -61,6 +62,7 @@ def plan(
     opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
     donor = opened_models.donor(recipe)
     opened_models.fill(recipe)
+    renamings = list(meet(recipe, opened_models))
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
@@ -77,7 +79,7 @@ def plan(
             from .output.chat import with_template
 
             side = with_template(side, recipe.chat_template, opened)
-        notes = [*notes, *_notes(recipe, opened, steps, builders)]
+        notes = [*renamings, *notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}

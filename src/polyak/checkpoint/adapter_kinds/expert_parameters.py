@@ -90,7 +90,8 @@ def expert_parameters(modules: Sequence[AdaptedModule]) -> Iterator[tuple[str, C
             )
         transposed = possible == {True}
         factors = Once(_reader(module, fit.parameter.shape[0], transposed=transposed))
-        scaling, nbytes = module.fitting.scale * module.scaling, sum(4 * module.spec(role).numel for role in _ROLES)
+        scaling = module.fitting.scale * module.settings.scaling_of(fit.name)
+        nbytes = sum(4 * module.spec(role).numel for role in _ROLES)
         for name, first in fit.parameter.pieces.items():
             yield name, _ExpertProduct(factors, scaling, first, nbytes if first == 0 else 0)
 
@@ -120,7 +121,7 @@ def _fit(module: AdaptedModule, experts: _Experts) -> _Fit:
     fits = [
         _Fit(name, parameter, orientations)
         for name in names
-        if (parameter := _parameter(module, name, experts)) and (orientations := _orientations(module, parameter))
+        if (parameter := _parameter(module, name, experts)) and (orientations := _orientations(module, name, parameter))
     ]
     if len(fits) == 1:
         return fits[0]
@@ -132,10 +133,10 @@ def _fit(module: AdaptedModule, experts: _Experts) -> _Fit:
     )
 
 
-def _orientations(module: AdaptedModule, parameter: _Parameter) -> set[bool]:
+def _orientations(module: AdaptedModule, name: str, parameter: _Parameter) -> set[bool]:
     a, b = module.spec("lora_A").shape, module.spec("lora_B").shape
     experts, rows, columns = parameter.shape
-    rank = module.settings.rank_of(module.name)
+    rank = module.settings.rank_of(name)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] != rank * experts:
         return set()
     return {
@@ -150,7 +151,17 @@ def _parameter_names(module: AdaptedModule) -> list[str]:
     named: Any = module.settings.config.get("target_parameters") or []
     names = [name for name in cast("list[Any]", named) if isinstance(name, str)]
     own = module.name.replace(".base_layer", "")
-    return [f"{own}.{name.rpartition('.')[2]}" for name in names if f".{own}".endswith(f".{name.rpartition('.')[0]}")]
+    return [f"{own}.{name.rpartition('.')[2]}" for name in names if _is_of(module, own, name)]
+
+
+def _is_of(module: AdaptedModule, own: str, name: str) -> bool:
+    """True if a name of `target_parameters` is that of a parameter of a module; PEFT compares the ends of names."""
+    prefix = name.rpartition(".")[0]
+    return (
+        f".{own}".endswith(f".{prefix}")
+        if prefix
+        else _parameter(module, f"{own}.{name}", {}) is not None or own.endswith("experts")
+    )
 
 
 def _parameter(module: AdaptedModule, name: str, experts: _Experts) -> _Parameter | None:

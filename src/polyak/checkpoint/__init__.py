@@ -13,6 +13,9 @@ from ._low_rank import add_product as add_product
 from ._peft import AdapterSettings as AdapterSettings
 from ._peft import read_adapter_settings as read_adapter_settings
 from ._peft import sort_adapter_names as sort_adapter_names
+from .carried import Carried as Carried
+from .carried import carried as carried
+from .carried import left_out_note as left_out_note
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json
@@ -34,10 +37,12 @@ from .masked import scale_spec as scale_spec
 from .masked import with_masks as with_masks
 from .memory import MemoryCheckpoint as MemoryCheckpoint
 from .opening import open as open
+from .pipeline import INDEX as INDEX
+from .pipeline import LIBRARY_FILES as LIBRARY_FILES
+from .pipeline import MODULES as MODULES
 from .pipeline import OWN_STEM as OWN_STEM
-from .pipeline import components_of as components_of
-from .pipeline import files_beside as files_beside
-from .pipeline import models_in as models_in
+from .pipeline import component_of as component_of
+from .pipeline import components_in as components_in
 from .pipeline import stem_of as stem_of
 from .safetensors import SafetensorsFile as SafetensorsFile
 from .safetensors import layout as layout

@@ -4,6 +4,7 @@ from .choosing import Choice as Choice
 from .choosing import chosen as chosen
 from .opening import Opener as Opener
 from .recipes import averaged as averaged
+from .recipes import relative_to as relative_to
 from .runs import RunCheckpoint as RunCheckpoint
 from .runs import read_run as read_run
 from .strategies import Strategies as Strategies

@@ -33,6 +33,7 @@ from ..tokens.embedding_tables import with_vocabulary_size
 from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
+from .modules import with_modules
 
 # Files that are wrong once the tokenizer changes.
 _DESCRIBE_TOKENS = re.compile(
@@ -66,6 +67,8 @@ def result_sidecars(
         side, notes = _of_model(
             side, donor, divided, [step for step in written if not _component(side, step)], vocabulary
         )
+    side, more = with_modules(side, donor, [model for part in divided.parts for model in part.whole])
+    notes += more
     notes += left_out_note(donor.name, side.left_out)
     if side.code:
         notes.append(f"copied from {donor.name} and never run: {', '.join(side.code)}.")

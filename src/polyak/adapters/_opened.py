@@ -203,6 +203,16 @@ class Products(Checkpoint):
         self._adapter.tensors.close()
 
 
+def updates(folder: str | Path) -> Checkpoint:
+    """The update s B A of every weight that an adapter changes, as a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged, or of another kind.
+    """
+    adapter = Adapter(str(folder), Path(folder))
+    return Products(adapter, {name: module.shape for name, module in adapter.modules.items()})
+
+
 class Zeros(Checkpoint):
     """The base of adapters' products: tensors of zeros."""
 

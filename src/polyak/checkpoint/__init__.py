@@ -18,6 +18,9 @@ from .adapter_kinds import adapter_kind as adapter_kind
 from .adapter_kinds import sort_adapter_names as sort_adapter_names
 from .dialects import adapter_folder as adapter_folder
 from .dialects import refuse_factors as refuse_factors
+from .carried import Carried as Carried
+from .carried import carried as carried
+from .carried import left_out_note as left_out_note
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json
@@ -40,10 +43,12 @@ from .memory import MemoryCheckpoint as MemoryCheckpoint
 from .naming import RunTime as RunTime
 from .naming import run_time_of as run_time_of
 from .opening import open as open
+from .pipeline import INDEX as INDEX
+from .pipeline import LIBRARY_FILES as LIBRARY_FILES
+from .pipeline import MODULES as MODULES
 from .pipeline import OWN_STEM as OWN_STEM
-from .pipeline import components_of as components_of
-from .pipeline import files_beside as files_beside
-from .pipeline import models_in as models_in
+from .pipeline import component_of as component_of
+from .pipeline import components_in as components_in
 from .pipeline import stem_of as stem_of
 from .safetensors import SafetensorsFile as SafetensorsFile
 from .safetensors import layout as layout

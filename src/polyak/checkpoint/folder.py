@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
-from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
+from .pipeline import INDEX, LIBRARY_FILES, OWN_STEM, Pipeline, models_in, modules_in, open_pipeline
 from .quantised import refuse_quantised, refuse_quantised_config
 from .safetensors import SafetensorsFile
 from .training_folders import refuse_training_checkpoint
@@ -47,14 +47,29 @@ def open_folder(folder: Path) -> Checkpoint:
         UnsupportedFormat: it is an adapter, a distributed checkpoint, a quantised model, or in a format that polyak
             cannot read.
     """
-    _refuse_quantised_config(folder)
-    opened = _open_model(folder)
+    opened = _open_with_modules(folder)
     opened.label, opened.folder = str(folder), folder
     refuse_quantised(opened)
     return opened
 
 
+def _open_with_modules(folder: Path) -> Checkpoint:
+    """The model of a folder, with the modules of sentence-transformers that have weights of their own."""
+    names = _names_in(folder)
+    modules = {} if INDEX in names else {path: _open_model(folder / path) for path in modules_in(folder)}
+    if not modules:
+        return _open_model(folder)
+    return Pipeline(folder, {"": _open_model(folder), **modules} if _has_model(names) else modules)
+
+
+def _has_model(names: Sequence[str]) -> bool:
+    """Test for a model in the folder itself, by the names of its files."""
+    preferred = {f"{stem}{suffix}{end}" for stem, suffix in _PREFERRED for end in ("", ".index.json")}
+    return any(name in preferred or name in LIBRARY_FILES or name.endswith(".safetensors") for name in names)
+
+
 def _open_model(folder: Path) -> Checkpoint:
+    _refuse_quantised_config(folder)
     names = _names_in(folder)
     for stem, suffix in _PREFERRED:
         opener = formats.registry.resolve(suffix).open
@@ -64,6 +79,9 @@ def _open_model(folder: Path) -> Checkpoint:
             return _open_sharded(inside(folder, index), opener)
     if INDEX in names:
         return open_pipeline(folder, open_folder)
+    for name in LIBRARY_FILES:
+        if name in names:
+            return formats.registry.resolve(Path(name).suffix).open(inside(folder, name))
     _refuse_other_formats(folder, names)
     singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:

@@ -233,9 +233,10 @@ class _Merge(Sink):
             if side.config is not None:
                 write_text(model / "config.json", as_json(side.config))
             for name, contents in side.written.items():
+                (model / name).parent.mkdir(parents=True, exist_ok=True)
                 write_text(model / name, contents if isinstance(contents, str) else as_json(contents))
             for name, path in side.files.items():
-                (model / name).parent.mkdir(exist_ok=True)
+                (model / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, model / name)
             for name, index in indices_of(self._layout).items():
                 write_text(model / name, as_json(index))

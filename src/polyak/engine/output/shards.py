@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import layout
+from ...checkpoint import component_of, layout
 from ...planning import Sidecars, Step
 from ...storage import Draft, open_for_writing, read_at, sync_data, write_at, writing
 from .. import tuning
@@ -20,14 +20,15 @@ _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 
 def shards_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
     """Assign steps to files: a model in shards of at most `shard_nbytes`, heads in files of their own."""
-    models: dict[str, list[Step]] = {} if sidecars.stems else {sidecars.stem: []}
+    stems = sidecars.stems or {"": sidecars.stem}
+    models: dict[str, list[Step]] = {stems[""]: []} if "" in stems else {}
     own: dict[str, list[Step]] = {}
     for step in steps:
         if step.file is not None:
             own.setdefault(step.file, []).append(step)
             continue
-        component = step.out.name.partition("/")[0]
-        stem = f"{component}/{sidecars.stems[component]}" if sidecars.stems else sidecars.stem
+        component = component_of(step.out.name, stems)
+        stem = f"{component}/{stems[component]}" if component else stems[""]
         models.setdefault(stem, []).append(step)
     return {name: part for stem, one in models.items() for name, part in _shards(one, shard_nbytes, stem).items()} | own
 

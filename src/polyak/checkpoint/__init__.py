@@ -16,11 +16,11 @@ from ._peft import empty_message as empty_message
 from ._peft import read_adapter_settings as read_adapter_settings
 from .adapter_kinds import adapter_kind as adapter_kind
 from .adapter_kinds import sort_adapter_names as sort_adapter_names
-from .dialects import adapter_folder as adapter_folder
-from .dialects import refuse_factors as refuse_factors
 from .carried import Carried as Carried
 from .carried import carried as carried
 from .carried import left_out_note as left_out_note
+from .dialects import adapter_folder as adapter_folder
+from .dialects import refuse_factors as refuse_factors
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json

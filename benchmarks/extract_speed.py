@@ -25,6 +25,7 @@ from polyak.checkpoint.safetensors import layout
 
 RESULTS = Path(__file__).with_name("extract.json")
 LAYERS, HIDDEN, INTERMEDIATE, KEYS, RANK = 30, 576, 1536, 192, 16
+RUNS = 2
 
 
 def main() -> None:
@@ -43,14 +44,19 @@ def measured(work: Path, layers: int) -> dict[str, Any]:
     write(work / "base", layers, 0)
     write(work / "tuned", layers, 1)
     load = f"{os.getloadavg()[0]:.1f}"
-    rows = [extracted(work, "certified")]
-    low_rank._LARGE = 10**9
-    rows.append(extracted(work, "full"))
+    rows = [least(work, name) for name in ("certified", "full")]
     return {
         "machine": machine(work) | {"load average at the start": load},
         "what": f"rank {RANK} from {layers} layers, hidden {HIDDEN}, intermediate {INTERMEDIATE}",
         "rows": rows,
     }
+
+
+def least(work: Path, decomposition: str) -> dict[str, Any]:
+    """The fastest of a few runs: other processes only add to CPU time."""
+    low_rank._LARGE = 256 if decomposition == "certified" else 10**9
+    runs = [extracted(work, f"{decomposition}-{number}") for number in range(RUNS)]
+    return min(runs, key=lambda run: run["cpu_seconds"]) | {"decomposition": decomposition}
 
 
 def extracted(work: Path, decomposition: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def refuse_quantised(opened: Checkpoint) -> None:
 
 
 def refuse_quantised_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a model that config.json, or a file beside it, says is quantised.
+    """Refuse a model whose config.json, or another file of the folder, names a quantiser.
 
     Raises:
         UnsupportedFormat: it is.
@@ -88,7 +88,7 @@ def refuse_quantised_config(folder: Path, config: Mapping[str, Any]) -> None:
         maker = mlx or next((maker for maker in (*_MAKERS, _AQLM_OR_VPTQ) if maker.method.search(str(method))), None)
         raise _refusal(str(folder), maker, f"config.json has a {key}, method {method!r:.40}")
     if beside := next((name for name in _CONFIGS_BESIDE if (folder / name).is_file()), None):
-        raise _refusal(str(folder), None, f"{beside} lies beside its weights")
+        raise _refusal(str(folder), None, f"{beside} is next to its weights")
 
 
 def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> Maker | None:

@@ -12,7 +12,7 @@ from ..errors import UnsupportedFormat
 
 @dataclass(frozen=True)
 class Framework:
-    """A framework whose checkpoints are no Hugging Face folders.
+    """A framework whose checkpoints differ from Hugging Face folders.
 
     Attributes:
         noun: Its checkpoint, with an article.

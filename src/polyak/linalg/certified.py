@@ -10,7 +10,7 @@ from .lapack import leading_eigh
 Doubles = NDArray[np.float64]
 
 _EXTRA = 8  # eigenvectors beyond those that are wanted, so that iterations converge faster
-_ITERATIONS = 3  # of subspace iteration in float64, each of which is cheap beside the eigenvectors
+_ITERATIONS = 3  # of subspace iteration in float64, each of which is cheap next to the eigenvectors
 _INVISIBLE = 1e-13  # of the trace: energy that rounding in float64 hides
 
 

@@ -75,8 +75,8 @@ def shifted_bias(module: AdaptedModule) -> Iterator[tuple[str, Change]]:
         target = module.target("bias")
     except CheckpointError as error:
         raise CheckpointError(
-            f"{module.settings.path}: {module.name!r} has a bias of its own (lora_bias), and the base has none that it "
-            f"could be added to, so there is no model of the same shape that equals both. {error}"
+            f"{module.settings.path}: {module.name!r} has a bias of its own (lora_bias), which cannot be added: the "
+            f"base's module has no bias. {error}"
         ) from error
     if module.spec("lora_B.bias").shape != target.shape:
         raise module.misfit(target)

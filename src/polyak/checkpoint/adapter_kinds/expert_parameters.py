@@ -85,8 +85,8 @@ def expert_parameters(modules: Sequence[AdaptedModule]) -> Iterator[tuple[str, C
         possible = fit.orientations & sure if len(fit.orientations) > 1 else fit.orientations
         if len(possible) != 1:
             raise CheckpointError(
-                f"{module.settings.path}: {fit.name!r} has as many rows as columns, so its factors fit both ways. Merge "
-                "this adapter in PEFT (merge_and_unload) and name the model that it saves."
+                f"{module.settings.path}: {fit.name!r} has as many rows as columns, so its factors fit both ways. "
+                "Merge this adapter in PEFT (merge_and_unload) and name the model that it saves."
             )
         transposed = possible == {True}
         factors = Once(_reader(module, fit.parameter.shape[0], transposed=transposed))

@@ -19,6 +19,7 @@ SNAPSHOT = ROOT / "src/polyak/checkpoint/naming/snapshot.json"
 
 
 def main() -> None:
+    """Write the snapshot."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 

@@ -101,7 +101,9 @@ def wrapper(name: str, targets: Sequence[str]) -> str:
 
 
 def experts_factorised(difference: Any, limit: Limit, *, transposed: bool) -> Factors:
-    """Factors of the change of a parameter (experts, out, in), as PEFT has them: A (experts * r, in), B (out, r * experts).
+    """Factors of the change of a parameter (experts, out, in) as PEFT keeps them.
+
+    Shapes: A (experts * r, in), B (out, r * experts).
 
     Every expert has the same rank, which zeros fill up. A parameter of two dimensions is a single expert.
     """

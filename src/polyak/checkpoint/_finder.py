@@ -45,8 +45,8 @@ class Finder:
         """
         if name in self._unsupported:
             raise UnsupportedFormat(
-                f"{self._label}: {name!r} is stored in another form than at run time ({self._unsupported[name]}). "
-                "Merge this adapter with PEFT's merge_and_unload, and save the model."
+                f"{self._label}: {name!r} is stored in another arrangement than at run time "
+                f"({self._unsupported[name]}). Merge this adapter with PEFT's merge_and_unload, and save the model."
             )
         candidates = self._candidates(name)
         if len(candidates) == 1:

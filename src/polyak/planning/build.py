@@ -60,9 +60,7 @@ def plan(
     _refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
     opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
-    donor = opened_models.donor(recipe)
-    opened_models.fill(recipe)
-    renamings = list(meet(recipe, opened_models))
+    donor, renamings = _open(recipe, opened_models)
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
@@ -84,6 +82,13 @@ def plan(
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
+
+
+def _open(recipe: Recipe, opened_models: OpenedModels) -> tuple[Opened, list[str]]:
+    """Open the models; returns the donor of config and tokenizer, and notes on models that were renamed."""
+    donor = opened_models.donor(recipe)
+    opened_models.fill(recipe)
+    return donor, list(meet(recipe, opened_models))
 
 
 def _refuse_adapters_and_searches(recipe: Recipe) -> None:

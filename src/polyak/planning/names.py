@@ -33,7 +33,7 @@ def meet(recipe: Recipe, models: OpenedModels) -> Iterator[str]:
 
 
 def _of(model: Opened, reference: Opened, apart: list[re.Pattern[str]]) -> tuple[str, Mapping[str, str]] | None:
-    """The renaming that gives a model exactly the names and shapes of the reference; None if it has them already."""
+    """The renaming after which a model has the names and shapes of the reference; None if it has them already."""
     names, wanted = (_names(opened.checkpoint, apart) for opened in (model, reference))
     if names == wanted or len(names) != len(wanted):
         return None

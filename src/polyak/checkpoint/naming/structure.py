@@ -19,8 +19,8 @@ class Facts:
     Attributes:
         version: The version.
         rules: Name rules by class name or model type, and under `legacy` those of all models.
-        classes: By class name: its base-model `prefix`, the classes nested in it (`parts`: path to class, model type
-            and key of the config), and the `kinds` of parameters that are no weights of linear layers.
+        classes: By class name: its base-model `prefix`, the classes nested in it (`parts`: path to class, model
+            type and key of the config), and the `kinds` of parameters that are no weights of linear layers.
         bases: By model type: its class without a head.
     """
 

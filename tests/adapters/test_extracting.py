@@ -134,7 +134,7 @@ def test_bfloat16_models_are_compared_in_float32(place):
         ({"energy": float("nan")}, "above 0"),
         ({"rank": 1, "dtype": "int4"}, "unknown dtype 'int4'"),
         ({"rank": 1, "choice": adapters.Choice(modules="nothing")}, "'nothing' is found in the name of no matrix"),
-        ({"rank": 1, "choice": adapters.Choice(modules="(")}, "no regular expression"),
+        ({"rank": 1, "choice": adapters.Choice(modules="(")}, "not a regular expression"),
         ({"rank": 1, "choice": adapters.Choice(whole="nothing")}, "'nothing' is found in the name of no tensor"),
     ],
 )

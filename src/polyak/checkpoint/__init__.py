@@ -9,13 +9,18 @@ from ._api import Checkpoint as Checkpoint
 from ._api import DType as DType
 from ._api import Stamp as Stamp
 from ._api import TensorSpec as TensorSpec
+from ._floats import read_floats as read_floats
 from ._low_rank import add_product as add_product
 from ._peft import AdapterSettings as AdapterSettings
+from ._peft import empty_message as empty_message
 from ._peft import read_adapter_settings as read_adapter_settings
-from ._peft import sort_adapter_names as sort_adapter_names
+from .adapter_kinds import adapter_kind as adapter_kind
+from .adapter_kinds import sort_adapter_names as sort_adapter_names
 from .carried import Carried as Carried
 from .carried import carried as carried
 from .carried import left_out_note as left_out_note
+from .dialects import adapter_folder as adapter_folder
+from .dialects import refuse_factors as refuse_factors
 from .fingerprint import fingerprint as fingerprint
 from .folder import inside as inside
 from .folder import read_json as read_json
@@ -26,7 +31,6 @@ from .layers import Stack as Stack
 from .layers import layer_of as layer_of
 from .layers import stacks as stacks
 from .lora import open_factors as open_factors
-from .lora import read_floats as read_floats
 from .lora import with_lora as with_lora
 from .masked import HEADS_FOLDER as HEADS_FOLDER
 from .masked import MASKS_FOLDER as MASKS_FOLDER
@@ -36,6 +40,8 @@ from .masked import open_task as open_task
 from .masked import scale_spec as scale_spec
 from .masked import with_masks as with_masks
 from .memory import MemoryCheckpoint as MemoryCheckpoint
+from .naming import RunTime as RunTime
+from .naming import run_time_of as run_time_of
 from .opening import open as open
 from .pipeline import INDEX as INDEX
 from .pipeline import LIBRARY_FILES as LIBRARY_FILES

@@ -11,15 +11,12 @@ from ..errors import CheckpointError, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
 from .pipeline import INDEX, LIBRARY_FILES, OWN_STEM, Pipeline, models_in, modules_in, open_pipeline
+from .quantised import refuse_quantised, refuse_quantised_config
 from .safetensors import SafetensorsFile
+from .training_folders import refuse_training_checkpoint
 
 # Files that transformers loads come first, then those of diffusers.
 _PREFERRED = (("model", ".safetensors"), ("pytorch_model", ".bin"), (OWN_STEM, ".safetensors"), (OWN_STEM, ".bin"))
-
-# Last parts of the names of tensors that quantisers add to, or store instead of, a weight.
-_QUANTISERS_OWN = frozenset(
-    ["qweight", "qzeros", "SCB", "CB", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "quant_map"]
-)
 
 
 class Sharded(Checkpoint):
@@ -115,15 +112,14 @@ def _names_in(folder: Path) -> list[str]:
 
 def _refuse_other_formats(folder: Path, names: list[str]) -> None:
     if "adapter_config.json" in names:
+        from .dialects import adapter_folder
+
+        adapter_folder(folder)  # those of other libraries have another remedy
         raise UnsupportedFormat(
             f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
             "or merge adapters with one another by `polyak lora merge`."
         )
-    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
-        raise UnsupportedFormat(
-            f"{folder} is a distributed checkpoint. Convert it first: "
-            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin"
-        )
+    refuse_training_checkpoint(folder, names)
     for suffix, noun in formats.FOREIGN.items():
         if any(name.endswith(suffix) for name in names):
             raise UnsupportedFormat(
@@ -132,34 +128,8 @@ def _refuse_other_formats(folder: Path, names: list[str]) -> None:
 
 
 def _refuse_quantised_config(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        return
-    config = read_json(inside(folder, "config.json"))
-    settings: Any = config.get("quantization_config") or config.get("compression_config")
-    if settings:
-        method = (
-            cast("dict[str, Any]", settings).get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
-        )
-        raise UnsupportedFormat(
-            f"{folder} is a quantised model (config.json has a quantization_config, method {method!r:.40}). Its codes "
-            "cannot be averaged: dequantise it first, such as with `model.dequantize()` in transformers."
-        )
-
-
-def refuse_quantised(opened: Checkpoint) -> None:
-    """Refuse a model whose tensors are the codes, scales or tables of a quantiser.
-
-    Raises:
-        UnsupportedFormat: a tensor has such a name.
-    """
-    for name in opened.specs:
-        leaf = name.rpartition(".")[2]
-        blocks = leaf.endswith(("_blocks", "_scales")) and ".experts." in name
-        if leaf in _QUANTISERS_OWN or blocks or ".quant_state." in name:
-            raise UnsupportedFormat(
-                f"{opened.label} is a quantised model: {name!r} belongs to a quantiser. Its codes cannot be averaged: "
-                "dequantise it first, such as with `model.dequantize()` in transformers."
-            )
+    config = read_json(inside(folder, "config.json")) if (folder / "config.json").is_file() else {}
+    refuse_quantised_config(folder, config)
 
 
 def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoint:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from ..checkpoint import Checkpoint, TensorSpec, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
+from .renamings import proposal
 
 _SHOWN = 8  # problems listed in one error
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
@@ -102,7 +103,15 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
                     f"{_description(spec)} in {model_name}{hint}"
                 )
     if missing or differing:
-        raise Mismatch(_report(missing, differing))
+        raise Mismatch(_report(missing, differing) + "".join(_proposals(everyone) if missing else []))
+
+
+def _proposals(everyone: list[Opened]) -> Iterator[str]:
+    """Renamings with which the names of more tensors meet."""
+    reference, *others = ([*model.checkpoint.specs, *model.checkpoint.ties] for model in everyone)
+    for model, names in zip(everyone[1:], others, strict=True):
+        if (remedy := proposal(names, reference)) is not None:
+            yield f"\n  {model.name}: {remedy}."
 
 
 def _description(spec: TensorSpec) -> str:

@@ -32,7 +32,7 @@ def provenance(
         inputs: For each model and statistic, the digest of each tensor as it was read.
         device: Device of whole-matrix merges, if not the CPU: its name and what the bytes depend on are told.
     """
-    found = {
+    facts = {
         "polyak": __version__,
         "digest": algorithm,
         "recipe": recipes.dump(plan.recipe),
@@ -41,8 +41,8 @@ def provenance(
         "result": {"digest": model_digest(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
     }
     if device is not None:
-        found["device"] = {"name": device.name, "said": device.said}
-    return found | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
+        facts["device"] = {"name": device.name, "said": device.said}
+    return facts | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
 
 
 def _read(
@@ -73,7 +73,7 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
     recipe = recipes.dump(plan.recipe)
     models = [name for name in plan.models if name != BASE]
     head = ["---", f"library_name: {_library(plan.sidecars)}", "tags:", "- merge", "- polyak", "---", ""]
-    rows = [f"| {name} | `{found.label}` |" for name, found in plan.inputs.items()]
+    rows = [f"| {name} | `{model.label}` |" for name, model in plan.inputs.items()]
     return "\n".join(
         [
             *head,

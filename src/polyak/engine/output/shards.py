@@ -50,8 +50,8 @@ def indices_of(files: Mapping[str, list[Step]]) -> dict[str, dict[str, Any]]:
     """The indices of models in several shards, by the names of their files."""
     sharded: dict[str, list[str]] = {}
     for name in files:
-        if found := _SHARD.fullmatch(name):
-            sharded.setdefault(f"{found[1]}.safetensors.index.json", []).append(name)
+        if match := _SHARD.fullmatch(name):
+            sharded.setdefault(f"{match[1]}.safetensors.index.json", []).append(name)
     return {index: _index({name: files[name] for name in names}) for index, names in sharded.items()}
 
 
@@ -110,18 +110,18 @@ class ShardWriter:
 
     def write(self, step: Step, start: int, data: Any) -> None:
         """Write bytes of a tensor, beginning with its entry `start`; from any thread."""
-        place = self._places[step.file, step.out.name]
-        self._write(place.fd, place.offset + start * step.out.dtype.itemsize, data)
+        extent = self._places[step.file, step.out.name]
+        self._write(extent.fd, extent.offset + start * step.out.dtype.itemsize, data)
 
     def write_whole(self, steps: Iterable[Step], data: Any) -> None:
         """Write the bytes of whole tensors, one after the other: those that are neighbours in the file at once."""
         begin = end = 0
         fd = at = -1
         for step in steps:
-            place = self._places[step.file, step.out.name]
-            if place.fd != fd or place.offset != at + end - begin:
+            extent = self._places[step.file, step.out.name]
+            if extent.fd != fd or extent.offset != at + end - begin:
                 self._write(fd, at, data[begin:end])
-                begin, fd, at = end, place.fd, place.offset
+                begin, fd, at = end, extent.fd, extent.offset
             end += step.out.nbytes
         self._write(fd, at, data[begin:end])
 
@@ -131,8 +131,8 @@ class ShardWriter:
 
     def read(self, step: Step, start: int, nbytes: int) -> bytes:
         """Read back what was written."""
-        place = self._places[step.file, step.out.name]
-        return read_at(place.fd, nbytes, place.offset + start * step.out.dtype.itemsize)
+        extent = self._places[step.file, step.out.name]
+        return read_at(extent.fd, nbytes, extent.offset + start * step.out.dtype.itemsize)
 
     def note(self, entry: Mapping[str, Any], nbytes: int) -> None:
         """Have an entry journalled once the data written so far is on disk."""

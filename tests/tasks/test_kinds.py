@@ -233,10 +233,13 @@ def test_logits_are_taken_from_whatever_a_module_returns(shape):
 @dataclass
 class Returned:
     cost: object
-    scores: object
+    class_logits: object
 
 
-@pytest.mark.parametrize("result", [{"hidden": None}, (), None, "text"])
+@pytest.mark.parametrize(
+    "result",
+    [{"last_hidden_state": torch.ones(2, 3)}, {"a_logits": torch.ones(1), "b_logits": torch.ones(1)}, (), None],
+)
 def test_what_holds_no_logits_is_refused(result):
     with pytest.raises(TaskError, match="which has no logits: expected a tensor"):
         logits_of(result)

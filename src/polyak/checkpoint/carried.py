@@ -113,7 +113,7 @@ class _Walk:
         return _reason_by_name(path.name)
 
     def _is_written(self, path: Path, name: str) -> bool:
-        """Test for the weights that are merged, their index, and the config of each model, which are written anew."""
+        """Test for the weights that are merged, their index, and the config of each model, which the merge writes."""
         if path in self._read:
             return True
         folder = name.rpartition("/")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,26 +32,32 @@ def recalibrate(
 ) -> None:
     """Recompute the BatchNorm statistics of a merged model on data, and write the model with them."""
     from .. import checkpoint
-    from ..statistics import recalibrate as measure_again
     from ..statistics import recalibrated_together, write_with
-    from .measure import _data
 
-    measured: list[Any] = []
-    counts: dict[str, int] = {}
+    counts, measured = Counter[str](), list[tuple[dict[str, Any], int]]()
     for text in task:
-        data, live = _data(model, text, module, split, examples, batch_size, seed, device)
-        buffers = measure_again(live.module, data.batches(), data.task.outputs)
-        measured.append(({live.names[n]: value for n, value in buffers.items() if n in live.names}, data.count()))
-        counts[data.task.name] = counts.get(data.task.name, 0) + data.count()
-    tensors, total = recalibrated_together(measured), sum(counts.values())
+        name, tensors, count = _measured(model, text, module, split, examples, batch_size, seed, device)
+        counts[name] += count
+        measured.append((tensors, count))
+    tensors, total = recalibrated_together(measured), counts.total()
     on = ", ".join(f"{count} of {name}" for name, count in counts.items())
     note = f"BatchNorm statistics, over {total} examples ({on}; {split}, shuffled with seed {seed})"
     write_with(checkpoint.open(model), tensors, out, note=note, force=force)
     if as_json:
         import json
 
-        print(
-            json.dumps({"out": str(out), "tensors": sorted(tensors), "examples": total, "tasks": counts, "seed": seed})
-        )
+        about = {"out": str(out), "tensors": sorted(tensors), "examples": total, "tasks": counts, "seed": seed}
+        print(json.dumps(about))
     elif not quiet:
         print(f"{out}: {len(tensors)} tensors recomputed on {total} examples ({on}), shuffled with seed {seed}")
+
+
+def _measured(model: str, task: str, *where: Any) -> tuple[str, dict[str, Any], int]:
+    """The task's name, the recomputed tensors by their names in the checkpoint, and the number of examples."""
+    from ..statistics import recalibrate as recomputed
+    from .measure import _data
+
+    data, live = _data(model, task, *where)
+    buffers = recomputed(live.module, data.batches(), data.task.outputs)
+    tensors = {live.names[name]: value for name, value in buffers.items() if name in live.names}
+    return data.task.name, tensors, data.count()

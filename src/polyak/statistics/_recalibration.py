@@ -95,11 +95,13 @@ def _is_mean(name: str) -> bool:
 def _together(
     name: str, parts: Sequence[Mapping[str, Any]], shares: NDArray[np.float64], means: Mapping[str, Any]
 ) -> NDArray[np.generic]:
+    import numpy as np
+
     values, prefix = [part[name] for part in parts], name.removesuffix("running_var")
     if _is_mean(name):
         return means[name].astype(values[0].dtype)
     if name == prefix:
-        return sum(values[1:], values[0])
+        return np.sum(values, axis=0, dtype=values[0].dtype)
     mean = f"{prefix}running_mean"
     spread = [
         value + (part[mean].astype(shares.dtype) - means[mean]) ** 2 for value, part in zip(values, parts, strict=True)

@@ -127,20 +127,17 @@ def digest_of_model(checkpoint: Checkpoint) -> str:
 
 
 def logits_of(result: Any) -> Tensor:
-    """The logits in a module's result: the tensor itself, its `logits`, or the first tensor of more than a number.
+    """The logits in a module's result: the tensor itself, its `logits`, or the first of a tuple that is no scalar.
 
-    A result may be a tensor, an object or a mapping with `logits`, or a tuple, list, mapping or dataclass of outputs,
-    in which a loss may stand before the logits.
+    A mapping or an object without `logits` may have one entry with that word in its name, such as `class_logits`. In a
+    tuple or list, a loss may stand before the logits.
 
     Raises:
         TaskError: the result has no logits.
     """
     logits: Any = getattr(result, "logits", result)
-    if isinstance(logits, Mapping):
-        named: Mapping[str, Any] = logits
-        logits = named["logits"] if "logits" in named else tuple(named.values())
-    elif is_dataclass(logits) and not isinstance(logits, type):
-        logits = tuple(vars(logits).values())
+    if isinstance(logits, Mapping) or is_dataclass(logits):
+        logits = _named_logits(cast("Mapping[str, Any]", logits if isinstance(logits, Mapping) else vars(logits)))
     if isinstance(logits, (tuple, list)):
         tensors = [value for value in cast("Sequence[Any]", logits) if hasattr(value, "detach") and value.ndim > 0]
         logits = tensors[0] if tensors else None
@@ -151,3 +148,11 @@ def logits_of(result: Any) -> Tensor:
             "tensor, an output with `logits`, or a tuple that holds them. Return them so, or name another --module."
         )
     return logits
+
+
+def _named_logits(outputs: Mapping[str, Any]) -> Any:
+    """The entry called `logits`, or the only one with that word in its name, or None."""
+    named = [name for name, value in outputs.items() if "logits" in str(name) and value is not None]
+    if "logits" in named:
+        return outputs["logits"]
+    return outputs[named[0]] if len(named) == 1 else None

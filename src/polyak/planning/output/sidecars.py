@@ -162,28 +162,33 @@ def files_of(donor: Opened, specs: Sequence[TensorSpec]) -> Sidecars:
     if folder is None:
         return Sidecars(donor=donor.name)
     components = _components(donor.checkpoint, folder)
+    own = _by_component(donor, components, specs)
+    written, stems = dict[str, Any](), dict[str, str]()
+    for component in components:
+        path = f"{component}/config.json"
+        config = read_json(inside(folder, path)) if (folder / path).exists() else {}
+        stems[component] = stem_of(config)
+        written |= {path: _follow_in_part(config, own[component])} if config else {}
+    stem = _own_stem(donor.checkpoint, folder)
+    if "" in own and (stems or stem):
+        stems[""] = stem or stem_of(read_config(donor.checkpoint) or {})
+    taken = _carried(donor.checkpoint, list(own))
+    return Sidecars(files=taken.files, donor=donor.name, written=written, stems=stems, left_out=taken.left_out)
+
+
+def _by_component(donor: Opened, components: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, list[TensorSpec]]:
+    """The tensors of the result, by the folder of the donor's model that they belong to; "" is the folder itself."""
     own = {component: list[TensorSpec]() for component in components}
+    if components and any(component_of(name, components) == "" for name in donor.checkpoint.specs):
+        own[""] = []
     for spec in specs:
         own.setdefault(component_of(spec.name, components), []).append(spec)
-    if lacking := [component or "the model itself" for component, its in own.items() if not its]:
+    if lacking := [component or "the folder itself" for component, its in own.items() if not its]:
         raise Mismatch(
             f"no weights are left of {', '.join(lacking)}, which {donor.name} needs: with a `base:`, tensors that "
             "`skip:` matches keep the base's weights."
         )
-    written, stems = dict[str, Any](), dict[str, str]()
-    for component in (name for name in components if name):
-        config = (
-            read_json(inside(folder, f"{component}/config.json"))
-            if (folder / component / "config.json").exists()
-            else {}
-        )
-        stems[component] = stem_of(config)
-        written |= {f"{component}/config.json": _follow_in_part(config, own[component])} if config else {}
-    stem = _own_stem(donor.checkpoint, folder)
-    if "" in own and (stems or stem):
-        stems[""] = stem or stem_of(read_config(donor.checkpoint) or {})
-    taken = _carried(donor.checkpoint, [*components, ""] if "" in own else components)
-    return Sidecars(files=taken.files, donor=donor.name, written=written, stems=stems, left_out=taken.left_out)
+    return own
 
 
 def _components(donor: Checkpoint, folder: Path) -> list[str]:
@@ -208,7 +213,7 @@ def _own_stem(donor: Checkpoint, folder: Path) -> str:
 
 
 def _carried(donor: Checkpoint, models: Sequence[str]) -> Carried:
-    """The files beside the weights; none beside a file that lies alone, whose folder may hold anything."""
+    """The other files of its folder; none for a single file, whose folder may hold anything."""
     folder = donor.folder
     assert folder is not None
     if Path(donor.label).is_file() and not (folder / "config.json").is_file():

@@ -16,6 +16,8 @@ from ..errors import CheckpointError, SettingError
 from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
 from .folder import inside
+from .ties import config_of, left_out
+from .views import picked
 
 if TYPE_CHECKING:
     from ._peft import AdapterNames, AdapterSettings
@@ -31,7 +33,7 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
     s is alpha / r, or alpha / sqrt(r) with `use_rslora`; `rank_pattern` and `alpha_pattern` match the end of a
     module's name as they do in PEFT. Tensors that the adapter trained whole (`modules_to_save`, biases,
     resized embeddings) replace the base's, for any `scale`; every other tensor is the base's. Two tensors that are
-    tied in the base are untied if the adapter changes one of them.
+    tied in the base, by its file or by its config, are untied if the adapter changes one of them.
 
     Args:
         base: The model that the adapter was trained on. Its tensor names may have a prefix that the adapter's lack, or
@@ -55,7 +57,8 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
         raise CheckpointError(f"{folder} is not an adapter folder.")
     settings = read_adapter_settings(folder)
     factors = open_factors(folder)
-    return _LoraView(base, factors, settings, sort_adapter_names([*factors.specs, *factors.ties], settings.path), scale)
+    names = sort_adapter_names([*factors.specs, *factors.ties], settings.path)
+    return _LoraView(base, factors, settings, names, scale)
 
 
 def open_factors(folder: Path) -> Checkpoint:
@@ -91,24 +94,28 @@ class _LoraView(Checkpoint):
     def __init__(
         self, base: Checkpoint, factors: Checkpoint, settings: AdapterSettings, names: AdapterNames, scale: float
     ) -> None:
-        self._base, self._factors, self.inner = base, factors, base
+        untold = left_out(base, config_of(base))
+        stored = {name: name for name in (*base.specs, *base.ties)}
+        self._base = picked(base, stored | untold) if untold else base
+        self._factors, self.inner = factors, base
         self.label = f"{base.label} + {settings.path.parent}"
         self.metadata, self.folder = base.metadata, base.folder
         self.stamps = (*base.stamps, *factors.stamps, Stamp.of(settings.path, settings.path.read_bytes()))
         self._loaded: dict[str, tuple[Floats, Floats]] = {}
         self._lock = threading.Lock()
-        finder = _Finder([*base.specs, *base.ties], self.label)
-        self._updates = _unique(_updates(base, factors, settings, names, finder, scale), self.label)
-        self._replaced = _unique(_replacements(base, factors, settings, names, finder), self.label)
+        finder = _Finder([*self._base.specs, *self._base.ties], self.label)
+        self._updates = _unique(_updates(self._base, factors, settings, names, finder, scale), self.label)
+        self._replaced = _unique(_replacements(self._base, factors, settings, names, finder), self.label)
         low_rank = {factor for update in self._updates.values() for factor in (update.left, update.right)}
         self.held_nbytes = base.held_nbytes + sum(4 * factors.spec(factor).numel for factor in low_rank)
-        self.ties = {
+        kept = {
             alias: holder
-            for alias, holder in base.ties.items()
+            for alias, holder in self._base.ties.items()
             if not self._changed(alias) and not self._changed(holder)
         }
-        names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
-        self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
+        self.ties = {alias: holder for alias, holder in kept.items() if alias not in untold}
+        names_of_all = dict.fromkeys([*self._base.specs, *self._base.ties, *self._replaced])
+        self.specs = {name: self._spec_of(name) for name in names_of_all if name not in kept}
 
     def _changed(self, name: str) -> bool:
         return name in self._updates or name in self._replaced

@@ -23,6 +23,7 @@ from ..errors import Mismatch, RecipeError, SettingError, suggestion
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
+from .buffers import buffer_notes, partial_buffers
 from .compatibility import Opened, check
 from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
@@ -153,9 +154,12 @@ class _Builder:
 
     def build(self, statistics: StatisticsByName) -> list[Step]:
         names = self._shared_names()
-        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
+        self._partial = partial_buffers(self._everyone, [n for n in names if not self._is_skipped(n)])
+        apart = self._kept_tables | self._partial.keys()
+        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in apart])
         treatment = Treatment(self._recipe, names)
-        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
+        notes = [*treatment.notes, *buffer_notes(self._partial, self._reference)]
+        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
         self.measured = Measured(self._recipe, whole, statistics, treatment.methods)
@@ -194,7 +198,7 @@ class _Builder:
     def _step(self, name: str, treatment: Treatment) -> Step | None:
         if self._is_skipped(name):
             return self._kept(name)
-        if name in self._kept_tables:
+        if name in self._kept_tables or name in self._partial:
             return self._copied(self._reference, name)
         spec = self._reference.find(name)
         assert spec is not None

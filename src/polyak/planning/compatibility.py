@@ -7,15 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..checkpoint import Checkpoint, TensorSpec, read_json
+from ..checkpoint import Checkpoint, TensorSpec, config_of, holder_of, read_json
 from ..errors import CheckpointError, Mismatch, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error
-HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
-EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
-# Other modules whose names end in `embeddings` may embed something else, such as positions.
-EMBEDDING = rf"(?:{'|'.join(EMBEDDINGS)}|embeddings?)\.weight$"
-_EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
 
 
@@ -39,19 +34,12 @@ class Opened:
         spec = checkpoint.specs.get(name)
         if spec is not None:
             return spec
-        holder = checkpoint.ties.get(name) or self.tied_embedding(name)
+        holder = holder_of(name, checkpoint, self.config)
         return checkpoint.specs[holder] if holder else None
 
     def ties(self, name: str) -> bool:
         """Test whether the tensor is tied to another, so that it has no values of its own."""
         return name not in self.checkpoint.specs and self.find(name) is not None
-
-    def tied_embedding(self, name: str) -> str | None:
-        """The embedding that serves as output head where the config ties them and the file omits the head."""
-        if not self.config.get("tie_word_embeddings", False) or not HEAD.search(name):
-            return None
-        embeddings = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
-        return max(embeddings, key=lambda n: self.checkpoint.specs[n].numel) if embeddings else None
 
 
 def opened(name: str, checkpoint: Checkpoint) -> Opened:
@@ -60,9 +48,7 @@ def opened(name: str, checkpoint: Checkpoint) -> Opened:
     Raises:
         UnsupportedFormat: the weights are quantised.
     """
-    config: Mapping[str, Any] = {}
-    if checkpoint.folder is not None and (checkpoint.folder / "config.json").exists():
-        config = read_json(checkpoint.folder / "config.json")
+    config = config_of(checkpoint)
     if "quantization_config" in config:
         raise UnsupportedFormat(
             f"{checkpoint.label} is quantised (config.json has quantization_config). Dequantise it first: "

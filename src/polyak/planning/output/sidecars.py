@@ -9,6 +9,7 @@ from typing import Any
 
 from ...checkpoint import (
     DTYPE_NAMES,
+    EMBEDDINGS,
     OWN_STEM,
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS,
@@ -22,13 +23,14 @@ from ...checkpoint import (
     stem_of,
 )
 from ...errors import Mismatch
-from ..compatibility import EMBEDDINGS, HEAD, Opened, read_config
+from ..compatibility import Opened, read_config
 from ..slices import Parts
 from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
 from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
+from .ties import with_result_ties
 
 # Files that are wrong once the tokenizer changes.
 _DESCRIBE_TOKENS = (
@@ -60,8 +62,9 @@ def result_sidecars(
     written = [step for step in steps if step.file is None]
     if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
         return pipeline_sidecars(donor, components, [step.out for step in written])
-    untied, tied, notes = _ties(divided, written)
-    side = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
+    side = sidecars(donor.checkpoint, donor.name, [step.out for step in written])
+    config, notes = with_result_ties(side.config or {}, donor, divided, written)
+    side = replace(side, config=config if side.config is not None else None)
     if side.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
         config, more = follow_layers(side.config, layers, donor)
         side = replace(side, config=config)
@@ -72,10 +75,6 @@ def result_sidecars(
         notes += more
     side = _with_vocabulary(side, vocabulary)
     notes += vocabulary.notes
-    if side.config is not None and _loses_its_head(donor, divided, written):
-        side = replace(side, config={**side.config, "tie_word_embeddings": True})
-    if tied:
-        notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
     if side.code:
         notes.append(f"copied from {donor.name} and never run: {', '.join(side.code)}.")
     return side, notes
@@ -101,32 +100,6 @@ def _with_vocabulary(side: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
     return replace(side, config=config, copied=tuple(copied), written=written)
 
 
-def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
-    """True if a tied tensor gets its own values, then the names that stay tied, and notes on both."""
-    notes, untied = list[str](), False
-    for step in written:
-        whole = divided.parts[step.part].whole
-        if tying := [model.name for model in whole if model.ties(step.out.name)]:
-            untied = True
-            notes.append(
-                f"{step.out.name!r} is tied to the embedding in {', '.join(tying)} but not in all models: the result "
-                "stores it."
-            )
-    tied = {name for part in divided.parts for name in part.tied}
-    for part in divided.parts:
-        everyone = [*([part.base] if part.base else []), *part.models]
-        names = {name for model in everyone for name in model.checkpoint.ties}
-        tied |= {name for name in names if all(model.ties(name) for model in everyone)}
-    return untied, sorted(tied), notes
-
-
-def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
-    """Test whether the donor has its own head while that of the result is tied."""
-    last = divided.parts[-1].whole[0]
-    tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
-    return bool(tied) and not donor.config.get("tie_word_embeddings", False)
-
-
 def pipeline_sidecars(
     donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
 ) -> tuple[Sidecars, list[str]]:
@@ -147,26 +120,25 @@ def pipeline_sidecars(
         config = read_json(inside(folder, f"{path.name}/config.json")) if (path / "config.json").exists() else {}
         own = [spec for spec in specs if spec.name.startswith(f"{path.name}/")]
         stems[path.name] = stem_of(config)
-        written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
+        written |= {f"{path.name}/config.json": follow(config, own)} if config else {}
     placed = {name: inside(folder, name) for name in files_beside(folder)}
     side = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
     note = f"copied from {donor.name} and never run: {', '.join(side.code)}."
     return side, [note] if side.code else []
 
 
-def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:
+def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec]) -> Sidecars:
     """Config and tokenizer files of one model, with the config updated for the tensors of the result.
 
     Args:
         donor: The model that they are copied from.
         name: Its name in the recipe.
         specs: The tensors of the result.
-        untied: True if the result stores a head that the donor ties to its embedding.
     """
     config = read_config(donor)
     if donor.folder is None or config is None:
         return Sidecars(donor=name)
-    return Sidecars(follow(config, list(specs), untied=untied), tuple(_files(donor.folder)), name)
+    return Sidecars(follow(config, list(specs)), tuple(_files(donor.folder)), name)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -176,13 +148,11 @@ def _files(folder: Path) -> list[Path]:
     return [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
 
 
-def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
-    """The config with dtype, vocabulary size and tied head updated for the tensors."""
+def follow(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+    """The config with dtype and vocabulary size updated for the tensors."""
     followed = dict(config)
     if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # to diffusers it is an unknown setting
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
-    if untied:
-        followed["tie_word_embeddings"] = False
     rows = {spec.shape[0] for spec in specs if spec.name.endswith(_TABLES) and len(spec.shape) == 2}
     if "vocab_size" in config and len(rows) == 1:
         followed["vocab_size"] = rows.pop()

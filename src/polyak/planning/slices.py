@@ -128,6 +128,8 @@ def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str
     names = ["" if alone else f"{within}slice {i}" for i in range(1, len(recipes) + 1)]
     slices = [_Slice(each, opened_models, name) for each, name in zip(recipes, names, strict=True)]
     prefix = slices[0].prefix
+    if not any(map(len, slices)):
+        raise RecipeError(f"{within}{slices[0].name} and all others are empty: no model gives a layer.")
     for each in slices:
         if each.prefix != prefix:
             raise Mismatch(
@@ -162,8 +164,8 @@ def _assigned(first: _Slice, last: _Slice) -> dict[_Slice, list[str]]:
     assigned: dict[_Slice, list[str]] = {first: [], last: []}
     for name in dict.fromkeys([*first.outside, *last.outside]):
         behind = _BEHIND.search(name) and not _BEFORE.search(name)
-        owner = (last if behind else first) if name in first.outside and name in last.outside else None
-        assigned[owner or (first if name in first.outside else last)].append(name)
+        is_last = name not in first.outside or (behind and name in last.outside)
+        assigned[last if is_last else first].append(name)
     return _Everywhere(assigned)
 
 

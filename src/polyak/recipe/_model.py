@@ -13,11 +13,11 @@ from ._keys import (
     declared,
     dtype_name,
     file_key,
-    layer_range,
     plain_mapping,
     positive,
     read_keys,
     share,
+    source_layers,
     write_keys,
 )  # fmt: skip
 from ._vocabulary import Vocabulary, plain_vocabulary, read_vocabulary
@@ -108,7 +108,7 @@ class Source:
     key: str | None = file_key(text)
     strip_prefix: str | None = file_key(text)
     add_prefix: str | None = file_key(text)
-    layers: tuple[int, int] | None = file_key(layer_range)
+    layers: tuple[int, int] | None = file_key(source_layers)
     stack: str | None = file_key(text)
 
 

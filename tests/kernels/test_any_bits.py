@@ -46,7 +46,9 @@ def settle(search: ThresholdSearch, row: np.ndarray) -> None:
 def test_the_threshold_search_ends_with_the_pattern_that_sorting_finds(numbers: np.ndarray, data: st.DataObject):
     row, count = numbers.view(np.float32), data.draw(st.integers(1, numbers.size - 1))
     state = data.draw(st.sampled_from(["collect", "bins", "sample"]))
-    search = ThresholdSearch(count, "collect" if state == "sample" else state, data.draw(st.sampled_from(["first", "all"])))
+    search = ThresholdSearch(
+        count, "collect" if state == "sample" else state, data.draw(st.sampled_from(["first", "all"]))
+    )
     if state == "bins":
         search.use_bins()
     if state == "sample":

@@ -60,7 +60,7 @@ def test_another_shape_names_both(tmp_path):
 
 def test_a_method_that_needs_a_base_says_so(tmp_path):
     models(tmp_path, a=tensors(), b=tensors(1))
-    with pytest.raises(errors.RecipeError, match="give `base:`"):
+    with pytest.raises(errors.RecipeError, match="Give `base:`"):
         polyak.plan(recipe(tmp_path, "models: [./a, ./b]\nmethod: ties\n"))
 
 

@@ -156,7 +156,7 @@ def test_a_slice_that_its_method_cannot_merge_is_refused_by_name(stacks):
     text = "method: passthrough\nslices: [{models: [{path: ./a, layers: [0, 2]}, {path: ./b, layers: [0, 2]}]}]"
     refused(text, "slice 1", "exactly 1 model", kind=errors.SettingError)
     text = "method: ties\nslices: [{models: [{path: ./a, layers: [0, 2]}]}]"
-    refused(text, "slice 1: method 'ties' works on differences", "give `base:`")
+    refused(text, "slice 1: method 'ties' works on differences", "Give `base:`")
 
 
 def test_stacks_of_different_names_or_shapes_are_refused(stacks):

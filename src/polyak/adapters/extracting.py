@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats
-from ..checkpoint import open as opened
+from ..checkpoint import DTYPE_NAMES, read_floats
 from ..engine import refuse_inputs
-from ..errors import InputChanged, Mismatch, NotFinite, SettingError
+from ..errors import InputChanged, Mismatch, NotFinite, SettingError, told_at
 from ..events import Reporter, Watcher, ignore
-from ..planning import Plan, Read, Step
-from ..planning import plan as planned
-from ..recipe import Model, Recipe, Source
+from ..planning import Read, Step
 from ..storage import cpu_count, model_digest
+from ._comparing import compared
 from ._configuration import configuration
 from ._report import ModuleReport, Report, extraction_card
 from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
@@ -64,7 +62,9 @@ def extract(
     """Write the difference of two models as a LoRA adapter.
 
     For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm.
-    Differences that are not in the adapter are listed in the report, with their energy.
+    Differences that are not in the adapter are listed in the report, with their energy. Heads that the base lacks, and
+    embeddings with more rows than the base's, are kept whole (`modules_to_save`): PEFT loads them onto a base that has
+    such a head, or was resized.
 
     Args:
         base: The model before fine-tuning.
@@ -87,7 +87,7 @@ def extract(
     limit = _limit(rank, energy)
     if dtype not in DTYPE_NAMES:
         raise SettingError(f"unknown dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
-    with Reporter(progress, "extracting") as reporter:
+    with Reporter(progress, "extracting") as reporter, told_at("extract"):
         work = _Extraction(str(base), str(tuned), limit, choice, reporter)
         return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 
@@ -105,7 +105,8 @@ def _limit(rank: int | None, energy: float | None) -> Limit:
 class _Extraction:
     def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Reporter) -> None:
         self._base, self._limit, self._choice, self._progress = base, limit, choice, progress
-        self._plan = _compared(base, tuned)
+        self._compared = compared(base, tuned)
+        self._plan = self._compared.plan
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]
         self._modules = _pattern(choice.modules, "modules")
         self._whole = _pattern(choice.whole, "whole")
@@ -141,6 +142,7 @@ class _Extraction:
             self._progress.start(sum(step.nbytes_read for step in self._steps))
             each(lambda step: self._take(step, spool), self._steps, workers)
             self._check_outcome()
+            self._keep_apart(spool)
             outputs = spool.finish(DIGEST)
             modules = tuple(self._reports[s.out.name] for s in self._steps if s.out.name in self._reports)
             left_out = {s.out.name: self._left_out[s.out.name] for s in self._steps if s.out.name in self._left_out}
@@ -149,6 +151,15 @@ class _Extraction:
             texts = extraction_card(self._plan, report, outputs, DIGEST)
             write_texts(draft, {CONFIG: self._configuration(), **texts})
         return report
+
+    def _keep_apart(self, spool: Spool) -> None:
+        """Store heads and tables that the base lacks or has in another shape, for PEFT to replace the base's."""
+        for spec in self._compared.apart:
+            self._kept.append(spec.name)
+            spool.put(f"base_model.model.{spec.name}", _read(Read("tuned", self._compared.tuned, spec)))
+        if self._compared.apart:
+            listed = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self._compared.apart)
+            self._progress.say(f"kept whole, since the base has them in no such shape: {listed}")
 
     def _check_outcome(self) -> None:
         for name, model in self._plan.models.items():
@@ -201,16 +212,6 @@ class _Extraction:
 
 def _is_embedding(step: Step) -> bool:
     return len(step.out.shape) == 2 and _EMBEDDING.search(step.out.name) is not None
-
-
-def _compared(base: str, tuned: str) -> Plan:
-    """A plan of the two models, for its checks of names, shapes, kinds and ties."""
-    models: Mapping[str, Checkpoint] = {
-        "untuned": opened(locate(base, Path())),
-        "tuned": opened(locate(tuned, Path())),
-    }
-    sources = tuple(Model(name, Source(path=model.label)) for name, model in models.items())
-    return planned(Recipe("linear", sources, buffers="first"), models)
 
 
 def _pattern(text: str | None, what: str) -> re.Pattern[str] | None:

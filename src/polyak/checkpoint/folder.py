@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import CheckpointError, UnsupportedFormat
+from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
 from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
@@ -98,8 +98,8 @@ def _names_in(folder: Path) -> list[str]:
 def _refuse_other_formats(folder: Path, names: list[str]) -> None:
     if "adapter_config.json" in names:
         raise UnsupportedFormat(
-            f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
-            "or merge adapters with one another by `polyak lora merge`."
+            f"{folder} is an adapter, not a model. Adapters are merged with one another by `polyak lora merge`.",
+            remedies=[Remedy.LORA],
         )
     if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         raise UnsupportedFormat(

@@ -96,7 +96,7 @@ def left_out(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, str
 
 
 def declared(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """Pairs of tensors that a config ties: names of the library's class, each with the name among `names` that holds it.
+    """Pairs of tensors that a config ties: names of the library's class, each with its holder among `names`.
 
     The name itself may be among `names` too, or not.
     """
@@ -117,7 +117,9 @@ def _candidates(config: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
     """The pairs of the class that a config names; then those of common classes, whose names a file may have instead."""
     table = _table()
     named: Any = config.get("architectures")
-    architectures = [name for name in cast("list[Any]", named if isinstance(named, list) else []) if isinstance(name, str)]
+    architectures = [
+        name for name in cast("list[Any]", named if isinstance(named, list) else []) if isinstance(name, str)
+    ]
     own = [table["pairs"][table["classes"][name]] for name in architectures if name in table["classes"]]
     yield from own
     if any(HEAD.search(alias) for pairs in own for alias in pairs) or not architectures or _is_causal(architectures):

@@ -12,7 +12,8 @@ _COMPUTED = re.compile(
     r"(?:^|[._])(?:position_ids|token_type_ids|inv_freq|cos_cached|sin_cached|num_batches_tracked|relative_position_index"
     r"|relative_coords_table|masked_bias|attn_mask|causal_mask)$"
 )
-_MASK = re.compile(r"(?:^|\.)(?:self_)?(?:attn|attention)\.(?:\w+\.)?bias$")  # GPT-2's; elsewhere a bias, so the shape decides
+# GPT-2's masks; in other models a tensor of this name is a bias, so that the shape decides.
+_MASK = re.compile(r"(?:^|\.)(?:self_)?(?:attn|attention)\.(?:\w+\.)?bias$")
 
 
 def partial_buffers(models: Sequence[Opened], names: Iterable[str]) -> dict[str, list[str]]:

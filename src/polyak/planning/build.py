@@ -19,7 +19,7 @@ from ..checkpoint import (
     mask_spec,
     scale_spec,
 )
-from ..errors import Mismatch, RecipeError, SettingError, suggestion
+from ..errors import Mismatch, RecipeError, Remedy, SettingError, suggestion, told_at
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
@@ -57,9 +57,20 @@ def plan(
         RecipeError: a method, setting or base is missing, unknown or out of range.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
+    with told_at(recipe.door):
+        return _plan(recipe, replacements, statistics, opening or open_source, tensors_only)
+
+
+def _plan(
+    recipe: Recipe,
+    replacements: Mapping[str, Checkpoint] | None,
+    statistics: StatisticsByName | None,
+    opening: Open,
+    tensors_only: bool,
+) -> Plan:
     _refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
-    opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
+    opened_models = OpenedModels(opening, recipe.folder, replacements or {})
     donor = opened_models.donor(recipe)
     opened_models.fill(recipe)
     vocabulary = align(recipe.vocabulary, opened_models, donor)
@@ -192,7 +203,7 @@ class _Builder:
             if method.needs_base and self._base is None:
                 where = f"{self._part.name}: " if self._part.name else ""
                 raise RecipeError(
-                    f"{where}method {method.name!r} works on differences from a base model; give `base:`."
+                    f"{where}method {method.name!r} works on differences from a base model.", remedies=[Remedy.BASE]
                 )
 
     def _step(self, name: str, treatment: Treatment) -> Step | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..checkpoint import Checkpoint, TensorSpec, config_of, holder_of, read_json
-from ..errors import CheckpointError, Mismatch, UnsupportedFormat
+from ..checkpoint import EMBEDDING, HEAD, Checkpoint, TensorSpec, config_of, holder_of, layer_of, read_json
+from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error
+_EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
 
 
@@ -72,6 +73,7 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
     reference = everyone[0]
     missing: list[str] = []
     differing: list[str] = []
+    remedies: dict[Remedy, None] = {}
     for name in names:
         specs = {model.name: model.find(name) for model in everyone}
         lacking = [model_name for model_name, spec in specs.items() if spec is None]
@@ -81,14 +83,26 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         first = specs[reference.name]
         for model_name, spec in specs.items():
             if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
-                mixed = "; integers do not merge with floats, `skip: REGEX` keeps the base's tensor"
-                hint = mixed if spec.dtype.floating != first.dtype.floating else ""
+                remedies |= _remedies(first, spec)
                 differing.append(
-                    f"{name!r} is {_description(first)} in {reference.name} but "
-                    f"{_description(spec)} in {model_name}{hint}"
+                    f"{name!r} is {_description(first)} in {reference.name} but {_description(spec)} in {model_name}"
                 )
+    if missing:
+        remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
+    if Remedy.VOCABULARY in remedies:
+        remedies.pop(Remedy.CLASSES, None)  # a head's bias has one number per token
     if missing or differing:
-        raise Mismatch(_report(missing, differing))
+        raise Mismatch(_report(missing, differing), remedies=remedies)
+
+
+def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:
+    """Remedies for two tensors that differ: few rows are classes, many are tokens."""
+    if first.dtype.floating != other.dtype.floating:
+        return {Remedy.SKIP_INTEGERS: None}
+    if first.shape[1:] != other.shape[1:] or not first.shape or layer_of(first.name) is not None:
+        return {Remedy.SKIP: None}
+    is_table = _EMBEDDING.search(first.name) or HEAD.search(first.name)
+    return {Remedy.VOCABULARY if is_table else Remedy.CLASSES: None}
 
 
 def _description(spec: TensorSpec) -> str:
@@ -99,16 +113,8 @@ def _report(missing: list[str], differing: list[str]) -> str:
     lines: list[str] = ["the models do not fit together."]
     if differing:
         lines += [f"  {line}" for line in differing[:_SHOWN]] + _rest(differing)
-        lines.append(
-            "  Different shapes usually mean different vocabularies, which `vocabulary: union` brings together, or "
-            "another architecture."
-        )
     if missing:
         lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)
-        lines.append(
-            "  `heads: REGEX` keeps task heads with their model; `skip: REGEX` keeps the base's tensor or leaves it "
-            "out; `strip_prefix:` on a model removes a prefix from its names."
-        )
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoint import Stack, layer_of, picked, stacks
-from ..errors import Mismatch, RecipeError
+from ..errors import Mismatch, RecipeError, Remedy
 from ..recipe import Recipe, Source
 from .compatibility import Opened, configs, layer_counts
 from .open_models import OpenedModels
@@ -134,7 +134,8 @@ def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str
         if each.prefix != prefix:
             raise Mismatch(
                 f"{each.name} has its layers in {each.prefix!r} and {slices[0].name} in {prefix!r}: they cannot form "
-                "one stack. `strip_prefix:` and `add_prefix:` on a model change the names."
+                "one stack.",
+                remedies=[Remedy.PREFIX],
             )
         _check_shapes(slices[0], each)
     outside = _assigned(slices[0], slices[-1])
@@ -276,7 +277,7 @@ def chosen(model: Opened, name: str | None) -> Stack:
             return candidates[0]
     if not by_prefix:
         raise RecipeError(f"{model.name} has no layers: it has no tensor with a name such as PREFIX.0.NAME.")
-    raise RecipeError(f"{model.name} has several stacks of layers: {listed}. Name one by `stack:`, or use `modules:`.")
+    raise RecipeError(f"{model.name} has several stacks of layers: {listed}.", remedies=[Remedy.STACK])
 
 
 def _counts(config: Mapping[str, Any]) -> set[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from ..errors import Door
 from ..reading import Place, Table, integer, one_of, patterns, text
 from ._keys import (
     declared,
@@ -217,7 +218,8 @@ class Recipe:
         vocabulary: The vocabulary of the result, if the models' tokens differ.
         chat_template: `auto` (that of most models), `none`, the name of a template or of a model, or a template.
         provenance: For learned recipes: objective and data; not interpreted.
-        folder: The folder that paths are relative to; ignored when recipes are compared.
+        folder: The folder that paths are relative to; ignored when recipes are compared, as is the door.
+        door: The kind of file or command that it comes from, which decides the words of remedies in errors.
     """
 
     method: str
@@ -237,6 +239,7 @@ class Recipe:
     chat_template: str | None = file_key(text)
     provenance: Mapping[str, Any] = file_key(plain_mapping, MappingProxyType({}))
     folder: Path = field(default=Path(), compare=False)
+    door: Door = field(default="recipe", compare=False)
 
 
 def with_shared(recipe: Recipe) -> Recipe:

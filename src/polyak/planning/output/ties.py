@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint import HEAD, Checkpoint, declared, ties_embeddings, with_ties
+from ...checkpoint import HEAD, Checkpoint, TensorSpec, declared, ties_embeddings, with_ties
 from ...methods import Role
 from .._plan import nested_merge
 from ..compatibility import Opened
@@ -82,14 +82,15 @@ def _are_equal(model: Opened, name: str, other: str) -> bool:
         return False
     for start in range(0, one.numel, _COMPARED):
         stop = min(start + _COMPARED, one.numel)
-        if not np.array_equal(*(_bytes(model.checkpoint, each.name, start, stop, one.dtype.itemsize) for each in (one, two))):
+        first, second = (_bytes(model.checkpoint, each, start, stop) for each in (one, two))
+        if not np.array_equal(first, second):
             return False
     return True
 
 
-def _bytes(checkpoint: Checkpoint, name: str, start: int, stop: int, itemsize: int) -> Any:
-    out = np.empty((stop - start) * itemsize, np.uint8)
-    checkpoint.read_into(name, start, stop, out)
+def _bytes(checkpoint: Checkpoint, spec: TensorSpec, start: int, stop: int) -> Any:
+    out = np.empty((stop - start) * spec.dtype.itemsize, np.uint8)
+    checkpoint.read_into(spec.name, start, stop, out)
     return out
 
 

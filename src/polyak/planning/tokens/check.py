@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...checkpoint import TOKENIZER_FILE, Tokenizer, read_tokenizer
-from ...errors import CheckpointError, Mismatch
+from ...errors import CheckpointError, Mismatch, Remedy
 from ..compatibility import Opened
 from ..steps import Step
 from .embedding_tables import tables_of
@@ -63,8 +63,8 @@ def _differences(first: Opened, first_tokenizer: Tokenizer, other: Opened, other
         shown = ", ".join(f"{token!r} is {tokens[token]} and {other_tokens[token]}" for token in moved[:_SHOWN])
         raise Mismatch(
             f"{len(moved)} tokens have another row in {other.name} than in {first.name} ({shown}), so their embeddings "
-            "do not belong together. `vocabulary: union` or `vocabulary: base` puts the rows in order; `vocabulary: "
-            "keep` merges them as they are."
+            "do not belong together.",
+            remedies=[Remedy.ORDER_TOKENS],
         )
     more, less = len(other_tokens.keys() - tokens.keys()), len(tokens.keys() - other_tokens.keys())
     if not more and not less:

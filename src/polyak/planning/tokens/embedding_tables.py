@@ -17,7 +17,9 @@ _BIAS = re.compile(r"(?:predictions|decoder|lm_head|embed_out|output|proj_out)\.
 def tables_of(model: Opened) -> tuple[int, list[str]]:
     """Number of rows of a model's embedding tables, and their names; 0 and no names if it has none."""
     outside = [spec for spec in model.checkpoint.specs.values() if layer_of(spec.name) is None]
-    embeddings = [s for s in outside if len(s.shape) == 2 and _EMBEDDING.search(s.name) and not NO_TOKENS.search(s.name)]
+    embeddings = [
+        s for s in outside if len(s.shape) == 2 and _EMBEDDING.search(s.name) and not NO_TOKENS.search(s.name)
+    ]
     if not embeddings:
         return 0, []
     stated = {size for part in configs(model.config) if isinstance(size := part.get("vocab_size"), int)}

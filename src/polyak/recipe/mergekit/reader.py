@@ -50,7 +50,9 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     vocabulary, template = tokens.vocabulary(table), table.take("chat_template", text, None)
     table.finish()
     recipe = replace(reader.recipe(inputs), base=base.source if base else None, dtype=out_dtype or dtype)
-    return with_shared(replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder))
+    return with_shared(
+        replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder, door="mergekit")
+    )
 
 
 def _read_method(value: object, place: Place) -> tuple[Method, Translation]:

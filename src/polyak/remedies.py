@@ -27,8 +27,10 @@ class Remedy(Enum):
     BUFFERS = auto()
     FINITE = auto()
     STACK = auto()
+    REST = auto()
     OUTSIDE = auto()
     ORDER_TOKENS = auto()
+    OWN_ROWS = auto()
     KEEP_TABLES = auto()
     LORA = auto()
     KEY = auto()
@@ -48,10 +50,12 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
         Remedy.BUFFERS: "Say which to take, `buffers: first` or `buffers: last`, or give a `base:`.",
         Remedy.FINITE: "Leave that model out, or `skip:` the tensor.",
         Remedy.STACK: "Name one by `stack:`, or use `modules:`.",
+        Remedy.REST: "End the list with `match: '.*'`.",
         Remedy.OUTSIDE: "Give it a rule of its own, or the gradient a value `outside:`.",
         Remedy.ORDER_TOKENS: "`vocabulary: union` or `vocabulary: base` puts the rows in order; `vocabulary: keep` "
         "merges them as they are.",
         Remedy.KEEP_TABLES: "Merge models that share a tokenizer, or keep the tables of one model: `vocabulary: skip`.",
+        Remedy.OWN_ROWS: "`vocabulary: union` keeps each token with its own row.",
         Remedy.LORA: "Name its base as `path:` and the adapter as `lora:`, or bake it first: polyak lora bake.",
         Remedy.KEY: "Choose one by `key:` (\"\" is the outermost mapping).",
     },
@@ -65,9 +69,11 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
         Remedy.BUFFERS: "Give a `base_model:`, whose values are taken.",
         Remedy.FINITE: "Leave that model out.",
         Remedy.STACK: "Name the parts by `modules:`.",
+        Remedy.REST: "Add to `modules:` the one that has them, such as text_decoder.",
         Remedy.OUTSIDE: "Add an entry without a `filter:`, as `[{filter: mlp, value: [0, 1]}, {value: 1}]`.",
         Remedy.ORDER_TOKENS: "`tokenizer: {source: union}` or `tokenizer: {source: base}` puts the rows in order.",
         Remedy.KEEP_TABLES: "Merge models that share a tokenizer.",
+        Remedy.OWN_ROWS: "`tokenizer: {source: union}` keeps each token with its own row.",
         Remedy.LORA: "Write it behind its base, `BASE+ADAPTER`, or bake it first: polyak lora bake.",
     },
     "extract": {

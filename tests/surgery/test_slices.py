@@ -195,7 +195,7 @@ def test_a_model_without_layers_is_refused(stacks):
         (FRANKEN + "models: [./a]\n", "one of models, slices and modules"),
         ("method: passthrough\nslices: []", "slices must be a list of one or more"),
         ("method: passthrough\nslices: [{models: [a], dtype: float32}]", "slices[0].dtype is an unknown key"),
-        ("method: passthrough\nslices: [{models: [{path: a, layers: [3, 3]}]}]", "layers must be [first, stop)"),
+        ("method: passthrough\nslices: [{models: [{path: a, layers: [3, 2]}]}]", "layers must be [first, stop)"),
         ("method: linear", "has no 'models'"),
     ],
 )

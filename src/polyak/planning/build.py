@@ -111,7 +111,7 @@ def _notes(
 ) -> Iterator[str]:
     """Notes on tokens, on rules that drop settings, and on statistics."""
     if not recipe.vocabulary:
-        yield from compare(opened, steps)
+        yield from compare(opened, steps, recipe.door)
     for builder in builders:
         yield from (*builder.notes, *builder.measured.notes)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..checkpoint import EMBEDDING, HEAD, Checkpoint, TensorSpec, config_of, holder_of, layer_of, read_json
+from ..checkpoint import EMBEDDING, HEAD, NO_TOKENS, Checkpoint, TensorSpec, config_of, holder_of, layer_of, read_json
 from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
 
 _SHOWN = 8  # problems listed in one error
@@ -99,7 +99,8 @@ def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:
     """Remedies for two tensors that differ: few rows are classes, many are tokens."""
     if first.dtype.floating != other.dtype.floating:
         return {Remedy.SKIP_INTEGERS: None}
-    if first.shape[1:] != other.shape[1:] or not first.shape or layer_of(first.name) is not None:
+    is_inside = layer_of(first.name) is not None or NO_TOKENS.search(first.name) is not None
+    if first.shape[1:] != other.shape[1:] or not first.shape or is_inside:
         return {Remedy.SKIP: None}
     is_table = _EMBEDDING.search(first.name) or HEAD.search(first.name)
     return {Remedy.VOCABULARY if is_table else Remedy.CLASSES: None}

@@ -119,8 +119,8 @@ def _refuse_remaining_tensors(recipe: Recipe, opened_models: OpenedModels, patte
     left = [n for n in donor.checkpoint.specs if not any(pattern.search(n) for pattern in patterns)]
     if left:
         raise RecipeError(
-            f"no module matches {len(left)} tensors of {donor.name}, such as {', '.join(map(repr, left[:3]))}. End "
-            "the list with `match: '.*'`."
+            f"no module matches {len(left)} tensors of {donor.name}, such as {', '.join(map(repr, left[:3]))}.",
+            remedies=[Remedy.REST],
         )
 
 

@@ -37,8 +37,7 @@ $(VENV)/.dev: $(VENV)/.core locks/dev.txt
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.core locks/test.txt
-	$(BIN)/python $(LOCKED) locks/test.txt
-	$(BIN)/python $(INSTALL) $(TORCH)
+	$(BIN)/python $(INSTALL) --no-deps $(TORCH) & $(BIN)/python $(LOCKED) locks/test.txt && wait $$!
 	@touch $@ $(VENV)/.dev $(VENV)/.docs
 
 $(VENV)/.docs: $(VENV)/.core locks/docs.txt
@@ -110,7 +109,7 @@ LEVELS ?= x86-64-v2,x86-64-v3,x86-64-v4
 ONLY ?=
 METHODS ?= linear,task_arithmetic,ties
 WHEEL = dist/polyak-*_$(shell uname -m).whl
-wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (ten minutes of CPU the first time)
+wheel: $(VENV)/.dev ## compile all kernels and put them into a wheel (a quarter of an hour of CPU the first time)
 	$(BIN)/python -m building --levels $(LEVELS) --only '$(ONLY)'
 	POLYAK_KERNEL_LEVELS=$(LEVELS) POLYAK_KERNEL_ONLY='$(ONLY)' $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps -w dist .
 

@@ -74,7 +74,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         if not any(re.search(options.only, work) for work in WORKS):
             parser.error(f"--only matches none of {', '.join(WORKS)}; got {options.only!r}")
     except re.error as error:
-        parser.error(f"--only is no regular expression ({error}); got {options.only!r}")
+        parser.error(f"--only is not a regular expression ({error}); got {options.only!r}")
     if options.results is None and options.shape == "150M":
         options.results = RESULTS
     return options

@@ -80,8 +80,10 @@ def undefined(library: Path) -> set[str]:
 
 
 def fused_instructions(library: Path) -> list[str]:
-    """Instructions that multiply and add with one rounding; of other architectures, those that objdump can read."""
+    """Instructions that multiply and add with one rounding."""
     out = subprocess.run(["objdump", "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=False)
+    if out.returncode:
+        sys.exit(f"objdump cannot read {library.name}: {out.stderr.strip()} Install binutils for its processors.")
     return [line.strip() for line in out.stdout.splitlines() if FUSED.search(line.partition(":")[2])]
 
 

@@ -1,4 +1,4 @@
-"""The generated tables of learners, statistics, kinds of task and checkpoint formats: from their declarations."""
+"""The generated tables of learners, statistics, averages, kinds of task and formats: from their declarations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from _methods import NONE, table
 
 from polyak import learn, statistics, tasks
+from polyak.averaging import live
 from polyak.checkpoint import formats
 from polyak.declare import REQUIRED, Registry, Setting, argument_help
 
@@ -35,8 +36,24 @@ def statistics_table() -> str:
     )
 
 
+def averages_table() -> str:
+    """The averages that are kept while a model trains, with their settings."""
+    rows = (
+        [f"`{name}`", one.summary, _settings(one.settings), one.source] for name, one in built_in(live.registry).items()
+    )
+    return table(["average", "what it is", "settings", "source"], rows)
+
+
 def _settings(settings: Mapping[str, Setting]) -> str:
-    return ", ".join(f"`{one.name}={one.default}`" for one in settings.values()) or NONE
+    return (
+        ", ".join(f"`{one.name}`" if one.default is REQUIRED else _with_default(one) for one in settings.values())
+        or NONE
+    )
+
+
+def _with_default(setting: Setting) -> str:
+    value = f"{setting.default:.3g}" if isinstance(setting.default, float) else setting.default
+    return f"`{setting.name}={value}`"
 
 
 def kinds_table() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from _extensions import formats_table, keys_of_kinds, kinds_table, learners_table, statistics_table
+from _extensions import averages_table, formats_table, keys_of_kinds, kinds_table, learners_table, statistics_table
 from _gallery import gallery
 from _methods import (
     MERGEKIT,
@@ -258,6 +258,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/benchmarks.md": {"benchmark": benchmark},
     "docs/gallery.md": {"gallery": gallery},
     "docs/adding-a-format.md": {"formats": formats_table},
+    "docs/averaging-while-training.md": {"averages": averages_table},
     "docs/averaging.md": {"averages of adapters": suite_adapters},
     "docs/adapters.md": {"adapters": adapters_benchmark},
     "docs/choosing-a-method.md": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from polyak import adapters
 from polyak.errors import CheckpointError, Mismatch, OutputError, SettingError
 
 from ..docs.models import write_tensors
+from ..engine.conftest import write_model
 from .made import configuration, deltas, tensors
 
 SHAPES = {"q_proj": (12, 8), "k_proj": (6, 8)}
@@ -134,7 +137,7 @@ def test_bfloat16_models_are_compared_in_float32(place):
         ({"energy": float("nan")}, "above 0"),
         ({"rank": 1, "dtype": "int4"}, "unknown dtype 'int4'"),
         ({"rank": 1, "choice": adapters.Choice(modules="nothing")}, "'nothing' is found in the name of no matrix"),
-        ({"rank": 1, "choice": adapters.Choice(modules="(")}, "no regular expression"),
+        ({"rank": 1, "choice": adapters.Choice(modules="(")}, "not a regular expression"),
         ({"rank": 1, "choice": adapters.Choice(whole="nothing")}, "'nothing' is found in the name of no tensor"),
     ],
 )
@@ -170,7 +173,9 @@ def test_nan_is_named(place):
 def test_heads_and_longer_embeddings_of_a_fine_tune_are_kept_whole(tmp_path):
     rng = np.random.default_rng(0)
     layer = {"model.layers.0.q_proj.weight": rng.normal(size=(8, 8)).astype(np.float32)}
-    base = layer | {name: rng.normal(size=(6, 8)).astype(np.float32) for name in ("lm_head.weight", "model.embed_tokens.weight")}
+    base = layer | {
+        name: rng.normal(size=(6, 8)).astype(np.float32) for name in ("lm_head.weight", "model.embed_tokens.weight")
+    }
     tuned = {name: values + 0.1 * rng.normal(size=values.shape).astype(np.float32) for name, values in layer.items()}
     tuned |= {"model.embed_tokens.weight": rng.normal(size=(7, 8)), "score.weight": rng.normal(size=(3, 8))}
     write_model(tmp_path / "base", base)

@@ -22,13 +22,23 @@ EXTENSIONS = {
         ["evaluate", "line.npz", "--task", "task.yaml"],
         "this kind of task needs a function that makes the module",
     ),
+    "average": (
+        ["-c", "from polyak.averaging import live; print(live.resolve('growing').summary)"],
+        "Average whose weights grow linearly",
+    ),
     "format": (["inspect", "line.npz"], "layer.weight"),
 }
 
 
+def page_of(extension: str) -> Path:
+    """The page about an extension."""
+    article = "an" if extension[0] in "aeiou" else "a"
+    return DOCS / f"adding-{article}-{extension}.md"
+
+
 def install(page: str, folder: Path) -> list[str]:
     """Put the page's package into a folder, as pip would; the names of its modules."""
-    files = {s.file: s.text for s in snippets((DOCS / f"adding-a-{page}.md").read_text(encoding="utf-8")) if s.file}
+    files = {s.file: s.text for s in snippets(page_of(page).read_text(encoding="utf-8")) if s.file}
     project = tomllib.loads(files["pyproject.toml"])["project"]
     ((group, entries),) = project["entry-points"].items()
     installed = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
@@ -54,8 +64,9 @@ def test_an_extension_of_one_file_is_found_through_its_entry_point(page, tmp_pat
     (tmp_path / "rows.csv").write_text("inputs,target\n1,2\n")
     arguments, printed = EXTENSIONS[page]
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    called = arguments if arguments[0] == "-c" else ["-m", "polyak", *arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "polyak", *arguments], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
+        [sys.executable, *called], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == (7 if page == "task" else 0), done.stderr

@@ -62,6 +62,14 @@ def test_a_library_needs_the_c_library_for_memory_alone_and_fuses_nothing(folder
     assert fused_instructions(library) == []
 
 
+def test_a_library_that_objdump_cannot_read_does_not_pass(tmp_path: Path):
+    if not shutil.which("objdump"):
+        pytest.skip("needs nm and objdump")
+    (tmp_path / "kernels.so").write_bytes(b"no library")
+    with pytest.raises(SystemExit, match=r"objdump cannot read kernels\.so"):
+        fused_instructions(tmp_path / "kernels.so")
+
+
 @pytest.mark.parametrize(
     "instruction", ["vfmadd213ps %ymm0,%ymm1,%ymm2", "vfnmsub231ss", "fmla v0.4s, v1.4s", "fmadd s0"]
 )

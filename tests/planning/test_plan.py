@@ -179,7 +179,7 @@ def test_a_gradient_of_weights_without_outside_names_the_remedy(tmp_path):
         "base: ./base\nmodels: [./a, ./b]\nmethod: ties\nsettings: {weight: {gradient: [0, 1]}}\n"
         "rules: [{match: embed, method: linear%s}]\n"
     )
-    with pytest.raises(errors.RecipeError, match="'weight' is a gradient.*Give it a rule of its own"):
+    with pytest.raises(errors.RecipeError, match=r"'weight' is a gradient.*Give it a rule of its own"):
         polyak.plan(recipe(tmp_path, text % ""))
     assert polyak.plan(recipe(tmp_path, text % ", settings: {weight: 1}")).steps
 

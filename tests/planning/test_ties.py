@@ -44,7 +44,7 @@ def test_a_config_ties_by_itself_by_its_text_config_or_by_default(config, tied):
         ({"model_type": "bert"}, "cls.predictions.decoder.weight",
          ("bert.embeddings.position_embeddings.weight", "bert.embeddings.word_embeddings.weight"), 1),
         ({"model_type": "t5", "tie_word_embeddings": False}, "encoder.embed_tokens.weight", ("shared.weight",), 0),
-        ({"model_type": "t5", "tie_word_embeddings": False}, "decoder.embed_tokens.weight", ("encoder.embed_tokens.weight",), 0),
+        ({"model_type": "t5"}, "decoder.embed_tokens.weight", ("encoder.embed_tokens.weight",), 0),
         ({"model_type": "whisper"}, "proj_out.weight", ("model.decoder.embed_tokens.weight",), 0),
         ({"model_type": "llama"}, "lm_head.weight", ("model.embed_tokens.weight",), None),
         ({"model_type": "gemma"}, "model.norm.weight", ("model.embed_tokens.weight",), None),

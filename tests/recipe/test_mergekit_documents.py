@@ -14,8 +14,8 @@ from polyak.errors import RecipeError
 from ..engine.conftest import write_model
 
 SHAPES = {
-    "model.embed_tokens.weight": (8, 4), "model.layers.0.w": (4, 4), "model.layers.1.w": (4, 4), "model.norm.weight": (4,),
-    "lm_head.weight": (8, 4),
+    "model.embed_tokens.weight": (8, 4), "model.layers.0.w": (4, 4), "model.layers.1.w": (4, 4),
+    "model.norm.weight": (4,), "lm_head.weight": (8, 4),
 }  # fmt: skip
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,23 +17,6 @@ from .low_rank import Factors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _CHUNK = 8 * 2**20
-
-
-@contextmanager
-def drafted(out: Path, key: str, *, force: bool) -> Generator[Draft]:
-    """A draft of `out`: published at the end of the `with`, and removed on failure.
-
-    Raises:
-        OutputError: the folder exists, is in use or cannot be written.
-    """
-    draft = Draft(out)
-    draft.open(key, resume=False, force=force)
-    try:
-        yield draft
-        draft.publish()
-    except BaseException:
-        draft.discard()
-        raise
 
 
 class Spool:

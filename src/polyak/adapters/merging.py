@@ -23,13 +23,13 @@ from ..methods import Law
 from ..planning import BASE, Plan, Step
 from ..planning import plan as planned
 from ..recipe import Factorisation, Recipe
-from ..storage import ALGORITHMS, cpu_count, model_digest
+from ..storage import ALGORITHMS, cpu_count, drafted, model_digest
 from ._configuration import merged_configuration
 from ._fit import fitted
 from ._memory import workers_within
 from ._opened import Adapter, Module, Products, Zeros, as_matrix
 from ._report import ModuleReport, Report, card, provenance
-from ._writing import CONFIG, Spool, drafted, put_factors, write_texts
+from ._writing import CONFIG, Spool, put_factors, write_texts
 from .low_rank import Factors, Limit, Term, added, averaged_apart, factorised
 
 DIGEST = next(iter(ALGORITHMS))

@@ -1,6 +1,6 @@
 """Declarations: settings read from the signature of a function, a registry of functions, and values bound to settings.
 
-Methods, learners, statistics, kinds of task and checkpoint formats are all declared through this room.
+Methods, learners, statistics, averages, kinds of task and checkpoint formats are all declared through this room.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Setting:
     def problem_with(self, value: object) -> str | None:
         """Describe what a value must be instead, or return None if it is valid."""
         if isinstance(self.kind, tuple):
-            return None if value in self.kind else f"one of {', '.join(self.kind)}"
+            return None if value in self.kind else f"one of {', '.join(map(str, self.kind))}"
         if self.kind is bool:
             return None if isinstance(value, bool) else "true or false"
         if self.kind is str:

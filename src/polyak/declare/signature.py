@@ -11,22 +11,24 @@ from ..errors import DeclarationError
 from .setting import In, PerModel, Setting
 
 
-def settings_of(owner: str, fn: Callable[..., Any]) -> dict[str, Setting]:
+def settings_of(owner: str, fn: Callable[..., Any], *, positional: bool = False) -> dict[str, Setting]:
     """The settings of a function, by name: its keyword-only parameters.
 
     Args:
         owner: Name of the declaration in messages, such as "learner 'greedy_soup'".
         fn: The function.
+        positional: Parameters that may also be given by position are settings too.
 
     Raises:
         DeclarationError: a parameter is not annotated with a type that a setting may have.
     """
     return {
-        parameter.name: _setting(owner, parameter, hint) for parameter, hint in keyword_parameters(owner, fn).items()
+        parameter.name: _setting(owner, parameter, hint)
+        for parameter, hint in keyword_parameters(owner, fn, positional=positional).items()
     }
 
 
-def keyword_parameters(owner: str, fn: Callable[..., Any]) -> dict[inspect.Parameter, Any]:
+def keyword_parameters(owner: str, fn: Callable[..., Any], *, positional: bool = False) -> dict[inspect.Parameter, Any]:
     """The keyword-only parameters of a function with their annotations, evaluated.
 
     Annotations of other parameters are not evaluated: they may use names that only type checkers import.
@@ -34,9 +36,8 @@ def keyword_parameters(owner: str, fn: Callable[..., Any]) -> dict[inspect.Param
     Raises:
         DeclarationError: an annotation cannot be evaluated.
     """
-    parameters = [
-        parameter for parameter in inspect.signature(fn).parameters.values() if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    kinds = {inspect.Parameter.KEYWORD_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if positional else set())
+    parameters = [parameter for parameter in inspect.signature(fn).parameters.values() if parameter.kind in kinds]
 
     def probe() -> None: ...
 

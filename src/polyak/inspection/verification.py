@@ -47,7 +47,7 @@ def verify(folder: str | Path, *, inputs: bool = False) -> Verification:
     folder = Path(folder)
     stated = _provenance(folder)
     algorithm = stated["digest"]
-    digests = dict(_digests(folder, algorithm))
+    digests = dict(tensor_digests(folder, algorithm))
     expected: dict[str, str] = stated["result"]["tensors"]
     differing = [f"{name} is missing" for name in expected if name not in digests]
     differing += [f"{name} was added" for name in digests if name not in expected]
@@ -80,7 +80,7 @@ def _device(stated: dict[str, Any]) -> str:
             return "cpu"
 
 
-def _digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
+def tensor_digests(folder: Path, algorithm: str) -> Iterator[tuple[str, str]]:
     """The digest of every tensor in the folder, heads and masks under `heads/<model>.safetensors:<name>`."""
     with _opened(folder) as model:
         for name in model.specs:

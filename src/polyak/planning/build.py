@@ -25,6 +25,7 @@ from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
 from .buffers import buffer_notes, partial_buffers
 from .compatibility import Opened, check
+from .names import meet
 from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
@@ -73,6 +74,7 @@ def _plan(
     opened_models = OpenedModels(opening, recipe.folder, replacements or {})
     donor = opened_models.donor(recipe)
     opened_models.fill(recipe)
+    renamings = list(meet(recipe, opened_models))
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
@@ -89,7 +91,7 @@ def _plan(
             from .output.chat import with_template
 
             side = with_template(side, recipe.chat_template, opened)
-        notes = [*notes, *_notes(recipe, opened, steps, builders)]
+        notes = [*renamings, *notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}
@@ -128,7 +130,8 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
     if source.recipe is not None:
         checkpoint: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
     else:
-        checkpoint = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        opened = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        checkpoint = checkpoints.refuse_factors(opened)
     if source.strip_prefix:
         checkpoint = checkpoints.stripped(checkpoint, source.strip_prefix)
     for lora in source.lora:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from ..checkpoint import EMBEDDING, HEAD, NO_TOKENS, Checkpoint, TensorSpec, config_of, holder_of, layer_of, read_json
 from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
+from .renamings import proposal
 
 _SHOWN = 8  # problems listed in one error
 _EMBEDDING = re.compile(EMBEDDING)
@@ -92,7 +93,8 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
     if Remedy.VOCABULARY in remedies:
         remedies.pop(Remedy.CLASSES, None)  # a head's bias has one number per token
     if missing or differing:
-        raise Mismatch(_report(missing, differing), remedies=remedies)
+        more = "".join(_proposals(everyone) if missing else [])
+        raise Mismatch(_report(missing, differing) + more, remedies=remedies)
 
 
 def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:
@@ -104,6 +106,14 @@ def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:
         return {Remedy.SKIP: None}
     is_table = _EMBEDDING.search(first.name) or HEAD.search(first.name)
     return {Remedy.VOCABULARY if is_table else Remedy.CLASSES: None}
+
+
+def _proposals(everyone: list[Opened]) -> Iterator[str]:
+    """Renamings with which the names of more tensors meet."""
+    reference, *others = ([*model.checkpoint.specs, *model.checkpoint.ties] for model in everyone)
+    for model, names in zip(everyone[1:], others, strict=True):
+        if (remedy := proposal(names, reference)) is not None:
+            yield f"\n  {model.name}: {remedy}."
 
 
 def _description(spec: TensorSpec) -> str:

@@ -27,4 +27,5 @@ from .locks import locked as locked
 from .machine import available_memory as available_memory
 from .machine import cpu_count as cpu_count
 from .staging import Draft as Draft
+from .staging import drafted as drafted
 from .staging import followed as followed

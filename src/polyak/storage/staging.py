@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -151,6 +152,23 @@ class Draft:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+@contextmanager
+def drafted(out: Path, key: str, *, force: bool) -> Generator[Draft]:
+    """A draft of `out`: published at the end of the `with`, and removed on failure.
+
+    Raises:
+        OutputError: the folder exists, is in use or cannot be written.
+    """
+    draft = Draft(out)
+    draft.open(key, resume=False, force=force)
+    try:
+        yield draft
+        draft.publish()
+    except BaseException:
+        draft.discard()
+        raise
 
 
 def followed(out: Path) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -127,14 +127,27 @@ def digest_of_model(checkpoint: Checkpoint) -> str:
 
 
 def logits_of(result: Any) -> Tensor:
-    """The logits in a module's result: the tensor itself, its `logits`, or the first element of a tuple.
+    """The logits in a module's result: the tensor itself, its `logits`, or the first tensor of more than a number.
+
+    A result may be a tensor, an object or a mapping with `logits`, or a tuple, list, mapping or dataclass of outputs,
+    in which a loss may stand before the logits.
 
     Raises:
         TaskError: the result has no logits.
     """
     logits: Any = getattr(result, "logits", result)
-    if isinstance(logits, tuple):
-        logits = logits[0] if logits else None
+    if isinstance(logits, Mapping):
+        named: Mapping[str, Any] = logits
+        logits = named["logits"] if "logits" in named else tuple(named.values())
+    elif is_dataclass(logits) and not isinstance(logits, type):
+        logits = tuple(vars(logits).values())
+    if isinstance(logits, (tuple, list)):
+        tensors = [value for value in cast("Sequence[Any]", logits) if hasattr(value, "detach") and value.ndim > 0]
+        logits = tensors[0] if tensors else None
     if logits is None or not hasattr(logits, "detach"):
-        raise TaskError(f"the module returns an object of type {type(result).__name__}, which has no logits.")
+        keys = f" with the keys {', '.join(map(str, result))}" if isinstance(result, Mapping) else ""
+        raise TaskError(
+            f"the module returns an object of type {type(result).__name__}{keys}, which has no logits: expected a "
+            "tensor, an output with `logits`, or a tuple that holds them. Return them so, or name another --module."
+        )
     return logits

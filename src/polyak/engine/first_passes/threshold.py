@@ -135,8 +135,8 @@ class Visit:
             case "bins":
                 put_into_bins(row, *self._ends_of_bracket, *self._parts, self._sum_call)
             case "ties":
-                if found := count_equal(row, self._pattern):
-                    self.blocks.append((index, index + row.size, found))
+                if count := count_equal(row, self._pattern):
+                    self.blocks.append((index, index + row.size, count))
             case "place":
                 if search.place[0] == index:
                     self.last = index + position_of_equal(row, self._pattern, search.equals)
@@ -153,8 +153,8 @@ class Visit:
         elif self._search.state == "ties":
             for at in range(0, bits.size, tuning.BLOCK):
                 block = bits[at : at + tuning.BLOCK]
-                if found := count_equal_deltas(block, base[at : at + tuning.BLOCK], wide, self._pattern):
-                    self.blocks.append((index + at, index + at + block.size, found))
+                if count := count_equal_deltas(block, base[at : at + tuning.BLOCK], wide, self._pattern):
+                    self.blocks.append((index + at, index + at + block.size, count))
 
     def hand_over(self) -> None:
         """Make room: what has been collected is cut to its length, and bins go to where all are added up."""
@@ -204,10 +204,10 @@ def _from_count(search: ThresholdSearch, visits: list[Visit]) -> None:
     elif sum(len(v.inside) for v in visits) < inside:
         search.use_bins()
     else:
-        found = np.concatenate([v.inside for v in visits])
-        nth = len(found) - (search.count - above)
-        pattern = np.partition(found, nth)[nth]
-        search.settle(int(pattern), above + int(np.sum(found > pattern)), int(np.sum(found == pattern)))
+        collected = np.concatenate([v.inside for v in visits])
+        nth = len(collected) - (search.count - above)
+        pattern = np.partition(collected, nth)[nth]
+        search.settle(int(pattern), above + int(np.sum(collected > pattern)), int(np.sum(collected == pattern)))
 
 
 def _from_bins(search: ThresholdSearch, above: int) -> None:
@@ -223,11 +223,11 @@ def _from_bins(search: ThresholdSearch, above: int) -> None:
 
 def _from_ties(search: ThresholdSearch, visits: list[Visit]) -> None:
     for visit in visits:
-        for first, stop, found in visit.blocks:
-            if search.equals <= found:
+        for first, stop, count in visit.blocks:
+            if search.equals <= count:
                 search.place, search.state = (first, stop), "place"
                 return
-            search.equals -= found
+            search.equals -= count
 
 
 def _from_place(search: ThresholdSearch, visits: list[Visit]) -> None:

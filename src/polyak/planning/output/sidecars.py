@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 from ...checkpoint import (
     DTYPE_NAMES,
     EMBEDDINGS,
+    LIBRARY_FILES,
     OWN_STEM,
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS,
+    Carried,
     Checkpoint,
     TensorSpec,
-    components_of,
-    files_beside,
+    carried,
+    component_of,
+    components_in,
     inside,
-    models_in,
+    left_out_note,
     read_json,
     stem_of,
 )
@@ -30,21 +34,20 @@ from ..tokens.embedding_tables import with_vocabulary_size
 from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
+from .modules import with_modules
 from .ties import with_result_ties
 
 # Files that are wrong once the tokenizer changes.
-_DESCRIBE_TOKENS = (
-    "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
-TOKENIZER = (
-    *_DESCRIBE_TOKENS, "generation_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
-_COPIED = (
-    *TOKENIZER, "preprocessor_config.json", "processor_config.json",
-    "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-)  # fmt: skip
+_DESCRIBE_TOKENS = re.compile(
+    r"(tokenizer|tokenizer_config|added_tokens|vocab|vocab-src|vocab-tgt|source_vocab|target_vocab|tekken)\.json"
+    r"|(vocab|merges|dict|emoji)\.txt|vocab\.\w+|bpe\.codes|[\w.-]+\.tiktoken|[\w.-]+\.spm"
+    r"|(tokenizer|tiktoken|spiece|spm|sentencepiece|[\w.-]*\bbpe)[\w.-]*\.model|prophetnet\.tokenizer"
+)
+# Those, and others that go with the tokenizer.
+_TOKENIZER = re.compile(
+    rf"{_DESCRIBE_TOKENS.pattern}|(generation_config|special_tokens_map|chat_template)\.json|chat_template\.jinja"
+    r"|additional_chat_templates/.*"
+)
 _TABLES = tuple(f"{module}.weight" for module in EMBEDDINGS)
 
 
@@ -60,23 +63,40 @@ def result_sidecars(
         vocabulary: The vocabulary of the result.
     """
     written = [step for step in steps if step.file is None]
-    if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
-        return pipeline_sidecars(donor, components, [step.out for step in written])
-    side = sidecars(donor.checkpoint, donor.name, [step.out for step in written])
-    config, notes = with_result_ties(side.config or {}, donor, divided, written)
-    side = replace(side, config=config if side.config is not None else None)
-    if side.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
-        config, more = follow_layers(side.config, layers, donor)
-        side = replace(side, config=config)
-        notes += more
-    if side.config is not None:
-        config, more = follow_widths(side.config, divided, donor, written)
-        side = replace(side, config=config)
-        notes += more
-    side = _with_vocabulary(side, vocabulary)
-    notes += vocabulary.notes
+    side = files_of(donor, [step.out for step in written])
+    notes = list[str]()
+    if "" in side.stems or not side.stems:
+        side, notes = _of_model(
+            side, donor, divided, [step for step in written if not _component(side, step)], vocabulary
+        )
+    side, more = with_modules(side, donor, [model for part in divided.parts for model in part.whole])
+    notes += more
+    notes += left_out_note(donor.name, side.left_out)
     if side.code:
         notes.append(f"copied from {donor.name} and never run: {', '.join(side.code)}.")
+    return side, notes
+
+
+def _component(side: Sidecars, step: Step) -> str:
+    return component_of(step.out.name, side.stems)
+
+
+def _of_model(
+    side: Sidecars, donor: Opened, divided: Parts, written: Sequence[Step], vocabulary: OutputVocabulary
+) -> tuple[Sidecars, list[str]]:
+    """The config of the model in the folder itself, and its tokenizer."""
+    names = [step.out.name for step in written]
+    config = read_config(donor.checkpoint)
+    ties, notes = with_result_ties(config or {}, donor, divided, written)
+    if config is not None:
+        config = follow(ties, [step.out for step in written])
+        if layers := other_layers(divided, donor, names):
+            config, more = follow_layers(config, layers, donor)
+            notes += more
+        config, more = follow_widths(config, divided, donor, written)
+        notes += more
+    side = _with_vocabulary(replace(side, config=config), vocabulary)
+    notes += vocabulary.notes
     return side, notes
 
 
@@ -88,64 +108,84 @@ def _with_vocabulary(side: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
         own = giver.config if giver.name != side.donor else {}
         ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
         config = {**with_vocabulary_size(config, *vocabulary.sizes), **ids} if vocabulary.sizes[0] else config
-    copied, written = list(side.copied), dict(side.written)
+    files, written = dict(side.files), dict(side.written)
     if giver.name != side.donor and giver.checkpoint.folder is not None:
-        copied = [path for path in copied if path.name not in TOKENIZER]
-        copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
+        files = {name: path for name, path in files.items() if not _TOKENIZER.fullmatch(name)}
+        own_files = _carried(giver.checkpoint, components_in(giver.checkpoint.folder)).files
+        files |= {name: path for name, path in own_files.items() if _TOKENIZER.fullmatch(name)}
     if vocabulary.tokenizer is not None:
-        copied = [path for path in copied if path.name not in _DESCRIBE_TOKENS]
+        stale = [name for name in files if _DESCRIBE_TOKENS.fullmatch(name)]
+        files = {name: path for name, path in files.items() if name not in stale}
         written[TOKENIZER_FILE] = vocabulary.tokenizer.data
         if vocabulary.tokenizer.settings:
             written[TOKENIZER_SETTINGS] = vocabulary.tokenizer.settings
-    return replace(side, config=config, copied=tuple(copied), written=written)
+        if stale := [name for name in stale if name not in written]:
+            side = replace(side, left_out={**side.left_out, "of another vocabulary": stale})
+    return replace(side, config=config, files=files, written=written)
 
 
-def pipeline_sidecars(
-    donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
-) -> tuple[Sidecars, list[str]]:
-    """The files of a pipeline other than the tensors of its models, with notes.
+def files_of(donor: Opened, specs: Sequence[TensorSpec]) -> Sidecars:
+    """The files of the donor that the result takes along, and the config of each further model in its folder.
 
     Raises:
-        Mismatch: a model of the pipeline would have no weights.
+        Mismatch: a model in the folder would have no weights.
     """
     folder = donor.checkpoint.folder
-    assert folder is not None
-    if lacking := [path.name for path in models_in(folder) if path not in components]:
+    if folder is None:
+        return Sidecars(donor=donor.name)
+    components = _components(donor.checkpoint, folder)
+    own = {component: list[TensorSpec]() for component in components}
+    for spec in specs:
+        own.setdefault(component_of(spec.name, components), []).append(spec)
+    if lacking := [component or "the model itself" for component, its in own.items() if not its]:
         raise Mismatch(
-            f"no weights are left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
-            "tensors that `skip:` matches keep the base's weights."
+            f"no weights are left of {', '.join(lacking)}, which {donor.name} needs: with a `base:`, tensors that "
+            "`skip:` matches keep the base's weights."
         )
     written, stems = dict[str, Any](), dict[str, str]()
-    for path in components:
-        config = read_json(inside(folder, f"{path.name}/config.json")) if (path / "config.json").exists() else {}
-        own = [spec for spec in specs if spec.name.startswith(f"{path.name}/")]
-        stems[path.name] = stem_of(config)
-        written |= {f"{path.name}/config.json": follow(config, own)} if config else {}
-    placed = {name: inside(folder, name) for name in files_beside(folder)}
-    side = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
-    note = f"copied from {donor.name} and never run: {', '.join(side.code)}."
-    return side, [note] if side.code else []
+    for component in (name for name in components if name):
+        config = (
+            read_json(inside(folder, f"{component}/config.json"))
+            if (folder / component / "config.json").exists()
+            else {}
+        )
+        stems[component] = stem_of(config)
+        written |= {f"{component}/config.json": _follow_in_part(config, own[component])} if config else {}
+    stem = _own_stem(donor.checkpoint, folder)
+    if "" in own and (stems or stem):
+        stems[""] = stem or stem_of(read_config(donor.checkpoint) or {})
+    taken = _carried(donor.checkpoint, [*components, ""] if "" in own else components)
+    return Sidecars(files=taken.files, donor=donor.name, written=written, stems=stems, left_out=taken.left_out)
 
 
-def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec]) -> Sidecars:
-    """Config and tokenizer files of one model, with the config updated for the tensors of the result.
-
-    Args:
-        donor: The model that they are copied from.
-        name: Its name in the recipe.
-        specs: The tensors of the result.
-    """
-    config = read_config(donor)
-    if donor.folder is None or config is None:
-        return Sidecars(donor=name)
-    return Sidecars(follow(config, list(specs)), tuple(_files(donor.folder)), name)
+def _components(donor: Checkpoint, folder: Path) -> list[str]:
+    """The folders of the models that a checkpoint consists of; none if its tensors have other names."""
+    components = components_in(folder)
+    present = {component_of(name, components) for name in donor.specs}
+    return [component for component in components if component in present]
 
 
-def _files(folder: Path) -> list[Path]:
-    named = [folder / name for name in _COPIED if (folder / name).is_file()]
-    templates = folder / "additional_chat_templates"
-    code = sorted(folder.glob("*.py"))
-    return [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
+def _follow_in_part(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+    """As `follow`, for a model in a folder below: a module of another library may know no dtype."""
+    of_transformers = any(key in config for key in ("model_type", "architectures", "dtype", "torch_dtype"))
+    return follow(config, specs) if of_transformers else dict(config)
+
+
+def _own_stem(donor: Checkpoint, folder: Path) -> str:
+    """Beginning of the names of weight files in libraries that have one of their own; else empty."""
+    if Path(donor.label).is_file():
+        return ""
+    files = [stamp.path.name for stamp in donor.stamps if stamp.path.parent == folder]
+    return next((LIBRARY_FILES[name] for name in files if name in LIBRARY_FILES), "")
+
+
+def _carried(donor: Checkpoint, models: Sequence[str]) -> Carried:
+    """The files beside the weights; none beside a file that lies alone, whose folder may hold anything."""
+    folder = donor.folder
+    assert folder is not None
+    if Path(donor.label).is_file() and not (folder / "config.json").is_file():
+        return Carried()
+    return carried(folder, models, [stamp.path for stamp in donor.stamps])
 
 
 def follow(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:

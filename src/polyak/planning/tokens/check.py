@@ -57,7 +57,9 @@ def _file(model: Opened) -> Path | None:
     return folder / TOKENIZER_FILE if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
 
 
-def _differences(first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer, door: Door) -> list[str]:
+def _differences(
+    first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer, door: Door
+) -> list[str]:
     tokens, other_tokens = first_tokenizer.tokens, other_tokenizer.tokens
     moved = [token for token, row in other_tokens.items() if tokens.get(token, row) != row]
     if moved:

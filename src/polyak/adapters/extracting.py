@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats, refuse_factors
-from ..checkpoint import open as opened
+from ..checkpoint import DTYPE_NAMES, read_floats
 from ..engine import refuse_inputs
-from ..errors import InputChanged, Mismatch, NotFinite, SettingError
+from ..errors import InputChanged, Mismatch, NotFinite, SettingError, told_at
 from ..events import Reporter, Watcher, ignore
-from ..planning import Plan, Read, Step
-from ..planning import plan as planned
-from ..recipe import Model, Recipe, Source
+from ..planning import Read, Step
 from ..storage import cpu_count, drafted, model_digest
+from ._comparing import compared
 from ._configuration import configuration
-from ._parameters import Form, Parameters, experts_factorised, wrapper
+from ._parameters import Form, experts_factorised, wrapper
 from ._report import ModuleReport, Report, extraction_card
 from ._writing import CONFIG, Spool, put_factors, write_texts
 from .low_rank import Factors, Limit, almost_best
@@ -64,7 +62,9 @@ def extract(
 
     For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm; with
     a rank and no energy, its squared error is within a factor of 1 + 1e-9 of the best one's.
-    Differences that are not in the adapter are listed in the report, with their energy.
+    Differences that are not in the adapter are listed in the report, with their energy. Heads that the base lacks, and
+    embeddings with more rows than the base's, are kept whole (`modules_to_save`): PEFT loads them onto a base that has
+    such a head, or was resized.
 
     Args:
         base: The model before fine-tuning.
@@ -87,7 +87,7 @@ def extract(
     limit = _limit(rank, energy)
     if dtype not in DTYPE_NAMES:
         raise SettingError(f"unknown dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
-    with Reporter(progress, "extracting") as reporter:
+    with Reporter(progress, "extracting") as reporter, told_at("extract"):
         work = _Extraction(str(base), str(tuned), limit, choice, reporter)
         return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 
@@ -106,7 +106,8 @@ class _Extraction:
     def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Reporter) -> None:
         self._base, self._limit, self._choice, self._progress = base, limit, choice, progress
         self._modules = _pattern(choice.modules, "modules")
-        self._parameters, self._plan = _compared(base, tuned, self._modules)
+        self._compared = compared(base, tuned, self._modules)
+        self._parameters, self._plan = self._compared.parameters, self._compared.plan
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]
         self._whole = _pattern(choice.whole, "whole")
         self._targets = self._parameters.targets([s.out.name for s in self._steps if self._form(s) == "parameter"])
@@ -140,6 +141,7 @@ class _Extraction:
             self._progress.start(sum(step.nbytes_read for step in self._steps))
             each(lambda step: self._take(step, spool), self._steps, workers)
             self._check_outcome()
+            self._keep_apart(spool)
             outputs = spool.finish(DIGEST)
             modules = tuple(self._reports[s.out.name] for s in self._steps if s.out.name in self._reports)
             left_out = {s.out.name: self._left_out[s.out.name] for s in self._steps if s.out.name in self._left_out}
@@ -148,6 +150,15 @@ class _Extraction:
             texts = extraction_card(self._plan, report, outputs, DIGEST)
             write_texts(draft, {CONFIG: self._configuration(), **texts})
         return report
+
+    def _keep_apart(self, spool: Spool) -> None:
+        """Store heads and tables that the base lacks or has in another shape, for PEFT to replace the base's."""
+        for spec in self._compared.apart:
+            self._kept.append(spec.name)
+            spool.put(f"base_model.model.{spec.name}", _read(Read("tuned", self._compared.tuned, spec)))
+        if self._compared.apart:
+            listed = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self._compared.apart)
+            self._progress.say(f"kept whole, since the base has them in no such shape: {listed}")
 
     def _check_outcome(self) -> None:
         for name, model in self._plan.models.items():
@@ -215,18 +226,6 @@ class _Extraction:
         }
         parameters = sorted(set(ranks) - set(modules))
         return configuration(ranks, settings | ({"target_parameters": parameters} if parameters else {}))
-
-
-def _compared(base: str, tuned: str, modules: re.Pattern[str] | None) -> tuple[Parameters, Plan]:
-    """The base's parameters, and a plan of the two models, for its checks of names, shapes, kinds and ties."""
-    untuned = refuse_factors(opened(locate(base, Path())))
-    parameters = Parameters(untuned, modules)
-    models: Mapping[str, Checkpoint] = {
-        "untuned": parameters.view(untuned),
-        "tuned": parameters.view(refuse_factors(opened(locate(tuned, Path())))),
-    }
-    sources = tuple(Model(name, Source(path=model.label)) for name, model in models.items())
-    return parameters, planned(Recipe("linear", sources, buffers="first"), models)
 
 
 def _pattern(text: str | None, what: str) -> re.Pattern[str] | None:

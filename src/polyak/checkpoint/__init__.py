@@ -52,6 +52,17 @@ from .pipeline import components_in as components_in
 from .pipeline import stem_of as stem_of
 from .safetensors import SafetensorsFile as SafetensorsFile
 from .safetensors import layout as layout
+from .ties import EMBEDDING as EMBEDDING
+from .ties import EMBEDDINGS as EMBEDDINGS
+from .ties import HEAD as HEAD
+from .ties import NO_TOKENS as NO_TOKENS
+from .ties import config_of as config_of
+from .ties import declared as declared
+from .ties import holder_of as holder_of
+from .ties import left_out as left_out
+from .ties import ties_embeddings as ties_embeddings
+from .ties import token_embedding as token_embedding
+from .ties import with_ties as with_ties
 from .views import beneath as beneath
 from .views import picked as picked
 from .views import renamed as renamed

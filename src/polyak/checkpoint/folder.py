@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import CheckpointError, UnsupportedFormat
+from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
 from .pipeline import INDEX, LIBRARY_FILES, OWN_STEM, Pipeline, models_in, modules_in, open_pipeline
@@ -116,8 +116,8 @@ def _refuse_other_formats(folder: Path, names: list[str]) -> None:
 
         adapter_folder(folder)  # those of other libraries have another remedy
         raise UnsupportedFormat(
-            f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
-            "or merge adapters with one another by `polyak lora merge`."
+            f"{folder} is an adapter, not a model. Adapters are merged with one another by `polyak lora merge`.",
+            remedies=[Remedy.LORA],
         )
     refuse_training_checkpoint(folder, names)
     for suffix, noun in formats.FOREIGN.items():

@@ -18,6 +18,8 @@ from ._floats import Floats, read_floats
 from .dialects import adapter_folder
 from .folder import inside
 from .naming import RunTime, run_time_of
+from .ties import config_of, left_out
+from .views import picked, subset
 
 if TYPE_CHECKING:
     from ._peft import AdapterSettings
@@ -34,7 +36,7 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
     LoHa, LoKr, (IA)^3 and trained tokens; `rank_pattern` and `alpha_pattern` match the end of a module's name as they
     do in PEFT. Tensors that the adapter trained whole (`modules_to_save`, biases, embeddings with more rows, rows of
     trained tokens) replace the base's, for any `scale`; every other tensor is the base's. Two tensors that are tied in
-    the base are untied if the adapter changes one of them.
+    the base, by its file or by its config, are untied if the adapter changes one of them.
 
     Args:
         base: The model that the adapter was trained on. Its tensor names may have a prefix that the adapter's lack, or
@@ -55,7 +57,15 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
         raise SettingError(f"'scale' must be a finite number; got {scale}.")
     folder = adapter_folder(Path(adapter))
     settings = read_adapter_settings(folder)
-    tensors, run_time = open_factors(folder), run_time_of(base)
+    untold = left_out(base, config_of(base))
+    stored = {name: name for name in (*base.specs, *base.ties)}
+    view = _applied(picked(base, stored | untold) if untold else base, open_factors(folder), settings, scale)
+    still_tied = untold.keys() & view.ties.keys()
+    return subset(view, [name for name in (*view.specs, *view.ties) if name not in still_tied]) if still_tied else view
+
+
+def _applied(base: Checkpoint, tensors: Checkpoint, settings: AdapterSettings, scale: float) -> Checkpoint:
+    run_time = run_time_of(base)
     if run_time is None or not run_time.differs:
         return _LoraView(base, tensors, settings, scale)
     return _at_run_time(run_time, lambda model, names: _LoraView(model, tensors, settings, scale, names))

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import recipe as recipes
 from ..display import fields, human_size
-from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
+from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion, told_at
 from ..events import Reporter, Watcher, ignore
 from ..native import saying_when_compiling
 from ..planning import Plan, Step, peak_nbytes, workers_within
@@ -120,7 +120,7 @@ def run(
         raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
     out = followed(Path(os.path.abspath(out)))
     refuse_inputs(plan, out)
-    with Reporter(progress) as reporter:
+    with told_at(plan.recipe.door), Reporter(progress) as reporter:
         merge = _Merge(plan, out, shard_nbytes, digest, reporter, device_of(device))
         return merge.run(_workers(plan, workers, memory), tile, resume, force, began)
 

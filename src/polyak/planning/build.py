@@ -19,10 +19,11 @@ from ..checkpoint import (
     mask_spec,
     scale_spec,
 )
-from ..errors import Mismatch, RecipeError, SettingError, suggestion
+from ..errors import Mismatch, RecipeError, Remedy, SettingError, suggestion, told_at
 from ..methods import Law, Method
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
+from .buffers import buffer_notes, partial_buffers
 from .compatibility import Opened, check
 from .names import meet
 from .open_models import Open, OpenedModels
@@ -57,9 +58,20 @@ def plan(
         RecipeError: a method, setting or base is missing, unknown or out of range.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
+    with told_at(recipe.door):
+        return _plan(recipe, replacements, statistics, opening or open_source, tensors_only)
+
+
+def _plan(
+    recipe: Recipe,
+    replacements: Mapping[str, Checkpoint] | None,
+    statistics: StatisticsByName | None,
+    opening: Open,
+    tensors_only: bool,
+) -> Plan:
     _refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
-    opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
+    opened_models = OpenedModels(opening, recipe.folder, replacements or {})
     donor, renamings = _open(recipe, opened_models)
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
@@ -106,7 +118,7 @@ def _notes(
 ) -> Iterator[str]:
     """Notes on tokens, on rules that drop settings, and on statistics."""
     if not recipe.vocabulary:
-        yield from compare(opened, steps)
+        yield from compare(opened, steps, recipe.door)
     for builder in builders:
         yield from (*builder.notes, *builder.measured.notes)
 
@@ -161,9 +173,12 @@ class _Builder:
 
     def build(self, statistics: StatisticsByName) -> list[Step]:
         names = self._shared_names()
-        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
+        self._partial = partial_buffers(self._everyone, [n for n in names if not self._is_skipped(n)])
+        apart = self._kept_tables | self._partial.keys()
+        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in apart])
         treatment = Treatment(self._recipe, names)
-        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
+        notes = [*treatment.notes, *buffer_notes(self._partial, self._reference)]
+        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
         self.measured = Measured(self._recipe, whole, statistics, treatment.methods)
@@ -196,13 +211,13 @@ class _Builder:
             if method.needs_base and self._base is None:
                 where = f"{self._part.name}: " if self._part.name else ""
                 raise RecipeError(
-                    f"{where}method {method.name!r} works on differences from a base model; give `base:`."
+                    f"{where}method {method.name!r} works on differences from a base model.", remedies=[Remedy.BASE]
                 )
 
     def _step(self, name: str, treatment: Treatment) -> Step | None:
         if self._is_skipped(name):
             return self._kept(name)
-        if name in self._kept_tables:
+        if name in self._kept_tables or name in self._partial:
             return self._copied(self._reference, name)
         spec = self._reference.find(name)
         assert spec is not None

@@ -3,7 +3,8 @@
 A sample brackets the boundary; one sweep counts what lies above the bracket and collects the few inside; a
 partition of those decides. Where the sample says that many inside are equal, as differences of bfloat16 are, they
 are counted in bins instead: the boundary's bin then holds one value and decides, else it is the next bracket.
-A magnitude is handled as the uint32 pattern of its float32.
+A magnitude is handled as the uint32 pattern of its float32. Patterns above that of infinity are NaN and rank above all
+numbers, so that the search ends on any bits; a threshold among them is NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ...kernels.topk import (
 from ...methods import EVERY_TIE
 from .. import tuning
 
-INFINITY = 0x7F800000
+INFINITY, LARGEST = 0x7F800000, 0x7FFFFFFF  # patterns: above infinity, up to the largest, are NaN
 
 Patterns = NDArray[np.uint32]
 State = Literal["sample", "collect", "bins", "ties", "place", "done"]
@@ -58,7 +59,7 @@ class ThresholdSearch:
     state: State
     ties: str = "first"
     low: int = 0
-    high: int = INFINITY
+    high: int = LARGEST
     held: int = 0
     value: float = 0.0
     last: int = EVERY_TIE
@@ -96,7 +97,8 @@ class ThresholdSearch:
         """The boundary is known; which of its equals survive may not be."""
         self.value = float(np.uint32(pattern).view(np.float32))
         self.equals = self.count - above
-        self.state = "done" if self.ties == "all" or self.equals == equal else "ties"
+        is_settled = self.ties == "all" or self.equals == equal or pattern > INFINITY
+        self.state = "done" if is_settled else "ties"
 
 
 class Visit:
@@ -183,7 +185,7 @@ def bracket_by_sample(search: ThresholdSearch, runs: list[Patterns], total: int)
     above = [np.count_nonzero(run > middle) / len(run) for run in runs]
     margin = tuning.STANDARD_ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
     low, high = (1 - share - margin) * len(sample), (1 - share + margin) * len(sample)
-    search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else INFINITY)
+    search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else LARGEST)
     inside = sample[max(int(low), 0) : int(high) + 1]
     if len(inside) > tuning.REPEATS * (1 + np.count_nonzero(np.diff(inside))) and search.low < search.high:
         search.use_bins()
@@ -192,7 +194,7 @@ def bracket_by_sample(search: ThresholdSearch, runs: list[Patterns], total: int)
 def _from_count(search: ThresholdSearch, visits: list[Visit]) -> None:
     above, inside = sum(v.above for v in visits), sum(v.used for v in visits)
     if search.count <= above:
-        search.bracket(search.high + 1, INFINITY)
+        search.bracket(search.high + 1, LARGEST)
     elif search.count > above + inside:
         search.bracket(0, search.low - 1)
     elif search.low == search.high:

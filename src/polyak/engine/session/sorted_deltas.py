@@ -14,7 +14,7 @@ from ...kernels.convert import decode_rows
 from ...methods import EVERY_TIE, Cut, Top
 from ...planning import Step
 from .. import tuning
-from ..first_passes.threshold import INFINITY
+from ..first_passes.threshold import LARGEST
 from ..schedule.stages import ranking_key, request_of
 from ..step.prepared import PreparedStep
 from .input_cache import InputCache, Key, key_of
@@ -139,7 +139,7 @@ def _boundary(tables: Sequence[_Sorted], rank: int) -> int:
     """The pattern at a place in the order of all tables."""
     if len(tables) == 1:
         return tables[0].at(rank)
-    low, high = 0, INFINITY  # the smallest pattern with more than `rank` entries up to it
+    low, high = 0, LARGEST  # the smallest pattern with more than `rank` entries up to it
     while low < high:
         middle = (low + high) // 2
         if sum(one.below(middle, equals=True) for one in tables) > rank:

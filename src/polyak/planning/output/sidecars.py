@@ -10,6 +10,7 @@ from typing import Any
 
 from ...checkpoint import (
     DTYPE_NAMES,
+    EMBEDDINGS,
     LIBRARY_FILES,
     OWN_STEM,
     TOKENIZER_FILE,
@@ -26,7 +27,7 @@ from ...checkpoint import (
     stem_of,
 )
 from ...errors import Mismatch
-from ..compatibility import EMBEDDINGS, HEAD, Opened, read_config
+from ..compatibility import Opened, read_config
 from ..slices import Parts
 from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
@@ -34,6 +35,7 @@ from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
 from .modules import with_modules
+from .ties import with_result_ties
 
 # Files that are wrong once the tokenizer changes.
 _DESCRIBE_TOKENS = re.compile(
@@ -83,11 +85,11 @@ def _of_model(
     side: Sidecars, donor: Opened, divided: Parts, written: Sequence[Step], vocabulary: OutputVocabulary
 ) -> tuple[Sidecars, list[str]]:
     """The config of the model in the folder itself, and its tokenizer."""
-    untied, tied, notes = _ties(divided, written)
     names = [step.out.name for step in written]
     config = read_config(donor.checkpoint)
+    ties, notes = with_result_ties(config or {}, donor, divided, written)
     if config is not None:
-        config = follow(config, [step.out for step in written], untied=untied)
+        config = follow(ties, [step.out for step in written])
         if layers := other_layers(divided, donor, names):
             config, more = follow_layers(config, layers, donor)
             notes += more
@@ -95,10 +97,6 @@ def _of_model(
         notes += more
     side = _with_vocabulary(replace(side, config=config), vocabulary)
     notes += vocabulary.notes
-    if side.config is not None and _loses_its_head(donor, divided, written):
-        side = replace(side, config={**side.config, "tie_word_embeddings": True})
-    if tied:
-        notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
     return side, notes
 
 
@@ -124,32 +122,6 @@ def _with_vocabulary(side: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
         if stale := [name for name in stale if name not in written]:
             side = replace(side, left_out={**side.left_out, "of another vocabulary": stale})
     return replace(side, config=config, files=files, written=written)
-
-
-def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
-    """True if a tied tensor gets its own values, then the names that stay tied, and notes on both."""
-    notes, untied = list[str](), False
-    for step in written:
-        whole = divided.parts[step.part].whole
-        if tying := [model.name for model in whole if model.ties(step.out.name)]:
-            untied = True
-            notes.append(
-                f"{step.out.name!r} is tied to the embedding in {', '.join(tying)} but not in all models: the result "
-                "stores it."
-            )
-    tied = {name for part in divided.parts for name in part.tied}
-    for part in divided.parts:
-        everyone = [*([part.base] if part.base else []), *part.models]
-        names = {name for model in everyone for name in model.checkpoint.ties}
-        tied |= {name for name in names if all(model.ties(name) for model in everyone)}
-    return untied, sorted(tied), notes
-
-
-def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
-    """Test whether the donor has its own head while that of the result is tied."""
-    last = divided.parts[-1].whole[0]
-    tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
-    return bool(tied) and not donor.config.get("tie_word_embeddings", False)
 
 
 def files_of(donor: Opened, specs: Sequence[TensorSpec]) -> Sidecars:
@@ -201,7 +173,7 @@ def _components(donor: Checkpoint, folder: Path) -> list[str]:
 def _follow_in_part(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
     """As `follow`, for a model in a folder below: a module of another library may know no dtype."""
     of_transformers = any(key in config for key in ("model_type", "architectures", "dtype", "torch_dtype"))
-    return follow(config, specs, untied=False) if of_transformers else dict(config)
+    return follow(config, specs) if of_transformers else dict(config)
 
 
 def _own_stem(donor: Checkpoint, folder: Path) -> str:
@@ -221,13 +193,11 @@ def _carried(donor: Checkpoint, models: Sequence[str]) -> Carried:
     return carried(folder, models, [stamp.path for stamp in donor.stamps])
 
 
-def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
-    """The config with dtype, vocabulary size and tied head updated for the tensors."""
+def follow(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+    """The config with dtype and vocabulary size updated for the tensors."""
     followed = dict(config)
     if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # to diffusers it is an unknown setting
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
-    if untied:
-        followed["tie_word_embeddings"] = False
     rows = {spec.shape[0] for spec in specs if spec.name.endswith(_TABLES) and len(spec.shape) == 2}
     if "vocab_size" in config and len(rows) == 1:
         followed["vocab_size"] = rows.pop()

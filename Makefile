@@ -37,8 +37,7 @@ $(VENV)/.dev: $(VENV)/.core locks/dev.txt
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.core locks/test.txt
-	$(BIN)/python $(LOCKED) locks/test.txt
-	$(BIN)/python $(INSTALL) $(TORCH)
+	$(BIN)/python $(INSTALL) --no-deps $(TORCH) & $(BIN)/python $(LOCKED) locks/test.txt && wait $$!
 	@touch $@ $(VENV)/.dev $(VENV)/.docs
 
 $(VENV)/.docs: $(VENV)/.core locks/docs.txt

@@ -24,14 +24,46 @@ Each message names the culprit, what was wanted, what was found, and the remedy 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+from .remedies import Door, Remedy, worded
 
 
 class PolyakError(Exception):
-    """Base class: catch this to catch everything that polyak raises on purpose."""
+    """Base class: catch this to catch everything that polyak raises on purpose.
+
+    Args:
+        problem: The culprit, what was wanted and what was found; with a remedy that is the same everywhere.
+        remedies: Remedies whose words depend on the file or command at hand.
+
+    Attributes:
+        at: The door through which the user came; None until it is told, and then the words are a recipe's.
+    """
 
     exit_code = 1
+    remedies: tuple[Remedy, ...]
+    at: Door | None
+
+    def __init__(self, problem: str = "", *more: object, remedies: Iterable[Remedy] = ()) -> None:
+        super().__init__(problem, *more)
+        self.remedies, self.at = tuple(remedies), None
+
+    def __str__(self) -> str:
+        problem, words = super().__str__(), worded(self.remedies, self.at or "recipe")
+        between = "\n  " if "\n" in problem else " "
+        return f"{problem}{between}{words}" if words else problem
+
+
+@contextmanager
+def told_at(door: Door) -> Generator[None]:
+    """Word the remedies of errors that leave the `with` for a door, unless an inner door has worded them."""
+    try:
+        yield
+    except PolyakError as error:
+        error.at = error.at or door
+        raise
 
 
 class RecipeError(PolyakError, ValueError):

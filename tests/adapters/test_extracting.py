@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from polyak import adapters
 from polyak.errors import CheckpointError, Mismatch, OutputError, SettingError
 
 from ..docs.models import write_tensors
+from ..engine.conftest import write_model
 from .made import configuration, deltas, tensors
 
 SHAPES = {"q_proj": (12, 8), "k_proj": (6, 8)}
@@ -165,3 +168,19 @@ def test_nan_is_named(place):
     with pytest.raises(CheckpointError, match=r"layers\.1\.k_proj\.weight.*tuned"):
         extract(place, rank=1)
     assert not (place / "out").exists()
+
+
+def test_heads_and_longer_embeddings_of_a_fine_tune_are_kept_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    layer = {"model.layers.0.q_proj.weight": rng.normal(size=(8, 8)).astype(np.float32)}
+    base = layer | {
+        name: rng.normal(size=(6, 8)).astype(np.float32) for name in ("lm_head.weight", "model.embed_tokens.weight")
+    }
+    tuned = {name: values + 0.1 * rng.normal(size=values.shape).astype(np.float32) for name, values in layer.items()}
+    tuned |= {"model.embed_tokens.weight": rng.normal(size=(7, 8)), "score.weight": rng.normal(size=(3, 8))}
+    write_model(tmp_path / "base", base)
+    write_model(tmp_path / "tuned", {name: values.astype(np.float32) for name, values in tuned.items()})
+    adapters.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "out", rank=2)
+    config = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert config["modules_to_save"] == ["model.embed_tokens", "score"]
+    assert config["target_modules"] == ["q_proj"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyak.adapters.low_rank import Factors, Limit, Term, added, averaged_apart, factorised
+from polyak.adapters.low_rank import Factors, Limit, Term, added, almost_best, averaged_apart, factorised
 
 RNG = np.random.default_rng(0)
 SIZES = [(40, 30), (30, 40), (9, 200), (200, 9), (1, 5), (5, 1), (1, 1)]
@@ -109,3 +109,48 @@ def test_averages_of_factors_come_with_their_error_against_the_average_of_produc
     assert found.energy == pytest.approx(np.sum(exact**2))
     assert found.lost == pytest.approx(np.sum((apart - exact) ** 2))
     assert found.lost > 0.1 * found.energy
+
+
+SPECTRA = {
+    "flat": np.ones,
+    "slow": lambda n: 1 / np.sqrt(1 + np.arange(n)),
+    "fast": lambda n: np.exp(-np.arange(n) / 5),
+    "low rank": lambda n: np.where(np.arange(n) < 8, 1.0, 0.0),
+    "low rank and noise": lambda n: np.where(np.arange(n) < 16, 1.0, 1e-4),
+    "equal at the cut": lambda n: np.where(np.arange(n) < 40, 1.0, 0.1),
+}
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("shape", [(300, 400), (400, 300)])
+def test_certified_approximations_lose_what_an_svd_in_float64_loses(spectrum: str, shape: tuple[int, int]):
+    rng = np.random.default_rng(0)
+    u, _, v = np.linalg.svd(rng.standard_normal(shape), full_matrices=False)
+    matrix = ((u * SPECTRA[spectrum](min(shape))) @ v).astype(np.float32)
+    squares = np.linalg.svd(matrix.astype(np.float64), compute_uv=False) ** 2
+    least, total = float(squares[16:].sum()), float(squares.sum())
+    got = almost_best(matrix, Limit(rank=16))
+    lost = float(np.sum((matrix.astype(np.float64) - got.left @ got.right) ** 2))
+    assert got.left.shape == (shape[0], 16)
+    assert lost <= least * (1 + 1e-9) + 1e-12 * total
+    assert abs(got.lost - lost) <= 1e-12 * total
+
+
+def test_a_certificate_rejects_a_basis_that_misses_a_direction(monkeypatch):
+    from polyak.linalg import certified
+
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((300, 300)) * np.exp(-np.arange(300) / 50)
+    gram = half @ half.T
+    _, vectors = np.linalg.eigh(gram)
+    wrong = vectors[:, ::-1][:, 1:25]  # without the first eigenvector: every coupling is zero
+    monkeypatch.setattr(certified, "leading_eigh", lambda symmetric, count: (None, wrong.astype(np.float32)))
+    monkeypatch.setattr(certified, "_iterated", lambda gram, basis: wrong)
+    assert certified.certified_leading(gram, 16, 1e-3) is None
+
+
+def test_certified_approximations_are_the_same_each_time():
+    matrix = np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
+    first, second = (almost_best(matrix, Limit(rank=16)) for _ in range(2))
+    assert first.left.tobytes() == second.left.tobytes()
+    assert first.right.tobytes() == second.right.tobytes()

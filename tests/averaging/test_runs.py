@@ -99,6 +99,15 @@ def test_the_recipe_rebuilds_the_same_bytes_and_says_how_its_weights_came_about(
     assert "form: minmax" in text
 
 
+def test_a_recipe_and_its_run_can_be_moved_together(tmp_path: Path):
+    run = write_trainer_run(tmp_path / "place/run")
+    polyak("average", run, "--recipe", tmp_path / "place/recipes/r.yaml")
+    assert "../run/checkpoint-10" in (tmp_path / "place/recipes/r.yaml").read_text()
+    (tmp_path / "place").rename(tmp_path / "elsewhere")
+    polyak("merge", tmp_path / "elsewhere/recipes/r.yaml", tmp_path / "out")
+    np.testing.assert_allclose(read(tmp_path / "out")["w"], np.full((2, 3), 20))
+
+
 def test_left_out_checkpoints_are_named(tmp_path: Path):
     shown = polyak("average", write_trainer_run(tmp_path / "run"), tmp_path / "out", "--dev", "eval_accuracy")
     assert "left out: checkpoint-10, whose eval_accuracy of 0.5 is too far from the best, 0.8" in shown

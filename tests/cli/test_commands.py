@@ -85,7 +85,7 @@ def test_methods_lists_all_and_shows_one(place, polyak):
         ("models: [./m0]\nmethod: liner\n", 3, "Did you mean 'linear'"),
         ("models: [./m0, ./nowhere]\nmethod: linear\n", 4, "nowhere does not exist"),
         ("models: [./m0, ./m1]\nmethod: linear\nsetings: {}\n", 3, "Did you mean 'settings'"),
-        ("models: [./m0, ./m1]\nmethod: ties\n", 3, "give `base:`"),
+        ("models: [./m0, ./m1]\nmethod: ties\n", 3, "Give `base:`"),
         ("models: [\n", 3, "line"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from ..adapters.made import configuration, deltas, write_adapter
@@ -66,3 +67,16 @@ def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place, p
 def test_wrong_use_is_one_message_and_a_code(place, polyak, arguments, code, word):
     assert word in polyak(place, "lora", *arguments, code=code)
     assert not (place / "out").exists()
+
+
+def test_diff_compares_the_updates_of_two_adapters(place, polyak):
+    found = json.loads(polyak(place, "diff", "a", "b", "--json"))
+    one, other = deltas(place / "a"), deltas(place / "b")
+    names = {f"{module}.weight" for module in one.keys() & other.keys()}
+    assert {tensor["name"] for tensor in found["tensors"]} == names
+    for tensor in found["tensors"]:
+        a, b = (side[tensor["name"].removesuffix(".weight")] for side in (one, other))
+        assert tensor["change"] == pytest.approx(np.linalg.norm(b - a) / np.linalg.norm(a), rel=1e-5)
+    told = polyak(place, "diff", "a", "base", code=4)
+    assert "a is an adapter and base is not" in told
+    assert "polyak lora bake BASE a OUT" in told

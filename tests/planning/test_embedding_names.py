@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import polyak
+from polyak.checkpoint import holder_of
 from polyak.planning.compatibility import Opened
 from polyak.planning.output.sidecars import follow
 from polyak.planning.tokens.embedding_tables import tables_of
@@ -32,8 +33,8 @@ def model(name: str) -> Opened:
         ("transformer.embedding.weight", True, True, False),
         ("xshared.weight", True, True, True),
         ("model.embed_tokens_per_layer.weight", False, True, False),
-        ("embeddings.position_embeddings.weight", True, False, False),
-        ("embeddings.token_type_embeddings.weight", True, False, False),
+        ("embeddings.position_embeddings.weight", False, False, False),
+        ("embeddings.token_type_embeddings.weight", False, False, False),
         ("transformer.wpe.weight", False, False, False),
         ("embed_tokens.bias", False, False, False),
         ("embed_tokens.weight.scale", False, False, False),
@@ -44,7 +45,7 @@ def model(name: str) -> Opened:
 )
 def test_each_use_knows_the_names_that_it_needs(name, ties, table, size):
     opened = model(name)
-    assert (opened.tied_embedding("lm_head.weight") == name) is ties
+    assert (holder_of("lm_head.weight", opened.checkpoint, opened.config) == name) is ties
     assert tables_of(opened) == ((ROWS, [name]) if table else (0, []))
-    config = follow({"vocab_size": 1}, list(opened.checkpoint.specs.values()), untied=False)
+    config = follow({"vocab_size": 1}, list(opened.checkpoint.specs.values()))
     assert config["vocab_size"] == (ROWS if size else 1)

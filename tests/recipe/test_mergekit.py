@@ -273,7 +273,6 @@ def test_passthrough_scales(assert_refused):
             ["tokenizer.tokens.x.source must be given either token or token_id; got 'neither'"],
         ),
         (f"merge_method: linear\n{A_B}tokenizer: {{tokens: {{x: {{force: true}}}}}}", ["tokens.x has no 'source'"]),
-        (f"merge_method: linear\n{A_B}name: x", ["name cannot be used", "not supported yet"]),
         ("genome: {}\ntasks: []", ["genome cannot be used: mergekit-evolve"]),
         ("base_model: x\ngate_mode: hidden\nexperts: []", ["gate_mode cannot be used: mergekit-moe"]),
         ("base_model: x\nexperts: []", ["experts cannot be used: mergekit-moe"]),

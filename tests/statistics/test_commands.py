@@ -161,3 +161,39 @@ def test_a_merged_model_is_recalibrated_into_a_new_folder(place, polyak, tmp_pat
         "recalibrate", tmp_path / "merged", "--task", "points.yaml", "-o", tmp_path / "out", net="Normed", code=5
     )
     assert "--force" in taken
+
+
+def test_several_tasks_recalibrate_one_model_by_the_statistics_of_their_mixture(place, polyak, tmp_path):
+    torch.manual_seed(0)
+    net = Normed()
+    write_arrays(tmp_path / "merged", {name: value.numpy() for name, value in net.state_dict().items()})
+    lines = (place / "points.jsonl").read_text().splitlines()
+    for name, rows in (("low", lines[:40]), ("high", lines[40:100])):
+        (place / f"{name}.jsonl").write_text("\n".join(rows))
+        (place / f"{name}.yaml").write_text(
+            TASK.replace("points.jsonl", f"{name}.jsonl") + f"name: {name}\nsplits: {{calibration: 1.0}}\n"
+        )
+    told = polyak(
+        "recalibrate", tmp_path / "merged", "--task", "low.yaml", "--task", "high.yaml", "-o", tmp_path / "out",
+        net="Normed",
+    )  # fmt: skip
+    assert "on 100 examples (40 of low, 60 of high), shuffled with seed 0" in told
+    points = torch.tensor([json.loads(line)["image"] for line in lines[:100]])
+    with torch.no_grad():
+        hidden = net.body(points)
+    found = api.open(tmp_path / "out")
+    assert found.read("norm.running_mean") == pytest.approx(hidden.mean(0).numpy(), abs=1e-5)
+    assert found.read("norm.running_var") == pytest.approx(hidden.var(0).numpy(), rel=0.03)  # n - 1 in each part
+    assert found.read("norm.num_batches_tracked") == 2
+
+
+def test_an_option_of_one_value_is_not_given_twice(place, polyak, tmp_path):
+    told = polyak(
+        "measure", "fisher", "m0", "--task", "points.yaml", "--task", "other.yaml", "-o", tmp_path / "f", code=2
+    )
+    assert "--task is given 2 times" in told
+    assert "polyak measure merge" in told
+    told = polyak(
+        "recalibrate", "m0", "--task", "points.yaml", "--split", "test", "--split", "calibration", "-o", "x", code=2
+    )
+    assert "--split is given 2 times" in told

@@ -156,7 +156,7 @@ def test_a_slice_that_its_method_cannot_merge_is_refused_by_name(stacks):
     text = "method: passthrough\nslices: [{models: [{path: ./a, layers: [0, 2]}, {path: ./b, layers: [0, 2]}]}]"
     refused(text, "slice 1", "exactly 1 model", kind=errors.SettingError)
     text = "method: ties\nslices: [{models: [{path: ./a, layers: [0, 2]}]}]"
-    refused(text, "slice 1: method 'ties' works on differences", "give `base:`")
+    refused(text, "slice 1: method 'ties' works on differences", "Give `base:`")
 
 
 def test_stacks_of_different_names_or_shapes_are_refused(stacks):
@@ -195,7 +195,7 @@ def test_a_model_without_layers_is_refused(stacks):
         (FRANKEN + "models: [./a]\n", "one of models, slices and modules"),
         ("method: passthrough\nslices: []", "slices must be a list of one or more"),
         ("method: passthrough\nslices: [{models: [a], dtype: float32}]", "slices[0].dtype is an unknown key"),
-        ("method: passthrough\nslices: [{models: [{path: a, layers: [3, 3]}]}]", "layers must be [first, stop)"),
+        ("method: passthrough\nslices: [{models: [{path: a, layers: [3, 2]}]}]", "layers must be [first, stop)"),
         ("method: linear", "has no 'models'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E4
 
 from polyak import checkpoint  # noqa: E402
 from polyak.errors import TaskError  # noqa: E402
-from polyak.tasks import evaluate, task_of  # noqa: E402
+from polyak.tasks import compare, evaluate, task_of  # noqa: E402
+from polyak.tasks.examples import logits_of  # noqa: E402
 from polyak.tasks.ranking import measure  # noqa: E402
 
 WORDS = [
@@ -165,6 +167,82 @@ def test_words_are_tagged_by_their_first_piece_and_cut_words_are_wrong(place):
     assert max(short.values) <= 2 / 3
     with pytest.raises(TaskError, match=r"example 1: unknown tag 'D'. List the tags' names"):
         task_of({k: v for k, v in described.items() if k != "labels"}, place)
+
+
+NAMES = [
+    {"tokens": ["the", "cat", "sits", "on", "the", "mat"], "tags": ["O", "B-A", "I-A", "O", "O", "O"]},
+    {"tokens": ["a", "dog", "runs-fast"], "tags": ["O", "O", "B-B"]},
+    {"tokens": ["is", "good"], "tags": ["O", "O"]},
+]
+
+
+def write_constant_tagger(folder, labels, tag):
+    """A tagger that gives every word the same tag."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=32, num_labels=labels, **SIZES)
+    model = transformers.BertForTokenClassification(config)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.nn.functional.one_hot(torch.tensor(tag), labels))
+    model.save_pretrained(folder)
+    write_tokenizer(folder, marks=True)
+
+
+def test_a_model_that_says_o_everywhere_has_no_f1_and_the_majoritys_accuracy(place):
+    write(place, "names.jsonl", NAMES)
+    labels = ["O", "B-A", "I-A", "B-B"]
+    described = {"kind": "token-tagging", "data": "names.jsonl", "model": "silent", "labels": labels}
+    write_constant_tagger(place / "silent", 4, tag=0)
+    f1, accuracy = (task_of(described | {"metric": metric}, place) for metric in ("f1", "accuracy"))
+    found = evaluate(place / "silent", f1)
+    assert (found.metric_value, found.majority, found.weights.tolist()) == (0, 0, [1, 1, 0])
+    right = evaluate(place / "silent", accuracy)
+    assert (right.metric_value, right.majority) == (pytest.approx(8 / 11), 8 / 11)
+    assert any("`metric: f1`" in note for note in accuracy.notes)
+    with pytest.raises(TaskError, match=r"needs `labels:` that mark spans"):
+        task_of(described | {"metric": "f1", "labels": ["D", "N", "X", "Y"]}, place)
+
+
+def test_f1_is_that_of_all_spans_together_and_its_models_are_compared(place):
+    write(place, "names.jsonl", NAMES)
+    labels = ["O", "B-A", "I-A", "B-B"]
+    described = {"kind": "token-tagging", "data": "names.jsonl", "labels": labels, "metric": "f1"}
+    for name, tag in (("silent", 0), ("loud", 3)):
+        write_constant_tagger(place / name, 4, tag)
+    task = task_of(described | {"model": "loud"}, place)
+    found = evaluate(place / "loud", task)  # 11 spans of one word, one of them right; 2 expected
+    assert found.metric_value == pytest.approx(2 * 1 / (11 + 2))
+    comparison = compare({"silent": place / "silent", "loud": place / "loud"}, [task])
+    assert comparison.tasks[0].results["loud"].difference.value == pytest.approx(2 / 13)
+    assert comparison.tasks[0].majority == 0
+    cut = evaluate(place / "loud", task_of(described | {"model": "loud", "length": 4}, place))
+    assert cut.metric_value == pytest.approx(0)  # the B of the second text is beyond the cut, and O
+
+
+@pytest.mark.parametrize("shape", ["mapping", "tuple", "loss and tuple", "list", "dataclass", "output"])
+def test_logits_are_taken_from_whatever_a_module_returns(shape):
+    logits, loss = torch.ones(2, 3), torch.tensor(1.0)
+    output = transformers.modeling_outputs.SequenceClassifierOutput(loss=loss, logits=logits)
+    result = {
+        "mapping": {"loss": loss, "logits": logits}, "tuple": (logits,), "loss and tuple": (loss, logits),
+        "list": [logits], "output": output, "dataclass": Returned(loss, logits),
+    }[shape]  # fmt: skip
+    assert logits_of(result) is logits
+
+
+@dataclass
+class Returned:
+    cost: object
+    class_logits: object
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"last_hidden_state": torch.ones(2, 3)}, {"a_logits": torch.ones(1), "b_logits": torch.ones(1)}, (), None],
+)
+def test_what_holds_no_logits_is_refused(result):
+    with pytest.raises(TaskError, match="which has no logits: expected a tensor"):
+        logits_of(result)
 
 
 def causal(place):

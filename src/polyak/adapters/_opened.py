@@ -19,13 +19,15 @@ from ..checkpoint import (
     Checkpoint,
     Stamp,
     TensorSpec,
+    adapter_folder,
+    empty_message,
     open_factors,
     read_adapter_settings,
     read_floats,
     read_json,
     sort_adapter_names,
 )
-from ..errors import CheckpointError, NotFinite
+from ..errors import CheckpointError, NotFinite, UnsupportedFormat
 
 Floats = NDArray[np.float32]
 CACHED = 4  # modules whose factors stay in memory: workers are rarely at more
@@ -78,18 +80,13 @@ class Adapter:
     """
 
     def __init__(self, name: str, folder: Path) -> None:
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder} is no adapter folder.")
-        self.name, self.folder = name, folder
+        self.name, self.folder = name, adapter_folder(folder)
         self.settings = read_adapter_settings(folder)
         self.config = read_json(self.settings.path)
         self.tensors = open_factors(folder)
         names = sort_adapter_names([*self.tensors.specs, *self.tensors.ties], self.settings.path)
         self.modules = {
-            module: _module(
-                module, self.tensors.spec(a), self.tensors.spec(b), self.settings, module in names.embeddings
-            )
-            for module, (a, b) in names.factors.items()
+            module: _module(module, by_role, self.tensors, self.settings) for module, by_role in names.modules.items()
         }
         self.whole = {name: self.tensors.spec(stored) for name, stored in names.replaced.items()}
         self.stamps = *self.tensors.stamps, Stamp.of_contents(self.settings.path)
@@ -119,10 +116,38 @@ class Adapter:
         return values.reshape(spec.shape[0], -1)
 
 
-def _module(name: str, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, embedding: bool) -> Module:
+def _module(name: str, by_role: Mapping[str, str], tensors: Checkpoint, settings: AdapterSettings) -> Module:
+    embedding = "lora_embedding_A" in by_role or "lora_embedding_B" in by_role
+    roles = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
+    kind = "target_parameters" if settings.config.get("target_parameters") else _more_than(by_role, settings)
+    if kind:
+        raise UnsupportedFormat(
+            f"{settings.path}: {name!r} is more than a product of two factors ({kind}), so there is no adapter that "
+            "the merge of several would be. Bake each adapter (`polyak lora bake BASE ADAPTER OUT`), then merge the "
+            "models (`polyak merge`, with `base:`)."
+        )
+    for role in roles:
+        if role not in by_role:
+            raise CheckpointError(f"{settings.path}: {name!r} has {', '.join(by_role)} without its partner {role}.")
+    a, b = (tensors.spec(by_role[role]) for role in roles)
+    return _plain(name, a, b, settings, embedding)
+
+
+def _more_than(by_role: Mapping[str, str], settings: AdapterSettings) -> str:
+    """The kind of an adapter that is not plain LoRA; otherwise empty."""
+    if settings.peft_type != "LORA":
+        return settings.peft_type
+    others = by_role.keys() - {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
+    return "use_dora" if settings.config.get("use_dora") else ", ".join(sorted(others))
+
+
+def _plain(name: str, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, embedding: bool) -> Module:
     rank = settings.rank_of(name)
+    for spec in (a, b):
+        if not spec.numel:
+            raise CheckpointError(empty_message(spec, str(settings.path)))
     fits = len(a.shape) == len(b.shape) >= 2 and a.shape[0] == b.shape[1] == rank and set(b.shape[2:]) <= {1}
-    if not fits or not a.dtype.floating or not b.dtype.floating or not a.numel or not b.numel:
+    if not fits or not a.dtype.floating or not b.dtype.floating:
         raise CheckpointError(
             f"{settings.path}: {name!r} has A {a.dtype} {list(a.shape)} and B {b.dtype} {list(b.shape)}, which do not "
             f"fit together or the rank {rank} of the configuration."
@@ -176,6 +201,16 @@ class Products(Checkpoint):
 
     def close(self) -> None:
         self._adapter.tensors.close()
+
+
+def updates(folder: str | Path) -> Checkpoint:
+    """The update s B A of every weight that an adapter changes, as a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged, or of another kind.
+    """
+    adapter = Adapter(str(folder), Path(folder))
+    return Products(adapter, {name: module.shape for name, module in adapter.modules.items()})
 
 
 class Zeros(Checkpoint):

@@ -39,4 +39,4 @@ def bake(
 def baking(base: str | Path, adapter: str | Path, scale: float, dtype: str | None) -> Recipe:
     """The recipe that merges an adapter into its base."""
     source = Source(path=str(base), lora=(Lora(str(adapter), scale),))
-    return Recipe("passthrough", (Model("model", source),), dtype=dtype)
+    return Recipe("passthrough", (Model("model", source),), dtype=dtype, door="bake")

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checkpoint import DTYPE_NAMES, Checkpoint, locate, read_floats
-from ..checkpoint import open as opened
+from ..checkpoint import DTYPE_NAMES, read_floats
 from ..engine import refuse_inputs
-from ..errors import InputChanged, Mismatch, NotFinite, SettingError
+from ..errors import InputChanged, Mismatch, NotFinite, SettingError, told_at
 from ..events import Reporter, Watcher, ignore
-from ..planning import Plan, Read, Step
-from ..planning import plan as planned
+from ..planning import Read, Step
 from ..reading import Pattern, compiled
-from ..recipe import Model, Recipe, Source
 from ..storage import cpu_count, drafted, model_digest
+from ._comparing import compared
 from ._configuration import configuration
+from ._parameters import Form, experts_factorised, wrapper
 from ._report import ModuleReport, Report, extraction_card
 from ._writing import CONFIG, Spool, put_factors, write_texts
-from .low_rank import Factors, Limit, factorised
+from .low_rank import Factors, Limit, almost_best
 from .merging import DIGEST, each
-
-# Matrices that are no linear layer: their rows are looked up, or the layer's type cannot be told from its shape.
-_EMBEDDING = re.compile(r"embed|wte|wpe|shared\.weight$")
-_NOT_LINEAR = re.compile(rf"{_EMBEDDING.pattern}|lm_head|norm|conv", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,9 +33,11 @@ class Choice:
 
     Attributes:
         modules: Pattern for the names of matrices that become factors (default: changed matrices
-            whose names do not mention embeddings, heads, norms or convolutions).
+            of linear layers, experts and routers, whose names do not mention embeddings, heads, norms or
+            convolutions).
         whole: Pattern for the names of tensors to keep whole, as `modules_to_save`.
-        transposed: True if matrices are stored as (in, out), as GPT-2's Conv1D does.
+        transposed: True if matrices are stored as (in, out); needed only for models whose class is unknown, since
+            GPT-2 and others with such layers are recognised.
     """
 
     modules: str | None = None
@@ -64,8 +60,11 @@ def extract(
 ) -> Report:
     """Write the difference of two models as a LoRA adapter.
 
-    For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm.
-    Differences that are not in the adapter are listed in the report, with their energy.
+    For each chosen matrix, B A is the best approximation of tuned - base within the limits, in the Frobenius norm; with
+    a rank and no energy, its squared error is within a factor of 1 + 1e-9 of the best one's.
+    Differences that are not in the adapter are listed in the report, with their energy. Heads that the base lacks, and
+    embeddings with more rows than the base's, are kept whole (`modules_to_save`): PEFT loads them onto a base that has
+    such a head, or was resized.
 
     Args:
         base: The model before fine-tuning.
@@ -88,7 +87,7 @@ def extract(
     limit = _limit(rank, energy)
     if dtype not in DTYPE_NAMES:
         raise SettingError(f"unknown dtype {dtype!r}. Known: {', '.join(DTYPE_NAMES)}.")
-    with Reporter(progress, "extracting") as reporter:
+    with Reporter(progress, "extracting") as reporter, told_at("extract"):
         work = _Extraction(str(base), str(tuned), limit, choice, reporter)
         return work.run(Path(os.path.abspath(out)), dtype, workers or cpu_count(), force, began)
 
@@ -106,10 +105,12 @@ def _limit(rank: int | None, energy: float | None) -> Limit:
 class _Extraction:
     def __init__(self, base: str, tuned: str, limit: Limit, choice: Choice, progress: Reporter) -> None:
         self._base, self._limit, self._choice, self._progress = base, limit, choice, progress
-        self._plan = _compared(base, tuned)
-        self._steps = [step for step in self._plan.steps if step.kind == "merge"]
         self._modules = _pattern(choice.modules, "modules")
+        self._compared = compared(base, tuned, self._modules)
+        self._parameters, self._plan = self._compared.parameters, self._compared.plan
+        self._steps = [step for step in self._plan.steps if step.kind == "merge"]
         self._whole = _pattern(choice.whole, "whole")
+        self._targets = self._parameters.targets([s.out.name for s in self._steps if self._form(s) == "parameter"])
         self._check()
         self._reports: dict[str, ModuleReport] = {}
         self._left_out: dict[str, float] = {}
@@ -128,13 +129,11 @@ class _Extraction:
     def _is_whole(self, step: Step) -> bool:
         return self._whole is not None and self._whole.search(step.out.name)
 
+    def _form(self, step: Step) -> Form:
+        return "none" if self._is_whole(step) else self._parameters.form(step.out.name, step.out.shape)
+
     def _is_module(self, step: Step) -> bool:
-        name, shape = step.out.name, step.out.shape
-        if not name.endswith(".weight") or len(shape) < 2 or self._is_whole(step):
-            return False
-        if self._modules is not None:
-            return self._modules.search(name)
-        return len(shape) == 2 and _NOT_LINEAR.search(name) is None
+        return self._form(step) != "none"
 
     def run(self, out: Path, dtype: str, workers: int, force: bool, began: float) -> Report:
         refuse_inputs(self._plan, out)
@@ -142,6 +141,7 @@ class _Extraction:
             self._progress.start(sum(step.nbytes_read for step in self._steps))
             each(lambda step: self._take(step, spool), self._steps, workers)
             self._check_outcome()
+            self._keep_apart(spool)
             outputs = spool.finish(DIGEST)
             modules = tuple(self._reports[s.out.name] for s in self._steps if s.out.name in self._reports)
             left_out = {s.out.name: self._left_out[s.out.name] for s in self._steps if s.out.name in self._left_out}
@@ -150,6 +150,15 @@ class _Extraction:
             texts = extraction_card(self._plan, report, outputs, DIGEST)
             write_texts(draft, {CONFIG: self._configuration(), **texts})
         return report
+
+    def _keep_apart(self, spool: Spool) -> None:
+        """Store heads and tables that the base lacks or has in another shape, for PEFT to replace the base's."""
+        for spec in self._compared.apart:
+            self._kept.append(spec.name)
+            spool.put(f"base_model.model.{spec.name}", _read(Read("tuned", self._compared.tuned, spec)))
+        if self._compared.apart:
+            listed = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self._compared.apart)
+            self._progress.say(f"kept whole, since the base has them in no such shape: {listed}")
 
     def _check_outcome(self) -> None:
         for name, model in self._plan.models.items():
@@ -173,18 +182,34 @@ class _Extraction:
         if not self._is_module(step):
             self._left_out[step.out.name] = float(np.sum(difference.astype(np.float64) ** 2))
             return
+        if self._form(step) == "parameter":
+            self._factorise_parameter(step, difference, spool)
+        else:
+            self._factorise_module(step, difference, spool)
+
+    def _factorise_module(self, step: Step, difference: Any, spool: Spool) -> None:
         module, shape = step.out.name.removesuffix(".weight"), step.out.shape
-        embedding, transposed = _is_embedding(step), self._is_transposed(step)
+        embedding, transposed = self._form(step) == "embedding", self._is_transposed(step)
         matrix = difference.T if transposed else difference.reshape(shape[0], -1)
-        factors: Factors = factorised(matrix, self._limit)
+        factors: Factors = almost_best(matrix, self._limit)
         a, b = (
             ((0, shape[0]), (shape[1], 0)) if transposed else ((0, *shape[1:]), (shape[0], 0, *[1] * (len(shape) - 2)))
         )
         put_factors(spool, module, factors, a, b, embedding)
         self._reports[step.out.name] = ModuleReport(module, factors.rank, factors.energy, factors.lost)
 
+    def _factorise_parameter(self, step: Step, difference: Any, spool: Spool) -> None:
+        name = step.out.name
+        factors = experts_factorised(difference, self._limit, transposed=self._parameters.transposed(name))
+        a, b = (0, factors.right.shape[1]), (factors.left.shape[0], 0)
+        put_factors(spool, wrapper(name, self._targets), factors, a, b, embedding=False)
+        experts = difference.shape[0] if difference.ndim == 3 else 1
+        self._reports[name] = ModuleReport(name, factors.rank // experts, factors.energy, factors.lost)
+
     def _is_transposed(self, step: Step) -> bool:
-        return len(step.out.shape) == 2 and (self._choice.transposed or _is_embedding(step))
+        if self._form(step) == "embedding":
+            return True
+        return len(step.out.shape) == 2 and (self._choice.transposed or self._parameters.transposed(step.out.name))
 
     def _configuration(self) -> dict[str, Any]:
         ranks = {report.name: report.rank for report in self._reports.values()}
@@ -192,26 +217,15 @@ class _Extraction:
             step.out.name.removesuffix(".weight") for step in self._plan.steps if step.out.name.endswith(".weight")
         ]
         kept = sorted({name.rpartition(".")[0] for name in self._kept})
+        modules = [report.name for name, report in self._reports.items() if report.name != name]
         settings: dict[str, Any] = {
             "base_model_name_or_path": self._base,
-            "target_modules": _targets(list(ranks), matrices),
+            "target_modules": _targets(modules, matrices),
+            "fan_in_fan_out": any(self._is_transposed(s) and self._form(s) == "module" for s in self._steps),
+            "modules_to_save": kept or None,
         }
-        settings |= {"fan_in_fan_out": self._choice.transposed, "modules_to_save": kept or None}
-        return configuration(ranks, settings)
-
-
-def _is_embedding(step: Step) -> bool:
-    return len(step.out.shape) == 2 and _EMBEDDING.search(step.out.name) is not None
-
-
-def _compared(base: str, tuned: str) -> Plan:
-    """A plan of the two models, for its checks of names, shapes, kinds and ties."""
-    models: Mapping[str, Checkpoint] = {
-        "untuned": opened(locate(base, Path())),
-        "tuned": opened(locate(tuned, Path())),
-    }
-    sources = tuple(Model(name, Source(path=model.label)) for name, model in models.items())
-    return planned(Recipe("linear", sources, buffers="first"), models)
+        parameters = sorted(set(ranks) - set(modules))
+        return configuration(ranks, settings | ({"target_parameters": parameters} if parameters else {}))
 
 
 def _pattern(text: str | None, what: str) -> Pattern | None:
@@ -222,6 +236,8 @@ def _pattern(text: str | None, what: str) -> Pattern | None:
 
 
 def _matrix_shape(step: Step) -> tuple[int, int]:
+    if len(step.out.shape) == 3 and not step.out.name.endswith(".weight"):  # of one expert
+        return step.out.shape[1], step.out.shape[2]
     rows, *columns = step.out.shape
     return rows, int(np.prod(columns))
 

@@ -14,6 +14,7 @@ from .power_function import exponent_of as exponent_of
 from .power_function import synthesise as synthesise
 from .power_function import width_of as width_of
 from .recipes import averaged as averaged
+from .recipes import relative_to as relative_to
 from .runs import RunCheckpoint as RunCheckpoint
 from .runs import read_run as read_run
 from .strategies import Strategies as Strategies

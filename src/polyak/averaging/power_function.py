@@ -32,7 +32,7 @@ class Synthesis:
 
     Attributes:
         coefficients: One per average; they sum to 1.
-        correlation: Cosine of the angle between the combined and the wanted profile; 1 is exact.
+        correlation: Cosine of the angle between the combined and the target profile; 1 is exact.
     """
 
     coefficients: tuple[float, ...]
@@ -68,7 +68,7 @@ def synthesise(profiles: Sequence[Profile], width: float, end: float | None = No
     Args:
         profiles: Those of the averages.
         width: Wanted width, relative to `end`.
-        end: Number of updates at which the wanted average ends (default: the largest of the profiles).
+        end: Number of updates at which the target average ends (default: the largest of the profiles).
 
     Raises:
         SettingError: there are no averages, or no profile has this width.
@@ -80,11 +80,11 @@ def synthesise(profiles: Sequence[Profile], width: float, end: float | None = No
     """
     if not profiles:
         raise SettingError("no averages to synthesise from.")
-    wanted = Profile(exponent_of(width), end or max(profile.end for profile in profiles))
+    target = Profile(exponent_of(width), end or max(profile.end for profile in profiles))
     gram = np.array([[_inner(a, b) for b in profiles] for a in profiles])
-    against = np.array([_inner(profile, wanted) for profile in profiles])
+    against = np.array([_inner(profile, target) for profile in profiles])
     solution = _solve_with_sum_one(gram, against)
-    norm = sqrt(max(float(solution @ gram @ solution), 0.0) * _inner(wanted, wanted))
+    norm = sqrt(max(float(solution @ gram @ solution), 0.0) * _inner(target, target))
     return Synthesis(tuple(map(float, solution)), float(solution @ against) / norm)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,24 @@ def averaged(
     if any(adapters):
         return replace(recipe, adapter=Factorisation(rank=rank, space=space))
     return replace(recipe, buffers="last")  # counters, as at the end of the run
+
+
+def relative_to(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe for a file in `folder`, with paths relative to it: run and recipe can be moved together."""
+    home = folder.resolve()
+    models = tuple(
+        replace(model, source=replace(model.source, path=_relative(model.source.path, home))) for model in recipe.models
+    )
+    return replace(recipe, models=models, folder=folder)
+
+
+def _relative(path: str | None, home: Path) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(os.path.relpath(path, home)).as_posix()
+    except ValueError:  # another drive of Windows
+        return path
 
 
 def weights_of(run: Sequence[RunCheckpoint], weighting: Weighting) -> list[float]:

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 from ..errors import CheckpointError, SettingError, UnsupportedFormat
 from ..reading import Pattern
+from ._api import TensorSpec
 from .contents import inside, read_json
 
-# Settings that, if set, make an adapter something other than W + s * B @ A.
+# Settings that, if set, make an adapter something other than a change of the base's weights.
 _REFUSED = {
-    "use_dora": "DoRA, which also rescales the base weights",
     "use_qalora": "QALoRA, which pools its inputs",
     "use_bdlora": "block-diagonal LoRA",
     "arrow_config": "Arrow, which routes between adapters",
@@ -24,10 +24,21 @@ _REFUSED = {
     "monteclora_config": "MonteCLoRA, which samples its weights",
     "alora_invocation_tokens": "activated LoRA, which works on some tokens only and cannot be merged",
     "layer_replication": "layer replication, which changes the base's layers",
-    "target_parameters": "LoRA on bare parameters (target_parameters)",
-    "trainable_token_indices": "trainable tokens",
-    "lora_bias": "LoRA with a bias of its own (lora_bias)",
 }
+
+# Types of adapters that change the inputs or the wiring of a model, not its weights.
+_NO_CHANGE_OF_WEIGHTS = frozenset(
+    [
+        "PROMPT_TUNING",
+        "MULTITASK_PROMPT_TUNING",
+        "P_TUNING",
+        "PREFIX_TUNING",
+        "CPT",
+        "ADAPTION_PROMPT",
+        "XLORA",
+        "CARTRIDGE",
+    ]
+)
 
 # Initialisations that change the base weights.
 _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
@@ -35,9 +46,15 @@ _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """Settings of adapter_config.json that matter for merging."""
+    """Settings of adapter_config.json that matter for merging.
+
+    Attributes:
+        config: All of them, for settings of one kind of adapter.
+    """
 
     path: Path
+    peft_type: str
+    config: Mapping[str, Any]
     rank: int
     alpha: float
     rank_pattern: Mapping[str, int]
@@ -72,10 +89,13 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
     path = inside(folder, "adapter_config.json")
     config = read_json(path)
     _refuse_other_kinds(config, path)
+    alpha = "lora_alpha" if config["peft_type"] == "LORA" else "alpha"
     return AdapterSettings(
         path=path,
+        peft_type=config["peft_type"],
+        config=config,
         rank=_positive(config.get("r", 8), "r", path),
-        alpha=_finite(config.get("lora_alpha", 8), "lora_alpha", path),
+        alpha=_finite(config.get(alpha, 8), alpha, path),
         rank_pattern={k: _positive(v, "rank_pattern", path) for k, v in _pattern(config, "rank_pattern", path)},
         alpha_pattern={k: _finite(v, "alpha_pattern", path) for k, v in _pattern(config, "alpha_pattern", path)},
         rank_stabilised=_boolean(config, "use_rslora", path),
@@ -85,20 +105,30 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
 
 
 def _refuse_other_kinds(config: dict[str, Any], path: Path) -> None:
+    from .adapter_kinds import peft_types
+
     kind = config.get("peft_type")
-    if kind != "LORA":
-        raise UnsupportedFormat(
-            f"{path}: adapters of type {kind!r:.40} cannot be merged into weights; only 'LORA' can."
+    if kind not in (known := peft_types()):
+        remedy = (
+            "it changes the inputs of a model, not its weights"
+            if kind in _NO_CHANGE_OF_WEIGHTS
+            else f"polyak reads {', '.join(sorted(known))}. {_MERGE_IN_PEFT}"
         )
+        raise UnsupportedFormat(f"{path}: adapters of type {kind!r:.40} cannot be merged into weights: {remedy}.")
     for setting, kind_of_adapter in _REFUSED.items():
         if config.get(setting):
-            raise UnsupportedFormat(f"{path}: this adapter is {kind_of_adapter}; polyak merges plain LoRA only.")
+            raise UnsupportedFormat(f"{path}: this adapter is {kind_of_adapter}; polyak does not merge it.")
     initial = config.get("init_lora_weights")
     if isinstance(initial, str) and _CHANGES_BASE.search(initial):
         raise UnsupportedFormat(
             f"{path}: this adapter was initialised by {initial!r:.40}, which changes the base weights. Convert it to "
             "plain LoRA first: PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
         )
+
+
+_MERGE_IN_PEFT = (
+    "Others are merged in PEFT: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)"
+)
 
 
 def _positive(value: Any, setting: str, path: Path) -> int:
@@ -152,71 +182,17 @@ def _compiled(pattern: str) -> Pattern:
     return Pattern(rf"\A(.*\.)?({pattern})$")  # as PEFT writes it
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterNames:
-    """The tensors of an adapter by their purpose.
-
-    Attributes:
-        factors: Module name to the names of its A and B, which are transposed for embeddings.
-        embeddings: The modules of `factors` that are embeddings.
-        replaced: Tensor of the base to the name of the tensor that takes its place.
-    """
-
-    factors: Mapping[str, tuple[str, str]]
-    embeddings: frozenset[str]
-    replaced: Mapping[str, str]
+def matches_module(patterns: Iterable[str] | str, module: str, path: Path) -> bool:
+    """True if a module is one of those that a setting of PEFT names: by a regular expression, or by last parts."""
+    if isinstance(patterns, str):
+        return bool(_matched({patterns: 1}, module, 0, path))
+    return any(f".{module}".endswith(f".{pattern}") for pattern in patterns)
 
 
-_FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.[^.]+)??(?:\.weight)?")
-_WRAPPED = re.compile(r"\.base_layer(?=\.)|\.modules_to_save(?:\.[^.]+)?(?=\.[^.]+$)")
-
-
-def sort_adapter_names(names: Iterable[str], path: Path) -> AdapterNames:
-    """Sort the tensors of an adapter by their purpose.
-
-    Raises:
-        CheckpointError: there are none, a factor lacks its partner, or several adapters are in one file.
-        UnsupportedFormat: a tensor belongs to a kind of LoRA that polyak does not merge.
-    """
-    factors: dict[str, dict[str, str]] = {}
-    embeddings: set[str] = set()
-    replaced: dict[str, str] = {}
-    # With `bias: all` a saved module's bias comes as itself, as the wrapper's (the same values, a longer
-    # name) and as the original's (unused): the shortest name comes first.
-    for name in sorted(names, key=len):
-        bare = name.removeprefix("base_model.model.")
-        match = _FACTOR.fullmatch(bare)
-        if match:
-            module, factor = match["module"], match["factor"]
-            _take(factors.setdefault(module, {}), factor, name, path)
-            if match["embedding"]:
-                embeddings.add(module)
-        elif ".lora_" in bare:
-            raise UnsupportedFormat(f"{path}: {name!r} is not of a plain LoRA; polyak merges A and B factors only.")
-        elif ".original_module." not in bare:
-            _take_whole(replaced, bare, name, path)
-    if not factors and not replaced:
-        raise CheckpointError(f"{path}: the adapter holds no tensors.")
-    pairs = {module: _pair(module, by_factor, path) for module, by_factor in factors.items()}
-    return AdapterNames(pairs, frozenset(embeddings), replaced)
-
-
-def _take_whole(replaced: dict[str, str], bare: str, name: str, path: Path) -> None:
-    target = _WRAPPED.sub("", bare)
-    module, _, leaf = target.rpartition(".")
-    if target not in replaced or bare != f"{module}.modules_to_save.{leaf}":
-        _take(replaced, target, name, path)
-
-
-def _take(taken: dict[str, str], key: str, name: str, path: Path) -> None:
-    if key in taken:
-        raise CheckpointError(
-            f"{path}: {name!r} and {taken[key]!r} are for the same tensor; keep one adapter per file."
-        )
-    taken[key] = name
-
-
-def _pair(module: str, by_factor: Mapping[str, str], path: Path) -> tuple[str, str]:
-    if len(by_factor) != 2:
-        raise CheckpointError(f"{path}: {module!r} has a factor {next(iter(by_factor))} without its partner.")
-    return by_factor["A"], by_factor["B"]
+def empty_message(spec: TensorSpec, label: str) -> str:
+    """The message for a factor without entries."""
+    return (
+        f"{label}: {spec.name!r} is empty ({list(spec.shape)}): the adapter was saved without gathering its parts, as "
+        "DeepSpeed ZeRO-3 and FSDP need. Save it again from the gathered model (stage3_gather_16bit_weights_on_model_"
+        "save: true, or accelerator.get_state_dict), or convert the checkpoint with DeepSpeed's zero_to_fp32.py."
+    )

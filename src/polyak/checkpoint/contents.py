@@ -27,15 +27,24 @@ def read_json(path: Path, pairs: Callable[[Pairs], Any] | None = None) -> dict[s
     Raises:
         CheckpointError: it cannot be read, is not a JSON object, is too large or too deep, or holds a lone surrogate.
     """
+    data = read_json_value(path, pairs)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} must hold a JSON object.")
+    return cast("dict[str, Any]", data)
+
+
+def read_json_value(path: Path, pairs: Callable[[Pairs], Any] | None = None) -> object:
+    """Read JSON of any kind from a file, as `read_json` does.
+
+    Raises:
+        CheckpointError: it cannot be read, is not JSON, is too large or too deep, or holds a lone surrogate.
+    """
     try:
-        data = parse_json(read_regular(path, MAX_JSON_NBYTES), pairs)
+        return parse_json(read_regular(path, MAX_JSON_NBYTES), pairs)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error!s:.200}.") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} must hold a JSON object.")
-    return cast("dict[str, Any]", data)
 
 
 def parse_json(raw: bytes, pairs: Callable[[Pairs], Any] | None = None) -> Any:
@@ -97,13 +106,13 @@ def inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
     return path
 
 
-def folder_inside(folder: Path, name: str) -> Path:
+def folder_inside(folder: Path, name: str, named_by: Path | None = None) -> Path:
     """The path of a folder that must be in `folder`, as `inside` does for files.
 
     Raises:
         CheckpointError: it is missing or elsewhere.
     """
-    return _within(folder, name, None)
+    return _within(folder, name, named_by)
 
 
 def copyable(folder: Path, name: str) -> Path:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from ..errors import CheckpointError, UnsupportedFormat
+from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
 from .contents import inside, read_json, unique
-from .pipeline import INDEX, OWN_STEM, models_in, open_pipeline
+from .pipeline import INDEX, LIBRARY_FILES, OWN_STEM, Pipeline, models_in, modules_in, open_pipeline
+from .quantised import refuse_quantised, refuse_quantised_config
 from .safetensors import SafetensorsFile
+from .training_folders import refuse_training_checkpoint
 
 # Files that transformers loads come first, then those of diffusers.
 _PREFERRED = (("model", ".safetensors"), ("pytorch_model", ".bin"), (OWN_STEM, ".safetensors"), (OWN_STEM, ".bin"))
-
-# Last parts of the names of tensors that quantisers add to, or store instead of, a weight.
-_QUANTISERS_OWN = frozenset(
-    ["qweight", "qzeros", "SCB", "CB", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "quant_map"]
-)
 
 
 class Sharded(Checkpoint):
@@ -50,14 +47,29 @@ def open_folder(folder: Path) -> Checkpoint:
         UnsupportedFormat: it is an adapter, a distributed checkpoint, a quantised model, or in a format that polyak
             cannot read.
     """
-    _refuse_quantised_config(folder)
-    opened = _open_model(folder)
+    opened = _open_with_modules(folder)
     opened.label, opened.folder = str(folder), folder
     refuse_quantised(opened)
     return opened
 
 
+def _open_with_modules(folder: Path) -> Checkpoint:
+    """The model of a folder, with the modules of sentence-transformers that have weights of their own."""
+    names = _names_in(folder)
+    modules = {} if INDEX in names else {path: _open_model(folder / path) for path in modules_in(folder)}
+    if not modules:
+        return _open_model(folder)
+    return Pipeline(folder, {"": _open_model(folder), **modules} if _has_model(names) else modules)
+
+
+def _has_model(names: Sequence[str]) -> bool:
+    """Test for a model in the folder itself, by the names of its files."""
+    preferred = {f"{stem}{suffix}{end}" for stem, suffix in _PREFERRED for end in ("", ".index.json")}
+    return any(name in preferred or name in LIBRARY_FILES or name.endswith(".safetensors") for name in names)
+
+
 def _open_model(folder: Path) -> Checkpoint:
+    _refuse_quantised_config(folder)
     names = _names_in(folder)
     for stem, suffix in _PREFERRED:
         opener = formats.registry.resolve(suffix).open
@@ -67,6 +79,9 @@ def _open_model(folder: Path) -> Checkpoint:
             return _open_sharded(inside(folder, index), opener)
     if INDEX in names:
         return open_pipeline(folder, open_folder)
+    for name in LIBRARY_FILES:
+        if name in names:
+            return formats.registry.resolve(Path(name).suffix).open(inside(folder, name))
     _refuse_other_formats(folder, names)
     singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:
@@ -97,15 +112,14 @@ def _names_in(folder: Path) -> list[str]:
 
 def _refuse_other_formats(folder: Path, names: list[str]) -> None:
     if "adapter_config.json" in names:
+        from .dialects import adapter_folder
+
+        adapter_folder(folder)  # those of other libraries have another remedy
         raise UnsupportedFormat(
-            f"{folder} is an adapter, not a model. Name its base as `path:` and the adapter as `lora:`, "
-            "or merge adapters with one another by `polyak lora merge`."
+            f"{folder} is an adapter, not a model. Adapters are merged with one another by `polyak lora merge`.",
+            remedies=[Remedy.LORA],
         )
-    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
-        raise UnsupportedFormat(
-            f"{folder} is a distributed checkpoint. Convert it first: "
-            f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin"
-        )
+    refuse_training_checkpoint(folder, names)
     for suffix, noun in formats.FOREIGN.items():
         if any(name.endswith(suffix) for name in names):
             raise UnsupportedFormat(
@@ -114,34 +128,8 @@ def _refuse_other_formats(folder: Path, names: list[str]) -> None:
 
 
 def _refuse_quantised_config(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        return
-    config = read_json(inside(folder, "config.json"))
-    settings: Any = config.get("quantization_config") or config.get("compression_config")
-    if settings:
-        method = (
-            cast("dict[str, Any]", settings).get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
-        )
-        raise UnsupportedFormat(
-            f"{folder} is a quantised model (config.json has a quantization_config, method {method!r:.40}). Its codes "
-            "cannot be averaged: dequantise it first, such as with `model.dequantize()` in transformers."
-        )
-
-
-def refuse_quantised(opened: Checkpoint) -> None:
-    """Refuse a model whose tensors are the codes, scales or tables of a quantiser.
-
-    Raises:
-        UnsupportedFormat: a tensor has such a name.
-    """
-    for name in opened.specs:
-        leaf = name.rpartition(".")[2]
-        blocks = leaf.endswith(("_blocks", "_scales")) and ".experts." in name
-        if leaf in _QUANTISERS_OWN or blocks or ".quant_state." in name:
-            raise UnsupportedFormat(
-                f"{opened.label} is a quantised model: {name!r} belongs to a quantiser. Its codes cannot be averaged: "
-                "dequantise it first, such as with `model.dequantize()` in transformers."
-            )
+    config = read_json(inside(folder, "config.json")) if (folder / "config.json").is_file() else {}
+    refuse_quantised_config(folder, config)
 
 
 def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoint:

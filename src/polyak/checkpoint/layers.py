@@ -48,7 +48,7 @@ class Stack:
         for layer in range(first, stop):
             at = f"{self.prefix}{offset + layer - first}."
             names |= {at + rest: name for rest, name in self.layers[layer].items() if rest not in self.only_in_first}
-        if offset == 0:
+        if offset == 0 and first < stop:
             names |= {f"{self.prefix}0.{rest}": self.layers[0][rest] for rest in sorted(self.only_in_first)}
         return names
 

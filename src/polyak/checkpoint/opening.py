@@ -50,8 +50,8 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
 
 
 def _open_file(path: Path, key: str | None) -> Checkpoint:
-    from .folder import refuse_quantised
     from .masked import is_masks, open_task
+    from .quantised import refuse_quantised
 
     if not path.is_file():
         raise CheckpointError(f"{path} is neither a file nor a folder.")

@@ -20,6 +20,7 @@ class _View(Checkpoint):
     def __init__(self, inner: Checkpoint, names: Mapping[str, str]) -> None:
         self._inner = self.inner = inner
         self.label, self.metadata, self.folder, self.stamps = inner.label, inner.metadata, inner.folder, inner.stamps
+        self.held_nbytes = inner.held_nbytes
         self._names: dict[str, str] = {}
         specs: dict[str, TensorSpec] = {}
         ties: dict[str, str] = {}

@@ -6,9 +6,12 @@ import gc
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -32,6 +35,8 @@ def main() -> None:
     gc.set_threshold(_GC_THRESHOLD)
     _open_closed_streams()
     _accept_any_text()
+    if not sys.warnoptions:
+        warnings.showwarning = partial(_show_warning, sys.argv[1:])
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -60,6 +65,26 @@ class _Printable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _show_warning(
+    arguments: Sequence[str], message: Warning | str, category: type[Warning], filename: str, *_: object
+) -> None:
+    """Print warnings of the user's own modules on one line; those of libraries are for who writes programs with them.
+
+    torch blames its caller for some of its own, and marks them.  Python's option -W shows everything.
+    """
+    text = " ".join(str(message).split())
+    parts = Path(filename).parts
+    is_library = "Triggered internally" in text or "site-packages" in parts or "dist-packages" in parts
+    if is_library or issubclass(category, (DeprecationWarning, FutureWarning)) or {"-q", "--quiet"} & {*arguments}:
+        return
+    if "--json" in arguments:
+        import json
+
+        print(json.dumps({"event": "warning", "kind": category.__name__, "message": text}), file=sys.stderr)
+    else:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def _accept_any_text() -> None:

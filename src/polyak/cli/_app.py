@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .._version import __version__
 
@@ -44,7 +46,41 @@ def _section(command: Any) -> str:
     return panel if isinstance(panel, str) else _OTHER
 
 
-app = typer.Typer(
+class Command(TyperCommand):
+    """A command that refuses an option of one value that is given twice, of which the last would count in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _refuse_repeated(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_repeated(command: Any, ctx: Any, args: Sequence[str]) -> None:
+    _, _, order = command.make_parser(ctx).parse_args(args=list(args))
+    times = Counter(param.opts[0] for param in order if param.param_type_name == "option" and _has_one_value(param))
+    for option, count in times.items():
+        if count > 1:
+            message = f"{option} is given {count} times, and {ctx.command_path} takes one. {_remedy(ctx, option)}"
+            raise typer.BadParameter(message, ctx=ctx)
+
+
+def _has_one_value(param: Any) -> bool:
+    return not (param.multiple or param.is_flag or param.count)
+
+
+def _remedy(ctx: Any, option: str) -> str:
+    if option == "--task" and "measure" in ctx.command_path:
+        return "Measure on each task, and combine the files by `polyak measure merge`."
+    return "Give it once."
+
+
+class App(typer.Typer):
+    """Commands of this class unless they say otherwise."""
+
+    def command(self, *args: Any, **kwargs: Any) -> Any:
+        return super().command(*args, **{"cls": Command, **kwargs})
+
+
+app = App(
     name="polyak",
     cls=Group,
     help=_SUMMARY,

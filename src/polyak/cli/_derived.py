@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from ._app import Group
+from ._app import App, Group
 
 if TYPE_CHECKING:
     from ..declare import Setting
@@ -87,7 +87,7 @@ def _as_keyword(parameter: inspect.Parameter) -> inspect.Parameter:
 
 
 def _as_command(name: str, function: Callable[..., None]) -> Any:
-    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    application = App(rich_markup_mode=None, pretty_exceptions_enable=False)
     application.callback()(lambda: None)  # a group even of one command
     application.command(name)(function)
     group: Any = typer.main.get_command(application)

@@ -90,13 +90,14 @@ def _show(average: Recipe, notes: list[str]) -> None:
 
 
 def _write(path: Path, average: Recipe, *, force: bool) -> None:
+    from .. import averaging
     from .. import recipe as recipes
     from ..errors import OutputExists
     from ..storage import write_whole
 
     if path.exists() and not force:
         raise OutputExists(f"{path} exists. Choose another path, or replace it with --force.")
-    write_whole(path, recipes.dump(average))
+    write_whole(path, recipes.dump(averaging.relative_to(average, path.absolute().parent)))
 
 
 def _merge(average: Recipe, out: Path, *, workers: int, force: bool, as_json: bool, quiet: bool) -> None:

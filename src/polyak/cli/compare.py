@@ -71,6 +71,8 @@ def _show(comparison: Comparison) -> None:
                 changed = [f"{moved.value:+.4f}", _ends(moved, "+.4f"), str(result.wins), str(result.losses)]
             share = "" if result.normalised is None else f"{result.normalised.value:.1%}"
             rows.append([f"{task.task} ({task.metric})", name, f"{result.score.value:.4f}", *changed, share])
+        if task.majority is not None:
+            rows.append([f"{task.task} ({task.metric})", "(majority)", f"{task.majority:.4f}", *[""] * 5])
     print(columns(rows))
     if comparison.groups:
         means = [["average normalised", "model", "mean", "interval"]]

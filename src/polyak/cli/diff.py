@@ -12,21 +12,22 @@ from . import _options
 from ._app import INSPECT, app
 
 if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
     from ..inspection import Diff, TensorDiff
 
 
 @app.command(rich_help_panel=INSPECT)
 def diff(
-    a: Annotated[Path, typer.Argument(help="The reference model.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="The changed model.", show_default=False)],
+    a: Annotated[Path, typer.Argument(help="The reference model or adapter.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="The changed model or adapter.", show_default=False)],
     top: Annotated[int, typer.Option(help="Number of tensors to list, largest relative change first.", min=0)] = 10,
     as_json: _options.AsJson = False,
 ) -> None:
-    """Compare two models: relative change and cosine per layer, and the tensors that changed most."""
-    from .. import checkpoint
+    """Compare two models or LoRA adapters: relative change and cosine per layer, and the tensors that changed most."""
     from ..inspection import diff as compare
 
-    with checkpoint.open(a) as first, checkpoint.open(b) as second:
+    first_model, second_model = _opened(a, b)
+    with first_model as first, second_model as second:
         differences = compare(first, second)
     if as_json:
         from dataclasses import asdict
@@ -34,6 +35,23 @@ def diff(
         print(json.dumps(asdict(differences)))
     else:
         _show(differences, top)
+
+
+def _opened(a: Path, b: Path) -> tuple[Checkpoint, Checkpoint]:
+    """Two models, or the updates s B A of two adapters."""
+    from .. import adapters, checkpoint
+    from ..errors import Mismatch
+
+    are_adapters = [(path / "adapter_config.json").is_file() for path in (a, b)]
+    if all(are_adapters):
+        return adapters.updates(a), adapters.updates(b)
+    if any(are_adapters):
+        adapter, model = (a, b) if are_adapters[0] else (b, a)
+        raise Mismatch(
+            f"{adapter} is an adapter and {model} is not. Compare two adapters, or write the model that the adapter "
+            f"makes of its base by `polyak lora bake BASE {adapter} OUT`, and compare OUT."
+        )
+    return checkpoint.open(a), checkpoint.open(b)
 
 
 def _show(differences: Diff, top: int) -> None:

@@ -64,6 +64,7 @@ def _as_data(name: str, scores: Scores, interval: Interval) -> dict[str, Any]:
         "metric": scores.metric,
         "split": scores.split,
         "value": scores.metric_value,
+        "majority": scores.majority,
         "interval": [interval.low, interval.high],
         "model": scores.model,
         "model_digest": scores.model_digest,
@@ -78,9 +79,11 @@ def _as_data(name: str, scores: Scores, interval: Interval) -> dict[str, Any]:
 def _show(results: dict[str, list[tuple[Scores, Interval]]]) -> None:
     from ..display import columns
 
-    rows = [["model", "task", "metric", "score", "95 % interval", "examples"]]
+    rows = [["model", "task", "metric", "score", "95 % interval", "majority", "examples"]]
     for name, scored in results.items():
         for scores, interval in scored:
+            majority = "-" if scores.majority is None else f"{scores.majority:.4f}"
             ends = "-" if interval.low is None else f"{interval.low:.4f} to {interval.high:.4f}"
-            rows.append([name, scores.task, scores.metric, f"{interval.value:.4f}", ends, str(len(scores.values))])
+            score, examples = f"{interval.value:.4f}", str(len(scores.values))
+            rows.append([name, scores.task, scores.metric, score, ends, majority, examples])
     print(columns(rows))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _inline, _options
-from ._app import ADAPTERS, Group, app
+from ._app import ADAPTERS, App, Group, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..adapters import Report
     from ..recipe import Recipe
 
-lora = typer.Typer(
+lora = App(
     name="lora",
     cls=Group,
     help="Merge LoRA adapters, extract one from a fine-tune, or bake one into its base.",

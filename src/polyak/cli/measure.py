@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from . import _options
-from ._app import DATA, app
+from ._app import DATA, App, app
 from ._derived import DerivedGroup
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class _Statistics(DerivedGroup):
         return {name: lambda kind=kind: _command_of(kind) for name, kind in _statistics().items()}
 
 
-measure = typer.Typer(
+measure = App(
     name="measure",
     cls=_Statistics,
     help="Measure statistics of a model on data, for methods that need them.",

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import recipe as recipes
 from ..display import fields, human_size
-from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion
+from ..errors import BudgetError, InputChanged, OutputError, SettingError, suggestion, told_at
 from ..events import Reporter, Watcher, ignore
 from ..native import saying_when_compiling
 from ..planning import Plan, Step, peak_nbytes, workers_within
@@ -120,7 +120,7 @@ def run(
         raise SettingError(f"there is no digest {digest!r}. {suggestion(digest, ALGORITHMS)}")
     out = followed(Path(os.path.abspath(out)))
     refuse_inputs(plan, out)
-    with Reporter(progress) as reporter:
+    with told_at(plan.recipe.door), Reporter(progress) as reporter:
         merge = _Merge(plan, out, shard_nbytes, digest, reporter, device_of(device))
         if resume and not force and (done := merge.published(began)):
             return done
@@ -128,10 +128,10 @@ def run(
 
 
 def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
-    wanted = workers or cpu_count()
+    requested = workers or cpu_count()
     if memory is None:
-        return wanted
-    if not (allowed := workers_within(plan, wanted, memory)):
+        return requested
+    if not (allowed := workers_within(plan, requested, memory)):
         raise BudgetError(
             f"this merge needs about {peak_nbytes(plan, 1)} bytes of memory with one worker; --memory allows {memory}."
         )
@@ -140,13 +140,13 @@ def _workers(plan: Plan, workers: int | None, memory: int | None) -> int:
 
 def refuse_inputs(plan: Plan, out: Path) -> None:
     """A result may not replace, hold, or lie in what it is made of."""
-    place = out.resolve()
+    folder = out.resolve()
     for name, model in plan.inputs.items():
-        inside = Path(model.label).is_dir() and place.is_relative_to(Path(model.label).resolve())
-        if inside or any(stamp.path.resolve().is_relative_to(place) for stamp in model.stamps):
+        inside = Path(model.label).is_dir() and folder.is_relative_to(Path(model.label).resolve())
+        if inside or any(stamp.path.resolve().is_relative_to(folder) for stamp in model.stamps):
             raise OutputError(f"{out} is where {name} lies ({model.label}); a merge does not write over its inputs.")
-    if place == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(place):
-        raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another place.")
+    if folder == plan.recipe.folder.resolve() or Path.cwd().is_relative_to(folder):
+        raise OutputError(f"{out} is the folder you are in or that the recipe lies in; choose another folder.")
 
 
 class _Merge(Sink):
@@ -246,9 +246,10 @@ class _Merge(Sink):
             if side.config is not None:
                 write_text(model / "config.json", as_json(side.config))
             for name, contents in side.written.items():
+                (model / name).parent.mkdir(parents=True, exist_ok=True)
                 write_text(model / name, contents if isinstance(contents, str) else as_json(contents))
             for name, path in side.files.items():
-                (model / name).parent.mkdir(exist_ok=True)
+                (model / name).parent.mkdir(parents=True, exist_ok=True)
                 _copy(path, model / name)
             for name, index in indices_of(self._layout).items():
                 write_text(model / name, as_json(index))

@@ -2,6 +2,7 @@
 
 from .arrays import Array as Array
 from .blas import one_thread as one_thread
+from .certified import certified_leading as certified_leading
 from .float32 import SMALL_MATRIX as SMALL_MATRIX
 from .float32 import eigenvectors as eigenvectors
 from .lapack import divided as divided

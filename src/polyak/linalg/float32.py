@@ -37,8 +37,8 @@ def leading_triplets(matrix: Array, count: int) -> tuple[Array, Array, Array] | 
     if rank <= SMALL_MATRIX or 3 * count > rank or (narrow := _scaled(matrix)) is None:
         return None
     if matrix.shape[0] < matrix.shape[1]:
-        found = leading_triplets(matrix.T, count)
-        return None if found is None else (found[2], found[1], found[0])
+        triplets = leading_triplets(matrix.T, count)
+        return None if triplets is None else (triplets[2], triplets[1], triplets[0])
     basis = _leading_eigenvectors(narrow.T @ narrow, min(count + max(8, count // 8), rank))
     u, s, v = _best_within(matrix, basis)
     if not float(s[count - 1]) ** 2 > _SEEN * float(s[0]) ** 2:
@@ -52,8 +52,8 @@ def orthogonal_factor(matrix: Array) -> Array | None:
     if min(rows, columns) <= SMALL_MATRIX:
         return None
     if rows < columns:
-        found = orthogonal_factor(matrix.T)
-        return None if found is None else found.T
+        factor = orthogonal_factor(matrix.T)
+        return None if factor is None else factor.T
     if (scaled := _scaled(matrix)) is None:
         return None
     if is_numpy_array(scaled) and _lapack.has_lapack():

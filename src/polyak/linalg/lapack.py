@@ -31,15 +31,15 @@ def leading_eigh(symmetric: Matrix, count: int) -> tuple[Matrix, Matrix]:
     n = symmetric.shape[0]
     call = routine("ssyevr")
     values, vectors = np.empty(n, np.float32), np.empty((n, count), np.float32, order="F")
-    status, found = 1, np.zeros(1, np.int64)
+    status, converged = 1, np.zeros(1, np.int64)
     if call is not None:
         destroyed, work = np.array(symmetric, np.float32, order="F"), np.empty((_BLOCK + 6) * n, np.float32)
         support, integers = np.empty(2 * n, np.int64), np.empty(10 * n, np.int64)
         status = call(
-            *("V", "I", "L", n, destroyed, n, 0.0, 0.0, n - count + 1, n, 0.0, found, values, vectors, n, support),
+            *("V", "I", "L", n, destroyed, n, 0.0, 0.0, n - count + 1, n, 0.0, converged, values, vectors, n, support),
             *(work, work.size, integers, integers.size),
         )
-    if status or found[0] != count:
+    if status or converged[0] != count:
         values, vectors = _in_float64(symmetric)
         return values[-count:], vectors[:, -count:]
     return values[:count], vectors
@@ -88,8 +88,20 @@ class Tridiagonal(NamedTuple):
         vectors = np.empty((n, count), np.float32, order="F")
         support, integers = np.empty(2 * max(1, count), np.int64), np.empty(10 * n, np.int64)
         values, work = np.empty(n, np.float32), np.empty(18 * n, np.float32)
-        found, relatively = np.ones(1, np.int64), np.ones(1, np.int64)
-        passed = (self.diagonal.copy(), self.beside.copy(), 0.0, 0.0, first + 1, last, found, values, vectors, n, count)
+        converged, relatively = np.ones(1, np.int64), np.ones(1, np.int64)
+        passed = (
+            self.diagonal.copy(),
+            self.beside.copy(),
+            0.0,
+            0.0,
+            first + 1,
+            last,
+            converged,
+            values,
+            vectors,
+            n,
+            count,
+        )
         rest = (support, relatively, work, work.size, integers, integers.size)
         _checked("sstemr", "V", "I", n, *passed, *rest)
         return self._turned("L", "N", vectors)
@@ -98,11 +110,11 @@ class Tridiagonal(NamedTuple):
 def tridiagonal(symmetric: Matrix) -> Tridiagonal:
     """The tridiagonal form of a symmetric matrix, if `has_lapack()`."""
     n = symmetric.shape[0]
-    found = np.array(symmetric, np.float32, order="F")
+    reflections = np.array(symmetric, np.float32, order="F")
     diagonal, beside, scales = (np.zeros(n, np.float32) for _ in range(3))
     work = np.empty(_BLOCK * n, np.float32)
-    _checked("ssytrd", "L", n, found, n, diagonal, beside, scales, work, work.size)
-    return Tridiagonal(diagonal, beside, found, scales)
+    _checked("ssytrd", "L", n, reflections, n, diagonal, beside, scales, work, work.size)
+    return Tridiagonal(diagonal, beside, reflections, scales)
 
 
 class Reduced(NamedTuple):
@@ -124,29 +136,29 @@ class Reduced(NamedTuple):
 
     def rotated(self, middle: Matrix) -> Matrix:
         """Q X P^T; `middle` may be overwritten."""
-        n, found = self.diagonal.size, _by_columns(middle)
+        n, product = self.diagonal.size, _by_columns(middle)
         work = np.empty(_BLOCK * n, np.float32)
         for which, side, kind, scales in (("Q", "L", "N", self.left), ("P", "R", "T", self.right)):
-            passed = (n, n, n, self.reflections, n, scales, found, n, work, work.size)
+            passed = (n, n, n, self.reflections, n, scales, product, n, work, work.size)
             _checked("sormbr", which, side, kind, *passed)
-        return found
+        return product
 
 
 def bidiagonal(matrix: Matrix) -> Reduced:
     """The bidiagonal form of a matrix (n, n), if `has_lapack()`."""
     n = matrix.shape[0]
-    found = np.array(matrix, np.float32, order="F")
+    reflections = np.array(matrix, np.float32, order="F")
     diagonal, beside, left, right = (np.zeros(n, np.float32) for _ in range(4))
     work = np.empty(2 * _BLOCK * n, np.float32)
-    _checked("sgebrd", n, n, found, n, diagonal, beside, left, right, work, work.size)
-    return Reduced(diagonal, beside, found, left, right)
+    _checked("sgebrd", n, n, reflections, n, diagonal, beside, left, right, work, work.size)
+    return Reduced(diagonal, beside, reflections, left, right)
 
 
 def divided(right: Matrix, positive: Matrix) -> Matrix:
     """X in X A = B: B (m, n) over a positive matrix A (n, n), by Cholesky's factors, if `has_lapack()`."""
-    found, factor, (m, n) = np.array(right, np.float32), np.array(positive, np.float32), right.shape
-    _checked("sposv", "L", n, m, factor, n, found, n)  # which sees the transpose of what is stored by rows
-    return found
+    solution, factor, (m, n) = np.array(right, np.float32), np.array(positive, np.float32), right.shape
+    _checked("sposv", "L", n, m, factor, n, solution, n)  # which sees the transpose of what is stored by rows
+    return solution
 
 
 def _by_columns(matrix: Matrix) -> Matrix:

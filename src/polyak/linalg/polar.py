@@ -53,10 +53,10 @@ def polar_of_square(matrix: Matrix, least: float) -> Matrix | None:
     from ..kernels.tridiagonal import times
 
     reduced = _lapack.bidiagonal(matrix.T)  # what is stored by rows is, transposed, stored by columns
-    if (found := bounded(reduced.diagonal, reduced.beside, least)) is None:
+    if (bound := bounded(reduced.diagonal, reduced.beside, least)) is None:
         return None
     middle = np.empty(matrix.shape, np.float32)
-    times(found.diagonal, found.beside, found.root(), middle)
+    times(bound.diagonal, bound.beside, bound.root(), middle)
     return reduced.rotated(middle).T
 
 
@@ -65,8 +65,8 @@ def inverse_root(gram: Matrix, least: float) -> Matrix | None:
     reduced = _lapack.tridiagonal(gram)
     if (factor := _cholesky(reduced.diagonal, reduced.beside)) is None:
         return None
-    found = bounded(*factor, least)
-    return None if found is None else reduced.rotated(found.root().astype(np.float32)).T
+    bound = bounded(*factor, least)
+    return None if bound is None else reduced.rotated(bound.root().astype(np.float32)).T
 
 
 def bounded(diagonal: Matrix | Numbers, beside: Matrix | Numbers, least: float) -> Bidiagonal | None:
@@ -126,11 +126,11 @@ def _quarter_period(complement: float) -> float:
 def _means(complement: float) -> list[tuple[float, float]]:
     """Arithmetic means on the way to the arithmetic-geometric one of 1 and a number, and half of what they differed."""
     a, b = 1.0, complement
-    found = [(a, math.sqrt(1 - b * b))]
+    factors = [(a, math.sqrt(1 - b * b))]
     while abs(a - b) > 1e-15 * a:
         a, b, half = (a + b) / 2, math.sqrt(a * b), (a - b) / 2
-        found.append((a, half))
-    return found
+        factors.append((a, half))
+    return factors
 
 
 def _amplitude(u: float, complement: float) -> float:

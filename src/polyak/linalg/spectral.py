@@ -70,8 +70,8 @@ def count_above(s: Array, share: float) -> int:
 
 def orthogonal(matrix: Array) -> Array:
     """The polar factor P Q^T of a matrix P S Q^T, without null directions."""
-    found = orthogonal_factor(matrix)
-    return polar(matrix)[0] if found is None else found
+    factor = orthogonal_factor(matrix)
+    return polar(matrix)[0] if factor is None else factor
 
 
 def polar(matrix: Array) -> tuple[Array, Array]:
@@ -92,8 +92,8 @@ def polar(matrix: Array) -> tuple[Array, Array]:
 
 def leading(matrix: Array, count: int) -> Components:
     """The `count` largest singular triplets, at least one."""
-    found = leading_triplets(matrix, max(1, count))
-    return components(matrix, max(1, count)) if found is None else Components(*found)
+    triplets = leading_triplets(matrix, max(1, count))
+    return components(matrix, max(1, count)) if triplets is None else Components(*triplets)
 
 
 def joined(parts: Sequence[Components]) -> Components:

@@ -56,8 +56,8 @@ def interference(tasks: Tasks) -> Interference:
 def _gram(tasks: Tasks, norms: Sequence[float]) -> Array:
     """C. Models go together into as few products as give rows enough: each product of its own is written twice."""
     xp = array_namespace(first := tasks[0])
-    place = {"device": first.device} if hasattr(first, "device") else {}
-    c = xp.zeros((first.shape[1],) * 2, dtype=first.dtype, **place)
+    device = {"device": first.device} if hasattr(first, "device") else {}
+    c = xp.zeros((first.shape[1],) * 2, dtype=first.dtype, **device)
     used = [t for t, norm in enumerate(norms) if norm]
     together = max(1, math.ceil(first.shape[1] / first.shape[0]))
     for begin in range(0, len(used), together):

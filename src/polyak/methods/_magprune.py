@@ -38,10 +38,10 @@ def _keep(deltas: Array, density: Array, epsilon: Array) -> Array:
     lead = deltas.shape[:2] if deltas.ndim > 2 else (deltas.shape[0], 1)
     rows = xp.reshape(xp.abs(deltas), (*lead, -1))
     n = rows.shape[2]
-    place = xp.astype(xp.argsort(xp.argsort(-rows, axis=2), axis=2), deltas.dtype)  # 0 is the largest
+    rank = xp.astype(xp.argsort(xp.argsort(-rows, axis=2), axis=2), deltas.dtype)  # 0 is the largest
     middle, half = (xp.reshape(column, (-1, 1, 1)) for column in (density, epsilon))
     half = xp.where(middle == 1, xp.zeros_like(half), half) if n > 1 else xp.zeros_like(half)
-    keep = (middle - half) + 2 * half * ((n - 1 - place) / max(n - 1, 1))
+    keep = (middle - half) + 2 * half * ((n - 1 - rank) / max(n - 1, 1))
     return xp.reshape(keep, deltas.shape)
 
 

@@ -129,7 +129,8 @@ def _sidecar_lines(sidecars: Sidecars) -> list[str]:
     if not sidecars.donor:
         return []
     files = ", ".join(sidecars.files) or "none"
-    config = "config.json" if sidecars.config is not None or sidecars.stems else "no config.json"
+    has_config = sidecars.config is not None or any(name.endswith("config.json") for name in sidecars.written)
+    config = "config.json" if has_config else "no config.json"
     written = f"; written: {', '.join(sidecars.written)}" if sidecars.written else ""
     return [f"config and tokenizer from {sidecars.donor}: {config}; copied: {files}{written}"]
 
@@ -145,6 +146,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "statistics": {name: measured.label for name, measured in plan.statistics.items()},
         "donor": plan.sidecars.donor,
         "copied": list(plan.sidecars.files),
+        "left_out": {reason: list(names) for reason, names in plan.sidecars.left_out.items()},
         "notes": list(plan.notes),
         "steps": [step_data(step) for step in plan.steps],
     }

@@ -18,12 +18,14 @@ from ..checkpoint import (
     mask_spec,
     scale_spec,
 )
-from ..errors import Mismatch, RecipeError, SettingError, suggestion
+from ..errors import Mismatch, RecipeError, Remedy, SettingError, suggestion, told_at
 from ..methods import Law, Method
 from ..reading import compiled
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
+from .buffers import buffer_notes, partial_buffers
 from .compatibility import Opened, check
+from .names import meet
 from .open_models import Open, OpenedModels
 from .output.sidecars import result_sidecars
 from .resolve import Treatment
@@ -56,11 +58,21 @@ def plan(
         RecipeError: a method, setting or base is missing, unknown or out of range.
         CheckpointError: a model cannot be read, or the models do not fit together.
     """
+    with told_at(recipe.door):
+        return _plan(recipe, replacements, statistics, opening or open_source, tensors_only)
+
+
+def _plan(
+    recipe: Recipe,
+    replacements: Mapping[str, Checkpoint] | None,
+    statistics: StatisticsByName | None,
+    opening: Open,
+    tensors_only: bool,
+) -> Plan:
     _refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
-    opened_models = OpenedModels(opening or open_source, recipe.folder, replacements or {})
-    donor = opened_models.donor(recipe)
-    opened_models.fill(recipe)
+    opened_models = OpenedModels(opening, recipe.folder, replacements or {})
+    donor, renamings = _open(recipe, opened_models)
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
     if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
@@ -77,11 +89,18 @@ def plan(
             from .output.chat import with_template
 
             side = with_template(side, recipe.chat_template, opened)
-        notes = [*notes, *_notes(recipe, opened, steps, builders)]
+        notes = [*renamings, *notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
+
+
+def _open(recipe: Recipe, opened_models: OpenedModels) -> tuple[Opened, list[str]]:
+    """Open the models; returns the donor of config and tokenizer, and notes on models that were renamed."""
+    donor = opened_models.donor(recipe)
+    opened_models.fill(recipe)
+    return donor, list(meet(recipe, opened_models))
 
 
 def _refuse_adapters_and_searches(recipe: Recipe) -> None:
@@ -99,7 +118,7 @@ def _notes(
 ) -> Iterator[str]:
     """Notes on tokens, on rules that drop settings, and on statistics."""
     if not recipe.vocabulary:
-        yield from compare(opened, steps)
+        yield from compare(opened, steps, recipe.door)
     for builder in builders:
         yield from (*builder.notes, *builder.measured.notes)
 
@@ -116,7 +135,8 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
     if source.recipe is not None:
         checkpoint: Checkpoint = NestedMerge(plan(source.recipe), f"the nested {source.recipe.method} merge")
     else:
-        checkpoint = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        opened = checkpoints.open(checkpoints.locate(source.path or "", folder), key=source.key)
+        checkpoint = checkpoints.refuse_factors(opened)
     if source.strip_prefix:
         checkpoint = checkpoints.stripped(checkpoint, source.strip_prefix)
     for lora in source.lora:
@@ -153,9 +173,12 @@ class _Builder:
 
     def build(self, statistics: StatisticsByName) -> list[Step]:
         names = self._shared_names()
-        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in self._kept_tables])
+        self._partial = partial_buffers(self._everyone, [n for n in names if not self._is_skipped(n)])
+        apart = self._kept_tables | self._partial.keys()
+        check(self._models, self._base, [n for n in names if not self._is_skipped(n) and n not in apart])
         treatment = Treatment(self._recipe, names)
-        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in treatment.notes]
+        notes = [*treatment.notes, *buffer_notes(self._partial, self._reference)]
+        self.notes = [f"{self._part.name}: {note}" if self._part.name else note for note in notes]
         self._check_methods(treatment)
         whole = list(self._part.whole[-len(self._models) :])
         self.measured = Measured(self._recipe, whole, statistics, treatment.methods)
@@ -188,13 +211,13 @@ class _Builder:
             if method.needs_base and self._base is None:
                 where = f"{self._part.name}: " if self._part.name else ""
                 raise RecipeError(
-                    f"{where}method {method.name!r} works on differences from a base model; give `base:`."
+                    f"{where}method {method.name!r} works on differences from a base model.", remedies=[Remedy.BASE]
                 )
 
     def _step(self, name: str, treatment: Treatment) -> Step | None:
         if self._is_skipped(name):
             return self._kept(name)
-        if name in self._kept_tables:
+        if name in self._kept_tables or name in self._partial:
             return self._copied(self._reference, name)
         spec = self._reference.find(name)
         assert spec is not None

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..checkpoint import Checkpoint, TensorSpec, inside, read_json
-from ..errors import CheckpointError, Mismatch, UnsupportedFormat
+from ..checkpoint import EMBEDDING, HEAD, NO_TOKENS, Checkpoint, TensorSpec, config_of, holder_of, layer_of
+from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
+from .renamings import proposal
 
 _SHOWN = 8  # problems listed in one error
-HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
-EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
-# Other modules whose names end in `embeddings` may embed something else, such as positions.
-EMBEDDING = rf"(?:{'|'.join(EMBEDDINGS)}|embeddings?)\.weight$"
 _EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
 
@@ -39,19 +36,12 @@ class Opened:
         spec = checkpoint.specs.get(name)
         if spec is not None:
             return spec
-        holder = checkpoint.ties.get(name) or self.tied_embedding(name)
+        holder = holder_of(name, checkpoint, self.config)
         return checkpoint.specs[holder] if holder else None
 
     def ties(self, name: str) -> bool:
         """Test whether the tensor is tied to another, so that it has no values of its own."""
         return name not in self.checkpoint.specs and self.find(name) is not None
-
-    def tied_embedding(self, name: str) -> str | None:
-        """The embedding that serves as output head where the config ties them and the file omits the head."""
-        if not self.config.get("tie_word_embeddings", False) or not HEAD.search(name):
-            return None
-        embeddings = [n for n, spec in self.checkpoint.specs.items() if _EMBEDDING.search(n) and len(spec.shape) == 2]
-        return max(embeddings, key=lambda n: self.checkpoint.specs[n].numel) if embeddings else None
 
 
 def opened(name: str, checkpoint: Checkpoint) -> Opened:
@@ -62,9 +52,7 @@ def opened(name: str, checkpoint: Checkpoint) -> Opened:
         CheckpointError: its path is not UTF-8.
     """
     _refuse_unwritable_label(checkpoint.label)
-    config: Mapping[str, Any] = {}
-    if checkpoint.folder is not None and (checkpoint.folder / "config.json").exists():
-        config = read_json(inside(checkpoint.folder, "config.json"))
+    config = config_of(checkpoint)
     if "quantization_config" in config:
         raise UnsupportedFormat(
             f"{checkpoint.label} is quantised (config.json has quantization_config). Dequantise it first: "
@@ -99,6 +87,7 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
     reference = everyone[0]
     missing: list[str] = []
     differing: list[str] = []
+    remedies: dict[Remedy, None] = {}
     for name in names:
         specs = {model.name: model.find(name) for model in everyone}
         lacking = [model_name for model_name, spec in specs.items() if spec is None]
@@ -108,14 +97,36 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         first = specs[reference.name]
         for model_name, spec in specs.items():
             if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
-                mixed = "; integers do not merge with floats, `skip: REGEX` keeps the base's tensor"
-                hint = mixed if spec.dtype.floating != first.dtype.floating else ""
+                remedies |= _remedies(first, spec)
                 differing.append(
-                    f"{name!r} is {_description(first)} in {reference.name} but "
-                    f"{_description(spec)} in {model_name}{hint}"
+                    f"{name!r} is {_description(first)} in {reference.name} but {_description(spec)} in {model_name}"
                 )
+    if missing:
+        remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
+    if Remedy.VOCABULARY in remedies:
+        remedies.pop(Remedy.CLASSES, None)  # a head's bias has one number per token
     if missing or differing:
-        raise Mismatch(_report(missing, differing))
+        more = "".join(_proposals(everyone) if missing else [])
+        raise Mismatch(_report(missing, differing) + more, remedies=remedies)
+
+
+def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:
+    """Remedies for two tensors that differ: few rows are classes, many are tokens."""
+    if first.dtype.floating != other.dtype.floating:
+        return {Remedy.SKIP_INTEGERS: None}
+    is_inside = layer_of(first.name) is not None or NO_TOKENS.search(first.name) is not None
+    if first.shape[1:] != other.shape[1:] or not first.shape or is_inside:
+        return {Remedy.SKIP: None}
+    is_table = _EMBEDDING.search(first.name) or HEAD.search(first.name)
+    return {Remedy.VOCABULARY if is_table else Remedy.CLASSES: None}
+
+
+def _proposals(everyone: list[Opened]) -> Iterator[str]:
+    """Renamings with which the names of more tensors meet."""
+    reference, *others = ([*model.checkpoint.specs, *model.checkpoint.ties] for model in everyone)
+    for model, names in zip(everyone[1:], others, strict=True):
+        if (remedy := proposal(names, reference)) is not None:
+            yield f"\n  {model.name}: {remedy}."
 
 
 def _description(spec: TensorSpec) -> str:
@@ -126,16 +137,8 @@ def _report(missing: list[str], differing: list[str]) -> str:
     lines: list[str] = ["the models do not fit together."]
     if differing:
         lines += [f"  {line}" for line in differing[:_SHOWN]] + _rest(differing)
-        lines.append(
-            "  Different shapes usually mean different vocabularies, which `vocabulary: union` brings together, or "
-            "another architecture."
-        )
     if missing:
         lines += [f"  {line}" for line in missing[:_SHOWN]] + _rest(missing)
-        lines.append(
-            "  `heads: REGEX` keeps task heads with their model; `skip: REGEX` keeps the base's tensor or leaves it "
-            "out; `strip_prefix:` on a model removes a prefix from its names."
-        )
     return "\n".join(lines)
 
 
@@ -163,6 +166,6 @@ def read_config(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
     if checkpoint.folder is None or not (checkpoint.folder / "config.json").exists():
         return None
     try:
-        return read_json(inside(checkpoint.folder, "config.json"))
+        return config_of(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(f"{error} A merge needs the config of its base or first model.") from error

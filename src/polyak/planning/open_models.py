@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..checkpoint import Checkpoint, subset
-from ..errors import RecipeError
+from ..errors import RecipeError, Remedy
 from ..recipe import BASE, Recipe, Source
 from .compatibility import Opened, opened
 
@@ -64,7 +64,7 @@ class OpenedModels:
         base_named = next((model.source for model in recipe.models if model.name == BASE), None)
         if base_named and self.has_base(recipe) and (recipe.base is None or _whole(base_named) != _whole(recipe.base)):
             raise RecipeError(
-                f"a model may not be called {BASE!r}, which is the name of the base: give it another `name:`."
+                f"a model may not be called {BASE!r}, which is the name of the base.", remedies=[Remedy.NAME]
             )
         return [self._shown(self._take(model.name, model.source)) for model in recipe.models]
 
@@ -92,7 +92,7 @@ class OpenedModels:
         whole = _whole(source) if source else None
         if name in self.by_name:
             if self.sources[name] != whole:
-                raise RecipeError(f"{name!r} is the name of two different models; give one of them another `name:`.")
+                raise RecipeError(f"{name!r} is the name of two different models.", remedies=[Remedy.NAME])
             return self.by_name[name]
         checkpoint = self.replacements.get(name) or self.open(source or Source(), self.folder)
         self.sources[name] = whole

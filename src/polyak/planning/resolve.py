@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any, cast
 
 from ..checkpoint import layer_of
-from ..errors import RecipeError, SettingError, suggestion
+from ..errors import RecipeError, Remedy, SettingError, suggestion
 from ..methods import Method, Setting
 from ..methods import resolve as method_named
 from ..reading import compiled, search
@@ -198,8 +198,8 @@ def _along(gradient: Gradient, depth: Depth, name: str, key: str) -> float:
     if depth.t is None:
         if gradient.outside is None:
             raise RecipeError(
-                f"{key!r} is a gradient over the layers, but {name!r} is in no layer. Give it a rule that sets "
-                f"{key!r}, or the gradient a value `outside:`."
+                f"{key!r} is a gradient over the layers, but {name!r} is in no layer.",
+                remedies=[Remedy.OUTSIDE],
             )
         return cast("float", gradient.outside)  # recipes with search ranges are refused
     values = cast("tuple[float, ...]", gradient.values)

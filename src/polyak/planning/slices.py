@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoint import Stack, layer_of, picked, stacks
-from ..errors import Mismatch, RecipeError
+from ..errors import Mismatch, RecipeError, Remedy
 from ..reading import Pattern, compiled
 from ..recipe import Recipe, Source
 from .compatibility import Opened, configs, layer_counts
@@ -120,8 +120,8 @@ def _refuse_remaining_tensors(recipe: Recipe, opened_models: OpenedModels, patte
     left = [n for n in donor.checkpoint.specs if not any(pattern.search(n) for pattern in patterns)]
     if left:
         raise RecipeError(
-            f"no module matches {len(left)} tensors of {donor.name}, such as {', '.join(map(repr, left[:3]))}. End "
-            "the list with `match: '.*'`."
+            f"no module matches {len(left)} tensors of {donor.name}, such as {', '.join(map(repr, left[:3]))}.",
+            remedies=[Remedy.REST],
         )
 
 
@@ -129,11 +129,14 @@ def _stacked(recipes: Sequence[Recipe], opened_models: OpenedModels, within: str
     names = ["" if alone else f"{within}slice {i}" for i in range(1, len(recipes) + 1)]
     slices = [_Slice(each, opened_models, name) for each, name in zip(recipes, names, strict=True)]
     prefix = slices[0].prefix
+    if not any(map(len, slices)):
+        raise RecipeError(f"{within}{slices[0].name} and all others are empty: no model gives a layer.")
     for each in slices:
         if each.prefix != prefix:
             raise Mismatch(
                 f"{each.name} has its layers in {each.prefix!r} and {slices[0].name} in {prefix!r}: they cannot form "
-                "one stack. `strip_prefix:` and `add_prefix:` on a model change the names."
+                "one stack.",
+                remedies=[Remedy.PREFIX],
             )
         _check_shapes(slices[0], each)
     outside = _assigned(slices[0], slices[-1])
@@ -163,8 +166,8 @@ def _assigned(first: _Slice, last: _Slice) -> dict[_Slice, list[str]]:
     assigned: dict[_Slice, list[str]] = {first: [], last: []}
     for name in dict.fromkeys([*first.outside, *last.outside]):
         behind = _BEHIND.search(name) and not _BEFORE.search(name)
-        owner = (last if behind else first) if name in first.outside and name in last.outside else None
-        assigned[owner or (first if name in first.outside else last)].append(name)
+        is_last = name not in first.outside or (behind and name in last.outside)
+        assigned[last if is_last else first].append(name)
     return _Everywhere(assigned)
 
 
@@ -275,7 +278,7 @@ def chosen(model: Opened, name: str | None) -> Stack:
             return candidates[0]
     if not by_prefix:
         raise RecipeError(f"{model.name} has no layers: it has no tensor with a name such as PREFIX.0.NAME.")
-    raise RecipeError(f"{model.name} has several stacks of layers: {listed}. Name one by `stack:`, or use `modules:`.")
+    raise RecipeError(f"{model.name} has several stacks of layers: {listed}.", remedies=[Remedy.STACK])
 
 
 def _counts(config: Mapping[str, Any]) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -98,27 +98,20 @@ class Sidecars:
 
     Attributes:
         config: Contents of config.json, adapted to the tensors of the result; None if the donor has none.
-        copied: Files that are copied from the donor unchanged.
+        files: Files that are copied from the donor unchanged, by their path in the result.
         donor: The model that they come from.
         written: Contents of other files, by name: JSON or text.
-        placed: Files that are copied from the donor into folders, by their path in the result.
-        stems: For pipelines, the beginning of the names of each model's tensor files, by the model's folder.
-        files: All copied files, by their path in the result.
+        stems: For several models in one folder, the beginning of the names of each one's tensor files, by its folder.
+        left_out: Files of the donor that are not copied, by the reason.
         code: Names of copied Python files: polyak never runs them, but loading the model may.
     """
 
     config: Mapping[str, Any] | None = None
-    copied: tuple[Path, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     donor: str = ""
     written: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    placed: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     stems: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def files(self) -> Mapping[str, Path]:
-        templates = "additional_chat_templates"
-        folders = {path: f"{templates}/" if path.parent.name == templates else "" for path in self.copied}
-        return {f"{folder}{path.name}": path for path, folder in folders.items()} | dict(self.placed)
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from .strict import pattern as pattern
 from .strict import patterns as patterns
 from .strict import positive as positive
 from .strict import text as text
+from .yaml import parse_documents as parse_documents
 from .yaml import parse_yaml as parse_yaml
+from .yaml import read_documents as read_documents
 from .yaml import read_file as read_file
 from .yaml import resolve_scalar as resolve_scalar
 from .yaml import write_yaml as write_yaml

@@ -6,8 +6,10 @@ file yields mappings, lists, text, numbers, booleans and null, and nothing else.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -18,6 +20,7 @@ from ..storage import is_deeper, regular_file
 
 LARGEST_FILE = 10_000_000  # bytes
 DEEPEST = 100  # nesting depth of mappings and lists
+MOST_DOCUMENTS = 100  # in one file
 MOST_REPEATED = 100_000  # values that aliases may add: a few lines of aliases can expand to billions
 
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
@@ -53,6 +56,21 @@ def read_file(path: Path, *, piped: bool = False) -> Data:
     Raises:
         RecipeError: it is missing, no regular file, too large, not UTF-8, or not exactly one document.
     """
+    text = _file_text(path, piped=piped)
+    return parse_json(text, str(path)) if path.suffix == ".json" else parse_yaml(text, str(path))
+
+
+def read_documents(path: Path, *, piped: bool = False) -> list[Data]:
+    """Read all documents of a YAML file, or the one of a JSON file; `piped` as for `read_file`.
+
+    Raises:
+        RecipeError: it is missing, no regular file, too large, not UTF-8, or not YAML.
+    """
+    text = _file_text(path, piped=piped)
+    return [parse_json(text, str(path))] if path.suffix == ".json" else parse_documents(text, str(path))
+
+
+def _file_text(path: Path, *, piped: bool) -> str:
     try:
         with path.open("rb") if piped and str(path).startswith(_OF_SHELLS) else regular_file(path) as file:
             raw = file.read(LARGEST_FILE + 1)
@@ -61,11 +79,10 @@ def read_file(path: Path, *, piped: bool = False) -> Data:
     if len(raw) > LARGEST_FILE:
         raise RecipeError(f"{path} is larger than {LARGEST_FILE:,} bytes, the maximum size of a recipe.")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, column = _position(raw[: error.start].decode("utf-8", "replace"))
         raise RecipeError(f"{path}, line {line}, column {column}: not UTF-8. Save the file as UTF-8.") from None
-    return parse_json(text, str(path)) if path.suffix == ".json" else parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str = "the text") -> Data:
@@ -74,8 +91,18 @@ def parse_yaml(text: str, where: str = "the text") -> Data:
     Raises:
         RecipeError: with line and column.
     """
+    documents = parse_documents(text, where, most=1)
+    return documents[0] if documents else None
+
+
+def parse_documents(text: str, where: str = "the text", most: int = MOST_DOCUMENTS) -> list[Data]:
+    """Read the YAML documents of a text, which `---` divides.
+
+    Raises:
+        RecipeError: with line and column.
+    """
     try:
-        return _Document(text).read()
+        return list(_Document(text).read(most))
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
         line, column, problem = mark.line + 1, mark.column + 1, f"{error.problem or error.context}".rstrip(".")
@@ -165,19 +192,21 @@ class _Document:
         self._level = self._count = self._repeated = 0
         self._anchors: dict[str, tuple[Any, int] | None] = {}  # values and their sizes; None until they are complete
 
-    def read(self) -> Data:
-        """Read the only document."""
+    def read(self, most: int) -> Iterator[Data]:
+        """Read the documents, of which there may be `most`."""
         try:
             self._next()
-            if not isinstance(self._next(), yaml.DocumentStartEvent):
-                return None
-            data = self._value(self._next())
-            self._next()
-            if not isinstance(event := self._next(), yaml.StreamEndEvent):
-                raise _error(event, "a second document begins; one file holds one recipe")
+            for number in itertools.count(1):
+                if isinstance(event := self._next(), yaml.StreamEndEvent):
+                    return
+                if number > most:
+                    limit = "one file holds one recipe" if most == 1 else f"a file may hold {most} documents"
+                    raise _error(event, f"{'a second' if most == 1 else 'another'} document begins; {limit}")
+                self._anchors.clear()
+                yield self._value(self._next())
+                self._next()
         except yaml.MarkedYAMLError as error:
             raise self._too_deep(error.problem_mark) or error from None
-        return data
 
     def _next(self) -> Any:
         event = self._parser.get_event()

@@ -96,10 +96,18 @@ def _default(key: Field[Any]) -> Any:
 
 
 def layer_range(value: object, place: Place) -> tuple[int, int]:
-    """Read a half-open range of layers."""
-    bounds = each(integer)(value, place) if is_list(value) else ()
-    if len(bounds) != 2 or bounds[0] >= bounds[1]:
+    """Read a half-open range of one or more layers."""
+    bounds = source_layers(value, place)
+    if bounds[0] == bounds[1]:
         raise place.expected("[first, stop), with first below stop", value)
+    return bounds
+
+
+def source_layers(value: object, place: Place) -> tuple[int, int]:
+    """Read a half-open range of layers of a model; an empty one takes only tensors outside the layers."""
+    bounds = each(integer)(value, place) if is_list(value) else ()
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise place.expected("[first, stop), with first at most stop", value)
     return bounds[0], bounds[1]
 
 

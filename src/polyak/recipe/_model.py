@@ -8,16 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from ..errors import Door
 from ..reading import Place, Table, integer, one_of, patterns, text
 from ._keys import (
     declared,
     dtype_name,
     file_key,
-    layer_range,
     plain_mapping,
     positive,
     read_keys,
     share,
+    source_layers,
     write_keys,
 )  # fmt: skip
 from ._vocabulary import Vocabulary, plain_vocabulary, read_vocabulary
@@ -108,7 +109,7 @@ class Source:
     key: str | None = file_key(text)
     strip_prefix: str | None = file_key(text)
     add_prefix: str | None = file_key(text)
-    layers: tuple[int, int] | None = file_key(layer_range)
+    layers: tuple[int, int] | None = file_key(source_layers)
     stack: str | None = file_key(text)
 
 
@@ -217,7 +218,8 @@ class Recipe:
         vocabulary: The vocabulary of the result, if the models' tokens differ.
         chat_template: `auto` (that of most models), `none`, the name of a template or of a model, or a template.
         provenance: For learned recipes: objective and data; not interpreted.
-        folder: The folder that paths are relative to; ignored when recipes are compared.
+        folder: The folder that paths are relative to; ignored when recipes are compared, as is the door.
+        door: The kind of file or command that it comes from, which decides the words of remedies in errors.
     """
 
     method: str
@@ -237,6 +239,7 @@ class Recipe:
     chat_template: str | None = file_key(text)
     provenance: Mapping[str, Any] = file_key(plain_mapping, MappingProxyType({}))
     folder: Path = field(default=Path(), compare=False)
+    door: Door = field(default="recipe", compare=False)
 
 
 def with_shared(recipe: Recipe) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -25,6 +25,7 @@ class Scope:
         files: The enclosing files, outermost first.
         depth: Number of enclosing recipes.
         count: Counts nested recipes.
+        merges: Named merges of the same file, which models may be; each is read where it is referred to.
     """
 
     document: Callable[[object, Place, Scope], Recipe]
@@ -33,6 +34,7 @@ class Scope:
     files: tuple[Path, ...] = ()
     depth: int = 0
     count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    merges: Mapping[str, Callable[[Place], Recipe]] = field(default_factory=dict[str, "Callable[[Place], Recipe]"])
 
     def rebased(self, path: str) -> str:
         """A path in the file that is being read, made relative to `folder`."""

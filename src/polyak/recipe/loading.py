@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..reading import Place, is_mapping, parse_yaml, read_file
+from ..reading import Place, is_mapping, parse_documents, read_documents
 from . import native
 from ._model import Recipe
 from ._scope import Scope
@@ -22,8 +23,8 @@ def load(path: str | Path) -> Recipe:
         RecipeError: the file is missing or damaged, or the recipe is invalid.
     """
     file = Path(path)
-    data = read_file(file, piped=True)
-    return _document(data, Place(str(file)), Scope(_document, file.parent, files=(file.resolve(),)))
+    scope = Scope(_document, file.parent, files=(file.resolve(),))
+    return _documents(read_documents(file, piped=True), Place(str(file)), scope)
 
 
 def loads(text: str, folder: str | Path = ".") -> Recipe:
@@ -36,7 +37,7 @@ def loads(text: str, folder: str | Path = ".") -> Recipe:
     Raises:
         RecipeError: the recipe is invalid.
     """
-    return read(parse_yaml(text), folder)
+    return _documents(parse_documents(text), Place("recipe"), Scope(_document, Path(folder)))
 
 
 def read(data: object, folder: str | Path = ".") -> Recipe:
@@ -50,6 +51,20 @@ def read(data: object, folder: str | Path = ".") -> Recipe:
         RecipeError: the recipe is invalid.
     """
     return _document(data, Place("recipe"), Scope(_document, Path(folder)))
+
+
+def _documents(documents: Sequence[object], place: Place, scope: Scope) -> Recipe:
+    """Read the only document of a file, or several that mergekit-multi would merge."""
+    if len(documents) < 2:
+        return _document(documents[0] if documents else None, place, scope)
+    if any(is_mapping(document) and "method" in document for document in documents):
+        raise place.error(
+            f"has {len(documents)} documents, and polyak's own recipes are one per file",
+            "Write the other merges in place of a model's `path:`, as `recipe:`.",
+        )
+    from .mergekit.documents import read_documents as read_several
+
+    return read_several(documents, place, scope)
 
 
 def _document(data: object, place: Place, scope: Scope) -> Recipe:

@@ -6,7 +6,6 @@ import inspect
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..reading import LARGEST_INTEGER
@@ -142,7 +141,7 @@ def _table(cls: type, methods: Iterable[Method]) -> Schema:
     properties = {
         f.name: {**(special[f.name] if f.name in special else _of(hints[f.name])), "description": descriptions[f.name]}
         for f in fields(cls)
-        if hints[f.name] is not Path
+        if f.compare
     }
     required = [name for name in _REQUIRED[cls] if name in properties]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

@@ -19,10 +19,19 @@ def evaluation_page(results: Mapping[str, Sequence[tuple[Scores, Interval]]]) ->
     """
     scored = [(name, scores, interval) for name, pairs in results.items() for scores, interval in pairs]
     rows = [
-        [name, s.task, s.metric, s.split, f"{interval.value:.4f}", _ends(interval, ".4f"), str(len(s.values))]
+        [
+            name,
+            s.task,
+            s.metric,
+            s.split,
+            f"{interval.value:.4f}",
+            _ends(interval, ".4f"),
+            _score(s.majority),
+            str(len(s.values)),
+        ]
         for name, s, interval in scored
     ]
-    head = ["model", "task", "metric", "split", "score", "95 % interval", "examples"]
+    head = ["model", "task", "metric", "split", "score", "95 % interval", "majority", "examples"]
     parts = ["<h1>Evaluation</h1>", table(head, rows, "Scores")]
     for task, metric in dict.fromkeys((scores.task, scores.metric) for _, scores, _ in scored):
         means = [_row(name, interval) for name, scores, interval in scored if scores.task == task]
@@ -64,7 +73,9 @@ def comparison_page(comparison: Comparison) -> str:
 def _task(task: TaskComparison) -> str:
     marks = [f"{task.examples} examples", "higher is better" if task.higher_is_better else "lower is better"]
     marks += [
-        f"{name} {value:.4f}" for name, value in (("expert", task.expert), ("base", task.base)) if value is not None
+        f"{name} {value:.4f}"
+        for name, value in (("expert", task.expert), ("base", task.base), ("majority", task.majority))
+        if value is not None
     ]
     head = ["model", task.metric, "interval", "difference", "interval", "wins", "losses", "p (sign test)"]
     head += ["normalised", "recovered"]
@@ -94,3 +105,7 @@ def _row(label: str, interval: Interval, colour: int = 0) -> Row:
     ends = _ends(interval, ".4g")
     words = f"{label}: {interval.value:.4g}" + (f" ({ends})" if ends else "")
     return Row(label, [Dot(interval.value, interval.low, interval.high, colour, words)])
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

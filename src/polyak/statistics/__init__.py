@@ -20,6 +20,7 @@ from ._measurement import refuse_to_overwrite as refuse_to_overwrite
 from ._measuring import measure as measure
 from ._measuring import measure_to as measure_to
 from ._recalibration import recalibrate as recalibrate
+from ._recalibration import recalibrated_together as recalibrated_together
 from ._replaced import write_with as write_with
 from ._statistic import Statistic as Statistic
 from .fisher import Fisher as Fisher

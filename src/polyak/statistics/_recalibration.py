@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,58 @@ def recalibrate(
             raise TaskError("the data has no examples to recalibrate on.")
         buffers = _buffers(norms)
     return {name: buffer.cpu().numpy().copy() for name, buffer in buffers.items()}
+
+
+def recalibrated_together(
+    measured: Sequence[tuple[Mapping[str, NDArray[np.generic]], int]],
+) -> dict[str, NDArray[np.generic]]:
+    """Running statistics over several sets of data, from those over each.
+
+    With n_t examples of task t and n in all: mean = sum_t n_t mean_t / n, and the variance of the mixture,
+    variance = sum_t n_t (variance_t + (mean_t - mean)^2) / n. Counts of batches are summed.
+
+    Args:
+        measured: For each set, the tensors that `recalibrate` returned, by name, and its number of examples.
+
+    Raises:
+        TaskError: two sets have other tensors, since their modules have other BatchNorms.
+    """
+    import numpy as np
+
+    names = measured[0][0].keys()
+    if any(tensors.keys() != names for tensors, _ in measured):
+        raise TaskError("the tasks run modules with different BatchNorms; recalibrate on one task at a time.")
+    if len(measured) == 1:
+        return dict(measured[0][0])
+    shares = np.array([count for _, count in measured], np.float64)
+    shares /= shares.sum()
+    means = {name: _mixed([tensors[name] for tensors, _ in measured], shares) for name in names if _is_mean(name)}
+    return {name: _together(name, [tensors for tensors, _ in measured], shares, means) for name in names}
+
+
+def _is_mean(name: str) -> bool:
+    return name.rpartition(".")[2] == "running_mean"
+
+
+def _together(
+    name: str, parts: Sequence[Mapping[str, Any]], shares: NDArray[np.float64], means: Mapping[str, Any]
+) -> NDArray[np.generic]:
+    import numpy as np
+
+    values, prefix = [part[name] for part in parts], name.removesuffix("running_var")
+    if _is_mean(name):
+        return means[name].astype(values[0].dtype)
+    if name == prefix:
+        return np.sum(values, axis=0, dtype=values[0].dtype)
+    mean = f"{prefix}running_mean"
+    spread = [
+        value + (part[mean].astype(shares.dtype) - means[mean]) ** 2 for value, part in zip(values, parts, strict=True)
+    ]
+    return _mixed(spread, shares).astype(values[0].dtype)
+
+
+def _mixed(values: Sequence[Any], shares: NDArray[np.float64]) -> Any:
+    return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def _buffers(norms: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -22,13 +22,13 @@ A target of `IGNORED` does not count: padding, prompts, tokens of a word after i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import TaskError, suggestion
 from ._batch import SPLITS, Batch, Likelihood, Outcome, ScoreRequest
 from .likelihood import negative_log_likelihood
-from .running import Part, joined, on_device, scored
+from .running import Part, Scoring, joined, on_device, scored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +79,10 @@ class Scorer(ABC):
     def summarise(self, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The metric from the weighted mean of the scores, entry by entry: the mean itself unless overridden."""
         return mean
+
+    def majority(self, split: str, examples: Sequence[int]) -> float | None:
+        """The metric of always giving the most frequent answer of these examples; None if that has no meaning."""
+        return None
 
     def check_split(self, split: str) -> None:
         """Refuse a split that the task does not have.
@@ -166,8 +170,11 @@ class Task(Scorer):
     def scores(self, module: nn.Module, batch: Batch) -> Tensor:
         """One score per example, (n,), whose weighted mean is the metric (or what `summarise` turns into it)."""
 
-    def scoring(self, module: nn.Module) -> Callable[[Batch], Tensor]:
-        """`scores` of a module with fixed weights, so that work shared by all batches is done once."""
+    def scoring(self, module: nn.Module) -> Callable[[Batch], Scoring]:
+        """`scores` of a module with fixed weights, so that work shared by all batches is done once.
+
+        It may return scores and weights, where the weights depend on the model.
+        """
         return lambda batch: self.scores(module, batch)
 
     def weights(self, batch: Batch) -> Tensor:

@@ -57,6 +57,16 @@ class Classification(ExampleTask):
     def weights(self, batch: Batch) -> Tensor:
         return batch.extra.get("weights", super().weights(batch))
 
+    def majority(self, split: str, examples: Sequence[int]) -> float | None:
+        if self.metric == "loss":
+            return None
+        rows = self.data[split].take(examples)
+        counts, labels = Counter[int](), list(rows.columns["label"])
+        weights = rows.columns.get("weight", [1] * len(labels))
+        for label, weight in zip(labels, weights, strict=True):
+            counts[label] += weight
+        return max(counts.values()) / sum(counts.values())
+
     def extra(self, rows: Rows) -> Mapping[str, Any]:
         """Extra data of a batch, for `weights`."""
         import torch

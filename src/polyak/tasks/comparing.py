@@ -55,6 +55,7 @@ class TaskComparison:
         expert: The expert's score.
         base: The base's score.
         results: By model.
+        majority: The metric of always giving the most frequent answer; None if that has no meaning.
     """
 
     task: str
@@ -65,6 +66,7 @@ class TaskComparison:
     expert: float | None
     base: float | None
     results: Mapping[str, Result]
+    majority: float | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class _Measured:
         self.task, self.models, self.how = task, list(scores), how
         rows = [*scores.values(), *(reference for reference in (expert, base) if reference is not None)]
         self.values, self.weights = _aligned(rows)
-        self.scores = [row.metric_value for row in rows]
+        self.scores, self.majority = [row.metric_value for row in rows], rows[0].majority
         seed = [how.seed, crc32(task.name.encode())]
         means = resampled_means(self.values, self.weights, resamples=how.resamples, seed=seed)
         self.draws = task.summarise(means)
@@ -203,6 +205,7 @@ class _Measured:
             expert=None if self.expert is None else self.scores[self.expert],
             base=None if self.base is None else self.scores[self.base],
             results={name: self._result(i) for i, name in enumerate(self.models)},
+            majority=self.majority,
         )
 
     def notes(self) -> list[str]:
@@ -252,11 +255,13 @@ class _Measured:
 def _aligned(rows: Sequence[Scores]) -> tuple[Numbers, Numbers]:
     first = rows[0]
     for row in rows:
-        if row.examples != first.examples or not np.array_equal(row.weights, first.weights):
-            raise TaskError(f"task {row.task!r} gave {row.model} and {first.model} different examples or weights.")
+        if row.examples != first.examples:
+            raise TaskError(f"task {row.task!r} gave {row.model} and {first.model} different examples.")
     if len(first.examples) < 2:
         raise TaskError(f"task {first.task!r} has one example; a comparison with error bars needs two or more.")
-    return np.stack([row.values for row in rows]), first.weights
+    same = all(np.array_equal(row.weights, first.weights) for row in rows)
+    weights = first.weights if same and first.weights.sum() > 0 else np.stack([row.weights for row in rows])
+    return np.stack([row.values for row in rows]), weights
 
 
 def _ratio(over: Numbers, under: Numbers) -> Numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +57,9 @@ class Divided(Scorer):
 
     def summarise(self, mean: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
         return self.scorer.summarise(mean)
+
+    def majority(self, split: str, examples: Sequence[int]) -> float | None:
+        return self.scorer.majority("test", examples)
 
     def _split_of(self, example: int) -> str:
         import xxhash

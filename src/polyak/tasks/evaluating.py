@@ -39,6 +39,7 @@ class Scores:
         values: One score per example.
         weights: Weight of each in the mean.
         metric_value: The metric over all of them.
+        majority: The metric of always giving the most frequent answer; None if that has no meaning.
         cached: True if the scores were read from the cache.
     """
 
@@ -53,6 +54,7 @@ class Scores:
     values: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
     metric_value: float
+    majority: float | None = None
     cached: bool = False
 
 
@@ -102,7 +104,8 @@ def evaluate(
 
 def summary(task: Scorer, values: Numbers, weights: Numbers) -> float:
     """The metric over examples."""
-    return float(task.summarise(weighted_means(values[None], weights))[0])
+    rows = weights if weights.sum() > 0 else weights[None]  # a model without spans: F1 is 0
+    return float(task.summarise(weighted_means(values[None], rows))[0])
 
 
 def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None) -> Interval:
@@ -117,7 +120,8 @@ def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None
         return Interval(scores.metric_value)
     how = how or Bootstrap()
     seed = [how.seed, crc32(task.name.encode())]
-    draws = task.summarise(resampled_means(scores.values[None], scores.weights, resamples=how.resamples, seed=seed)[0])
+    weights = scores.weights if scores.weights.all() else scores.weights[None]
+    draws = task.summarise(resampled_means(scores.values[None], weights, resamples=how.resamples, seed=seed)[0])
     return interval(scores.metric_value, draws, level=how.level)
 
 
@@ -155,5 +159,6 @@ def _scores(
         values=outcome.values,
         weights=outcome.weights,
         metric_value=summary(task, outcome.values, outcome.weights),
+        majority=task.majority(split, outcome.examples),
         cached=cached,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -127,14 +127,32 @@ def digest_of_model(checkpoint: Checkpoint) -> str:
 
 
 def logits_of(result: Any) -> Tensor:
-    """The logits in a module's result: the tensor itself, its `logits`, or the first element of a tuple.
+    """The logits in a module's result: the tensor itself, its `logits`, or the first of a tuple that is no scalar.
+
+    A mapping or an object without `logits` may have one entry with that word in its name, such as `class_logits`. In a
+    tuple or list, a loss may stand before the logits.
 
     Raises:
         TaskError: the result has no logits.
     """
     logits: Any = getattr(result, "logits", result)
-    if isinstance(logits, tuple):
-        logits = logits[0] if logits else None
+    if isinstance(logits, Mapping) or is_dataclass(logits):
+        logits = _named_logits(cast("Mapping[str, Any]", logits if isinstance(logits, Mapping) else vars(logits)))
+    if isinstance(logits, (tuple, list)):
+        tensors = [value for value in cast("Sequence[Any]", logits) if hasattr(value, "detach") and value.ndim > 0]
+        logits = tensors[0] if tensors else None
     if logits is None or not hasattr(logits, "detach"):
-        raise TaskError(f"the module returns an object of type {type(result).__name__}, which has no logits.")
+        keys = f" with the keys {', '.join(map(str, result))}" if isinstance(result, Mapping) else ""
+        raise TaskError(
+            f"the module returns an object of type {type(result).__name__}{keys}, which has no logits: expected a "
+            "tensor, an output with `logits`, or a tuple that holds them. Return them so, or name another --module."
+        )
     return logits
+
+
+def _named_logits(outputs: Mapping[str, Any]) -> Any:
+    """The entry called `logits`, or the only one with that word in its name, or None."""
+    named = [name for name, value in outputs.items() if "logits" in str(name) and value is not None]
+    if "logits" in named:
+        return outputs["logits"]
+    return outputs[named[0]] if len(named) == 1 else None

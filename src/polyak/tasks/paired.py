@@ -54,8 +54,11 @@ class Bootstrap:
 
 
 def weighted_means(scores: Numbers, weights: Numbers) -> Numbers:
-    """Weighted means of the rows of (models, n)."""
-    return scores @ weights / weights.sum()
+    """Weighted means of the rows of (models, n), with weights per example or per model and example; 0 if all are 0."""
+    if weights.ndim == 1:
+        return scores @ weights / weights.sum()
+    total = weights.sum(1)
+    return np.divide((scores * weights).sum(1), total, out=np.zeros(len(scores)), where=total > 0)
 
 
 def resampled_means(
@@ -65,14 +68,15 @@ def resampled_means(
 
     Args:
         scores: (models, n), one score per model and example.
-        weights: (n,), weight of each example.
+        weights: (n,), weight of each example, or (models, n) where the weights depend on the model.
         resamples: Number of resamples.
         seed: Seed of the draws.
     """
     products = np.vstack([scores * weights, weights]).T
     sums = np.concatenate([counts @ products for counts in _draws(scores.shape[1], resamples, seed)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (sums[:, :-1] / sums[:, -1:]).T
+        means = (sums[:, : len(scores)] / sums[:, len(scores) :]).T
+    return means if weights.ndim == 1 else np.nan_to_num(means, nan=0.0)  # no span at all in a resample
 
 
 def _draws(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Numbers]:

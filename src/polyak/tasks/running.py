@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+# Scores, or scores and their weights in the mean, where these depend on the model.
+Scoring: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 Part: TypeAlias = tuple[tuple[int, ...], Any, Any]  # examples, scores, weights
 
 
 class Scored(Protocol):
     """The methods of `Task` that scoring needs."""
 
-    def scoring(self, module: nn.Module) -> Callable[[Batch], Tensor]: ...
+    def scoring(self, module: nn.Module) -> Callable[[Batch], Scoring]: ...
 
     def weights(self, batch: Batch) -> Tensor: ...
 
@@ -62,10 +64,10 @@ def on_device(module: Any, device: str) -> Any:
 
 
 def _scored(
-    task: Scored, score: Callable[[Batch], Tensor], batch: Batch, device: str, who: str
+    task: Scored, score: Callable[[Batch], Scoring], batch: Batch, device: str, who: str
 ) -> tuple[tuple[int, ...], Any, Any]:
-    scores = guarded(lambda: score(batch.to(device)), who)
-    weights = task.weights(batch)
+    result = guarded(lambda: score(batch.to(device)), who)
+    scores, weights = result if isinstance(result, tuple) else (result, task.weights(batch))
     values, weighed = (np.asarray(tensor.detach().cpu(), np.float64) for tensor in (scores, weights))
     if values.shape != (len(batch),):
         raise TaskError(f"{who}: scores must be one number per example, ({len(batch)},); got {values.shape}.")

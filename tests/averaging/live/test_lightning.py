@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 pytest.importorskip("torch")
 import torch
 
-lightning = pytest.importorskip("lightning.pytorch")
+from polyak.averaging import live
 
-from polyak.averaging import live  # noqa: E402
+from .training import bits, network
 
-from .training import bits, network  # noqa: E402
-
+if not find_spec("lightning"):  # to import it takes ten seconds, so only the test does
+    pytest.skip("lightning is not installed", allow_module_level=True)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own, about workers, loggers and torch
 AVERAGES = (live.ema(0.8), live.lawa(2, every=2), live.bema())
 
 
-class Module(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.net = network()
+def module():
+    from lightning.pytorch import LightningModule
 
-    def training_step(self, batch, index):
-        points, labels = batch
-        return torch.nn.functional.cross_entropy(self.net(points), labels)
+    class Module(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
+        def training_step(self, batch, index):
+            points, labels = batch
+            return torch.nn.functional.cross_entropy(self.net(points), labels)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
+
+    return Module()
 
 
 def fit(folder, epochs, resume=None):
-    module = Module()
-    averager = live.Averager(module, *AVERAGES)
+    from lightning.pytorch import Trainer
+
+    model = module()
+    averager = live.Averager(model, *AVERAGES)
     points = torch.randn(80, 3, generator=torch.Generator().manual_seed(0))
     data = torch.utils.data.TensorDataset(points, (points.sum(1) > 0).long())
-    trainer = lightning.Trainer(
+    trainer = Trainer(
         accelerator="cpu", max_epochs=epochs, accumulate_grad_batches=2, logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, callbacks=[averager.for_lightning()],
     )  # fmt: skip
-    trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=8), ckpt_path=resume)
+    trainer.fit(model, torch.utils.data.DataLoader(data, batch_size=8), ckpt_path=resume)
     trainer.save_checkpoint(folder / f"{epochs}.ckpt")
     return averager
 

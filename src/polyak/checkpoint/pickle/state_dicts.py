@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ...errors import CheckpointError, suggestion
+from ...errors import CheckpointError, Remedy, suggestion
 from .stand_ins import StridedTensor, Unreadable
 
 _DEEPEST = 8
@@ -44,8 +44,7 @@ def _only_holder(outermost: _Mapping, where: str) -> _Mapping:
         raise CheckpointError(f"{where} holds no state dict: no mapping in it holds tensors.")
     if len(holders) > 1:
         raise CheckpointError(
-            f"{where} holds tensors in {len(holders)} places: {_listed(outermost)}. "
-            'Choose one by `key:` ("" is the outermost mapping).'
+            f"{where} holds tensors in {len(holders)} places: {_listed(outermost)}.", remedies=[Remedy.KEY]
         )
     return holders[0][1]
 

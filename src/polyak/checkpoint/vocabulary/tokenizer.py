@@ -9,14 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from ...errors import CheckpointError, Mismatch, UnsupportedFormat
+from ...errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
 from .._api import Stamp
 from ..contents import inside, read_json
 
 Json: TypeAlias = dict[str, Any]
 TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 KINDS = ("BPE", "WordPiece", "WordLevel", "Unigram")
-_REMEDY = "Merge models that share a tokenizer, or keep the tables of one model: `vocabulary: skip`."
 UNLIKELY = 10.0  # log-probability of a placeholder, below that of the least likely piece
 
 
@@ -142,10 +141,14 @@ def refuse_unlike_tokenizers(first: Tokenizer, others: Iterable[Tokenizer]) -> N
         if other.kind != first.kind:
             raise Mismatch(
                 f"the tokenizer of {other.label} is of kind {other.kind}, that of {first.label} of kind {first.kind}: "
-                "their tokens mean different things. " + _REMEDY
+                "their tokens mean different things.",
+                remedies=[Remedy.KEEP_TABLES],
             )
         if first.pieces.keys().isdisjoint(other.pieces):
-            raise Mismatch(f"the tokenizers of {first.label} and {other.label} have no token in common. " + _REMEDY)
+            raise Mismatch(
+                f"the tokenizers of {first.label} and {other.label} have no token in common.",
+                remedies=[Remedy.KEEP_TABLES],
+            )
 
 
 def tokenizer_union(first: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:

@@ -11,6 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from ...errors import NotFinite
 from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk
@@ -42,6 +45,22 @@ class RunningPass(ABC):
     @abstractmethod
     def answers_for(self, prepared: PreparedStep) -> Sequence[Any]:
         """The answer to each request as one of the members sees it."""
+
+
+def refuse_nan(thresholds: Any, members: Sequence[PreparedStep]) -> None:
+    """Refuse thresholds that are NaN: finite models whose differences, or the numbers ranked, overflow float32.
+
+    Raises:
+        NotFinite: a threshold is NaN.
+    """
+    if not np.isnan(thresholds).any():
+        return
+    step, method = members[0].step, members[0].method.name
+    others = f" or one of {len(members) - 1} other tensors" if len(members) > 1 else ""
+    raise NotFinite(
+        f"the numbers that {method!r} ranks for {step.out.name!r}{others} overflow float32 in "
+        f"{', '.join(read.model for read in step.reads)}: that tensor holds numbers too large to merge."
+    )
 
 
 def block_of(unit: int) -> int:

@@ -60,8 +60,8 @@ class _Part(TopkOfTensors):
         models = len(members[0].step.reads)
 
         def count(entries: int) -> list[int]:
-            wanted = request.index(entries)
-            return [entries - at if sign > 0 else at + 1 for at in wanted for _ in range(models)]
+            indices = request.index(entries)
+            return [entries - at if sign > 0 else at + 1 for at in indices for _ in range(models)]
 
         kernel = None if request.kernel is None else _part(request.kernel, sign)
         of = None if request.of is None else _part(request.of, sign)
@@ -84,8 +84,8 @@ def _part(of: Callable[..., Array], sign: int) -> Callable[..., Array]:
     """The positive or negative parts of what `of` returns."""
 
     @wraps(of)
-    def part(**given: Any) -> Any:
-        found = of(**given)
-        return np.maximum(found if sign > 0 else -found, np.float32(0))
+    def part(**arguments: Any) -> Any:
+        values = of(**arguments)
+        return np.maximum(values if sign > 0 else -values, np.float32(0))
 
     return part

@@ -118,9 +118,9 @@ def sums_by_kernel(chunk: Chunk, one: SumCall, buffers: Buffers) -> Iterator[Any
         step, chunk.stop, buffers, want, tile=tuning.BLOCK, read_nbytes=2 * tuning.FUSED_READ_NBYTES
     )  # nothing is hashed
     for start, rows in sources.stored_tiles(chunk.start):
-        found = np.empty((-(-rows.shape[1] // tuning.BLOCK), one.terms))
+        partial_sums = np.empty((-(-rows.shape[1] // tuning.BLOCK), one.terms))
         room = buffers.floats("room", len(rows) * WIDTH)
-        bad = run(rows, found, tuning.BLOCK, room, lanes, start, step.base is not None, one.args)
+        bad = run(rows, partial_sums, tuning.BLOCK, room, lanes, start, step.base is not None, one.args)
         if bad != FINITE:
             sources.refuse(bad)
-        yield from found
+        yield from partial_sums

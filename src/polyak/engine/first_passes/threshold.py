@@ -3,7 +3,8 @@
 A sample brackets the boundary; one sweep counts what lies above the bracket and collects the few inside; a
 partition of those decides. Where the sample says that many inside are equal, as differences of bfloat16 are, they
 are counted in bins instead: the boundary's bin then holds one value and decides, else it is the next bracket.
-A magnitude is handled as the uint32 pattern of its float32.
+A magnitude is handled as the uint32 pattern of its float32. Patterns above that of infinity are NaN and rank above all
+numbers, so that the search ends on any bits; a threshold among them is NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ...kernels.topk import (
 from ...methods import EVERY_TIE
 from .. import tuning
 
-INFINITY = 0x7F800000
+INFINITY, LARGEST = 0x7F800000, 0x7FFFFFFF  # patterns: above infinity, up to the largest, are NaN
 
 Patterns = NDArray[np.uint32]
 State = Literal["sample", "collect", "bins", "ties", "place", "done"]
@@ -58,7 +59,7 @@ class ThresholdSearch:
     state: State
     ties: str = "first"
     low: int = 0
-    high: int = INFINITY
+    high: int = LARGEST
     held: int = 0
     value: float = 0.0
     last: int = EVERY_TIE
@@ -96,7 +97,8 @@ class ThresholdSearch:
         """The boundary is known; which of its equals survive may not be."""
         self.value = float(np.uint32(pattern).view(np.float32))
         self.equals = self.count - above
-        self.state = "done" if self.ties == "all" or self.equals == equal else "ties"
+        is_settled = self.ties == "all" or self.equals == equal or pattern > INFINITY
+        self.state = "done" if is_settled else "ties"
 
 
 class Visit:
@@ -133,8 +135,8 @@ class Visit:
             case "bins":
                 put_into_bins(row, *self._ends_of_bracket, *self._parts, self._sum_call)
             case "ties":
-                if found := count_equal(row, self._pattern):
-                    self.blocks.append((index, index + row.size, found))
+                if count := count_equal(row, self._pattern):
+                    self.blocks.append((index, index + row.size, count))
             case "place":
                 if search.place[0] == index:
                     self.last = index + position_of_equal(row, self._pattern, search.equals)
@@ -151,8 +153,8 @@ class Visit:
         elif self._search.state == "ties":
             for at in range(0, bits.size, tuning.BLOCK):
                 block = bits[at : at + tuning.BLOCK]
-                if found := count_equal_deltas(block, base[at : at + tuning.BLOCK], wide, self._pattern):
-                    self.blocks.append((index + at, index + at + block.size, found))
+                if count := count_equal_deltas(block, base[at : at + tuning.BLOCK], wide, self._pattern):
+                    self.blocks.append((index + at, index + at + block.size, count))
 
     def hand_over(self) -> None:
         """Make room: what has been collected is cut to its length, and bins go to where all are added up."""
@@ -183,7 +185,7 @@ def bracket_by_sample(search: ThresholdSearch, runs: list[Patterns], total: int)
     above = [np.count_nonzero(run > middle) / len(run) for run in runs]
     margin = tuning.STANDARD_ERRORS * float(np.std(above)) / np.sqrt(len(runs)) + 3 / len(sample)
     low, high = (1 - share - margin) * len(sample), (1 - share + margin) * len(sample)
-    search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else INFINITY)
+    search.bracket(int(sample[int(low)]) if low >= 0 else 0, int(sample[int(high)]) if high < len(sample) else LARGEST)
     inside = sample[max(int(low), 0) : int(high) + 1]
     if len(inside) > tuning.REPEATS * (1 + np.count_nonzero(np.diff(inside))) and search.low < search.high:
         search.use_bins()
@@ -192,7 +194,7 @@ def bracket_by_sample(search: ThresholdSearch, runs: list[Patterns], total: int)
 def _from_count(search: ThresholdSearch, visits: list[Visit]) -> None:
     above, inside = sum(v.above for v in visits), sum(v.used for v in visits)
     if search.count <= above:
-        search.bracket(search.high + 1, INFINITY)
+        search.bracket(search.high + 1, LARGEST)
     elif search.count > above + inside:
         search.bracket(0, search.low - 1)
     elif search.low == search.high:
@@ -202,10 +204,10 @@ def _from_count(search: ThresholdSearch, visits: list[Visit]) -> None:
     elif sum(len(v.inside) for v in visits) < inside:
         search.use_bins()
     else:
-        found = np.concatenate([v.inside for v in visits])
-        nth = len(found) - (search.count - above)
-        pattern = np.partition(found, nth)[nth]
-        search.settle(int(pattern), above + int(np.sum(found > pattern)), int(np.sum(found == pattern)))
+        collected = np.concatenate([v.inside for v in visits])
+        nth = len(collected) - (search.count - above)
+        pattern = np.partition(collected, nth)[nth]
+        search.settle(int(pattern), above + int(np.sum(collected > pattern)), int(np.sum(collected == pattern)))
 
 
 def _from_bins(search: ThresholdSearch, above: int) -> None:
@@ -221,11 +223,11 @@ def _from_bins(search: ThresholdSearch, above: int) -> None:
 
 def _from_ties(search: ThresholdSearch, visits: list[Visit]) -> None:
     for visit in visits:
-        for first, stop, found in visit.blocks:
-            if search.equals <= found:
+        for first, stop, count in visit.blocks:
+            if search.equals <= count:
                 search.place, search.state = (first, stop), "place"
                 return
-            search.equals -= found
+            search.equals -= count
 
 
 def _from_place(search: ThresholdSearch, visits: list[Visit]) -> None:

@@ -13,7 +13,7 @@ from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk, chunks_of, tiles
 from ..step.prepared import PreparedStep
-from .base import RunningPass
+from .base import RunningPass, refuse_nan
 from .ranked import RankedValues
 from .threshold import State, ThresholdSearch, Visit, bracket_by_sample
 
@@ -96,7 +96,11 @@ class TopkOfTensors(RunningPass):
                 bracket_by_sample(search, seen, self._total)
             elif not sampled:
                 search.settled_by(seen)
-        return all(search.state == "done" for search in self._searches)
+        if not all(search.state == "done" for search in self._searches):
+            return False
+        if self._request.of is not None:  # the merge refuses NaN that the models hold, and says where
+            refuse_nan([search.value for search in self._searches], self.members)
+        return True
 
     def answers_for(self, prepared: PreparedStep) -> Sequence[Cut]:
         begin, row, searches = self._begins[id(prepared)], max(prepared.step.out.numel, 1), iter(self._searches)

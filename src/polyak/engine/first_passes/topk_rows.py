@@ -13,7 +13,7 @@ from .. import tuning
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk, chunks_of, tiles
 from ..step.prepared import PreparedStep
-from .base import RunningPass, row_length
+from .base import RunningPass, refuse_nan, row_length
 from .ranked import RankedValues
 
 
@@ -43,6 +43,8 @@ class TopkByRow(RunningPass):
 
     def absorb(self, visits: Sequence[Any]) -> bool:
         self._parts = [visit for visit in visits if visit is not None]
+        for value, _ in self._parts:
+            refuse_nan(value, self.members)
         return True
 
     def answers_for(self, prepared: PreparedStep) -> Sequence[Cut]:

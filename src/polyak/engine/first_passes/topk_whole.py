@@ -44,8 +44,8 @@ class TopkOfDerived(TopkOfTensors):
 
     def visit(self, chunk: Chunk, buffers: Buffers) -> Any:
         assert self._request.of is not None
-        found = call(self._request.of, whole_supply(chunk.prepared, buffers))
-        stack = np.ascontiguousarray(found, np.float32).reshape(len(found), -1)
+        scores = call(self._request.of, whole_supply(chunk.prepared, buffers))
+        stack = np.ascontiguousarray(scores, np.float32).reshape(len(scores), -1)
         self._entries[id(chunk.prepared)] = stack.shape[1]
         visits = [Visit(search) for search in self._searches]
         for begin in range(0, stack.shape[1], tuning.BLOCK):

@@ -7,8 +7,8 @@ from typing import Any
 
 from ... import recipe as recipes
 from ..._version import __version__
-from ...checkpoint import Checkpoint
-from ...planning import BASE, Plan
+from ...checkpoint import INDEX, MODULES, Checkpoint
+from ...planning import BASE, Plan, Sidecars
 from ...recipe import plain_source
 from ...storage import model_digest
 from ..step.device import Device
@@ -32,7 +32,7 @@ def provenance(
         inputs: For each model and statistic, the digest of each tensor as it was read.
         device: Device of whole-matrix merges, if not the CPU: its name and what the bytes depend on are told.
     """
-    found = {
+    facts = {
         "polyak": __version__,
         "digest": algorithm,
         "recipe": recipes.dump(plan.recipe),
@@ -41,8 +41,8 @@ def provenance(
         "result": {"digest": model_digest(outputs, algorithm), "tensors": dict(sorted(outputs.items()))},
     }
     if device is not None:
-        found["device"] = {"name": device.name, "said": device.said}
-    return found | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
+        facts["device"] = {"name": device.name, "said": device.said}
+    return facts | ({"statistics": _read(plan, plan.statistics, inputs, algorithm)} if plan.statistics else {})
 
 
 def _read(
@@ -72,9 +72,8 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
     """A model card in the Hub's format: YAML for machines, then words."""
     recipe = recipes.dump(plan.recipe)
     models = [name for name in plan.models if name != BASE]
-    library = "diffusers" if plan.sidecars.stems else "transformers"
-    head = ["---", f"library_name: {library}", "tags:", "- merge", "- polyak", "---", ""]
-    rows = [f"| {name} | `{found.label}` |" for name, found in plan.inputs.items()]
+    head = ["---", f"library_name: {_library(plan.sidecars)}", "tags:", "- merge", "- polyak", "---", ""]
+    rows = [f"| {name} | `{model.label}` |" for name, model in plan.inputs.items()]
     return "\n".join(
         [
             *head,
@@ -97,6 +96,12 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
             "",
         ]
     )
+
+
+def _library(side: Sidecars) -> str:
+    """The library that loads the result, by the index among its files."""
+    libraries = {INDEX: "diffusers", MODULES: "sentence-transformers", "open_clip_config.json": "open_clip"}
+    return next((library for file, library in libraries.items() if file in side.files), "transformers")
 
 
 def _of_masks(plan: Plan) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import layout
+from ...checkpoint import component_of, layout
 from ...planning import Sidecars, Step
 from ...storage import Draft, Handle, open_for_writing, read_at, sync_data, write_at, writing
 from .. import tuning
@@ -20,14 +20,15 @@ _SHARD = re.compile(r"(.*)-\d{5}-of-\d{5}\.safetensors")
 
 def shards_of(steps: Iterable[Step], shard_nbytes: int, sidecars: Sidecars) -> dict[str, list[Step]]:
     """Assign steps to files: a model in shards of at most `shard_nbytes`, heads in files of their own."""
-    models: dict[str, list[Step]] = {} if sidecars.stems else {sidecars.stem: []}
+    stems = sidecars.stems or {"": sidecars.stem}
+    models: dict[str, list[Step]] = {stems[""]: []} if "" in stems else {}
     own: dict[str, list[Step]] = {}
     for step in steps:
         if step.file is not None:
             own.setdefault(step.file, []).append(step)
             continue
-        component = step.out.name.partition("/")[0]
-        stem = f"{component}/{sidecars.stems[component]}" if sidecars.stems else sidecars.stem
+        component = component_of(step.out.name, stems)
+        stem = f"{component}/{stems[component]}" if component else stems[""]
         models.setdefault(stem, []).append(step)
     return {name: part for stem, one in models.items() for name, part in _shards(one, shard_nbytes, stem).items()} | own
 
@@ -49,8 +50,8 @@ def indices_of(files: Mapping[str, list[Step]]) -> dict[str, dict[str, Any]]:
     """The indices of models in several shards, by the names of their files."""
     sharded: dict[str, list[str]] = {}
     for name in files:
-        if found := _SHARD.fullmatch(name):
-            sharded.setdefault(f"{found[1]}.safetensors.index.json", []).append(name)
+        if match := _SHARD.fullmatch(name):
+            sharded.setdefault(f"{match[1]}.safetensors.index.json", []).append(name)
     return {index: _index({name: files[name] for name in names}) for index, names in sharded.items()}
 
 
@@ -110,18 +111,18 @@ class ShardWriter:
 
     def write(self, step: Step, start: int, data: Any) -> None:
         """Write bytes of a tensor, beginning with its entry `start`; from any thread."""
-        place = self._places[step.file, step.out.name]
-        self._write(place.file, place.offset + start * step.out.dtype.itemsize, data)
+        extent = self._places[step.file, step.out.name]
+        self._write(extent.file, extent.offset + start * step.out.dtype.itemsize, data)
 
     def write_whole(self, steps: Iterable[Step], data: Any) -> None:
         """Write the bytes of whole tensors, one after the other: those that are neighbours in the file at once."""
         begin = end = at = 0
         file: Handle | None = None
         for step in steps:
-            place = self._places[step.file, step.out.name]
-            if place.file is not file or place.offset != at + end - begin:
+            extent = self._places[step.file, step.out.name]
+            if extent.file is not file or extent.offset != at + end - begin:
                 self._write(file, at, data[begin:end])
-                begin, file, at = end, place.file, place.offset
+                begin, file, at = end, extent.file, extent.offset
             end += step.out.nbytes
         self._write(file, at, data[begin:end])
 
@@ -132,9 +133,9 @@ class ShardWriter:
 
     def read(self, step: Step, start: int, nbytes: int) -> bytes:
         """Read back what was written."""
-        place = self._places[step.file, step.out.name]
-        with place.file.used() as fd:
-            return read_at(fd, nbytes, place.offset + start * step.out.dtype.itemsize)
+        extent = self._places[step.file, step.out.name]
+        with extent.file.used() as fd:
+            return read_at(fd, nbytes, extent.offset + start * step.out.dtype.itemsize)
 
     def note(self, entry: Mapping[str, Any], nbytes: int) -> None:
         """Have an entry journalled once the data written so far is on disk."""

@@ -101,11 +101,11 @@ class Group:
         self._visits = []
         self._settle([entry for entry, visits in swept if entry[1].absorb(visits)])
 
-    def _settle(self, known: list[tuple[list[str], RunningPass, list[PreparedStep]]]) -> None:
-        for entry in known:
-            names, found, members = entry
+    def _settle(self, finished: list[tuple[list[str], RunningPass, list[PreparedStep]]]) -> None:
+        for entry in finished:
+            names, running, members = entry
             for member in members:
-                member.answers.update(zip(names, found.answers_for(member), strict=True))
+                member.answers.update(zip(names, running.answers_for(member), strict=True))
             self._current.remove(entry)
 
 
@@ -231,8 +231,8 @@ def ranking_key(member: PreparedStep) -> str:
     A `scale` that changes over the depth does not cut a model into layers that are ranked apart.
     """
     named = {name for kind in member.method.passes.values() for name in parameters(kind.ask)}
-    asked = {name: value for name, value in member.step.settings.items() if name in named}
-    return f"{member.method.name} {member.models} {asked}"
+    settings = {name: value for name, value in member.step.settings.items() if name in named}
+    return f"{member.method.name} {member.models} {settings}"
 
 
 def _key(member: PreparedStep) -> object:

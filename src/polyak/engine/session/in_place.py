@@ -37,36 +37,36 @@ class InPlaceMerger:
     def _merge(self, chunk: Chunk, buffers: Buffers) -> bool:
         """Merge a chunk in place if possible; False leaves it, and values that are not finite, to the fallback."""
         prepared, step = chunk.prepared, chunk.prepared.step
-        place = None if step.method is None or prepared.kernel_call is None else self._place(step)
-        rows = None if place is None else self._inputs.rows(step)
+        memory = None if step.method is None or prepared.kernel_call is None else self._place(step)
+        rows = None if memory is None else self._inputs.rows(step)
         if rows is None:
             return False
-        if self._sweep(chunk, rows, place):
+        if self._sweep(chunk, rows, memory):
             return True
         if (run := fused_pipeline(prepared)) is None:
             return False
         into = _straight if step.out.dtype.name == "F32" else _rounded
-        return into(chunk, run, rows, place, buffers)
+        return into(chunk, run, rows, memory, buffers)
 
-    def _sweep(self, chunk: Chunk, rows: Any, place: Any) -> bool:
+    def _sweep(self, chunk: Chunk, rows: Any, memory: Any) -> bool:
         """Merge a chunk in one sweep if possible; False also if a result is not finite."""
         if (run := one_sweep(chunk.prepared)) is None:
             return False
         finite = self._inputs.are_finite(rows, chunk.prepared.step.reads[0].spec.dtype)
-        return finite and run(rows, place[chunk.start : chunk.stop], chunk.start)
+        return finite and run(rows, memory[chunk.start : chunk.stop], chunk.start)
 
 
-def _straight(chunk: Chunk, run: Through, rows: Any, place: Any, buffers: Buffers) -> bool:
-    data = place[chunk.start : chunk.stop].view("u1")
+def _straight(chunk: Chunk, run: Through, rows: Any, memory: Any, buffers: Buffers) -> bool:
+    data = memory[chunk.start : chunk.stop].view("u1")
     return merge_from(chunk.prepared, run, rows, chunk.start, chunk.start, data, buffers) == FINITE
 
 
-def _rounded(chunk: Chunk, run: Through, rows: Any, place: Any, buffers: Buffers) -> bool:
-    """By way of what is stored, so that the place holds what a file would."""
+def _rounded(chunk: Chunk, run: Through, rows: Any, memory: Any, buffers: Buffers) -> bool:
+    """By way of what is stored, so that the memory holds what a file would."""
     dtype = chunk.prepared.step.out.dtype
     for start, stop in tiles(chunk, _ROUNDED):
         data = buffers.bytes("encoded", dtype.itemsize * (stop - start))
         if merge_from(chunk.prepared, run, rows, start, start, data, buffers) != FINITE:
             return False
-        decode(data, dtype, place[start:stop])
+        decode(data, dtype, memory[start:stop])
     return True

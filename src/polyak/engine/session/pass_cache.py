@@ -37,16 +37,16 @@ class PassCache:
         """
         ranked = _Ranked(prepared)
         self._keys = {id(one): _keys(one, ranked) for one in prepared}
-        found: dict[int, PreparedStep] = {}
+        changed: dict[int, PreparedStep] = {}
         for one in prepared:
             place, keys = _place(one), self._keys[id(one)]
             for name, key in keys.items():
-                known = self._answers.get((place, name), {})
-                if key in known:
-                    one.answers[name] = known[key]
+                answers = self._answers.get((place, name), {})
+                if key in answers:
+                    one.answers[name] = answers[key]
             if self._made.get(place) != _recipe_of(one, keys):
-                found[id(one)] = one
-        return found
+                changed[id(one)] = one
+        return changed
 
     def forget(self, prepared: Mapping[int, PreparedStep]) -> None:
         """These tensors are about to change."""
@@ -60,11 +60,11 @@ class PassCache:
             self._made[place] = _recipe_of(one, keys)
             for name, key in keys.items():
                 if name in one.answers:
-                    known = self._answers.setdefault((place, name), {})
-                    known.pop(key, None)
-                    known[key] = one.answers[name]
-                    if len(known) > tuning.CACHED_ANSWERS:
-                        known.pop(next(iter(known)))
+                    answers = self._answers.setdefault((place, name), {})
+                    answers.pop(key, None)
+                    answers[key] = one.answers[name]
+                    if len(answers) > tuning.CACHED_ANSWERS:
+                        answers.pop(next(iter(answers)))
 
 
 def _place(one: PreparedStep) -> Place:
@@ -115,11 +115,11 @@ def _keys(one: PreparedStep, ranked: _Ranked) -> dict[str, Key]:
     """Cache key per pass: everything that its answer depends on. Passes that are not needed have none."""
     if one.step.method is None or not one.method.passes:
         return {}
-    found: dict[str, Key] = {}
+    keys: dict[str, Key] = {}
     for name, depends, whole in ranked.asked_of(one):
         own = one.method.name, *_sources(one), *depends
-        found[name] = (*own, ranked.digest(one, name)) if whole else own
-    return found
+        keys[name] = (*own, ranked.digest(one, name)) if whole else own
+    return keys
 
 
 def _depends(one: PreparedStep, name: str) -> Key:
@@ -139,25 +139,25 @@ class _Asked(NamedTuple):
 
 def _asked_of(one: PreparedStep) -> list[_Asked]:
     """The passes that are needed, what their answers depend on, and whether that goes over the whole model."""
-    found: list[_Asked] = []
+    requests: list[_Asked] = []
     for name in one.method.passes:
         if request_of(one, name) is not None:
             scopes = [getattr(request_of(one, each), "scope", "") for each in _passes_behind(one, name)]
-            found.append(_Asked(name, _depends(one, name), "model" in scopes))
-    return found
+            requests.append(_Asked(name, _depends(one, name), "model" in scopes))
+    return requests
 
 
 def _passes_behind(one: PreparedStep, name: str) -> list[str]:
     """A pass and the earlier ones that it needs, directly or not."""
-    found = [name]
-    for each in found:
+    names = [name]
+    for each in names:
         named = {key for fn in _functions(one, each) for key in parameters(fn)}
-        found += [key for key in one.method.passes if key in named and key not in found]
-    return found
+        names += [key for key in one.method.passes if key in named and key not in names]
+    return names
 
 
 def _functions(one: PreparedStep, name: str) -> list[Callable[..., Any]]:
     """All functions that take part in answering a pass: the method's `ask` and the functions of its request."""
     request = request_of(one, name)
-    held = [getattr(request, field.name) for field in fields(request)] if request is not None else []
-    return [one.method.passes[name].ask, *(fn for fn in held if callable(fn))]
+    values = [getattr(request, field.name) for field in fields(request)] if request is not None else []
+    return [one.method.passes[name].ask, *(fn for fn in values if callable(fn))]

@@ -6,7 +6,6 @@ A sorted tensor answers any later first pass over it, or over the whole model, w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from ...kernels.convert import decode_rows
 from ...methods import EVERY_TIE, Cut, Top
 from ...planning import Step
 from .. import tuning
-from ..first_passes.threshold import INFINITY
+from ..first_passes.threshold import LARGEST
 from ..schedule.stages import ranking_key, request_of
 from ..step.prepared import PreparedStep
 from .input_cache import InputCache, Key, key_of
@@ -75,12 +74,14 @@ class SortedDeltas:
         if any(self._inputs.rows(member.step) is None for member in members):
             return False
         keys = [key_of(member.step) for member in members]
-        known = self._asked.issuperset(keys)
+        was_asked = self._asked.issuperset(keys)
         self._asked.update(keys)
-        if not known:
+        if not was_asked:
             return False
         if not (new := [(key, m.step) for key, m in zip(keys, members, strict=True) if key not in self._tables]):
             return all(self._tables[key] for key in keys)
+        from concurrent.futures import ThreadPoolExecutor  # every merge imports this file, and few sort
+
         with ThreadPoolExecutor(self._workers) as threads:
             self._tables.update(
                 zip((key for key, _ in new), threads.map(self._sorted, (s for _, s in new)), strict=True)
@@ -96,22 +97,22 @@ class SortedDeltas:
         if decode_rows(rows, step.reads[0].spec.dtype, 0, wide, relative=True) >= 0:
             self._inputs.take(-most)
             return None
-        found = [_Sorted(np.abs(delta).view(np.uint32)) for delta in wide[:-1]]
-        self._inputs.take(sum(one.nbytes for one in found) - most)
-        return found
+        sorted_rows = [_Sorted(np.abs(delta).view(np.uint32)) for delta in wide[:-1]]
+        self._inputs.take(sum(one.nbytes for one in sorted_rows) - most)
+        return sorted_rows
 
 
 def _ranking(prepared: Iterable[PreparedStep]) -> list[tuple[str, Top, list[PreparedStep]]]:
     """First passes that are yet to be answered and rank deltas over tensors or the model, with what they rank."""
-    found: dict[tuple[str, ...], tuple[str, Top, list[PreparedStep]]] = {}
+    groups: dict[tuple[str, ...], tuple[str, Top, list[PreparedStep]]] = {}
     for one in prepared:
         for name in one.method.passes if one.step.method else ():
             request = request_of(one, name) if name not in one.answers else None
             if not isinstance(request, Top) or request.of or request.needs or request.scope == "row":
                 continue
             own = ranking_key(one) if request.scope == "model" else f"{one.step.part} {one.step.out.name}"
-            found.setdefault((name, request.scope, own), (name, request, []))[2].append(one)
-    return list(found.values())
+            groups.setdefault((name, request.scope, own), (name, request, []))[2].append(one)
+    return list(groups.values())
 
 
 def _boundaries(
@@ -138,7 +139,7 @@ def _boundary(tables: Sequence[_Sorted], rank: int) -> int:
     """The pattern at a place in the order of all tables."""
     if len(tables) == 1:
         return tables[0].at(rank)
-    low, high = 0, INFINITY  # the smallest pattern with more than `rank` entries up to it
+    low, high = 0, LARGEST  # the smallest pattern with more than `rank` entries up to it
     while low < high:
         middle = (low + high) // 2
         if sum(one.below(middle, equals=True) for one in tables) > rank:

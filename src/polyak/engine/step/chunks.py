@@ -52,13 +52,13 @@ def tiles(chunk: Chunk, length: int) -> Iterator[tuple[int, int]]:
 def bundles(chunks: Iterable[Chunk], limit: int | None = None, most: int = 256) -> Iterator[list[Chunk]]:
     """Put small consecutive chunks together, so that a task is worth scheduling."""
     bundle: list[Chunk] = []
-    held = 0
+    entries = 0
     for chunk in chunks:
         size = chunk.stop - chunk.start
-        if bundle and (held + size > (limit or tuning.CHUNK) or len(bundle) >= most):
+        if bundle and (entries + size > (limit or tuning.CHUNK) or len(bundle) >= most):
             yield bundle
-            bundle, held = [], 0
+            bundle, entries = [], 0
         bundle.append(chunk)
-        held += size
+        entries += size
     if bundle:
         yield bundle

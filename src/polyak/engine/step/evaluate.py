@@ -124,14 +124,14 @@ def _defined(prepared: PreparedStep, loaded: Loaded, put: Callable[[Any], Any]) 
     if method.passes or method.statistics:  # whose functions may ask for more than the method does
         deltas, start = cast("Tile", loaded.deltas), loaded.base
         tensors = loaded.tensors if loaded.tensors is not None else deltas if start is None else deltas + start
-        known = {
+        inputs = {
             stat.name: put(loaded.statistics[key].reshape(-1, *(step.statistics[key][0].spec.shape or (1,))))
             for key, stat in method.statistics.items()
             if key in loaded.statistics
         }
         stack = put(tensors.reshape(-1, *shape))
         answers = prepared.answers_of_the_model
-        return evaluate_definition(method, stack, base, step.out.name, chance, step.settings, known, answers)
+        return evaluate_definition(method, stack, base, step.out.name, chance, step.settings, inputs, answers)
     arrays: dict[Role, Any] = {Role.BASE: base, Role.NAME: step.out.name, Role.UNIFORM: chance}
     stacks = {Role.TENSORS: loaded.tensors, Role.DELTAS: loaded.deltas}
     arrays |= {role: put(stack.reshape(-1, *shape)) for role, stack in stacks.items() if stack is not None}
@@ -171,8 +171,8 @@ def _drawn(prepared: PreparedStep, start: int, stop: int) -> dict[str, Any]:
 
 def kernel_supply(prepared: PreparedStep, loaded: Loaded, start: int, stop: int) -> dict[str, Any]:
     """Everything that the kernel of a first pass may name."""
-    known = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
-    return known | positional(prepared, loaded, start, stop) | prepared.flat
+    inputs = {"tensors": loaded.tensors, "deltas": loaded.deltas, "base": loaded.base}
+    return inputs | positional(prepared, loaded, start, stop) | prepared.flat
 
 
 def whole_supply(prepared: PreparedStep, buffers: Buffers) -> dict[str, Any]:

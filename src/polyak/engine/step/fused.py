@@ -60,9 +60,9 @@ def merge_rows(
     Raises:
         NotFinite: a source or the result holds NaN or infinity.
     """
-    found = merge_from(prepared, run, rows, 0, start, data, buffers)
-    if found != FINITE:
-        sources.refuse(found)
+    status = merge_from(prepared, run, rows, 0, start, data, buffers)
+    if status != FINITE:
+        sources.refuse(status)
 
 
 def merge_from(
@@ -76,10 +76,10 @@ def merge_from(
     step, kernel = prepared.step, prepared.kernel_call
     assert kernel is not None
     room = buffers.floats("room", room_for(len(rows)))
-    found = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), kernel.args)
-    if found < 0 and found != FINITE:
+    status = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), kernel.args)
+    if status < 0 and status != FINITE:
         raise NotFinite(not_storable(step, prepared.method.name))
-    return found
+    return status
 
 
 def one_sweep(prepared: PreparedStep) -> Sweep | None:

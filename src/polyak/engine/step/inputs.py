@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoint import Bytes
-from ...errors import NotFinite
+from ...errors import NotFinite, Remedy
 from ...kernels.convert import decode_rows
 from ...methods import Role
 from ...planning import Read, Step
@@ -189,7 +189,7 @@ class Sources:
         read = self._reads[number]
         size = read.spec.dtype.itemsize
         raw = self._raw[number, offset * size : (offset + n) * size]
-        raise NotFinite(_what_is_not_finite(read, start, raw))
+        raise NotFinite(_what_is_not_finite(read, start, raw), remedies=[Remedy.FINITE])
 
 
 def load(step: Step, start: int, stop: int, buffers: Buffers, want: frozenset[Role]) -> Loaded:
@@ -204,5 +204,5 @@ def _what_is_not_finite(read: Read, start: int, raw: Bytes) -> str:
     index = [int(i) for i in np.unravel_index(start + at, read.spec.shape or (1,))]
     return (
         f"{read.spec.name!r} of {read.model} ({read.checkpoint.label}) holds {float(values[at])!r} at {index}. "
-        "Merging would spread it. Leave that model out, or `skip:` the tensor."
+        "Merging would spread it."
     )

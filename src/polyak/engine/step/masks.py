@@ -62,8 +62,8 @@ class MaskPacker:
             scale = call(method.mask_kernel, kernel_supply(prepared, loaded, start, stop) | {"packed": packed})
         else:
             assert method.masks is not None
-            found: Masks = call(method.masks, definition_supply(prepared, loaded, start, stop))
-            packed, scale = np.packbits(found.keep, axis=1, bitorder="little"), found.scale
+            masks: Masks = call(method.masks, definition_supply(prepared, loaded, start, stop))
+            packed, scale = np.packbits(masks.keep, axis=1, bitorder="little"), masks.scale
         self._factors = np.asarray(scale, np.float32)
         self._packed.append(packed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from ...errors import Mismatch, NotFinite
+from ...errors import Mismatch, NotFinite, Remedy
 from ...kernels.convert import encode
 from ...storage import Leaves, Unhashed, of_small
 from .. import tuning
@@ -129,7 +129,7 @@ def _copied(chunk: Chunk, buffers: Buffers, reads: Sequence[Leaves | Unhashed], 
             if i and not (into == data).all():
                 raise Mismatch(
                     f"{step.out.name!r} holds {step.out.dtype}, which is not averaged, and differs between "
-                    f"{step.reads[0].model} and {read.model}. Say which to take, `buffers: first` or `buffers: last`, "
-                    "or give a `base:`."
+                    f"{step.reads[0].model} and {read.model}.",
+                    remedies=[Remedy.BUFFERS],
                 )
         yield start, data

@@ -82,8 +82,8 @@ class PreparedStep:
     def sum_call(self, request: Sum) -> SumCall:
         """The kernel of a sum with settings and answers of earlier first passes bound."""
         assert request.kernel is not None
-        known = self.answers | self.flat | self._random_numbers | {"models": len(self.models)}
-        return call(request.kernel, known)
+        values = self.answers | self.flat | self._random_numbers | {"models": len(self.models)}
+        return call(request.kernel, values)
 
     @property
     def _random_numbers(self) -> dict[str, Stream | None]:

@@ -17,13 +17,13 @@ from .buffers import Buffers, Tap, Tile
 
 def measured(step: Step, stop: int, buffers: Buffers, tap: Tap | None) -> dict[str, Rows]:
     """The statistics of a step up to entry `stop`, by the method's parameter; they are read when they are loaded."""
-    found: dict[str, Rows] = {}
+    rows: dict[str, Rows] = {}
     first = len(step.own_reads)
     for key, reads in step.statistics.items():
         assert step.method is not None
-        found[key] = Rows(key, step.method.statistics[key], reads, stop, buffers, tap, first)
+        rows[key] = Rows(key, step.method.statistics[key], reads, stop, buffers, tap, first)
         first += len(reads)
-    return found
+    return rows
 
 
 class Rows:

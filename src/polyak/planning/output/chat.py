@@ -33,22 +33,24 @@ def with_template(side: Sidecars, choice: str, models: Sequence[Opened]) -> Side
         RecipeError: no model has one, or the name is unknown.
     """
     template = _chosen_template(choice, models)
-    settings = side.written.get(TOKENIZER_SETTINGS) or _settings_of(side.copied)
+    settings = side.written.get(TOKENIZER_SETTINGS) or _settings_of(side.files)
     dropped = {TEMPLATE, _LEGACY, *([TOKENIZER_SETTINGS] if "chat_template" in settings else [])}
-    copied = [
-        path for path in side.copied if path.name not in dropped and path.parent.name != "additional_chat_templates"
-    ]
+    kept = {name: path for name, path in side.files.items() if name not in dropped and not is_template(name)}
     written = dict(side.written)
     if "chat_template" in settings:
         written[TOKENIZER_SETTINGS] = {key: value for key, value in settings.items() if key != "chat_template"}
     if template is not None:
         written[TEMPLATE] = template
-    return replace(side, copied=tuple(copied), written=written)
+    return replace(side, files=kept, written=written)
 
 
-def _settings_of(files: Sequence[Path]) -> Mapping[str, Any]:
-    path = next((path for path in files if path.name == TOKENIZER_SETTINGS), None)
-    return read_json(path) if path else {}
+def is_template(name: str) -> bool:
+    """Test for the path of a further chat template in a model's folder."""
+    return name.startswith("additional_chat_templates/")
+
+
+def _settings_of(files: Mapping[str, Path]) -> Mapping[str, Any]:
+    return read_json(files[TOKENIZER_SETTINGS]) if TOKENIZER_SETTINGS in files else {}
 
 
 def _chosen_template(choice: str, models: Sequence[Opened]) -> str | None:

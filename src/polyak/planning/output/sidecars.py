@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...checkpoint import (
     DTYPE_NAMES,
+    EMBEDDINGS,
+    LIBRARY_FILES,
     OWN_STEM,
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS,
+    Carried,
     Checkpoint,
     TensorSpec,
-    components_of,
-    copyable,
-    files_beside,
+    carried,
+    component_of,
+    components_in,
     inside,
-    models_in,
+    left_out_note,
     read_json,
     stem_of,
 )
 from ...errors import Mismatch
-from ..compatibility import EMBEDDINGS, HEAD, Opened, read_config
+from ..compatibility import Opened, read_config
 from ..slices import Parts
 from ..steps import Sidecars, Step
 from ..tokens.embedding_tables import with_vocabulary_size
 from ..tokens.vocabulary import OutputVocabulary
 from .config_layers import follow_layers, other_layers
 from .config_widths import follow_widths
+from .modules import with_modules
+from .ties import with_result_ties
 
 # Files that are wrong once the tokenizer changes.
-_DESCRIBE_TOKENS = (
-    "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
-TOKENIZER = (
-    *_DESCRIBE_TOKENS, "generation_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
-_COPIED = (
-    *TOKENIZER, "preprocessor_config.json", "processor_config.json",
-    "video_preprocessor_config.json", "image_processor_config.json", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-)  # fmt: skip
+_DESCRIBE_TOKENS = re.compile(
+    r"(tokenizer|tokenizer_config|added_tokens|vocab|vocab-src|vocab-tgt|source_vocab|target_vocab|tekken)\.json"
+    r"|(vocab|merges|dict|emoji)\.txt|vocab\.\w+|bpe\.codes|[\w.-]+\.tiktoken|[\w.-]+\.spm"
+    r"|(tokenizer|tiktoken|spiece|spm|sentencepiece|[\w.-]*\bbpe)[\w.-]*\.model|prophetnet\.tokenizer"
+)
+# Those, and others that go with the tokenizer.
+_TOKENIZER = re.compile(
+    rf"{_DESCRIBE_TOKENS.pattern}|(generation_config|special_tokens_map|chat_template)\.json|chat_template\.jinja"
+    r"|additional_chat_templates/.*"
+)
 _TABLES = tuple(f"{module}.weight" for module in EMBEDDINGS)
 
 
@@ -59,26 +63,40 @@ def result_sidecars(
         vocabulary: The vocabulary of the result.
     """
     written = [step for step in steps if step.file is None]
-    if components := components_of(donor.checkpoint.folder, [step.out.name for step in written]):
-        return pipeline_sidecars(donor, components, [step.out for step in written])
-    untied, tied, notes = _ties(divided, written)
-    side = sidecars(donor.checkpoint, donor.name, [step.out for step in written], untied=untied)
-    if side.config is not None and (layers := other_layers(divided, donor, [step.out.name for step in written])):
-        config, more = follow_layers(side.config, layers, donor)
-        side = replace(side, config=config)
-        notes += more
-    if side.config is not None:
-        config, more = follow_widths(side.config, divided, donor, written)
-        side = replace(side, config=config)
-        notes += more
-    side = _with_vocabulary(side, vocabulary)
-    notes += vocabulary.notes
-    if side.config is not None and _loses_its_head(donor, divided, written):
-        side = replace(side, config={**side.config, "tie_word_embeddings": True})
-    if tied:
-        notes.append(f"tied in every model, and tied in the result: {', '.join(tied)}.")
+    side = files_of(donor, [step.out for step in written])
+    notes = list[str]()
+    if "" in side.stems or not side.stems:
+        side, notes = _of_model(
+            side, donor, divided, [step for step in written if not _component(side, step)], vocabulary
+        )
+    side, more = with_modules(side, donor, [model for part in divided.parts for model in part.whole])
+    notes += more
+    notes += left_out_note(donor.name, side.left_out)
     if side.code:
         notes.append(f"copied from {donor.name} and never run: {', '.join(side.code)}.")
+    return side, notes
+
+
+def _component(side: Sidecars, step: Step) -> str:
+    return component_of(step.out.name, side.stems)
+
+
+def _of_model(
+    side: Sidecars, donor: Opened, divided: Parts, written: Sequence[Step], vocabulary: OutputVocabulary
+) -> tuple[Sidecars, list[str]]:
+    """The config of the model in the folder itself, and its tokenizer."""
+    names = [step.out.name for step in written]
+    config = read_config(donor.checkpoint)
+    ties, notes = with_result_ties(config or {}, donor, divided, written)
+    if config is not None:
+        config = follow(ties, [step.out for step in written])
+        if layers := other_layers(divided, donor, names):
+            config, more = follow_layers(config, layers, donor)
+            notes += more
+        config, more = follow_widths(config, divided, donor, written)
+        notes += more
+    side = _with_vocabulary(replace(side, config=config), vocabulary)
+    notes += vocabulary.notes
     return side, notes
 
 
@@ -90,101 +108,96 @@ def _with_vocabulary(side: Sidecars, vocabulary: OutputVocabulary) -> Sidecars:
         own = giver.config if giver.name != side.donor else {}
         ids = {key: value for key, value in own.items() if key.endswith("_token_id") and key in config}
         config = {**with_vocabulary_size(config, *vocabulary.sizes), **ids} if vocabulary.sizes[0] else config
-    copied, written = list(side.copied), dict(side.written)
+    files, written = dict(side.files), dict(side.written)
     if giver.name != side.donor and giver.checkpoint.folder is not None:
-        copied = [path for path in copied if path.name not in TOKENIZER]
-        copied += [path for path in _files(giver.checkpoint.folder) if path.name in TOKENIZER]
+        files = {name: path for name, path in files.items() if not _TOKENIZER.fullmatch(name)}
+        own_files = _carried(giver.checkpoint, components_in(giver.checkpoint.folder)).files
+        files |= {name: path for name, path in own_files.items() if _TOKENIZER.fullmatch(name)}
     if vocabulary.tokenizer is not None:
-        copied = [path for path in copied if path.name not in _DESCRIBE_TOKENS]
+        stale = [name for name in files if _DESCRIBE_TOKENS.fullmatch(name)]
+        files = {name: path for name, path in files.items() if name not in stale}
         written[TOKENIZER_FILE] = vocabulary.tokenizer.data
         if vocabulary.tokenizer.settings:
             written[TOKENIZER_SETTINGS] = vocabulary.tokenizer.settings
-    return replace(side, config=config, copied=tuple(copied), written=written)
+        if stale := [name for name in stale if name not in written]:
+            side = replace(side, left_out={**side.left_out, "of another vocabulary": stale})
+    return replace(side, config=config, files=files, written=written)
 
 
-def _ties(divided: Parts, written: Sequence[Step]) -> tuple[bool, list[str], list[str]]:
-    """True if a tied tensor gets its own values, then the names that stay tied, and notes on both."""
-    notes, untied = list[str](), False
-    for step in written:
-        whole = divided.parts[step.part].whole
-        if tying := [model.name for model in whole if model.ties(step.out.name)]:
-            untied = True
-            notes.append(
-                f"{step.out.name!r} is tied to the embedding in {', '.join(tying)} but not in all models: the result "
-                "stores it."
-            )
-    tied = {name for part in divided.parts for name in part.tied}
-    for part in divided.parts:
-        everyone = [*([part.base] if part.base else []), *part.models]
-        names = {name for model in everyone for name in model.checkpoint.ties}
-        tied |= {name for name in names if all(model.ties(name) for model in everyone)}
-    return untied, sorted(tied), notes
-
-
-def _loses_its_head(donor: Opened, divided: Parts, written: Sequence[Step]) -> bool:
-    """Test whether the donor has its own head while that of the result is tied."""
-    last = divided.parts[-1].whole[0]
-    tied = not any(HEAD.search(step.out.name) for step in written) and last.config.get("tie_word_embeddings", False)
-    return bool(tied) and not donor.config.get("tie_word_embeddings", False)
-
-
-def pipeline_sidecars(
-    donor: Opened, components: Sequence[Path], specs: Sequence[TensorSpec]
-) -> tuple[Sidecars, list[str]]:
-    """The files of a pipeline other than the tensors of its models, with notes.
+def files_of(donor: Opened, specs: Sequence[TensorSpec]) -> Sidecars:
+    """The files of the donor that the result takes along, and the config of each further model in its folder.
 
     Raises:
-        Mismatch: a model of the pipeline would have no weights.
+        Mismatch: a model in the folder would have no weights.
     """
     folder = donor.checkpoint.folder
-    assert folder is not None
-    if lacking := [path.name for path in models_in(folder) if path not in components]:
-        raise Mismatch(
-            f"no weights are left of {', '.join(lacking)}, which the pipeline of {donor.name} needs: with a `base:`, "
-            "tensors that `skip:` matches keep the base's weights."
-        )
+    if folder is None:
+        return Sidecars(donor=donor.name)
+    components = _components(donor.checkpoint, folder)
+    own = _by_component(donor, components, specs)
     written, stems = dict[str, Any](), dict[str, str]()
-    for path in components:
-        config = read_json(inside(folder, f"{path.name}/config.json")) if (path / "config.json").exists() else {}
-        own = [spec for spec in specs if spec.name.startswith(f"{path.name}/")]
-        stems[path.name] = stem_of(config)
-        written |= {f"{path.name}/config.json": follow(config, own, untied=False)} if config else {}
-    placed = {name: copyable(folder, name) for name in files_beside(folder)}
-    side = Sidecars(donor=donor.name, written=written, placed=placed, stems=stems)
-    note = f"copied from {donor.name} and never run: {', '.join(side.code)}."
-    return side, [note] if side.code else []
+    for component in components:
+        path = f"{component}/config.json"
+        config = read_json(inside(folder, path)) if (folder / path).exists() else {}
+        stems[component] = stem_of(config)
+        written |= {path: _follow_in_part(config, own[component])} if config else {}
+    stem = _own_stem(donor.checkpoint, folder)
+    if "" in own and (stems or stem):
+        stems[""] = stem or stem_of(read_config(donor.checkpoint) or {})
+    taken = _carried(donor.checkpoint, list(own))
+    return Sidecars(files=taken.files, donor=donor.name, written=written, stems=stems, left_out=taken.left_out)
 
 
-def sidecars(donor: Checkpoint, name: str, specs: Iterable[TensorSpec], *, untied: bool) -> Sidecars:
-    """Config and tokenizer files of one model, with the config updated for the tensors of the result.
-
-    Args:
-        donor: The model that they are copied from.
-        name: Its name in the recipe.
-        specs: The tensors of the result.
-        untied: True if the result stores a head that the donor ties to its embedding.
-    """
-    config = read_config(donor)
-    if donor.folder is None or config is None:
-        return Sidecars(donor=name)
-    return Sidecars(follow(config, list(specs), untied=untied), tuple(_files(donor.folder)), name)
-
-
-def _files(folder: Path) -> list[Path]:
-    named = [folder / name for name in _COPIED if (folder / name).is_file()]
-    templates = folder / "additional_chat_templates"
-    code = sorted(folder.glob("*.py"))
-    paths = [*named, *(sorted(templates.glob("*.jinja")) if templates.is_dir() else []), *code]
-    return [copyable(folder, str(path.relative_to(folder))) for path in paths]
+def _by_component(donor: Opened, components: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, list[TensorSpec]]:
+    """The tensors of the result, by the folder of the donor's model that they belong to; "" is the folder itself."""
+    own = {component: list[TensorSpec]() for component in components}
+    if components and any(component_of(name, components) == "" for name in donor.checkpoint.specs):
+        own[""] = []
+    for spec in specs:
+        own.setdefault(component_of(spec.name, components), []).append(spec)
+    if lacking := [component or "the folder itself" for component, its in own.items() if not its]:
+        raise Mismatch(
+            f"no weights are left of {', '.join(lacking)}, which {donor.name} needs: with a `base:`, tensors that "
+            "`skip:` matches keep the base's weights."
+        )
+    return own
 
 
-def follow(config: Mapping[str, Any], specs: list[TensorSpec], *, untied: bool) -> dict[str, Any]:
-    """The config with dtype, vocabulary size and tied head updated for the tensors."""
+def _components(donor: Checkpoint, folder: Path) -> list[str]:
+    """The folders of the models that a checkpoint consists of; none if its tensors have other names."""
+    components = components_in(folder)
+    present = {component_of(name, components) for name in donor.specs}
+    return [component for component in components if component in present]
+
+
+def _follow_in_part(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+    """As `follow`, for a model in a folder below: a module of another library may know no dtype."""
+    of_transformers = any(key in config for key in ("model_type", "architectures", "dtype", "torch_dtype"))
+    return follow(config, specs) if of_transformers else dict(config)
+
+
+def _own_stem(donor: Checkpoint, folder: Path) -> str:
+    """Beginning of the names of weight files in libraries that have one of their own; else empty."""
+    if Path(donor.label).is_file():
+        return ""
+    files = [stamp.path.name for stamp in donor.stamps if stamp.path.parent == folder]
+    return next((LIBRARY_FILES[name] for name in files if name in LIBRARY_FILES), "")
+
+
+def _carried(donor: Checkpoint, models: Sequence[str]) -> Carried:
+    """The other files of its folder; none for a single file, whose folder may hold anything."""
+    folder = donor.folder
+    assert folder is not None
+    if Path(donor.label).is_file() and not (folder / "config.json").is_file():
+        return Carried()
+    return carried(folder, models, [stamp.path for stamp in donor.stamps])
+
+
+def follow(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
+    """The config with dtype and vocabulary size updated for the tensors."""
     followed = dict(config)
     if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # to diffusers it is an unknown setting
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
-    if untied:
-        followed["tie_word_embeddings"] = False
     rows = {spec.shape[0] for spec in specs if spec.name.endswith(_TABLES) and len(spec.shape) == 2}
     if "vocab_size" in config and len(rows) == 1:
         followed["vocab_size"] = rows.pop()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...checkpoint import TOKENIZER_FILE, Stamp, Tokenizer, inside, read_tokenizer
-from ...errors import CheckpointError, Mismatch
+from ...errors import CheckpointError, Door, Mismatch, Remedy, worded
 from ..compatibility import Opened
 from ..steps import Step
 from .embedding_tables import tables_of
@@ -14,12 +14,13 @@ from .embedding_tables import tables_of
 _SHOWN = 3
 
 
-def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
+def compare(models: Sequence[Opened], steps: Sequence[Step], door: Door = "recipe") -> list[str]:
     """Compare the tokenizers of models whose embedding tables are merged.
 
     Args:
         models: All models of the merge.
         steps: The steps of the merge.
+        door: The kind of file or command that the notes are read at.
 
     Returns:
         Notes on differences that may be intended.
@@ -40,7 +41,7 @@ def compare(models: Sequence[Opened], steps: Sequence[Step]) -> list[str]:
         except CheckpointError as error:
             notes.append(f"the tokens of {model.name} were not compared: {error}")
             continue
-        notes += _differences(*first, model, tokenizer) if first else []
+        notes += _differences(*first, model, tokenizer, door) if first else []
         first = first or (model, tokenizer)
     return notes
 
@@ -56,20 +57,22 @@ def _file(model: Opened) -> Path | None:
     return inside(folder, TOKENIZER_FILE) if folder is not None and (folder / TOKENIZER_FILE).is_file() else None
 
 
-def _differences(first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer) -> list[str]:
+def _differences(
+    first: Opened, first_tokenizer: Tokenizer, other: Opened, other_tokenizer: Tokenizer, door: Door
+) -> list[str]:
     tokens, other_tokens = first_tokenizer.tokens, other_tokenizer.tokens
     moved = [token for token, row in other_tokens.items() if tokens.get(token, row) != row]
     if moved:
         shown = ", ".join(f"{token!r} is {tokens[token]} and {other_tokens[token]}" for token in moved[:_SHOWN])
         raise Mismatch(
             f"{len(moved)} tokens have another row in {other.name} than in {first.name} ({shown}), so their embeddings "
-            "do not belong together. `vocabulary: union` or `vocabulary: base` puts the rows in order; `vocabulary: "
-            "keep` merges them as they are."
+            "do not belong together.",
+            remedies=[Remedy.ORDER_TOKENS],
         )
     more, less = len(other_tokens.keys() - tokens.keys()), len(tokens.keys() - other_tokens.keys())
     if not more and not less:
         return []
     return [
         f"{other.name} has {more} tokens that {first.name} lacks, and lacks {less}; their rows are merged by number. "
-        "`vocabulary: union` keeps each token with its own row."
+        + worded([Remedy.OWN_ROWS], door)
     ]

@@ -80,7 +80,7 @@ def align(vocabulary: Vocabulary | None, opened_models: OpenedModels, donor: Ope
     if vocabulary is None:
         return OutputVocabulary(donor)
     if not tokenized:
-        raise RecipeError("`vocabulary:` has no effect: no model has an embedding table.")
+        raise RecipeError("there is no vocabulary to merge: no model has an embedding table.")
     if vocabulary.rows is not None:
         return _by_rows(vocabulary.rows, tokenized, opened_models, donor)
     return _by_tokens(vocabulary, tokenized, opened_models, donor)
@@ -158,7 +158,7 @@ def _result(vocabulary: Vocabulary, tokenized: Sequence[_Tokenized], donor: Open
     called = donor.name if vocabulary.source == "union" else vocabulary.source
     giver = next((entry for entry in tokenized if entry.name == called), None)
     if giver is None:
-        raise RecipeError(f"`vocabulary:` names {called!r}, which has no embedding table in this merge.")
+        raise RecipeError(f"the vocabulary is that of {called!r}, which has no embedding table in this merge.")
     assert giver.tokenizer
     others = [entry.tokenizer for entry in tokenized if entry is not giver and entry.tokenizer]
     refuse_unlike_tokenizers(giver.tokenizer, others)

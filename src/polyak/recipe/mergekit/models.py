@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,7 +49,7 @@ def names(references: Iterable[Reference]) -> list[str]:
     A model whose path ends in `base` is called `./base`: `base` is the name of the base.
     """
     listed = list(references)
-    short = [default_name(reference.source.path or "") for reference in listed]
+    short = [default_name(reference.source.path or reference.written) for reference in listed]
     taken = [*short, "", "", BASE, BASE]
     chosen = (
         reference.written if taken.count(name) > 1 else name for reference, name in zip(listed, short, strict=True)
@@ -85,10 +85,14 @@ def _split(written: str, scope: Scope) -> tuple[str, str | None]:
 
 
 def _reference(model: str, adapter: str | None, place: Place, scope: Scope) -> Reference:
-    path = _located(text(model, place), place, scope)
+    if (merge := scope.merges.get(text(model, place))) is not None:
+        source = Source(recipe=merge(place))
+    else:
+        source = Source(_located(model, place, scope))
     if adapter is None:
-        return Reference(model, Source(path))
-    return Reference(f"{model}+{adapter}", Source(path, lora=(Lora(_located(text(adapter, place), place, scope)),)))
+        return Reference(model, source)
+    lora = Lora(_located(text(adapter, place), place, scope))
+    return Reference(f"{model}+{adapter}", replace(source, lora=(lora,)))
 
 
 def _located(written: str, place: Place, scope: Scope) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SettingError
 from ...reading import Place, Table, each, mapping
-from .._keys import layer_range
+from .._keys import source_layers
 from .._model import Model, Module, Recipe, Source
 from .._scope import Scope
 from .._values import frozen
@@ -129,7 +129,7 @@ class PartReader:
         table = Table(without_nulls(value), place)
         reference = table.take("model", lambda inner, where: read_reference(inner, where, self._scope))
         own = table.take("parameters", lambda inner, where: self._parameters.read(inner, where, of_model=True), NONE)
-        layers = table.take("layer_range", layer_range) if sliced else None
+        layers = table.take("layer_range", source_layers) if sliced else None
         table.finish()
         return Entry(reference, own, place / "parameters" if own else place, layers)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ...methods import Method
 
 _REFUSED = {
-    "name": "recipes of several documents are not supported yet; nest one recipe in the other with `recipe:`",
     "genome": "mergekit-evolve files are not supported yet",
     "gate_mode": "mergekit-moe files are not supported yet",
     "experts": "mergekit-moe files are not supported yet",
@@ -36,6 +35,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
         RecipeError: mergekit would refuse it, polyak does not support it, or a key is unknown.
     """
     table = Table(without_nulls(data), place)
+    table.take("name", text, None)  # mergekit reads it in files of several documents, and drops it in others
     for key, reason in _REFUSED.items():
         if key in table:
             raise (place / key).error(f"cannot be used: {reason}")
@@ -50,7 +50,9 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     vocabulary, template = tokens.vocabulary(table), table.take("chat_template", text, None)
     table.finish()
     recipe = replace(reader.recipe(inputs), base=base.source if base else None, dtype=out_dtype or dtype)
-    return with_shared(replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder))
+    return with_shared(
+        replace(recipe, vocabulary=vocabulary, chat_template=template, folder=scope.folder, door="mergekit")
+    )
 
 
 def _read_method(value: object, place: Place) -> tuple[Method, Translation]:

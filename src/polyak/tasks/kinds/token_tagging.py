@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +18,8 @@ from ..examples import ExampleTask, logits_of
 from ..frame import Frame, task_kind
 from ..likelihood import check_labels, counted
 from ..rows import Rows
+from ..running import Scoring
+from ..spans import are_spans, f1_parts
 from ..texts import Tokens
 
 if TYPE_CHECKING:
@@ -26,11 +30,13 @@ class TokenTagging(ExampleTask):
     """One label per word, predicted at its first token; rows have `tokens` and `tags`.
 
     `accuracy` is the share of words that are right; a word beyond the length at which texts are cut is wrong. `loss` is
-    the mean negative log-likelihood of the words' labels that the model sees, in nats.
+    the mean negative log-likelihood of the words' labels that the model sees, in nats. `f1` is the micro F1 of spans
+    (same first and last word, same type) over all texts; spans are those of `spans_of`.
     """
 
     likelihood: Likelihood | None = "tokens"
     tokens: Tokens
+    labels: tuple[str, ...] = ()
 
     @property
     def higher_is_better(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -49,13 +55,52 @@ class TokenTagging(ExampleTask):
         words = torch.tensor([len(tags) for tags in rows.columns["tags"]])
         inputs = dict(encoded)
         mask = inputs["attention_mask"].bool()
-        return Batch(inputs, torch.tensor(targets), examples, mask, {"words": words})
+        extra = {"words": words, "tags": list(rows.columns["tags"])}
+        return Batch(inputs, torch.tensor(targets), examples, mask, extra)
 
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:
         return logits_of(module(**batch.inputs))
 
+    def scoring(self, module: nn.Module) -> Callable[[Batch], Scoring]:
+        if self.metric != "f1":
+            return super().scoring(module)
+        return lambda batch: self._span_scores(self.outputs(module, batch), batch)
+
+    def _span_scores(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """F1 of each text, and its number of spans, expected and predicted: their weighted mean is the micro F1."""
+        import torch
+
+        assert batch.targets is not None
+        check_labels(batch.targets, outputs.shape[-1])
+        counts = [
+            f1_parts(self._named(found[kept].tolist(), len(tags)), self._named(tags, len(tags)))
+            for found, kept, tags in zip(outputs.argmax(-1), batch.targets != IGNORED, batch.extra["tags"], strict=True)
+        ]
+        right, spans = torch.tensor(counts, dtype=torch.float64).T
+        finite = outputs.isfinite().flatten(1).all(1).cpu()
+        return (right / spans.clamp(min=1)).where(finite, float("nan")), spans
+
+    def _named(self, tags: Sequence[int], words: int) -> list[str]:
+        """The names of tags; those of words beyond the length at which texts are cut are O."""
+        names = [self.labels[tag] if tag < len(self.labels) else "O" for tag in tags]
+        return names + ["O"] * (words - len(names))
+
+    def majority(self, split: str, examples: Sequence[int]) -> float | None:
+        texts: list[list[int]] = list(self.data[split].take(examples).columns["tags"])
+        counts = Counter(chain.from_iterable(texts))
+        tag, words = counts.most_common(1)[0]
+        if self.metric == "loss":
+            return None
+        if self.metric == "accuracy":
+            return words / counts.total()
+        parts = [f1_parts(self._named([tag] * len(t), len(t)), self._named(t, len(t))) for t in texts]
+        right, spans = (sum(column) for column in zip(*parts, strict=True))
+        return right / spans if spans else 0.0
+
     def scores(self, module: nn.Module, batch: Batch) -> Tensor:
         outputs = self.outputs(module, batch)
+        if self.metric == "f1":
+            return self._span_scores(outputs, batch)[0]
         if self.metric == "loss" or batch.targets is None:
             return self.losses_of(outputs, batch)
         check_labels(batch.targets, outputs.shape[-1])
@@ -85,7 +130,7 @@ def token_tagging(
     tags: str = "tags",
     labels: tuple[str, ...] = (),
     length: Annotated[int, positive] = 256,
-    metric: Literal["accuracy", "loss"] = "accuracy",
+    metric: Literal["accuracy", "f1", "loss"] = "accuracy",
 ) -> Task:
     """One label per word.
 
@@ -97,11 +142,19 @@ def token_tagging(
         length: Texts are truncated to this number of tokens.
         metric: Name of the metric.
     """
+    if metric == "f1" and not are_spans(labels):
+        raise TaskError(
+            "the metric f1 needs `labels:` that mark spans, such as [O, B-PER, I-PER], in the order of the model's "
+            f"outputs; got {list(labels)}. Use `metric: accuracy` for other tags."
+        )
     data, notes = frame.read({"tokens": tokens, "tags": tags})
     ready = {split: _numbered(rows, labels) for split, rows in data.items()}
     body = frame.body(lambda folder: _build(folder, len(labels)))
-    settings = frame.settings | {"length": length}
+    settings = frame.settings | {"length": length} | ({"labels": list(labels)} if metric == "f1" else {})
     task = TokenTagging(frame.name, metric, ready, body, settings=settings, notes=notes)
+    task.labels = labels
+    if metric == "accuracy" and "O" in labels and are_spans(labels):
+        task.notes = (*task.notes, "`metric: f1` scores the spans; accuracy counts words outside of them as well")
     task.tokens = Tokens(frame.tokenizer or frame.config, length)
     return task
 

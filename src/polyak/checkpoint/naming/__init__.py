@@ -1,0 +1,40 @@
+"""Stored tensors and the parameters of a running model: which is called how, and which is made of which.
+
+transformers stores other names than its modules have, and PEFT names modules as they are at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._api import Checkpoint
+from ..contents import inside, read_json
+from .facts import facts_for
+from .run_time import RunTime as RunTime
+from .run_time import run_time
+from .structure import UnknownArchitecture, architecture_of, kinds_of, parts_of, rules_of
+
+
+def run_time_of(model: Checkpoint) -> RunTime | None:
+    """A stored model under the names that its parameters have at run time, from its config.json and names alone.
+
+    Returns None if it has no config.json, or its architecture is none of transformers' own.
+
+    Raises:
+        CheckpointError: its config.json cannot be read.
+    """
+    if model.folder is None or not (model.folder / "config.json").is_file():
+        return None
+    config: Mapping[str, Any] = read_json(inside(model.folder, "config.json"))
+    if not isinstance(config.get("model_type"), str):
+        return None
+    facts = facts_for(config)
+    try:
+        parts = list(parts_of(architecture_of(config, facts), config, facts))
+    except UnknownArchitecture:
+        return None
+    rules = rules_of(parts, facts)
+    if not all(rule.applicable for rule in rules):
+        return None
+    return run_time(model, rules, kinds_of(parts, facts), config["model_type"])

@@ -1,0 +1,55 @@
+"""Facts about model classes: the snapshot that polyak ships, or those of a newer transformers that is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from importlib import metadata, resources
+from typing import Any
+
+from .structure import Config, Facts
+
+SNAPSHOT = "snapshot.json"
+
+
+@lru_cache(maxsize=1)
+def snapshot() -> Facts:
+    """The facts that polyak ships, of the version of transformers that `Facts.version` names."""
+    data: dict[str, Any] = json.loads((resources.files(__package__) / SNAPSHOT).read_bytes())
+    return Facts(**data)
+
+
+def facts_for(config: Config) -> Facts:
+    """The facts to use for a model: the snapshot unless a newer transformers is installed, whose own are read then.
+
+    Reading them imports torch and transformers, which takes seconds; the snapshot holds the same facts of its version.
+    """
+    shipped = snapshot()
+    try:
+        installed = metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        return shipped
+    return _installed(config) or shipped if _numbers(installed) > _numbers(shipped.version) else shipped
+
+
+def _installed(config: Config) -> Facts | None:
+    """Facts of the installed library about one model; None if it cannot tell, such as without torch."""
+    from .library import read_classes, read_rules
+
+    try:
+        from transformers import AutoConfig
+        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+        facts = Facts(metadata.version("transformers"), read_rules(), bases=dict(MODEL_MAPPING_NAMES))
+        settings = {key: value for key, value in config.items() if key not in ("model_type", "auto_map")}
+        typed: Any = AutoConfig.for_model(config["model_type"], **settings)
+        names = config.get("architectures") or [facts.bases[config["model_type"]]]
+        read_classes(str(names[0]), typed, facts)
+    except Exception:
+        return None
+    return facts
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -40,8 +40,8 @@ def check_own(folder: Path) -> None:
     """
     if problem := _problem(folder):
         raise OutputExists(
-            f"{folder} {problem}, so it is not used as a staging folder, nor removed. Delete it if an earlier version of "
-            "polyak left it there (its merge cannot be resumed), else move it away, or choose another output folder."
+            f"{folder} {problem}, so it is not used as a staging folder, nor removed. Delete it if an earlier version "
+            "of polyak left it there (its merge cannot be resumed), else move it away, or choose another output folder."
         )
 
 

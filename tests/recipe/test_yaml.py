@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyak.errors import RecipeError
+from polyak.reading import write_yaml
 from polyak.reading import yaml as _yaml
 
 
@@ -213,20 +214,20 @@ plain = st.recursive(
 
 @given(plain)
 def test_what_is_written_reads_the_same(data):
-    read = _yaml.parse_yaml(_yaml.write_yaml(data))
+    read = _yaml.parse_yaml(write_yaml(data))
     assert read == data
     assert repr(read) == repr(data)
 
 
 def test_small_numbers_are_numbers_for_every_reader():
-    written = _yaml.write_yaml([1e-05, 1e22, 1.5e-7])
+    written = write_yaml([1e-05, 1e22, 1.5e-7])
     assert yaml.safe_load(written) == [1e-05, 1e22, 1.5e-7]
     assert "!!" not in written
 
 
 @given(st.text(st.characters(codec="utf-8")) | st.from_regex(_yaml._FLOAT) | st.from_regex(_yaml._INTEGER))
 def test_text_stays_text_for_every_reader(text):
-    written = _yaml.write_yaml([text])
+    written = write_yaml([text])
     assert _yaml.parse_yaml(written) == [text]
     assert yaml.safe_load(written) == [text]
 

@@ -138,7 +138,7 @@ def _more_than(by_role: Mapping[str, str], settings: AdapterSettings) -> str:
     if settings.peft_type != "LORA":
         return settings.peft_type
     others = by_role.keys() - {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"}
-    return "use_dora" if settings.config.get("use_dora") else ", ".join(sorted(others))
+    return "DoRA" if settings.config.get("use_dora") else ", ".join(sorted(others))
 
 
 def _plain(name: str, a: TensorSpec, b: TensorSpec, settings: AdapterSettings, embedding: bool) -> Module:

@@ -1,4 +1,4 @@
-"""Which parameters of a model a LoRA adapter can change, and in which form PEFT reads the change."""
+"""The parameters of a model that a LoRA adapter can change, and the form in which PEFT reads the change."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,12 +45,13 @@ def recalibrate(
     note = f"BatchNorm statistics, over {total} examples ({on}; {split}, shuffled with seed {seed})"
     write_with(checkpoint.open(model), tensors, out, note=note, force=force)
     if as_json:
-        import json
-
-        about = {"out": str(out), "tensors": sorted(tensors), "examples": total, "tasks": counts, "seed": seed}
-        print(json.dumps(about))
+        _print_json(out=str(out), tensors=sorted(tensors), examples=total, tasks=counts, seed=seed)
     elif not quiet:
         print(f"{out}: {len(tensors)} tensors recomputed on {total} examples ({on}), shuffled with seed {seed}")
+
+
+def _print_json(**values: object) -> None:
+    print(json.dumps(values))
 
 
 def _measured(model: str, task: str, *where: Any) -> tuple[str, dict[str, Any], int]:

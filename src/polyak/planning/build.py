@@ -31,7 +31,7 @@ from .output.sidecars import result_sidecars
 from .resolve import Treatment
 from .slices import Part, parts_of
 from .statistics import Measured, StatisticsByName
-from .steps import PlanPart, Read, Sidecars, Step
+from .steps import PlanPart, Read, Sidecars, Step, file_of
 from .tokens.check import compare
 from .tokens.vocabulary import align
 
@@ -85,10 +85,7 @@ def _plan(
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, vocabulary)
-        if recipe.chat_template is not None:
-            from .output.chat import with_template
-
-            side = with_template(side, recipe.chat_template, opened)
+        side = _with_template(side, recipe, opened)
         notes = [*renamings, *notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
@@ -101,6 +98,14 @@ def _open(recipe: Recipe, opened_models: OpenedModels) -> tuple[Opened, list[str
     donor = opened_models.donor(recipe)
     opened_models.fill(recipe)
     return donor, list(meet(recipe, opened_models))
+
+
+def _with_template(side: Sidecars, recipe: Recipe, models: Sequence[Opened]) -> Sidecars:
+    if recipe.chat_template is None:
+        return side
+    from .output.chat import with_template
+
+    return with_template(side, recipe.chat_template, models)
 
 
 def _refuse_adapters_and_searches(recipe: Recipe) -> None:
@@ -147,18 +152,8 @@ def open_source(source: Source | None, folder: Path) -> Checkpoint:
 
 
 def _has_masks(method: Method, settings: Mapping[str, object]) -> bool:
-    """Test whether the merge also writes a mask for every model."""
+    """True if the merge also writes a mask for every model."""
     return method.masks is not None and settings["masks"] is True
-
-
-def _file_of(model: Opened, folder: str) -> str:
-    """The path in the result of a file for one of the models."""
-    if "/" in model.name:  # a name such as ../../x would leave the result's folder
-        raise RecipeError(
-            f"{folder} are written to one file per model, named after it, which {model.name!r} cannot be: give it a "
-            "`name:` without '/'."
-        )
-    return f"{folder}/{model.name}.safetensors"
 
 
 class _Builder:
@@ -242,7 +237,7 @@ class _Builder:
         """Steps of a tensor's mask and scale for each model, in the file of the model; an empty tensor has none."""
         if not out.numel:
             return ()
-        files = [_file_of(model, MASKS_FOLDER) for model in self._models]
+        files = [file_of(model.name, MASKS_FOLDER) for model in self._models]
         specs = mask_spec(out), scale_spec(out)
         return tuple((Step(specs[0], "mask", (), file=f), Step(specs[1], "mask", (), file=f)) for f in files)
 
@@ -286,8 +281,7 @@ class _Builder:
 
     def _buffer(self, name: str) -> Step:
         """Copy a tensor of integers or booleans, which are not averaged."""
-        donors = {"first": self._models[0], "last": self._models[-1], None: self._base}
-        donor = donors[self._recipe.buffers]
+        donor = {"first": self._models[0], "last": self._models[-1], None: self._base}[self._recipe.buffers]
         reads = tuple(self._read(m, name) for m in ([donor] if donor else self._models))
         out = TensorSpec(name, reads[0].spec.dtype, reads[0].spec.shape)
         return Step(out, "copy" if donor else "same", reads)
@@ -300,7 +294,7 @@ class _Builder:
             for name, spec in model.checkpoint.specs.items():
                 if self._heads.search(name):
                     out = TensorSpec(name, spec.dtype, spec.shape)
-                    steps.append(Step(out, "copy", (self._read(model, name),), file=_file_of(model, HEADS_FOLDER)))
+                    steps.append(Step(out, "copy", (self._read(model, name),), file=file_of(model.name, HEADS_FOLDER)))
         if not steps:
             raise RecipeError(f"`heads: {self._recipe.heads}` matches no tensor of any model.")
         return steps

@@ -98,9 +98,8 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         for model_name, spec in specs.items():
             if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
                 remedies |= _remedies(first, spec)
-                differing.append(
-                    f"{name!r} is {_description(first)} in {reference.name} but {_description(spec)} in {model_name}"
-                )
+                here, there = f"{_description(first)} in {reference.name}", f"{_description(spec)} in {model_name}"
+                differing.append(f"{name!r} is {here} but {there}")
     if missing:
         remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
     if Remedy.VOCABULARY in remedies:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from .. import recipe as recipes
 from ..checkpoint import Checkpoint, TensorSpec, stem_of
+from ..errors import RecipeError
 from ..methods import Law, Method
 
 Kind = Literal["merge", "copy", "same", "mask"]
@@ -133,3 +134,17 @@ class PlanPart(NamedTuple):
 
     name: str
     recipe: recipes.Recipe
+
+
+def file_of(name: str, folder: str) -> str:
+    """The path in the result of a file for one of the models.
+
+    Raises:
+        RecipeError: the model's name would lead out of the folder of the result.
+    """
+    if "/" in name:
+        raise RecipeError(
+            f"{folder} are written to one file per model, named after it, which {name!r} cannot be: give it a `name:` "
+            "without '/'."
+        )
+    return f"{folder}/{name}.safetensors"

@@ -26,4 +26,4 @@ from .yaml import parse_yaml as parse_yaml
 from .yaml import read_documents as read_documents
 from .yaml import read_file as read_file
 from .yaml import resolve_scalar as resolve_scalar
-from .yaml import write_yaml as write_yaml
+from .yaml_writing import write_yaml as write_yaml

@@ -1,4 +1,4 @@
-"""Strict reading and writing of YAML: plain data, unique keys, one document.
+"""Strict reading of YAML: plain data, unique keys, one document.
 
 Values are read by the core schema of YAML 1.2, not 1.1: `on`, `no` and `2024-01-31` are text, `1e-5` is a number. A
 file yields mappings, lists, text, numbers, booleans and null, and nothing else.
@@ -26,7 +26,6 @@ MOST_REPEATED = 100_000  # values that aliases may add: a few lines of aliases c
 Data: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its parser is used
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _OF_SHELLS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, Any] = {
@@ -143,30 +142,6 @@ def parse_json(text: str, where: str) -> Data:
     if is_deeper(data, DEEPEST):
         raise RecipeError(f"{where} is {_TOO_DEEP}.")
     return data
-
-
-def write_yaml(data: object) -> str:
-    """Write YAML that reads back as the same data, here and with any YAML 1.1 or 1.2 library."""
-    return yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-
-
-class _Writer(_DUMPER):
-    pass
-
-
-def _write_text(writer: Any, text: str) -> Any:
-    plain = text.isprintable() and not _INTEGER.fullmatch(text) and resolve_scalar(text) == text
-    return writer.represent_scalar(f"{_TAG}str", text, style=None if plain else '"')
-
-
-def _write_float(writer: Any, number: float) -> Any:
-    text = repr(number)
-    # YAML 1.1 reads 1e-05 as text.
-    return writer.represent_scalar(f"{_TAG}float", text if "." in text else text.replace("e", ".0e"))
-
-
-_Writer.add_representer(str, _write_text)
-_Writer.add_representer(float, _write_float)
 
 
 def resolve_scalar(text: str) -> str | int | float | bool | None:

@@ -19,7 +19,7 @@ class Rule:
         pattern: Regular expression with one named group g0, g1, ... for each source.
         sources: Patterns of stored names.
         targets: Names that replace what matches; the first one, where several tensors are made.
-        operations: What happens to the values: names and settings of operations; empty for a plain renaming.
+        operations: Treatment of the values: names and settings of operations; empty for a plain renaming.
         scope: The path of the part that it is limited to; None for the whole model.
         prefix: The base-model prefix of the whole model, which may stand before `scope`.
         kind: `rename`, `convert`, or the name of a rule that polyak cannot apply.

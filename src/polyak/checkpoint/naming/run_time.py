@@ -83,7 +83,7 @@ class RunTime:
 
 @dataclass
 class _Sorted:
-    """Stored tensors, sorted by what becomes of them at run time."""
+    """Stored tensors, sorted by their treatment at run time."""
 
     names: dict[str, str] = field(default_factory=dict[str, str])
     groups: dict[str, tuple[Rule, dict[int, list[str]]]] = field(

@@ -1,4 +1,4 @@
-"""Which model classes a model consists of, and which name rules apply where in it."""
+"""The model classes that a model consists of, and the name rules that apply to each part."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class _Walk:
 
     def _take(self, name: str) -> None:
         if len(self.carried.files) == _MOST_FILES:
-            raise CheckpointError(f"{self._folder} has more than {_MOST_FILES:,} files beside its weights. {_MOVE}")
+            raise CheckpointError(f"{self._folder} has more than {_MOST_FILES:,} files next to its weights. {_MOVE}")
         self.carried.files[name] = copyable(self._folder, name)
 
     def _sort_folder(self, path: Path, name: str) -> None:

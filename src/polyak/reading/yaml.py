@@ -90,8 +90,7 @@ def parse_yaml(text: str, where: str = "the text") -> Data:
     Raises:
         RecipeError: with line and column.
     """
-    documents = parse_documents(text, where, most=1)
-    return documents[0] if documents else None
+    return next(iter(parse_documents(text, where, most=1)), None)
 
 
 def parse_documents(text: str, where: str = "the text", most: int = MOST_DOCUMENTS) -> list[Data]:

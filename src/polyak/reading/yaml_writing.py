@@ -22,8 +22,15 @@ class _Writer(_DUMPER):
 
 
 def _write_text(writer: Any, text: str) -> Any:
-    plain = text.isprintable() and resolve_scalar(text) == text
+    plain = text.isprintable() and _is_text(text)
     return writer.represent_scalar(f"{_TAG}str", text, style=None if plain else '"')
+
+
+def _is_text(unquoted: str) -> bool:
+    try:
+        return resolve_scalar(unquoted) == unquoted
+    except ValueError:  # thousands of digits
+        return False
 
 
 def _write_float(writer: Any, number: float) -> Any:

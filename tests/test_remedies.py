@@ -25,6 +25,7 @@ MERGEKIT = {"base_model", "dtype", "tokenizer", "modules", "filter", "models", "
 # someone who wrote this key, or another of polyak's own.
 OWN = {
     "planning/build.py": {"adapter", "statistics", "skip", "heads", "path", "recipe", "name"},
+    "planning/refusals.py": {"adapter", "statistics"},
     "planning/resolve.py": {"settings"},
     "planning/slices.py": {"heads", "skip"},
     "planning/statistics.py": {"statistics"},

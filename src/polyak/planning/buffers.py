@@ -1,4 +1,4 @@
-"""Buffers that a library computes anew when it loads a model, so that it does not matter which files hold them."""
+"""Buffers that a library computes when it loads a model, so that it does not matter which files hold them."""
 
 from __future__ import annotations
 

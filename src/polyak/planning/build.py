@@ -21,13 +21,15 @@ from ..checkpoint import (
 )
 from ..errors import Mismatch, RecipeError, Remedy, SettingError, suggestion, told_at
 from ..methods import Law, Method
-from ..recipe import Recipe, Source, sought, with_shared
+from ..recipe import Recipe, Source, with_shared
 from ._plan import NestedMerge, Plan
 from .buffers import buffer_notes, partial_buffers
 from .compatibility import Opened, check
 from .names import meet
 from .open_models import Open, OpenedModels
+from .output.chat import with_recipe_template
 from .output.sidecars import result_sidecars
+from .refusals import refuse_adapters_and_searches, refuse_statistics_of_slices
 from .resolve import Treatment
 from .slices import Part, parts_of
 from .statistics import Measured, StatisticsByName
@@ -69,7 +71,7 @@ def _plan(
     opening: Open,
     tensors_only: bool,
 ) -> Plan:
-    _refuse_adapters_and_searches(recipe)
+    refuse_adapters_and_searches(recipe)
     recipe = with_shared(recipe)
     opened_models = OpenedModels(opening, recipe.folder, replacements or {})
     donor = opened_models.donor(recipe)
@@ -77,8 +79,7 @@ def _plan(
     renamings = list(meet(recipe, opened_models))
     vocabulary = align(recipe.vocabulary, opened_models, donor)
     divided = parts_of(recipe, opened_models)
-    if divided.layers and any(model.statistics for part in divided.parts for model in part.recipe.models):
-        raise RecipeError("models of slices cannot have `statistics:`: their layers have other numbers in the result.")
+    refuse_statistics_of_slices(divided)
     builders = [_Builder(part, i, vocabulary.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
@@ -87,25 +88,12 @@ def _plan(
     side, notes = Sidecars(), list[str]()
     if not tensors_only:
         side, notes = result_sidecars(donor, divided, steps, vocabulary)
-        if recipe.chat_template is not None:
-            from .output.chat import with_template
-
-            side = with_template(side, recipe.chat_template, opened)
+        side = with_recipe_template(side, recipe, opened)
         notes = [*renamings, *notes, *_notes(recipe, opened, steps, builders)]
     measured = {name: statistic for builder in builders for name, statistic in builder.measured.checkpoints.items()}
     parts = tuple(PlanPart(part.name, part.recipe) for part in divided.parts)
     models = {model.name: model.checkpoint for model in opened}
     return Plan(recipe, tuple(steps), models, side, tuple(notes), measured, parts)
-
-
-def _refuse_adapters_and_searches(recipe: Recipe) -> None:
-    if recipe.adapter is not None:
-        raise RecipeError("`adapter:` is for recipes whose models are adapters: use `polyak lora merge`.")
-    if searched := sought(recipe):
-        raise RecipeError(
-            f"{searched[0].place} is still a search range ({len(searched)} in all). `polyak search RECIPE --task "
-            "TASK -o FOUND.yaml` writes a recipe with the numbers filled in, which can be merged."
-        )
 
 
 def _notes(

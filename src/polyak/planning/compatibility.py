@@ -11,6 +11,7 @@ from ..checkpoint import EMBEDDING, HEAD, NO_TOKENS, Checkpoint, TensorSpec, con
 from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
 from .renamings import proposal
 
+_FOR_MISSING = (Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX)
 _SHOWN = 8  # problems listed in one error
 _EMBEDDING = re.compile(EMBEDDING)
 LAYER_COUNT = re.compile(r"(?:(?:num|n|hidden|encoder|decoder|transformer|text|vision)_)*(?:layers?|blocks?)|depth")
@@ -85,16 +86,15 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         for model_name, spec in specs.items():
             if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
                 remedies |= _remedies(first, spec)
-                differing.append(
-                    f"{name!r} is {_description(first)} in {reference.name} but {_description(spec)} in {model_name}"
-                )
-    if missing:
-        remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
+                kinds = f"{_description(first)} in {reference.name} but {_description(spec)} in {model_name}"
+                differing.append(f"{name!r} is {kinds}")
     if Remedy.VOCABULARY in remedies:
         remedies.pop(Remedy.CLASSES, None)  # a head's bias has one number per token
-    if missing or differing:
-        more = "".join(_proposals(everyone) if missing else [])
-        raise Mismatch(_report(missing, differing) + more, remedies=remedies)
+    if missing:
+        proposals = "".join(_proposals(everyone))
+        raise Mismatch(_report(missing, differing) + proposals, remedies=[*remedies, *_FOR_MISSING])
+    if differing:
+        raise Mismatch(_report(missing, differing), remedies=remedies)
 
 
 def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:

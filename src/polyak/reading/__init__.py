@@ -1,5 +1,6 @@
 """Strict reading of plain data: YAML and JSON, with unknown keys refused and errors that locate the value."""
 
+from .scalars import resolve_scalar as resolve_scalar
 from .strict import LARGEST_INTEGER as LARGEST_INTEGER
 from .strict import Place as Place
 from .strict import Read as Read
@@ -22,5 +23,4 @@ from .yaml import parse_documents as parse_documents
 from .yaml import parse_yaml as parse_yaml
 from .yaml import read_documents as read_documents
 from .yaml import read_file as read_file
-from .yaml import resolve_scalar as resolve_scalar
 from .yaml import write_yaml as write_yaml

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias, cast
 import yaml
 
 from ..errors import RecipeError
+from .scalars import INTEGER, resolve_scalar
 
 LARGEST_FILE = 10_000_000  # bytes
 DEEPEST = 100  # nesting depth of mappings and lists
@@ -34,13 +34,6 @@ _KINDS: dict[str, Any] = {
     f"{_TAG}null": type(None),
 }
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 
 
 def read_file(path: Path) -> Data:
@@ -145,7 +138,7 @@ class _Writer(_DUMPER):
 
 
 def _write_text(writer: Any, text: str) -> Any:
-    plain = text.isprintable() and not _INTEGER.fullmatch(text) and resolve_scalar(text) == text
+    plain = text.isprintable() and not INTEGER.fullmatch(text) and resolve_scalar(text) == text
     return writer.represent_scalar(f"{_TAG}str", text, style=None if plain else '"')
 
 
@@ -157,21 +150,6 @@ def _write_float(writer: Any, number: float) -> Any:
 
 _Writer.add_representer(str, _write_text)
 _Writer.add_representer(float, _write_float)
-
-
-def resolve_scalar(text: str) -> str | int | float | bool | None:
-    """Resolve unquoted text by the core schema of YAML 1.2.
-
-    Raises:
-        ValueError: it is an integer with thousands of digits.
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
-    if _FLOAT.fullmatch(text):
-        return float(text.replace(".", "") if text[-1].isalpha() else text)
-    return text
 
 
 class _Document:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ...checkpoint import TOKENIZER_SETTINGS, inside, read_json
 from ...errors import CheckpointError, RecipeError, suggestion
+from ...recipe import Recipe
 from ..compatibility import Opened
 from ..steps import Sidecars
 
@@ -22,6 +23,11 @@ _LEGACY = "chat_template.json"
 def template_names() -> list[str]:
     """Names of the built-in templates."""
     return sorted(file.name.removesuffix(".jinja") for file in _TEMPLATES.iterdir() if file.name.endswith(".jinja"))
+
+
+def with_recipe_template(side: Sidecars, recipe: Recipe, opened: Sequence[Opened]) -> Sidecars:
+    """The files with the chat template that a recipe names, if it names one."""
+    return side if recipe.chat_template is None else with_template(side, recipe.chat_template, opened)
 
 
 def with_template(side: Sidecars, choice: str, models: Sequence[Opened]) -> Sidecars:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyak.errors import RecipeError
+from polyak.reading import scalars
 from polyak.reading import yaml as _yaml
 
 
@@ -224,7 +225,7 @@ def test_small_numbers_are_numbers_for_every_reader():
     assert "!!" not in written
 
 
-@given(st.text(st.characters(codec="utf-8")) | st.from_regex(_yaml._FLOAT) | st.from_regex(_yaml._INTEGER))
+@given(st.text(st.characters(codec="utf-8")) | st.from_regex(scalars.FLOAT) | st.from_regex(scalars.INTEGER))
 def test_text_stays_text_for_every_reader(text):
     written = _yaml.write_yaml([text])
     assert _yaml.parse_yaml(written) == [text]

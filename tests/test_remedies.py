@@ -24,7 +24,8 @@ MERGEKIT = {"base_model", "dtype", "tokenizer", "modules", "filter", "models", "
 # Keys that only polyak's recipes have, in messages of the rooms that merge mergekit's recipes too: each is read by
 # someone who wrote this key, or another of polyak's own.
 OWN = {
-    "planning/build.py": {"adapter", "statistics", "skip", "heads", "path", "recipe", "name"},
+    "planning/build.py": {"adapter", "statistics", "skip", "heads", "path", "recipe"},
+    "planning/steps.py": {"name"},
     "planning/resolve.py": {"settings"},
     "planning/slices.py": {"heads", "skip"},
     "planning/statistics.py": {"statistics"},

@@ -156,13 +156,16 @@ def test_a_module_that_a_model_lacks_is_named(tmp_path, monkeypatch):
 
 
 def test_a_plain_base_takes_the_modules_of_its_fine_tunes(place):
-    write_model(place / "base", {"w.weight": np.zeros((2, 3), np.float32)}, {"model_type": "x"})
+    write_model(place / "base", {"w.weight": np.zeros((2, 2), np.float32)}, {"model_type": "x"})
     for name in "ab":
         Path(name, "modules.json").write_text(json.dumps([{"path": ""}, {"path": "1_Pooling"}]))
+        Path(name, "1_Pooling/config.json").write_text("{}")
+        write_model(place / name, {"w.weight": np.ones((2, 2), np.float32)}, {"model_type": "x"})
     text = "base: ./base\nmodels: [./a, ./b]\nmethod: task_arithmetic\n"
     planned = polyak.plan(loads(text))
     assert sorted(planned.sidecars.files) == ["1_Pooling/config.json", "modules.json"]
     assert any("those of a are copied: 1_Pooling/config.json, modules.json." in note for note in planned.notes)
-    write_modules(place / "a", 1)
+    for name in "ab":
+        write_modules(place / name, 1)
     notes = polyak.plan(loads(f"{text}skip: ^1_Router\n")).notes
     assert any("and the result has neither: 1_Router/document_0_Dense, 1_Router/query" in note for note in notes)

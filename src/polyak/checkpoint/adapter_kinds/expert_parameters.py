@@ -174,8 +174,8 @@ def _parameter(module: AdaptedModule, name: str, experts: _Experts) -> _Paramete
     shape = fitting.original(stored).shape
     if len(shape) not in (2, 3):
         return None
-    experts, rows, columns = (1, *shape)[-3:]
-    return _Parameter({stored: 0}, (experts, rows, columns))
+    count, rows, columns = (1, *shape)[-3:]
+    return _Parameter({stored: 0}, (count, rows, columns))
 
 
 def _joined(module: AdaptedModule, name: str, experts: _Experts) -> _Parameter | None:

@@ -16,7 +16,7 @@ SNAPSHOT = "snapshot.json"
 @lru_cache(maxsize=1)
 def snapshot() -> Facts:
     """The facts that polyak ships, of the version of transformers that `Facts.version` names."""
-    data: dict[str, Any] = json.loads((resources.files(__package__) / SNAPSHOT).read_bytes())
+    data: dict[str, Any] = json.loads((resources.files("polyak.checkpoint.naming") / SNAPSHOT).read_bytes())
     return Facts(**data)
 
 

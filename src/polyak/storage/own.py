@@ -40,8 +40,8 @@ def check_own(folder: Path) -> None:
     """
     if problem := _problem(folder):
         raise OutputExists(
-            f"{folder} {problem}, so it is not used as a staging folder, nor removed. Delete it if an earlier version "
-            "of polyak left it there (its merge cannot be resumed), else move it away, or choose another output folder."
+            f"{folder} {problem}, so it is not used as a staging folder, nor removed. Move it away, or choose another "
+            "output folder."
         )
 
 
@@ -55,7 +55,7 @@ def _problem(folder: Path) -> str:
     if linked := next((entry.name for entry in entries if entry.is_symlink()), None):
         return f"holds the link {linked!r}, which polyak does not make"
     if entries and not any(entry.name == MARKER and entry.is_file(follow_symlinks=False) for entry in entries):
-        return f"lacks the file {MARKER!r} of folders that polyak makes"
+        return f"lacks the file {MARKER!r} (delete the folder if an earlier version of polyak left it there)"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_folders_within_folders_are_refused(tmp_path: Path):
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("polyak.checkpoint.carried._MOST_FILES", 3)
+    monkeypatch.setattr(sys.modules["polyak.checkpoint.carried"], "_MOST_FILES", 3)  # its door is a function
     for i in range(4):
         (tmp_path / f"{i}.txt").touch()
     with pytest.raises(CheckpointError, match="more than 3 files"):

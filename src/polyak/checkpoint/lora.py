@@ -60,7 +60,9 @@ def with_lora(base: Checkpoint, adapter: str | Path, *, scale: float = 1.0) -> C
     untold = left_out(base, config_of(base))
     stored = {name: name for name in (*base.specs, *base.ties)}
     view = _applied(picked(base, stored | untold) if untold else base, open_factors(folder), settings, scale)
-    still_tied = untold.keys() & view.ties.keys()
+    # The holder of a pair may be the other one at run time.
+    holders = {name: view.ties.get(name, name) for name in (*view.specs, *view.ties)}
+    still_tied = {alias for alias, holder in untold.items() if holders.get(alias) == holders.get(holder)}
     return subset(view, [name for name in (*view.specs, *view.ties) if name not in still_tied]) if still_tied else view
 
 
@@ -119,9 +121,7 @@ class _LoraView(Checkpoint):
         self._fit(settings, scale, finder)
         self.held_nbytes = base.held_nbytes + sum(change.nbytes for change in self._changes.values())
         self.ties = {
-            alias: holder
-            for alias, holder in base.ties.items()
-            if not self._changed(alias) and not self._changed(holder)
+            alias: holder for alias, holder in base.ties.items() if not self._unties(alias) and not self._unties(holder)
         }
         names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
         self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
@@ -136,10 +136,15 @@ class _LoraView(Checkpoint):
         pairs = replacements(self._base, self._tensors, settings, names.replaced, finder)
         self._replaced = _unique(pairs, self.label)
         fitting = Fitting(self._tensors, settings, scale, in_base, finder.find, self._original, self._read)
-        self._changes = _unique(changes(fitting, names.modules), self.label)
+        by_name = _unique(changes(fitting, names.modules), self.label)
+        ties = self._base.ties
+        self._changes = {
+            ties.get(name, name) if change.keeps_ties else name: change for name, change in by_name.items()
+        }
 
-    def _changed(self, name: str) -> bool:
-        return name in self._changes or name in self._replaced
+    def _unties(self, name: str) -> bool:
+        change = self._changes.get(name)
+        return name in self._replaced or (change is not None and not change.keeps_ties)
 
     def _spec_of(self, name: str) -> TensorSpec:
         spec = self._source(name)[1]

@@ -28,9 +28,11 @@ class Change(ABC):
 
     Attributes:
         nbytes: Memory of what stays loaded, in bytes.
+        keeps_ties: True if the tensors that are tied to this one change with it; otherwise they are untied.
     """
 
     nbytes: int
+    keeps_ties: bool = False
 
     @abstractmethod
     def apply(self, values: Floats, start: int) -> None:

@@ -14,7 +14,9 @@ from ._change import AdaptedModule, Change, Once
 
 
 class _Rows(Change):
-    """Replaces rows, for any scale."""
+    """Replaces rows, for any scale; PEFT trains them in the embedding and in a head that is tied to it."""
+
+    keeps_ties = True
 
     def __init__(self, module: AdaptedModule, target: TensorSpec, rows: Sequence[int]) -> None:
         spec = module.spec("trainable_tokens_delta")

@@ -60,7 +60,6 @@ def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place, p
         (["merge", "a", "chat-adapter", "out"], 4, "is not in"),
         (["merge", "a", "base"], 5, "--force"),
         (["extract", "base", "maths", "out"], 3, "a rank, or an energy"),
-        (["extract", "base", "more-words", "out", "--rank", "2"], 4, "vocabularies"),
         (["bake", "base", "a", "out"], 4, "adapter"),
     ],
 )

@@ -300,7 +300,7 @@ def assert_refused(base: checkpoint.Checkpoint, folder: Path, kind: type[Excepti
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["VERA", "ADALORA", "OFT", "PROMPT_TUNING", None, 3])
+@pytest.mark.parametrize("kind", ["VERA", "ADALORA", "OFT", "PROMPT_TUNING", None, 3, [], {}])
 def test_other_adapters_are_refused_by_name(base, adapter, kind):
     assert_refused(base, adapter(peft_type=kind), UnsupportedFormat, repr(kind))
 

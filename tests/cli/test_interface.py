@@ -207,6 +207,8 @@ def test_streams_may_be_closed(place, polyak, monkeypatch):
         monkeypatch.setattr(sys, stream, None)  # as Python does for a descriptor that is closed
     assert polyak(place, "merge", "recipe.yaml", "out", "--force") == ""
     assert polyak(place, "plan", "-", code=3) == ""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # which the program opened in their place
+        stream.close()
 
 
 def test_standard_input_that_is_not_utf8_is_a_wrong_recipe(place, polyak, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from polyak.display import printable, shown
 
 from ..engine.conftest import random_family, recipe_text, tree_digest, write_model
 from .made import entry, header
+
+PYTHON = shlex.quote(sys.executable)  # whose path may have blanks
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(folder: Path, command: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in (os.environ | changes).items() if v is not None}
-    text = command.replace("polyak", f"{sys.executable} -m polyak")
+    text = command.replace("polyak", f"{PYTHON} -m polyak")
     return subprocess.run(
         ["bash", "-c", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -65,7 +68,7 @@ def test_a_user_without_a_home_merges(models: Path, tmp_path: Path, command: str
     "command", ["merge recipe.yaml OUT", "methods", "merge --help", "plan recipe.yaml", "lora --help"]
 )
 def test_python_without_docstrings_and_assertions_runs_it(models: Path, tmp_path: Path, command: str):
-    text = f"{sys.executable} -OO -m polyak {command.replace('OUT', f'{tmp_path}/out')}"
+    text = f"{PYTHON} -OO -m polyak {command.replace('OUT', f'{tmp_path}/out')}"
     done = subprocess.run(["bash", "-c", text], cwd=models, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 

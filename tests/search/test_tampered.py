@@ -19,7 +19,7 @@ CHANGES = [
     "update trial_values set value = 99",
     "delete from trial_values",
     "update trial_params set distribution_json = '{}'",
-    "update trial_params set param_name = 'other'",
+    "update trial_params set param_name = param_name || '2'",
     "update trial_params set param_value = 77",
     "update study_directions set direction = 'MAXIMIZE'",
     "delete from study_directions",

@@ -22,6 +22,7 @@ from polyak.errors import RecipeError, TaskError  # noqa: E402
 from polyak.statistics import _through_merge as merged_gram  # noqa: E402
 from polyak.statistics import load  # noqa: E402
 from polyak.statistics._blocks import blocks_of, passage_of  # noqa: E402
+from polyak.storage import claim  # noqa: E402
 
 from ..engine.conftest import write_model as write_arrays  # noqa: E402
 
@@ -242,11 +243,32 @@ def test_an_interrupted_measurement_goes_on_behind_the_last_block(
 
 
 def test_a_damaged_unfinished_measurement_is_refused(place: Path, polyak: Any, tmp_path: Path):
-    (tmp_path / "grams" / ".unfinished").mkdir(parents=True)
+    (tmp_path / "grams").mkdir()
+    claim(tmp_path / "grams" / ".unfinished")
     (tmp_path / "grams" / ".unfinished" / "block-0.safetensors").write_bytes(b"no safetensors")
     assert "is damaged" in polyak(*measured("-o", tmp_path / "grams", "--resume"), code=5)
     polyak(*measured("-o", tmp_path / "grams", "--force", "--quiet"))
     assert not (tmp_path / "grams" / ".unfinished").exists()
+
+
+@pytest.mark.parametrize("option", ["--resume", "--force"])
+def test_a_folder_of_others_where_unfinished_work_would_lie_is_neither_read_nor_removed(
+    place: Path, polyak: Any, tmp_path: Path, option: str
+):
+    other = tmp_path / "grams" / ".unfinished" / "block-0.safetensors"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"no safetensors")
+    assert "lacks the file 'polyak-staging'" in polyak(*measured("-o", tmp_path / "grams", option), code=5)
+    assert other.read_bytes() == b"no safetensors"
+
+
+def test_a_link_where_unfinished_work_would_lie_is_not_removed(place: Path, polyak: Any, tmp_path: Path):
+    link = tmp_path / "grams" / ".unfinished"
+    link.parent.mkdir()
+    (tmp_path / "file").write_bytes(b"junk")
+    link.symlink_to(tmp_path / "file")
+    assert "is a link" in polyak(*measured("-o", tmp_path / "grams", "--force"), code=5)
+    assert link.is_symlink() and (tmp_path / "file").read_bytes() == b"junk"
 
 
 def test_a_file_where_unfinished_work_would_lie_is_replaced_by_force_alone(place: Path, polyak: Any, tmp_path: Path):

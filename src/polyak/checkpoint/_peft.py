@@ -107,11 +107,11 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
 def _refuse_other_kinds(config: dict[str, Any], path: Path) -> None:
     from .adapter_kinds import peft_types
 
-    kind = config.get("peft_type")
-    if kind not in (known := peft_types()):
+    kind, known = config.get("peft_type"), peft_types()
+    if not isinstance(kind, str) or kind not in known:
         remedy = (
             "it changes the inputs of a model, not its weights"
-            if kind in _NO_CHANGE_OF_WEIGHTS
+            if str(kind) in _NO_CHANGE_OF_WEIGHTS
             else f"polyak reads {', '.join(sorted(known))}. {_MERGE_IN_PEFT}"
         )
         raise UnsupportedFormat(f"{path}: adapters of type {kind!r:.40} cannot be merged into weights: {remedy}.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,13 +39,14 @@ def open_study(path: Path, about: Mapping[str, Any], directions: list[Direction]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not path.exists() or not path.stat().st_size:
         with _reading(path):
-            study = optuna.create_study(storage=_storage(path), study_name=NAME, directions=directions)
+            study = optuna.create_study(storage=_storage(path, new=True), study_name=NAME, directions=directions)
             study.set_user_attr(NAME, json.dumps(about, sort_keys=True))
             return study
     with regular_file(path) as file:
         if file.read(len(_SQLITE)) != _SQLITE:
             raise OutputError(f"{path} is not a study: it is not a SQLite database. Choose another --study.")
     with _reading(path):
+        _check_version(path)
         study = optuna.load_study(storage=_storage(path), study_name=NAME)
         try:
             saved: Any = json.loads(study.user_attrs[NAME])
@@ -70,6 +72,18 @@ def _reading(path: Path) -> Generator[None]:
         raise OutputError(f"{path} cannot be used as a study: {message}. Choose another --study.") from error
 
 
+def _check_version(path: Path) -> None:
+    """Check that the database names its version, which Optuna would write anew.
+
+    Raises:
+        ValueError: it does not.
+        sqlite3.Error: it has no such table, or is damaged.
+    """
+    with closing(sqlite3.connect(path)) as database:
+        if database.execute("select count(*) from version_info").fetchone() == (0,):
+            raise ValueError("it does not name its version")
+
+
 def _check_trials(study: Study, directions: list[Direction], space: Mapping[str, Any]) -> None:
     """Check that a search wrote the trials.
 
@@ -80,7 +94,8 @@ def _check_trials(study: Study, directions: list[Direction], space: Mapping[str,
         raise ValueError("it has other objectives")
     for trial in study.get_trials(deepcopy=False):
         record = trial.user_attrs.get(NAME, {})
-        if trial.distributions.keys() - space.keys() or any(space[k] != d for k, d in trial.distributions.items()):
+        complete = NAME in trial.user_attrs or trial.state.name == "COMPLETE"
+        if not _lies_in(space, trial.params, trial.distributions, complete=complete):
             raise ValueError(f"candidate {trial.number} is of another search space")
         if not isinstance(record, dict) or not _is_record(cast("dict[str, Any]", record)):
             raise ValueError(f"the record of candidate {trial.number} is damaged")
@@ -88,6 +103,20 @@ def _check_trials(study: Study, directions: list[Direction], space: Mapping[str,
             raise ValueError(f"the scores of candidate {trial.number} differ from its record")
         if not isinstance(trial.user_attrs.get("baseline", ""), str):
             raise ValueError(f"the baseline of candidate {trial.number} has no name")
+
+
+def _lies_in(
+    space: Mapping[str, Any], values: Mapping[str, Any], distributions: Mapping[str, Any], *, complete: bool
+) -> bool:
+    """True if a candidate has values of the space: of all of it if it is `complete`, else of a part."""
+    if distributions.keys() - space.keys() or (complete and distributions.keys() != space.keys()):
+        return False
+    return all(space[name] == distributions[name] and _contains(space[name], values[name]) for name in distributions)
+
+
+def _contains(distribution: Any, value: Any) -> bool:
+    choices = getattr(distribution, "choices", None)
+    return distribution.low <= value <= distribution.high if choices is None else value in choices
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
@@ -110,12 +139,12 @@ def join_study(path: Path) -> Study:
     return optuna.load_study(storage=_storage(path), study_name=NAME)
 
 
-def _storage(path: Path) -> Any:
+def _storage(path: Path, *, new: bool = False) -> Any:
     from optuna.storages import RDBStorage
     from sqlalchemy import URL, event
 
     url = URL.create("sqlite", database=str(path.absolute())).render_as_string()
-    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}, skip_table_creation=not new)
     event.listen(storage.engine, "connect", _hurry)
     storage.engine.dispose()  # connections that were made before
     return storage

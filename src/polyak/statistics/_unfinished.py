@@ -79,7 +79,7 @@ def unfinished(folder: Path | None, key: str, *, resume: bool, force: bool) -> G
     if folder is not None and folder.exists():
         if force:
             with writing(folder):
-                remove_own(folder)
+                _remove(folder)
         elif resume:
             check_own(folder)
         else:
@@ -90,6 +90,14 @@ def unfinished(folder: Path | None, key: str, *, resume: bool, force: bool) -> G
     if folder is not None:
         with writing(folder):
             remove_own(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove unfinished work, or a file in its place; links and the folders of others stay."""
+    if folder.is_file() and not folder.is_symlink():
+        folder.unlink()
+    else:
+        remove_own(folder)
 
 
 def _facts(measurement: Measurement) -> dict[str, Any]:

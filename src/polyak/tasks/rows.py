@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -115,10 +116,12 @@ def _read_file(path: Path) -> Mapping[str, Sequence[Any]]:
     return reader(path)
 
 
-def _text(path: Path) -> io.TextIOBase:
-    if path.suffix == ".gz":
-        return cast("io.TextIOBase", gzip.open(regular_file(path), "rt", encoding="utf-8-sig", newline=""))
-    return io.TextIOWrapper(cast("Any", regular_file(path)), encoding="utf-8-sig", newline="")
+@contextmanager
+def _text(path: Path) -> Generator[io.TextIOBase]:
+    with regular_file(path) as file:  # which gzip does not close
+        unpacked = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        with io.TextIOWrapper(cast("Any", unpacked), encoding="utf-8-sig", newline="") as text:
+            yield text
 
 
 def _read_csv(path: Path, delimiter: str) -> Mapping[str, Sequence[Any]]:

@@ -202,6 +202,63 @@ def run_into(output, command):
     return done.returncode, done.stderr
 
 
+def test_errors_of_the_system_are_told_with_their_file_or_by_their_words(place, polyak, monkeypatch):
+    def fail(error):
+        def raise_it(*_):
+            raise error
+
+        monkeypatch.setattr(cli, "_with", raise_it)
+        return polyak(place, "methods", code=1)
+
+    assert fail(OSError(5, "Input/output error", "m0/config.json")) == "error: m0/config.json: Input/output error.\n"
+    assert fail(OSError(28, "No space left on device")) == "error: standard output: No space left on device.\n"
+    assert fail(OSError("no tokenizer at m0")) == "error: no tokenizer at m0\n"
+
+
+WARNING = "a score\nof   two lines"
+
+
+@pytest.fixture
+def warned(place, tmp_path):
+    """Standard error of an evaluation by a function that raises warnings, as a process: pytest has its own filters."""
+    library = tmp_path / "site-packages" / "chatty.py"
+    library.parent.mkdir()
+    library.write_text("import warnings\ndef talk():\n    warnings.warn('of a library', stacklevel=1)\n")
+    (tmp_path / "mine.py").write_text(
+        f"import sys, warnings\nsys.path.insert(0, {str(library.parent)!r})\nimport chatty\n"
+        "def score(checkpoint):\n"
+        "    chatty.talk()\n"
+        "    warnings.warn('a kernel (Triggered internally at torch/csrc/x.cpp:1.)')\n"
+        "    warnings.warn('is deprecated', DeprecationWarning)\n"
+        "    warnings.warn('will change', FutureWarning)\n"
+        f"    warnings.warn({WARNING!r})\n"
+        "    return [1.0, 0.0]\n"
+    )
+
+    def run(*arguments, options=()):
+        polyak = [sys.executable, *options, "-m", "polyak", "evaluate", place / "m0", "--task", "mine:score"]
+        done = subprocess.run([*polyak, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stderr
+
+    return run
+
+
+def test_warnings_of_the_users_own_modules_show_in_one_line_and_those_of_libraries_do_not(warned):
+    assert [line for line in warned().splitlines() if "warning" in line.lower()] == ["warning: a score of two lines"]
+
+
+def test_warnings_are_objects_under_json_and_nothing_when_quiet(warned):
+    events = [json.loads(line) for line in warned("--json").splitlines()]
+    (event,) = (event for event in events if event["event"] == "warning")
+    assert event == {"event": "warning", "kind": "UserWarning", "message": "a score of two lines"}
+    assert warned("--quiet") == ""
+
+
+def test_pythons_own_option_shows_all_warnings(warned):
+    told = warned(options=["-Wdefault"])
+    assert all(text in told for text in ("of a library", "Triggered internally", "is deprecated", "will change"))
+
+
 def test_streams_may_be_closed(place, polyak, monkeypatch):
     for stream in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, stream, None)  # as Python does for a descriptor that is closed

@@ -202,6 +202,12 @@ def test_counts_below_one_are_refused(place, name):
         evaluate(place / "expert", task(place), **{name: 0})
 
 
+def test_a_task_whose_examples_have_no_weight_has_no_metric(place, monkeypatch):
+    monkeypatch.setattr(type(task(place)), "weights", lambda self, batch: torch.zeros(len(batch)))
+    with pytest.raises(TaskError, match="the weights of all examples are 0, so there is no accuracy"):
+        evaluate(place / "expert", task(place))
+
+
 class Silent(Task):
     """A task that gives nothing."""
 

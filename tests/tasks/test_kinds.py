@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E4
 
 from polyak import checkpoint  # noqa: E402
 from polyak.errors import TaskError  # noqa: E402
-from polyak.tasks import compare, evaluate, task_of  # noqa: E402
+from polyak.tasks import compare, evaluate, score_interval, task_of  # noqa: E402
 from polyak.tasks.examples import logits_of  # noqa: E402
 from polyak.tasks.ranking import measure  # noqa: E402
 
@@ -213,6 +213,9 @@ def test_f1_is_that_of_all_spans_together_and_its_models_are_compared(place):
     found = evaluate(place / "loud", task)  # 11 spans of one word, one of them right; 2 expected
     assert found.metric_value == pytest.approx(2 * 1 / (11 + 2))
     comparison = compare({"silent": place / "silent", "loud": place / "loud"}, [task])
+    silent = score_interval(task, evaluate(place / "silent", task))  # resamples of the last text alone have no span
+    assert (silent.low, silent.high) == (0, 0)
+    assert comparison.tasks[0].results["silent"].score == silent
     assert comparison.tasks[0].results["loud"].difference.value == pytest.approx(2 / 13)
     assert comparison.tasks[0].majority == 0
     cut = evaluate(place / "loud", task_of(described | {"model": "loud", "length": 4}, place))

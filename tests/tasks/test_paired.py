@@ -45,6 +45,19 @@ def test_weights_count_examples_as_often_as_they_say():
     )
 
 
+def test_examples_without_weight_have_no_mean():
+    weights = np.array([0.0, 0.0, 3.0])
+    scores = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.25]])
+    draws = resampled_means(scores, weights, resamples=200)
+    without = np.isnan(draws)  # a resample of the first two alone
+    assert without.any() and not without.all()
+    assert draws[0][~without[0]] == pytest.approx(0.5)
+    assert np.isnan(weighted_means(scores, np.zeros(3))).all()
+    own = resampled_means(scores, np.stack([weights, weights[::-1]]), resamples=200)
+    assert own[0][~np.isnan(own[0])] == pytest.approx(0.5)
+    assert own[1][~np.isnan(own[1])] == pytest.approx(1.0)
+
+
 def test_the_same_seed_gives_the_same_numbers_and_chunks_do_not_matter(monkeypatch):
     first = resampled_means(SCORES, WEIGHTS, resamples=300, seed=3)
     assert np.array_equal(first, resampled_means(SCORES, WEIGHTS, resamples=300, seed=3))

@@ -19,6 +19,7 @@ from polyak.tasks.spans import Span, are_spans, f1_parts, spans_of
         pytest.param("E-A E-A O", {(0, 1, "A"), (1, 2, "A")}, id="ends alone"),
         pytest.param("B-PER-X I-PER-X", {(0, 2, "PER-X")}, id="a dash in the type"),
         pytest.param("O O", set(), id="nothing"),
+        pytest.param("B I O B B", {(0, 2, ""), (3, 4, ""), (4, 5, "")}, id="no types"),
     ],
 )
 def test_spans_begin_and_end_as_their_scheme_says(tags, spans):
@@ -35,6 +36,9 @@ def test_f1_counts_spans_that_agree_in_both_ends_and_type():
     assert f1_parts(["O"], ["O"]) == (0, 0)
 
 
-@pytest.mark.parametrize(("labels", "are"), [("O B-A I-A", True), ("O S-A E-A", True), ("D N", False), ("", False)])
+@pytest.mark.parametrize(
+    ("labels", "are"),
+    [("O B-A I-A", True), ("O S-A E-A", True), ("B I O", True), ("D N", False), ("BA O", False), ("", False)],
+)
 def test_labels_of_spans_are_told_from_other_tags(labels, are):
     assert are_spans(labels.split()) is are

@@ -70,9 +70,9 @@ class _Printable:
 def _show_warning(
     arguments: Sequence[str], message: Warning | str, category: type[Warning], filename: str, *_: object
 ) -> None:
-    """Print warnings of the user's own modules on one line; those of libraries are for who writes programs with them.
+    """Print warnings of the user's own modules on one line; those of libraries are for people who program with them.
 
-    torch blames its caller for some of its own, and marks them.  Python's option -W shows everything.
+    torch blames its caller for some of its own, and marks them.  Python's option -W (or PYTHONWARNINGS) shows all.
     """
     text = " ".join(str(message).split())
     parts = Path(filename).parts
@@ -106,8 +106,8 @@ def _run(arguments: Sequence[str]) -> int:
         _discard_output()
         return 1
     except OSError as error:
-        where = error.filename or "standard output"
-        code = _fail(type(error).__name__, f"{where}: {error.strerror}.", 1, arguments)
+        reason = f"{error.filename or 'standard output'}: {error.strerror}." if error.strerror else str(error)
+        code = _fail(type(error).__name__, reason, 1, arguments)
         _discard_output()
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "start new thread" not in str(error):

@@ -12,7 +12,7 @@ from . import _options
 from ._app import DATA, app
 
 if TYPE_CHECKING:
-    from ..tasks import Comparison, Interval
+    from ..tasks import Comparison
 
 
 @app.command(rich_help_panel=DATA)
@@ -33,7 +33,7 @@ def compare(
     as_json: _options.AsJson = False,
     quiet: _options.Quiet = False,
 ) -> None:  # fmt: skip
-    """Compare models with the first interval on the same examples: paired differences with confidence intervals."""
+    """Compare models with the first model on the same examples: paired differences with confidence intervals."""
     from ..tasks import Bootstrap
     from ..tasks import compare as paired
     from ._evaluation import evaluating, load_tasks, named, open_model, opened
@@ -68,7 +68,7 @@ def _show(comparison: Comparison) -> None:
             moved = result.difference
             changed = ["", "", "", ""]
             if moved is not None:
-                changed = [f"{moved.value:+.4f}", _ends(moved, "+.4f"), str(result.wins), str(result.losses)]
+                changed = [f"{moved.value:+.4f}", moved.ends("+.4f"), str(result.wins), str(result.losses)]
             share = "" if result.normalised is None else f"{result.normalised.value:.1%}"
             rows.append([f"{task.task} ({task.metric})", name, f"{result.score.value:.4f}", *changed, share])
         if task.majority is not None:
@@ -77,13 +77,7 @@ def _show(comparison: Comparison) -> None:
     if comparison.groups:
         means = [["average normalised", "model", "mean", "interval"]]
         for group, results in comparison.groups.items():
-            means += [[group, name, f"{mean.value:.1%}", _ends(mean, ".1%")] for name, mean in results.items()]
+            means += [[group, name, f"{mean.value:.1%}", mean.ends(".1%")] for name, mean in results.items()]
         print(f"\n{columns(means)}")
     for note in comparison.notes:
         print(f"note: {note}")
-
-
-def _ends(interval: Interval, form: str) -> str:
-    if interval.low is None or interval.high is None:
-        return "-"
-    return f"{interval.low:{form}} to {interval.high:{form}}"

@@ -83,7 +83,6 @@ def _show(results: dict[str, list[tuple[Scores, Interval]]]) -> None:
     for name, scored in results.items():
         for scores, interval in scored:
             majority = "-" if scores.majority is None else f"{scores.majority:.4f}"
-            ends = "-" if interval.low is None else f"{interval.low:.4f} to {interval.high:.4f}"
             score, examples = f"{interval.value:.4f}", str(len(scores.values))
-            rows.append([name, scores.task, scores.metric, score, ends, majority, examples])
+            rows.append([name, scores.task, scores.metric, score, interval.ends(".4f"), majority, examples])
     print(columns(rows))

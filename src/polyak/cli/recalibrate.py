@@ -45,13 +45,10 @@ def recalibrate(
     note = f"BatchNorm statistics, over {total} examples ({on}; {split}, shuffled with seed {seed})"
     write_with(checkpoint.open(model), tensors, out, note=note, force=force)
     if as_json:
-        _print_json(out=str(out), tensors=sorted(tensors), examples=total, tasks=counts, seed=seed)
+        data = {"out": str(out), "tensors": sorted(tensors), "examples": total, "tasks": counts, "seed": seed}
+        print(json.dumps(data))
     elif not quiet:
         print(f"{out}: {len(tensors)} tensors recomputed on {total} examples ({on}), shuffled with seed {seed}")
-
-
-def _print_json(**values: object) -> None:
-    print(json.dumps(values))
 
 
 def _measured(model: str, task: str, *where: Any) -> tuple[str, dict[str, Any], int]:

@@ -159,5 +159,5 @@ def _numbers(result: Result) -> list[str]:
     moved = result.difference
     if moved is None:
         return [f"{result.score.value:.4f}", "", "", "", ""]
-    ends = "-" if moved.low is None or moved.high is None else f"{moved.low:+.4f} to {moved.high:+.4f}"
-    return [f"{result.score.value:.4f}", f"{moved.value:+.4f}", ends, str(result.wins), str(result.losses)]
+    counts = [str(result.wins), str(result.losses)]
+    return [f"{result.score.value:.4f}", f"{moved.value:+.4f}", moved.ends("+.4f"), *counts]

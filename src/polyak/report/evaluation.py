@@ -19,16 +19,7 @@ def evaluation_page(results: Mapping[str, Sequence[tuple[Scores, Interval]]]) ->
     """
     scored = [(name, scores, interval) for name, pairs in results.items() for scores, interval in pairs]
     rows = [
-        [
-            name,
-            s.task,
-            s.metric,
-            s.split,
-            f"{interval.value:.4f}",
-            _ends(interval, ".4f"),
-            _score(s.majority),
-            str(len(s.values)),
-        ]
+        [name, s.task, s.metric, s.split, *_interval(interval), _majority(s), str(len(s.values))]
         for name, s, interval in scored
     ]
     head = ["model", "task", "metric", "split", "score", "95 % interval", "majority", "examples"]
@@ -88,24 +79,24 @@ def _cells(name: str, result: Result) -> list[str]:
     changed = [""] * 5
     if difference is not None and result.sign_test is not None:
         counts = [str(result.wins), str(result.losses), f"{result.sign_test:.3g}"]
-        changed = [f"{difference.value:+.4f}", _ends(difference, "+.4f"), *counts]
+        changed = [f"{difference.value:+.4f}", difference.ends("+.4f", absent=""), *counts]
     shares = [_share(result.normalised), _share(result.recovered)]
-    return [name, f"{result.score.value:.4f}", _ends(result.score, ".4f"), *changed, *shares]
+    return [name, *_interval(result.score), *changed, *shares]
+
+
+def _interval(score: Interval) -> tuple[str, str]:
+    return f"{score.value:.4f}", score.ends(".4f", absent="")
 
 
 def _share(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.value:.1%}"
 
 
-def _ends(interval: Interval, form: str) -> str:
-    return "" if interval.low is None or interval.high is None else f"{interval.low:{form}} to {interval.high:{form}}"
-
-
 def _row(label: str, interval: Interval, colour: int = 0) -> Row:
-    ends = _ends(interval, ".4g")
+    ends = interval.ends(".4g", absent="")
     words = f"{label}: {interval.value:.4g}" + (f" ({ends})" if ends else "")
     return Row(label, [Dot(interval.value, interval.low, interval.high, colour, words)])
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _majority(scores: Scores) -> str:
+    return "-" if scores.majority is None else f"{scores.majority:.4f}"

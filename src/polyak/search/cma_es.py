@@ -84,9 +84,5 @@ def _value(x: float, distribution: FloatDistribution | IntDistribution) -> float
     low, high = _ends(distribution)
     scaled = low + (high - low) * x
     scaled = float(np.exp(scaled)) if distribution.log else scaled
-    inside = min(max(scaled, distribution.low), distribution.high)
-    return (
-        int(min(max(round(scaled), distribution.low), distribution.high))
-        if isinstance(distribution, IntDistribution)
-        else inside
-    )
+    nearest = round(scaled) if isinstance(distribution, IntDistribution) else scaled
+    return min(max(nearest, distribution.low), distribution.high)

@@ -90,7 +90,7 @@ def counts_of(tried: Sequence[Tried]) -> dict[str, int]:
 
 def front_of(tried: Sequence[Tried], directions: Sequence[str]) -> list[Tried]:
     """The Pareto front: candidates that no other dominates; the first of equal ones."""
-    signs = [1 if candidate == "maximize" else -1 for candidate in directions]
+    signs = [1 if direction == "maximize" else -1 for direction in directions]
     gains = [tuple(s * v for s, v in zip(signs, candidate.objectives, strict=True)) for candidate in tried]
     kept: list[Tried] = []
     for i, (candidate, gain) in enumerate(zip(tried, gains, strict=True)):

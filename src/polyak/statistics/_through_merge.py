@@ -171,7 +171,7 @@ class _Merge:
 
     def __init__(self, recipe: Recipe, experts: Sequence[_Expert]) -> None:
         self.recipe = replace(recipe, models=tuple(replace(model, statistics={}) for model in recipe.models))
-        self._pupils = experts
+        self._experts = experts
         # A plan needs the statistic of every model; tensors without it are averaged.
         self._none = {expert.name: _nothing_of(expert) for expert in experts}
 
@@ -182,13 +182,13 @@ class _Merge:
             is_merged: Predicate on names: True for tensors to merge.
             grams: Their Grams, by model; zeros if None.
         """
-        statistics = {name: MemoryCheckpoint(tensor) for name, tensor in (grams or self._none).items()}
+        statistics = {name: MemoryCheckpoint(tensors) for name, tensors in (grams or self._none).items()}
         planned = plan(self.recipe, statistics={KIND: statistics})
         steps = tuple(step for step in planned.steps if step.file is None and is_merged(step.out.name))
         if not steps:
             return
         merged = run_in_memory(replace(planned, steps=steps))
-        for expert in self._pupils:
+        for expert in self._experts:
             own = expert.live.tensors
             expert.live.load({name: tensor for name, tensor in merged.items() if name in own}, partial=True)
 

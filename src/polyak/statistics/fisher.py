@@ -184,11 +184,9 @@ class Fisher(Statistic):
             return None
         import torch
 
-        drawn = [
-            space(self._likelihood).noise(self._seed, identity, self._positions, self.samples)
-            for identity in identities
-        ]
-        return torch.stack([torch.from_numpy(identity) for identity in drawn])
+        log_space = space(self._likelihood)
+        draws = [log_space.noise(self._seed, identity, self._positions, self.samples) for identity in identities]
+        return torch.stack([torch.from_numpy(draw) for draw in draws])
 
     def _squares(
         self, tensors: list[Tensor], rebuild: Callable[[Sequence[Any]], Any], targets: Any, noise: Any

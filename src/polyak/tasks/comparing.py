@@ -260,8 +260,8 @@ def _aligned(rows: Sequence[Scores]) -> tuple[Numbers, Numbers]:
     if len(first.examples) < 2:
         raise TaskError(f"task {first.task!r} has one example; a comparison with error bars needs two or more.")
     same = all(np.array_equal(row.weights, first.weights) for row in rows)
-    weights = first.weights if same and first.weights.sum() > 0 else np.stack([row.weights for row in rows])
-    return np.stack([row.values for row in rows]), weights
+    values = np.stack([row.values for row in rows])
+    return values, first.weights if same else np.stack([row.weights for row in rows])
 
 
 def _ratio(over: Numbers, under: Numbers) -> Numbers:

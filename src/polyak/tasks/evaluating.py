@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,15 @@ def evaluate(
 
 
 def summary(task: Scorer, values: Numbers, weights: Numbers) -> float:
-    """The metric over examples."""
-    rows = weights if weights.sum() > 0 else weights[None]  # a model without spans: F1 is 0
-    return float(task.summarise(weighted_means(values[None], rows))[0])
+    """The metric over examples.
+
+    Raises:
+        TaskError: all weights are 0, and the metric is not defined then.
+    """
+    value = float(task.summarise(weighted_means(values[None], weights))[0])
+    if math.isnan(value) and not weights.any():
+        raise TaskError(f"task {task.name!r}: the weights of all examples are 0, so there is no {task.metric}.")
+    return value
 
 
 def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None) -> Interval:
@@ -120,8 +127,7 @@ def score_interval(task: Scorer, scores: Scores, *, how: Bootstrap | None = None
         return Interval(scores.metric_value)
     how = how or Bootstrap()
     seed = [how.seed, crc32(task.name.encode())]
-    weights = scores.weights if scores.weights.all() else scores.weights[None]
-    draws = task.summarise(resampled_means(scores.values[None], weights, resamples=how.resamples, seed=seed)[0])
+    draws = task.summarise(resampled_means(scores.values[None], scores.weights, resamples=how.resamples, seed=seed)[0])
     return interval(scores.metric_value, draws, level=how.level)
 
 

@@ -127,10 +127,10 @@ def digest_of_model(checkpoint: Checkpoint) -> str:
 
 
 def logits_of(result: Any) -> Tensor:
-    """The logits in a module's result: the tensor itself, its `logits`, or the first of a tuple that is no scalar.
+    """The logits in a module's result: the tensor itself, its `logits`, or the first tensor of a tuple or list.
 
-    A mapping or an object without `logits` may have one entry with that word in its name, such as `class_logits`. In a
-    tuple or list, a loss may stand before the logits.
+    A mapping or dataclass without `logits` may have one entry with that word in its name, such as `class_logits`.
+    Scalars in a tuple, such as a loss before the logits, are skipped.
 
     Raises:
         TaskError: the result has no logits.

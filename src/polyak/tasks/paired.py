@@ -33,6 +33,10 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    def ends(self, form: str, *, absent: str = "-") -> str:
+        """`low to high` in a format such as `.4f`; `absent` without ends."""
+        return absent if self.low is None or self.high is None else f"{self.low:{form}} to {self.high:{form}}"
+
     def excludes(self, number: float) -> bool:
         """True if the interval exists and does not contain a number."""
         return self.low is not None and self.high is not None and not self.low <= number <= self.high
@@ -54,17 +58,17 @@ class Bootstrap:
 
 
 def weighted_means(scores: Numbers, weights: Numbers) -> Numbers:
-    """Weighted means of the rows of (models, n), with weights per example or per model and example; 0 if all are 0."""
-    if weights.ndim == 1:
+    """Weighted means of the rows of (models, n), with weights (n,); NaN if all weights are 0."""
+    with np.errstate(invalid="ignore"):
         return scores @ weights / weights.sum()
-    total = weights.sum(1)
-    return np.divide((scores * weights).sum(1), total, out=np.zeros(len(scores)), where=total > 0)
 
 
 def resampled_means(
     scores: Numbers, weights: Numbers, *, resamples: int = RESAMPLES, seed: int | Sequence[int] = 0
 ) -> npt.NDArray[np.float64]:
     """Weighted means over resampled examples, (models, resamples): each column is one resample for all models.
+
+    The mean of a resample in which all weights are 0 is NaN.
 
     Args:
         scores: (models, n), one score per model and example.
@@ -75,8 +79,7 @@ def resampled_means(
     products = np.vstack([scores * weights, weights]).T
     sums = np.concatenate([counts @ products for counts in _draws(scores.shape[1], resamples, seed)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = (sums[:, : len(scores)] / sums[:, len(scores) :]).T
-    return means if weights.ndim == 1 else np.nan_to_num(means, nan=0.0)  # no span at all in a resample
+        return (sums[:, : len(scores)] / sums[:, len(scores) :]).T
 
 
 def _draws(n: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Numbers]:

@@ -18,10 +18,10 @@ class Span(NamedTuple):
 
 
 def spans_of(tags: Sequence[str]) -> set[Span]:
-    """The spans that a sequence of tags marks, in IOB2, IOBES or BILOU: `B-PER`, `I-PER`, ..., `O`.
+    """The spans of a sequence of tags in IOB2, IOBES or BILOU: `B-PER`, `I-PER`, ..., `O`; types may be absent.
 
-    A span begins at B or S (U), after E, S or O, and where the type changes; it ends at E (L) or S (U), and before
-    whatever begins another. So an I without its B begins a span, as in the CoNLL-2000 evaluation (Tjong Kim Sang and
+    A span begins at B or S (U), after E, S or O, and where the type changes; it ends at E (L) or S (U), and before O or
+    the beginning of another. So an I without its B begins a span, as in the CoNLL-2000 evaluation (Tjong Kim Sang and
     Buchholz, 2000, W00-0726).
     """
     spans, start, open_kind = set[Span](), 0, ""
@@ -39,18 +39,14 @@ def spans_of(tags: Sequence[str]) -> set[Span]:
 
 
 def _split(tag: str) -> tuple[str, str]:
-    """The letter of a tag and its type; a tag without a letter is a type whose words form one span."""
-    mark, dash, kind = tag.partition("-")
-    if tag == "O":
-        return "O", ""
-    if dash and mark in _PREFIXES:
-        return _ENDS.get(mark, mark), kind
-    return (_ENDS.get(tag, tag), "") if tag in _PREFIXES else ("I", tag)
+    """The letter of a tag, in IOBES, and its type."""
+    mark, _, kind = tag.partition("-")
+    return _ENDS.get(mark, mark), kind
 
 
 def are_spans(labels: Sequence[str]) -> bool:
-    """Test for the tags of a span scheme: all are `O`, or a letter, a dash and a type."""
-    return bool(labels) and all(tag == "O" or (tag[:1] in _PREFIXES and tag[1:2] == "-") for tag in labels)
+    """Test for the tags of a span scheme: each is `O`, or a letter alone or followed by a dash and a type."""
+    return bool(labels) and all(tag == "O" or tag.partition("-")[0] in _PREFIXES for tag in labels)
 
 
 def f1_parts(predicted: Sequence[str], expected: Sequence[str]) -> tuple[int, int]:

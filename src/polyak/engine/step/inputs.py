@@ -1,6 +1,6 @@
 """Read the sources of a step as float32: many bytes at a time, a tile of numbers at a time.
 
-Windows are large, because every call into the system or a kernel hands Python's lock to another worker and back;
+Reads are large, because every call into the system or a kernel hands Python's lock to another worker and back;
 tiles are small, because their numbers should stay in cache.
 """
 

@@ -8,6 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from ...errors import TaskError, suggestion
 from ...modules import from_transformers
 from ...reading import positive
@@ -85,12 +88,15 @@ class TokenTagging(ExampleTask):
         names = [self.labels[tag] if tag < len(self.labels) else "O" for tag in tags]
         return names + ["O"] * (words - len(names))
 
+    def summarise(self, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.nan_to_num(mean, nan=0.0) if self.metric == "f1" else mean  # NaN: no span, expected or predicted
+
     def majority(self, split: str, examples: Sequence[int]) -> float | None:
+        if self.metric == "loss":
+            return None
         texts: list[list[int]] = list(self.data[split].take(examples).columns["tags"])
         counts = Counter(chain.from_iterable(texts))
         tag, words = counts.most_common(1)[0]
-        if self.metric == "loss":
-            return None
         if self.metric == "accuracy":
             return words / counts.total()
         parts = [f1_parts(self._named([tag] * len(t), len(t)), self._named(t, len(t))) for t in texts]

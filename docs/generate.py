@@ -25,6 +25,7 @@ from _methods import (
     methods_table,
     table,
 )
+from _reports import reports_table
 from _suites import memory_of_learning, profile_of_merges, suite_adapters, suite_of_texts
 
 from polyak import errors, methods, recipe
@@ -269,6 +270,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "speed of methods": methods_speeds,
         "speed of decompositions": spectral_benchmark,
     },
+    "docs/compatibility.md": {"reports": reports_table},
     "docs/how-it-works.md": {"profile": profile_of_merges},
     "docs/learning.md": {"learners": learners_table, "memory of learning": memory_of_learning},
     "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},

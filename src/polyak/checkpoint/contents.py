@@ -17,6 +17,18 @@ DEEPEST = 100  # nesting depth of lists and objects
 Pairs = list[tuple[str, Any]]
 
 
+def listed(folder: Path) -> list[Path]:
+    """The paths in a folder, by name.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
+
+
 def read_json(path: Path, pairs: Callable[[Pairs], Any] | None = None) -> dict[str, Any]:
     """Read a JSON object from a file.
 

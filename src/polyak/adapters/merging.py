@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,6 @@ def merge(
     with Reporter(progress, "merging adapters") as reporter:
         merge = _Merge(recipe, workers or cpu_count(), memory, reporter)
         return merge.run(Path(os.path.abspath(out)), force, began)
-
-
-@dataclass(frozen=True)
-class _Weighted:
-    """A module or whole tensor that is a weighted sum."""
-
-    step: Step
-    coefficients: Sequence[float]
 
 
 class _Merge:

@@ -97,6 +97,11 @@ class Adapter:
         name = self.config.get("base_model_name_or_path")
         return name if isinstance(name, str) and name else None
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give modules and whole tensors other names: present name to new name; the rest stays."""
+        self.modules = {names.get(name, name): module for name, module in self.modules.items()}
+        self.whole = {names.get(name, name): spec for name, spec in self.whole.items()}
+
     def factors(self, module: str) -> tuple[Floats, Floats]:
         """B (out, r) and A (r, in), unscaled.
 

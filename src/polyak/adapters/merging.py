@@ -27,6 +27,7 @@ from ..recipe import Factorisation, Recipe
 from ..storage import ALGORITHMS, cpu_count, drafted, model_digest
 from ._configuration import merged_configuration
 from ._fit import fitted
+from ._meeting import meet
 from ._memory import workers_within
 from ._opened import Adapter, Module, Products, Zeros, as_matrix
 from ._report import ModuleReport, Report, card, provenance
@@ -80,6 +81,8 @@ class _Merge:
         self._factorisation = recipe.adapter or Factorisation()
         self._limit = Limit(self._factorisation.rank, self._factorisation.energy)
         self._adapters = {adapter.name: adapter for adapter in _opened(recipe)}
+        for note in meet(list(self._adapters.values())):
+            progress.say(f"note: {note}")
         self._plan = self._planned()
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]
         self._modules = {

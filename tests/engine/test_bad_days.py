@@ -272,7 +272,7 @@ def test_ties_ends_on_a_small_tensor_in_which_more_is_not_finite_than_survives(t
     command = [sys.executable, "-m", "polyak", "merge", "recipe.yaml", "out"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 4, ended.stderr
-    assert "'mask' of base" in ended.stderr
+    assert "'mask' of m0" in ended.stderr
     assert f"holds {value} at [0, 1]" in ended.stderr
     assert not (tmp_path / "out").exists()
 

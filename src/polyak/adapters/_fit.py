@@ -52,8 +52,8 @@ _REMEDY = (
     "leaves tensors out."
 )
 _BAKING = (
-    "  If these are names of the same modules in two versions of a library: put each adapter into its base (`polyak lora "
-    "bake BASE ADAPTER OUT`), and merge the models (`polyak merge`, with `base:`)."
+    "  If these are names of the same modules in two versions of a library: put each adapter into its base (`polyak "
+    "lora bake BASE ADAPTER OUT`), and merge the models (`polyak merge`, with `base:`)."
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .._api import Checkpoint
 from ..contents import inside, read_json
+from .experts import expert_weights as expert_weights
 from .facts import facts_for
 from .run_time import RunTime as RunTime
 from .run_time import run_time

@@ -24,7 +24,6 @@ from ..checkpoint import (
     open_factors,
     read_adapter_settings,
     read_floats,
-    read_json,
     sort_adapter_names,
 )
 from ..errors import CheckpointError, NotFinite, UnsupportedFormat
@@ -82,7 +81,7 @@ class Adapter:
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, adapter_folder(folder)
         self.settings = read_adapter_settings(folder)
-        self.config = read_json(self.settings.path)
+        self.config = self.settings.config
         self.tensors = open_factors(folder)
         names = sort_adapter_names([*self.tensors.specs, *self.tensors.ties], self.settings.path)
         self.modules = {

@@ -20,6 +20,7 @@ from .carried import Carried as Carried
 from .carried import carried as carried
 from .carried import left_out_note as left_out_note
 from .contents import inside as inside
+from .contents import optional_json as optional_json
 from .contents import parse_json as parse_json
 from .contents import read_json as read_json
 from .dialects import adapter_folder as adapter_folder

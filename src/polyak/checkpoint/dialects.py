@@ -9,7 +9,7 @@ from ..errors import CheckpointError, UnsupportedFormat
 from . import formats
 from ._api import Checkpoint
 from ._foreign import Foreign
-from .contents import inside, read_json
+from .contents import inside, optional_json
 
 _FUSE = (
     "put each into its base with diffusers, pipe.load_lora_weights(FILE); pipe.fuse_lora(); "
@@ -98,9 +98,8 @@ def adapter_folder(path: Path) -> Path:
     if _factors_file(path) is None:
         for file in sorted(path.glob("*.safetensors")):
             _refuse_dialect(inside(path, file.name), path)
-    config = path / "adapter_config.json"
-    if config.is_file() and "fine_tune_type" in read_json(inside(path, config.name)):
-        raise _refusal(path, _MLX, config.name)
+    if "fine_tune_type" in optional_json(path, config := "adapter_config.json"):
+        raise _refusal(path, _MLX, config)
     return path
 
 

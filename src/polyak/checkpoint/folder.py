@@ -9,7 +9,7 @@ from typing import cast
 from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
-from .contents import inside, listed, read_json, unique
+from .contents import inside, listed, optional_json, read_json, unique
 from .pipeline import INDEX, LIBRARY_FILES, OWN_STEM, Pipeline, models_in, modules_in, open_pipeline
 from .quantised import refuse_quantised, refuse_quantised_config
 from .training_folders import refuse_training_checkpoint
@@ -121,8 +121,7 @@ def _refuse_other_formats(folder: Path, names: list[str]) -> None:
 
 
 def _refuse_quantised_config(folder: Path) -> None:
-    config = read_json(inside(folder, "config.json")) if (folder / "config.json").is_file() else {}
-    refuse_quantised_config(folder, config)
+    refuse_quantised_config(folder, optional_json(folder, "config.json"))
 
 
 def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoint:

@@ -294,6 +294,13 @@ def test_modules_that_may_be_others_are_not_renamed(tmp_path, first, second, sha
     assert set(deltas(tmp_path / "out")) == {*moved(first), *moved(second)}
 
 
+def test_no_renaming_makes_two_modules_of_an_adapter_one(tmp_path):
+    write_adapter(tmp_path / "a", 1, shapes={f"model.layers.{i}.q_proj": (6, 8) for i in range(2)})
+    names = "layers.0.q_proj", "layers.1.q_proj", "model.layers.1.q_proj"
+    write_adapter(tmp_path / "b", 2, shapes=dict.fromkeys(names, (6, 8)))
+    refused(tmp_path, Mismatch, "'layers.0.q_proj' is not in a")
+
+
 # What does not fit
 
 

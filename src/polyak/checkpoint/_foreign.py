@@ -1,4 +1,4 @@
-"""What other tools write, recognised by names."""
+"""Formats of other tools, recognised by the names of their tensors or files."""
 
 from __future__ import annotations
 

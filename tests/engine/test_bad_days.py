@@ -263,6 +263,21 @@ def test_a_number_that_is_not_finite_names_tensor_model_and_place(tmp_path, valu
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_ties_ends_on_a_small_tensor_in_which_more_is_not_finite_than_survives(tmp_path, value):
+    mask = np.triu(np.full((8, 8), value, np.float32), 1)
+    for name in ("base", "m0", "m1"):  # a mask that all share, as some models store one
+        write_model(tmp_path / name, {"w": np.ones((4, 4), np.float32), "mask": mask})
+    recipe = "base: ./base\nmethod: ties\nsettings: {density: 0.2}\nmodels: [./m0, ./m1]\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    command = [sys.executable, "-m", "polyak", "merge", "recipe.yaml", "out"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 4, ended.stderr
+    assert "'mask' of m0" in ended.stderr
+    assert f"holds {value} at [0, 1]" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_overflow_of_the_result_names_the_tensor_and_the_remedy(tmp_path):
     for i in range(2):
         write_model(tmp_path / f"m{i}", {"w": np.full((4,), 60000, np.float16)})

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from ._api import Checkpoint
 from ._newer import is_newer
-from .contents import inside, read_json
+from .contents import optional_json
 
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
@@ -35,10 +35,7 @@ def config_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
-    folder = checkpoint.folder
-    if folder is None or not (folder / "config.json").exists():
-        return {}
-    return read_json(inside(folder, "config.json"))
+    return {} if checkpoint.folder is None else optional_json(checkpoint.folder, "config.json")
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:

@@ -69,6 +69,11 @@ _DIALECTS = (
         "let torchtune's checkpointer write the merged model (its default, besides the adapter), and merge these",
     ),
     Dialect(
+        "litgpt",
+        re.compile(r"\.lora_[AB]$"),
+        "litgpt merge_lora FOLDER and litgpt convert_from_litgpt FOLDER NEW_FOLDER, then merge these folders",
+    ),
+    Dialect(
         "NeMo",
         re.compile(r"adapter\.(?:linear_in|linear_out)\.|\.lora_\w+_adapter\."),
         "merge it into its base with NeMo's merge_lora, export the model to Hugging Face, and merge these",

@@ -99,7 +99,9 @@ def open_factors(folder: Path) -> Checkpoint:
     for suffix in formats.suffixes_in_folders():
         if (folder / (name := f"adapter_model{suffix}")).exists():
             return formats.registry.resolve(suffix).open(inside(folder, name))
-    raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.")
+    saved = sorted(path.parent.name for path in folder.glob("*/adapter_model.*"))
+    remedy = f" There are adapters in {', '.join(dict.fromkeys(saved))}: name one of them." if saved else ""
+    raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.{remedy}")
 
 
 class _LoraView(Checkpoint):

@@ -119,7 +119,11 @@ def test_dora_is_baked_before_it_is_merged(place: Path):
 def test_ranks_by_pattern_are_loaded_by_peft(place: Path):
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
-    config = {"r": 4, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 2, "layers.1.self_attn.q_proj": 3}}
+    config = {
+        "r": 4,
+        "target_modules": ["q_proj", "v_proj"],
+        "rank_pattern": {"v_proj": 2, "layers.1.self_attn.q_proj": 3},
+    }
     for seed, name in enumerate("ab"):
         trained(place, llama(), peft.LoraConfig(**config), seed=seed, name=name)
     out = merged(place, {"a": 1, "b": -0.5}, adapter={"base": "base"})

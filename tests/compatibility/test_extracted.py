@@ -151,20 +151,27 @@ def test_the_rank_for_an_energy(tmp_path: Path, energy: float, rank: int):
 )
 @pytest.mark.parametrize("size", [1.0, 1e-6])
 def test_factors_in_half_precision(tmp_path: Path, size: float):
-    difference = size * np.random.default_rng(0).standard_normal((12, 3)) @ np.random.default_rng(1).standard_normal((3, 8))
+    difference = (
+        size * np.random.default_rng(0).standard_normal((12, 3)) @ np.random.default_rng(1).standard_normal((3, 8))
+    )
     written(tmp_path, {"layer": difference})
     extracted(tmp_path, rank=3, dtype="float16")
     assert relative_error(deltas(tmp_path / "adapter"), {"layer": difference}) < 2e-3
 
 
 @reported(
-    "kohya-ss/sd-scripts#875",
-    what="Extraction wrote an adapter that does nothing.",
+    "kohya-ss/sd-scripts#1034",
+    what="The text encoder was left out of an extraction, since its difference was below a threshold.",
     versions="files only",
-    result="Two models without a difference are refused, and nothing is written.",
+    result="Every difference is extracted, however small beside the others; models without any are refused.",
 )
-def test_models_without_a_difference(tmp_path: Path):
-    written(tmp_path, {"layer": np.zeros((6, 5))})
+def test_small_differences_are_differences(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    small, large = 1e-7 * rng.standard_normal((6, 3)) @ rng.standard_normal((3, 5)), rng.standard_normal((6, 5))
+    written(tmp_path, {"text.layer": small, "unet.layer": large})
+    report = extracted(tmp_path, rank=5)
+    assert not report.left_out
+    assert close(deltas(tmp_path / "adapter")["text.layer"], small)
+    written(tmp_path, {"text.layer": np.zeros((6, 5))})
     with pytest.raises(Mismatch, match="no matrix .* differs between the two models"):
-        extracted(tmp_path, rank=2)
-    assert not (tmp_path / "adapter").exists()
+        extracted(tmp_path, rank=2, force=True)

@@ -50,6 +50,11 @@ _DIALECTS = (
     ),
     Dialect("kohya", re.compile(r"^lora_.*\.(?:lora_down\.|lora_up\.|alpha$|dora_scale$)"), _FUSE),
     Dialect(
+        "litgpt",
+        re.compile(r"\.lora_[AB]$"),
+        "litgpt merge_lora FOLDER and litgpt convert_from_litgpt FOLDER NEW_FOLDER, then merge these folders",
+    ),
+    Dialect(
         "diffusers",
         re.compile(
             r"^(?:unet|transformer(?:_\d)?|text_encoder(?:_\d)?|controlnet|prior)\..*\.lora(?:_|\.)"
@@ -67,11 +72,6 @@ _DIALECTS = (
         "torchtune",
         re.compile(r"\.lora_[ab]\.weight$"),
         "let torchtune's checkpointer write the merged model (its default, besides the adapter), and merge these",
-    ),
-    Dialect(
-        "litgpt",
-        re.compile(r"\.lora_[AB]$"),
-        "litgpt merge_lora FOLDER and litgpt convert_from_litgpt FOLDER NEW_FOLDER, then merge these folders",
     ),
     Dialect(
         "NeMo",

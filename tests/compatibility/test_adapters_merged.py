@@ -51,7 +51,7 @@ def test_a_difference_has_no_cross_terms(place: Path):
 
 @reported(
     "huggingface/peft#2918",
-    what="Negative weights came out wrong, since PEFT puts the root of a weight on both factors.",
+    what="Adapters that were merged with negative weights came out wrong.",
     versions="files only",
     result="The weight is put on one factor only; sums with negative weights are exact.",
 )
@@ -75,7 +75,7 @@ def test_weights_of_zero(place: Path):
 
 
 @reported(
-    "huggingface/peft#3761",
+    "huggingface/peft#3449",
     what="Merging a single rank-stabilised adapter with weight 1 gave another adapter: the scaling was applied twice.",
     versions="files only",
     result="The update is unchanged, also in a sum with a plain adapter.",
@@ -88,8 +88,8 @@ def test_rank_stabilised_scaling_is_kept(place: Path):
 
 
 @reported(
-    "huggingface/peft#3449",
-    what="DoRA adapters were summed as if they were plain LoRA, in silence.",
+    "huggingface/peft#3761",
+    what="DoRA adapters were combined as if they were plain LoRA, in silence.",
     versions="files only",
     result="Refused with the way out: each is baked, and the models are merged; done so, the mean is exact.",
 )
@@ -99,7 +99,7 @@ def test_dora_is_baked_before_it_is_merged(place: Path):
     for seed, name in enumerate("ab"):
         magnitudes = {"base_model.model.layer.lora_magnitude_vector": rng.random(5).astype(np.float32) + 1}
         write_adapter(place / name, seed, shapes=shapes, tensors=magnitudes, use_dora=True)
-    with pytest.raises(UnsupportedFormat, match="Bake each adapter .*then merge the models"):
+    with pytest.raises(UnsupportedFormat, match=r"Bake each adapter .*then merge the models"):
         merged(place, {"a": 1, "b": 1})
     for name in "ab":
         adapters.bake(place / "base.safetensors", place / name, place / f"baked-{name}")
@@ -169,7 +169,7 @@ def test_different_ranks(place: Path):
 
 @reported(
     "huggingface/peft#1137",
-    what="When several adapters with `modules_to_save` were merged, one of the heads was dropped in silence.",
+    what="Several adapters with `modules_to_save` were merged together, although only one of their heads can stay.",
     versions="files only",
     result="Heads are averaged by weight; methods that have no mean of heads are refused until a rule says `linear`.",
 )
@@ -228,7 +228,7 @@ def test_adapters_in_the_place_of_models(place: Path, polyak: Any):
 
 @reported(
     "kohya-ss/sd-scripts#1522",
-    what="Flux adapters of another trainer were taken for ones without modules: `dim: [], alpha: []`, then a traceback.",
+    what="Flux adapters of another trainer were read as having no modules (`dim: [], alpha: []`), then a traceback.",
     versions="files only",
     result="Refused as the form of diffusers, with the calls that fuse it, by `lora merge` and `merge` alike.",
 )

@@ -173,5 +173,5 @@ def test_small_differences_are_differences(tmp_path: Path):
     assert not report.left_out
     assert close(deltas(tmp_path / "adapter")["text.layer"], small)
     written(tmp_path, {"text.layer": np.zeros((6, 5))})
-    with pytest.raises(Mismatch, match="no matrix .* differs between the two models"):
+    with pytest.raises(Mismatch, match=r"no matrix .* differs between the two models"):
         extracted(tmp_path, rank=2, force=True)

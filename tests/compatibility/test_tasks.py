@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyak import tasks
+import polyak as api
+from polyak import recipe, tasks
+from polyak.errors import Mismatch
 from polyak.tasks.spans import f1_parts
 
 from ..docs.models import write_tensors
+from .adapted import tensors
 from .reported import reported
 
 torch = pytest.importorskip("torch")
@@ -46,7 +49,7 @@ def place(tmp_path: Path) -> Path:
     "Lightning-AI/pytorch-lightning#14866",
     what="BatchNorm statistics of averaged weights were those of the last batch, since the momentum was set wrongly.",
     versions="torch 2.13.0",
-    result="`recalibrate` gives the mean over all examples, also with a last batch that is smaller; the momentum is as before.",
+    result="`recalibrate` averages over all examples, also with a smaller last batch, and restores the momentum.",
 )
 def test_statistics_are_those_of_all_batches():
     torch.manual_seed(0)
@@ -61,7 +64,7 @@ def test_statistics_are_those_of_all_batches():
 
 @reported(
     "pytorch/pytorch#49082",
-    what="PyTorch's update_bn calls the model with the first element of a batch only, so models of several inputs fail.",
+    what="PyTorch's update_bn calls the model with the first part of a batch, so models of several inputs fail.",
     versions="torch 2.13.0",
     result="Batches are passed as a function says; batches of mappings and of several inputs are measured right.",
 )
@@ -114,8 +117,6 @@ def test_sorted_data_are_shuffled(place: Path, polyak: Any):
 
 
 def _variances(folder: Path) -> dict[str, Any]:
-    from .adapted import tensors
-
     return {name: values for name, values in tensors(folder).items() if name.endswith("running_var")}
 
 
@@ -140,7 +141,7 @@ def test_entities_count_as_a_whole(predicted: str, right: int, spans: int):
     result="An I that follows no B begins a span, as in conlleval; F1 is 0.",
 )
 def test_invalid_sequences_of_tags():
-    right, spans = f1_parts("I-PER B-PER O E-PER".split(), "O B-PER I-PER E-PER".split())
+    right, spans = f1_parts(["I-PER", "B-PER", "O", "E-PER"], ["O", "B-PER", "I-PER", "E-PER"])
     assert right == 0
     assert spans == 4
 
@@ -149,8 +150,8 @@ def test_invalid_sequences_of_tags():
     "QData/TextAttack#684",
     what="A released model had its classes in another order than the data set, and scored 7 % instead of 84 %.",
     versions="torch 2.13.0",
-    result="Names in `labels:`, in the order of the model's outputs, are matched to the names in the data: a model that "
-    "is always right scores 1, in any order.",
+    result="Names in `labels:`, in the order of the model's outputs, are matched to those in the data: a model that is "
+    "always right scores 1, in any order.",
 )
 @pytest.mark.parametrize(
     "order", [["entailment", "neutral", "contradiction"], ["contradiction", "entailment", "neutral"]]
@@ -168,3 +169,31 @@ def test_classes_in_another_order(place: Path, order: list[str]):
     task = tasks.task_of(described, place, factory=Identity)
     (batch,) = task.batches("test", batch_size=8)
     assert task.scores(Identity(), batch).tolist() == [1, 1, 1]
+
+
+@reported(
+    "huggingface/datasets#2457",
+    what="A classifier had its labels in another order than others of the same task, which nothing said: only the "
+    "scores were low.",
+    versions="files only",
+    result="Classifiers whose configs order the same classes differently are refused, not averaged; with `heads:`, as "
+    "the error says, the bodies are averaged and each keeps its head.",
+)
+def test_heads_with_classes_in_another_order(place: Path):
+    orders = {"a": ["entailment", "neutral", "contradiction"], "b": ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]}
+    rng = np.random.default_rng(0)
+    for name, order in orders.items():
+        (place / name).mkdir()
+        shapes = {"bert.pooler.weight": (4, 4), "classifier.weight": (3, 4), "classifier.bias": (3,)}
+        values = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+        write_tensors(place / name / "model.safetensors", values)
+        (place / name / "config.json").write_text(
+            json.dumps({"model_type": "bert", "id2label": dict(enumerate(order))})
+        )
+    described = {"method": "linear", "models": ["./a", "./b"]}
+    with pytest.raises(Mismatch, match=r"'classifier\.\w+' has the classes entailment, .* in a(.|\n)*`heads: REGEX`"):
+        api.merge(recipe.read(described, place), place / "out")
+    api.merge(recipe.read(described | {"heads": "^classifier"}, place), place / "out")
+    body = "bert.pooler.weight"
+    mean = (tensors(place / "a")[body] + tensors(place / "b")[body]) / 2
+    np.testing.assert_allclose(tensors(place / "out")[body], mean, rtol=1e-6)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ..checkpoint import EMBEDDING, HEAD, NO_TOKENS, Checkpoint, TensorSpec, config_of, holder_of, layer_of
 from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
+from .classes import reordered
 from .renamings import proposal
 
 _SHOWN = 8  # problems listed in one error
@@ -73,7 +74,7 @@ def _refuse_unwritable_label(label: str) -> None:
 
 
 def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
-    """Refuse models whose tensors differ in names, shapes or kind.
+    """Refuse models whose tensors differ in names, shapes or kind, or whose classes are in another order.
 
     Args:
         models: The models.
@@ -100,6 +101,9 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
                 remedies |= _remedies(first, spec)
                 here, there = f"{_description(first)} in {reference.name}", f"{_description(spec)} in {model_name}"
                 differing.append(f"{name!r} is {here} but {there}")
+    if problem := reordered(models, names):
+        differing.append(problem)
+        remedies[Remedy.CLASSES] = None
     if missing:
         remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
     if Remedy.VOCABULARY in remedies:

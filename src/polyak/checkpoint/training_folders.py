@@ -113,6 +113,6 @@ def refuse_part(file: Path) -> None:
     for framework in _FRAMEWORKS:
         if framework.parts and framework.parts.search(file.name):
             raise UnsupportedFormat(
-                f"{file} belongs to {framework.noun} and is no model by itself. Instead: "
+                f"{file} is a part of {framework.noun}, not a model. Instead: "
                 f"{framework.remedy.format(folder=str(file.parent))}."
             )

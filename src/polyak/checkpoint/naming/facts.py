@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from importlib import metadata, resources
 from typing import Any
 
+from .._newer import is_newer
 from .structure import Config, Facts
 
 SNAPSHOT = "snapshot.json"
@@ -26,11 +26,7 @@ def facts_for(config: Config) -> Facts:
     Reading them imports torch and transformers, which takes seconds; the snapshot holds the same facts of its version.
     """
     shipped = snapshot()
-    try:
-        installed = metadata.version("transformers")
-    except metadata.PackageNotFoundError:
-        return shipped
-    return _installed(config) or shipped if _numbers(installed) > _numbers(shipped.version) else shipped
+    return _installed(config) or shipped if is_newer("transformers", shipped.version) else shipped
 
 
 def _installed(config: Config) -> Facts | None:
@@ -49,7 +45,3 @@ def _installed(config: Config) -> Facts | None:
     except Exception:
         return None
     return facts
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -13,7 +13,8 @@ from typing import Any, cast
 from ..errors import CheckpointError, SettingError, UnsupportedFormat
 from ..reading import Pattern
 from ._api import TensorSpec
-from .contents import inside, read_json
+from .contents import inside, listed, read_json
+from .training_folders import refuse_training_checkpoint
 
 # Settings that, if set, make an adapter something other than a change of the base's weights.
 _REFUSED = {
@@ -23,8 +24,12 @@ _REFUSED = {
     "kasa_config": "KaSA, which truncates the base weights",
     "monteclora_config": "MonteCLoRA, which samples its weights",
     "alora_invocation_tokens": "activated LoRA, which works on some tokens only and cannot be merged",
-    "layer_replication": "layer replication, which changes the base's layers",
 }
+
+_REPEATED_LAYERS = (
+    "this adapter uses layer replication: its base has the layers {ranges}. Write that base first, by a recipe with "
+    "`slices:`, one per range; remove layer_replication from the configuration; then bake the adapter into that base"
+)
 
 # Types of adapters that change the inputs or the wiring of a model, not its weights.
 _NO_CHANGE_OF_WEIGHTS = frozenset(
@@ -79,9 +84,10 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
 
     Raises:
         CheckpointError: there is none, or a setting is invalid.
-        UnsupportedFormat: the adapter is of a kind that polyak does not merge.
+        UnsupportedFormat: the adapter is of a kind that polyak does not merge, or in the parts of a training framework.
     """
     if not (folder / "adapter_config.json").exists():
+        refuse_training_checkpoint(folder, [path.name for path in listed(folder)])
         raise CheckpointError(
             f"{folder} is not an adapter: it has no adapter_config.json. Name the folder that PEFT's save_pretrained "
             "wrote."
@@ -95,7 +101,7 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
         peft_type=config["peft_type"],
         config=config,
         rank=_positive(config.get("r", 8), "r", path),
-        alpha=_finite(config.get(alpha, 8), alpha, path),
+        alpha=_alpha(config, alpha, path),
         rank_pattern={k: _positive(v, "rank_pattern", path) for k, v in _pattern(config, "rank_pattern", path)},
         alpha_pattern={k: _finite(v, "alpha_pattern", path) for k, v in _pattern(config, "alpha_pattern", path)},
         rank_stabilised=_boolean(config, "use_rslora", path),
@@ -115,6 +121,8 @@ def _refuse_other_kinds(config: dict[str, Any], path: Path) -> None:
             else f"polyak reads {', '.join(sorted(known))}. {_MERGE_IN_PEFT}"
         )
         raise UnsupportedFormat(f"{path}: adapters of type {kind!r:.40} cannot be merged into weights: {remedy}.")
+    if ranges := config.get("layer_replication"):
+        raise UnsupportedFormat(f"{path}: {_REPEATED_LAYERS.format(ranges=f'{ranges!r:.200}')}.")
     for setting, kind_of_adapter in _REFUSED.items():
         if config.get(setting):
             raise UnsupportedFormat(f"{path}: this adapter is {kind_of_adapter}; polyak does not merge it.")
@@ -141,6 +149,16 @@ def _finite(value: Any, setting: str, path: Path) -> float:
     if type(value) not in (int, float) or not abs(value) < 1e30:
         raise CheckpointError(f"{path}: {setting} must be a number; got {value!r:.80}.")
     return float(value)
+
+
+def _alpha(config: dict[str, Any], setting: str, path: Path) -> float:
+    alpha = _finite(config.get(setting, 8), setting, path)
+    if alpha == 0 and not config.get("alpha_pattern"):
+        raise CheckpointError(
+            f"{path}: {setting} is 0, so the factors change nothing. verl's model_merger writes 0, since its "
+            f"checkpoints do not hold alpha: set {setting} to the alpha of the training."
+        )
+    return alpha
 
 
 def _boolean(config: dict[str, Any], setting: str, path: Path) -> bool:

@@ -38,6 +38,11 @@ _DIALECTS = (
     ),
     Foreign("kohya", re.compile(r"^lora_.*\.(?:lora_down\.|lora_up\.|alpha$|dora_scale$)"), _FUSE),
     Foreign(
+        "litgpt",
+        re.compile(r"\.lora_[AB]$"),
+        "litgpt merge_lora FOLDER and litgpt convert_from_litgpt FOLDER NEW_FOLDER, then merge these folders",
+    ),
+    Foreign(
         "diffusers",
         re.compile(
             r"^(?:unet|transformer(?:_\d)?|text_encoder(?:_\d)?|controlnet|prior)\..*\.lora(?:_|\.)"
@@ -110,7 +115,9 @@ def open_factors(folder: Path) -> Checkpoint:
         CheckpointError: there are none, or their file is damaged.
     """
     if (name := _factors_file(folder)) is None:
-        raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.")
+        saved = dict.fromkeys(path.parent.name for path in sorted(folder.glob("*/adapter_model.*")))
+        remedy = f" There are adapters in {', '.join(saved)}: name one of them." if saved else ""
+        raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.{remedy}")
     return formats.open_file(inside(folder, name))
 
 

@@ -23,7 +23,8 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
 
     Raises:
         CheckpointError: it is missing, damaged, or its header does not match its data.
-        UnsupportedFormat: no registered format has the suffix of the file, or the model is quantised.
+        UnsupportedFormat: no registered format has the suffix of the file, the model is quantised, or the file or
+            folder is one of a training framework, which another tool converts.
     """
     if isinstance(source, Checkpoint):
         return source
@@ -52,9 +53,11 @@ def open(source: str | Path | Mapping[str, Any] | Checkpoint, *, key: str | None
 def _open_file(path: Path, key: str | None) -> Checkpoint:
     from .masked import is_masks, open_task
     from .quantised import refuse_quantised
+    from .training_folders import refuse_part
 
     if not path.is_file():
         raise CheckpointError(f"{path} is neither a file nor a folder.")
+    refuse_part(path)
     opened = open_file(path, key)
     if is_masks(opened):
         opened.close()

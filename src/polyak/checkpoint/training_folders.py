@@ -17,9 +17,11 @@ class _Training(Foreign):
 
     Attributes:
         beside_models: True if such files also lie next to a model.
+        parts: Pattern for its files that hold a part of a model, or nothing of it, and no whole one.
     """
 
     beside_models: bool = False
+    parts: re.Pattern[str] | None = None
 
 
 _FRAMEWORKS = (
@@ -28,6 +30,7 @@ _FRAMEWORKS = (
         re.compile(r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$|^fsdp_config\.json$|^actor$"),
         "python -m verl.model_merger merge --backend fsdp --local_dir {folder} --target_dir NEW_FOLDER "
         "(--local_dir is the folder `actor` of a step)",
+        parts=re.compile(r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$"),
     ),
     _Training(
         "a Megatron checkpoint",
@@ -48,6 +51,7 @@ _FRAMEWORKS = (
             r"^zero_to_fp32\.py$|^global_step\d+$|^(?:bf16_)?zero_pp_rank_.*\.pt$|^mp_rank_\d+_model_states\.pt$"
         ),
         "python -m deepspeed.utils.zero_to_fp32 {folder} NEW_FOLDER (name the folder that holds `latest`)",
+        parts=re.compile(r"^(?:bf16_)?zero_pp_rank_.*\.pt$"),
     ),
     _Training(
         "an FSDP checkpoint of accelerate",
@@ -66,6 +70,7 @@ _FRAMEWORKS = (
         ),
         "name the folder of the model that was saved with it",
         beside_models=True,
+        parts=re.compile(r"^optimizer(?:_\d+)?\.(?:pt|bin|safetensors)$"),
     ),
     _Training(
         "a copy of averaged (EMA) weights",
@@ -91,4 +96,18 @@ def refuse_training_checkpoint(folder: Path, names: Iterable[str]) -> None:
             raise UnsupportedFormat(
                 f"{folder} holds {framework.name} ({found}), and no model that polyak can read. Instead: "
                 f"{framework.remedy.format(folder=str(folder))}."
+            )
+
+
+def refuse_part(file: Path) -> None:
+    """Refuse a file in which a training framework left a part of a model, or the state of an optimizer.
+
+    Raises:
+        UnsupportedFormat: it is of a known framework, by its name.
+    """
+    for framework in _FRAMEWORKS:
+        if framework.parts and framework.parts.search(file.name):
+            raise UnsupportedFormat(
+                f"{file} is a part of {framework.name}, not a model. Instead: "
+                f"{framework.remedy.format(folder=str(file.parent))}."
             )

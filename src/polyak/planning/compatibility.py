@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ..checkpoint import EMBEDDING, HEAD, NO_TOKENS, Checkpoint, TensorSpec, config_of, holder_of, layer_of
 from ..errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
+from .classes import reordered
 from .renamings import proposal
 
 _SHOWN = 8  # problems listed in one error
@@ -73,7 +74,7 @@ def _refuse_unwritable_label(label: str) -> None:
 
 
 def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
-    """Refuse models whose tensors differ in names, shapes or kind.
+    """Refuse models whose tensors differ in names, shapes or kind, or whose classes are in another order.
 
     Args:
         models: The models.
@@ -94,12 +95,12 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         if lacking:
             missing.append(f"{name!r} is not in {', '.join(lacking)}")
             continue
-        first = specs[reference.name]
-        for model_name, spec in specs.items():
-            if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
-                remedies |= _remedies(first, spec)
-                here, there = f"{_description(first)} in {reference.name}", f"{_description(spec)} in {model_name}"
-                differing.append(f"{name!r} is {here} but {there}")
+        for problem, remedy in _differences(name, specs, reference.name):
+            differing.append(problem)
+            remedies |= remedy
+    if problem := reordered(models, names):
+        differing.append(problem)
+        remedies[Remedy.CLASSES] = None
     if missing:
         remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
     if Remedy.VOCABULARY in remedies:
@@ -107,6 +108,17 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
     if missing or differing:
         more = "".join(_proposals(everyone) if missing else [])
         raise Mismatch(_report(missing, differing) + more, remedies=remedies)
+
+
+def _differences(
+    name: str, specs: Mapping[str, TensorSpec | None], reference: str
+) -> Iterator[tuple[str, dict[Remedy, None]]]:
+    """The models whose tensor differs from the reference's in shape or kind, each with remedies."""
+    first = specs[reference]
+    for model_name, spec in specs.items():
+        if spec and first and (spec.shape != first.shape or spec.dtype.floating != first.dtype.floating):
+            here, there = f"{_description(first)} in {reference}", f"{_description(spec)} in {model_name}"
+            yield f"{name!r} is {here} but {there}", _remedies(first, spec)
 
 
 def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:

@@ -59,7 +59,7 @@ def test_blocks_that_are_not_run_are_of_kinds_that_need_no_running(page: Path):
 def test_links_and_make_targets_exist(page: Path):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!#)([^)#]+)(?:#[^)]*)?\)", text):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for name in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
         assert name in targets, f"{page.name} speaks of `make {name}`"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError, UnsupportedFormat
+from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Checkpoint
 from .contents import inside, read_json
@@ -32,17 +32,13 @@ _FUSE = (
     "put each into its base with diffusers, pipe.load_lora_weights(FILE); pipe.fuse_lora(); "
     "pipe.unload_lora_weights(); pipe.save_pretrained(FOLDER), then merge these folders"
 )
-_PEFT_REMEDY = (
-    "name its base as `path:` and the folder of the adapter as `lora:`, or merge adapters with one another by "
-    "`polyak lora merge`"
-)
 _PEFT = Dialect(
     "PEFT",
     re.compile(
         r"\.(?:lora_(?:embedding_)?[AB]|lora_magnitude_vector|ia3_l|trainable_tokens_delta|vera_lambda_[bd])(?:\.|$)"
         r"|^base_model\.model\..*\.(?:hada_|lokr_|oft_|boft_)"
     ),
-    _PEFT_REMEDY,
+    "merge adapters with one another by `polyak lora merge`",
 )
 _DIALECTS = (
     Dialect(
@@ -101,7 +97,8 @@ def refuse_factors(opened: Checkpoint) -> Checkpoint:
     dialect, name = found
     raise UnsupportedFormat(
         f"{opened.label} holds LoRA factors in the form of {dialect.name} ({name!r}), not the weights of a model: the "
-        f"mean of factors is not the mean of their products. Instead, {dialect.remedy}."
+        f"mean of factors is not the mean of their products. Instead, {dialect.remedy}.",
+        remedies=[Remedy.LORA] if dialect is _PEFT else [],
     )
 
 

@@ -18,13 +18,14 @@ class Maker:
 
     Attributes:
         name: Its name.
-        names: Pattern for the names of tensors that only this quantiser writes; the first that matches counts.
+        ending: Regular expression for the last parts of the names of tensors that only this quantiser writes; the
+            first quantiser that matches counts.
         method: Pattern for `quant_method` in config.json.
         remedy: Converts its models into plain weights.
     """
 
     name: str
-    names: re.Pattern[str]
+    ending: str
     method: re.Pattern[str]
     remedy: str
 
@@ -33,8 +34,12 @@ _LOAD = "AutoModelForCausalLM.from_pretrained(folder"
 _ORIGINAL = "merge the models from which it was made, and quantise the result"
 
 
-def _maker(name: str, names: str, method: str, remedy: str) -> Maker:
-    return Maker(name, re.compile(rf"(?:^|\.){names}$"), re.compile(method, re.IGNORECASE), remedy)
+def _maker(name: str, ending: str, method: str, remedy: str) -> Maker:
+    return Maker(name, ending, re.compile(method, re.IGNORECASE), remedy)
+
+
+def _ends_in(*endings: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:^|\.)(?:{'|'.join(endings)})$")
 
 
 _MAKERS = (
@@ -57,6 +62,7 @@ _MAKERS = (
     _maker("GPTQ", r"(?:g_idx)", "gptq", _ORIGINAL),
     _maker("AWQ or GPTQ", r"(?:qweight|qzeros)", "awq|auto-?round|intel", _ORIGINAL),
 )  # fmt: skip
+_ANY = _ends_in(*(maker.ending for maker in _MAKERS))  # one search tells that a name is none of them, as most are
 _MLX = _maker("MLX", "biases", "mlx", "python -m mlx_lm convert --hf-path FOLDER --mlx-path NEW --dequantize")
 _AQLM_OR_VPTQ = _maker("AQLM or VPTQ", r"(?:codebooks|centroids)", "aqlm|vptq", _ORIGINAL)
 _CODES = {"codebooks": "codes", "centroids": "indices"}
@@ -96,7 +102,8 @@ def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> M
     weight = specs.get(f"{stem}.weight")
     if leaf in ("weight", "scales", "biases") and f"{stem}.scales" in specs and weight and weight.dtype.name == "U32":
         return _MLX
-    maker = next((maker for maker in _MAKERS if maker.names.search(name)), None)
+    named = _MAKERS if _ANY.search(name) else ()
+    maker = next((maker for maker in named if _ends_in(maker.ending).search(name)), None)
     if maker is not None and maker.name in ("GPTQ", "AWQ or GPTQ"):
         return next(m for m in _MAKERS if m.name == ("GPTQ" if f"{stem}.g_idx" in specs else "AWQ or GPTQ"))
     if leaf in _CODES and f"{stem}.{_CODES[leaf]}" in specs:
@@ -104,7 +111,7 @@ def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> M
     if maker is not None or leaf != "weight" or not _is_code(spec):
         return maker
     scaled = any(f"{stem}.{other}" in specs for other in ("scale", "scales", "weight_scales", "weight.scale"))
-    return Maker("an unknown quantiser", _MLX.names, _MLX.method, _ORIGINAL) if scaled else None
+    return Maker("an unknown quantiser", _MLX.ending, _MLX.method, _ORIGINAL) if scaled else None
 
 
 def _is_code(spec: TensorSpec | None) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import method_speed
 from _bench import BYTECODE, HERE, Bench, Recipe
+from _options import parsed, parser_for
 from _process import Failed, Run, in_turn, run
 
 ROOT = HERE.parent
@@ -37,17 +38,10 @@ def main() -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="commit_speed.py", description=__doc__, allow_abbrev=False)
+    parser = parser_for("commit_speed.py", __doc__, runs=5, shape=SHAPE)
     parser.add_argument("base", help="older commit, or a folder with its source")
-    parser.add_argument("--runs", type=int, default=5, help="counted pairs per merge (default: 5)")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="only merges that match this regular expression")
-    parser.add_argument("--shape", default=SHAPE, help="of the models: 60M (default), 500M, 3B, tiny")
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
     parser.add_argument("--json", type=Path, help="file that the results are added to")
-    options = parser.parse_args(arguments)
-    if options.runs < 1:
-        parser.error(f"--runs must be at least 1; got {options.runs}")
-    return options
+    return parsed(parser, arguments)
 
 
 def _measure(bench: Bench, options: argparse.Namespace) -> list[str]:

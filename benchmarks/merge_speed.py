@@ -16,6 +16,7 @@ import _rows
 from _bench import HERE, Bench
 from _machine import machine
 from _mergekit import Mergekit, measure
+from _options import parsed, parser_for
 from _process import Failed
 from _results import Line, Results, mergekit_file, refresh
 
@@ -38,22 +39,16 @@ def main() -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="merge_speed.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=int, help="counted runs of each work (default: 5; 3 if --quick)")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="only what this regular expression finds")
-    parser.add_argument("--shape", default=SHAPE, help="of the models: 500M (default), 60M, 3B, tiny")
+    parser = parser_for("merge_speed.py", __doc__, runs=None, shape=SHAPE)
     parser.add_argument("--quick", action="store_true", help="60M, 3 runs")
     parser.add_argument("--large", action="store_true", help="also 3B end to end: 32 GB of disk")
     parser.add_argument("--environment", action="store_true", help="also the size of an installation")
     parser.add_argument("--mergekit", type=Path, metavar="PYTHON_BIN", help="measure that interpreter's mergekit")
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
     parser.add_argument("--results", type=Path, help="file of results (default: results.json here, if 500M)")
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     if options.quick:
         options.shape = SMALL
     options.runs = options.runs or (3 if options.quick else 5)
-    if options.runs < 1:
-        parser.error(f"--runs must be at least 1; got {options.runs}")
     # Other shapes must not stand in for the one that the pages show.
     options.results = options.results or (HERE if options.shape == SHAPE else options.work) / "results.json"
     return options

@@ -21,6 +21,7 @@ from _bench import FILE, HERE, Bench, Recipe, recipe_of
 from _machine import machine
 from _mergekit import Mergekit, measure
 from _mergekit import recipe_for as mergekit_recipe
+from _options import parsed, parser_for
 from _process import Failed, seconds_of
 from _results import NONE, Line, Measured, Results, mergekit_file, refresh
 
@@ -87,17 +88,11 @@ def _measure(options: argparse.Namespace, bench: Bench) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="method_speed.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=int, default=3, help="counted runs of each method (default: 3)")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="only what this regular expression finds")
+    parser = parser_for("method_speed.py", __doc__, runs=3, shape=SHAPE)
     parser.add_argument("--resume", action="store_true", help="keep what an interrupted run measured, do the rest")
-    parser.add_argument("--shape", default=SHAPE, help="of the models: 500M (default), 60M, 3B, tiny")
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of inputs and outputs")
     parser.add_argument("--mergekit", type=Path, metavar="PYTHON_BIN", help="measure that interpreter's mergekit")
     parser.add_argument("--json", type=Path, help="file of results (default: methods.json here, if 500M)")
-    options = parser.parse_args(arguments)
-    if options.runs < 1:
-        parser.error(f"--runs must be at least 1; got {options.runs}")
+    options = parsed(parser, arguments)
     options.json = options.json or (HERE if options.shape == SHAPE else options.work) / "methods.json"
     return options
 

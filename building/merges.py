@@ -14,8 +14,7 @@ import ml_dtypes
 import numpy as np
 
 import polyak
-from polyak.native import supported_levels
-from polyak.native._library import library_path
+from polyak.native import supported_levels, usable_levels
 
 DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
 
@@ -24,7 +23,7 @@ def main() -> None:
     """Print JSON, or words."""
     argument = sys.argv[1]
     if argument == "usable":
-        print(*(level for level in supported_levels() if library_path(level).is_file()))
+        print(*usable_levels())
         return
     print(json.dumps(supported_levels() if argument == "levels" else digests(argument.split(","))))
 

@@ -203,3 +203,8 @@ def line(results, name, value="1 s"):
 
 def kept(folder):
     return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in BENCHMARKS.glob("[a-z]*.py")))
+def test_the_page_names_every_script(script):
+    assert script in (BENCHMARKS / "README.md").read_text(encoding="utf-8")

@@ -24,11 +24,10 @@ MERGEKIT = {"base_model", "dtype", "tokenizer", "modules", "filter", "models", "
 # Keys that only polyak's recipes have, in messages of the rooms that merge mergekit's recipes too: each is read by
 # someone who wrote this key, or another of polyak's own.
 OWN = {
-    "planning/build.py": {"adapter", "statistics", "skip", "heads", "path", "recipe"},
+    "planning/build.py": {"adapter", "statistics", "heads", "path", "recipe"},
     "planning/steps.py": {"name"},
     "planning/resolve.py": {"settings"},
     "planning/slices.py": {"heads", "skip"},
-    "planning/statistics.py": {"statistics"},
     "planning/output/sidecars.py": {"base", "skip"},
 }
 
@@ -89,7 +88,7 @@ def test_rooms_that_merge_mergekits_files_leave_native_keys_to_the_remedies():
 
 @pytest.mark.parametrize("door", _WORDS)
 def test_remedies_name_what_their_door_has(door: Any):
-    known = {"recipe": keys_of_recipes(), "mergekit": MERGEKIT, "extract": set(), "bake": set()}[door]
+    known = {"recipe": keys_of_recipes(), "mergekit": MERGEKIT}.get(door, set())
     command = COMMANDS.commands["lora"].commands[door] if door in ("extract", "bake") else COMMANDS.commands["merge"]
     for words in _WORDS[door].values():
         assert set(KEY.findall(words)) <= known, words
@@ -104,3 +103,10 @@ def test_every_remedy_has_words_in_a_recipe_and_an_error_takes_those_of_the_door
         raise Mismatch("no base.", remedies=[Remedy.BASE])
     assert worded([Remedy.KEY], "mergekit") == ""
     assert str(Mismatch("two:\n  lines", remedies=[Remedy.BASE])) == "two:\n  lines\n  Give `base:`."
+
+
+@pytest.mark.parametrize("remedy", Remedy)
+def test_models_on_the_command_line_have_options_and_are_told_where_keys_belong(remedy):
+    words = worded([remedy], "models")
+    assert words.startswith("In a recipe file: ") == bool(KEY.search(words))
+    assert worded([Remedy.BASE, remedy], "models").startswith("Give --base.")

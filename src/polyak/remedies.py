@@ -1,7 +1,8 @@
 """Remedies of errors, in the words of the file or command at hand.
 
 Who raises an error names remedies; the door through which the user came decides the words: a recipe of polyak's names
-its keys, a file of mergekit's has other keys, and a command has options. `at` is that door.
+its keys, a file of mergekit's has other keys, and a command has options. `at` is that door; `models` are those of a
+command without a recipe.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import Literal, TypeAlias
 
-Door: TypeAlias = Literal["recipe", "mergekit", "extract", "bake"]
+Door: TypeAlias = Literal["recipe", "mergekit", "models", "extract", "bake"]
 
 
 class Remedy(Enum):
@@ -34,6 +35,8 @@ class Remedy(Enum):
     KEEP_TABLES = auto()
     LORA = auto()
     KEY = auto()
+    STATISTICS = auto()
+    WIDER = auto()
 
 
 _NATIVE = "A recipe in polyak's own form can do more; see docs/coming-from-mergekit.md."
@@ -58,6 +61,8 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
         Remedy.OWN_ROWS: "`vocabulary: union` keeps each token with its own row.",
         Remedy.LORA: "Name its base as `path:` and the adapter as `lora:`, or bake it first: polyak lora bake.",
         Remedy.KEY: "Choose one by `key:` (\"\" is the outermost mapping).",
+        Remedy.STATISTICS: "Name the file at each model: `statistics: {NAME: PATH}`.",
+        Remedy.WIDER: "Write a wider `dtype:`, or look at weights and scale.",
     },
     "mergekit": {
         Remedy.VOCABULARY: "Different vocabularies are brought together by `tokenizer: {source: union}`.",
@@ -75,6 +80,13 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
         Remedy.KEEP_TABLES: "Merge models that share a tokenizer.",
         Remedy.OWN_ROWS: "`tokenizer: {source: union}` keeps each token with its own row.",
         Remedy.LORA: "Write it behind its base, `BASE+ADAPTER`, or bake it first: polyak lora bake.",
+        Remedy.WIDER: "Write a wider `dtype:`, or look at weights and scale.",
+    },
+    "models": {
+        Remedy.BASE: "Give --base.",
+        Remedy.BUFFERS: "Give a --base, whose values are taken.",
+        Remedy.FINITE: "Leave that model out.",
+        Remedy.LORA: "Bake it into its base first: polyak lora bake.",
     },
     "extract": {
         Remedy.CLASSES: "Heads that only the fine-tune has are kept whole; layers must have the same shapes.",
@@ -85,6 +97,7 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
     "bake": {
         Remedy.HEADS: "Name the model that the adapter was trained on.",
         Remedy.FINITE: "Repair that model or adapter first.",
+        Remedy.WIDER: "Write a wider --dtype.",
         Remedy.LORA: "Name the full model as BASE, or bake that adapter into its own base first.",
     },
 }  # fmt: skip
@@ -92,4 +105,7 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
 
 def worded(remedies: Iterable[Remedy], at: Door) -> str:
     """The remedies that exist at a door, as sentences."""
-    return " ".join(words for remedy in dict.fromkeys(remedies) if (words := _WORDS[at].get(remedy)))
+    distinct = list(dict.fromkeys(remedies))
+    words = [_WORDS[at][remedy] for remedy in distinct if remedy in _WORDS[at]]
+    more = [_WORDS["recipe"][remedy] for remedy in distinct if remedy not in _WORDS[at]] if at == "models" else []
+    return " ".join([*words, *(["In a recipe file:", *more] if more else [])])

@@ -68,6 +68,23 @@ def test_models_with_a_method_merge_as_the_recipe_that_says_the_same(place, poly
     assert digest(polyak, place, *per_model) == expected
 
 
+def test_errors_on_models_name_options_and_keys_of_recipe_files_as_such(place, polyak):
+    assert polyak(place, "merge", "m0", "m1", "-m", "ties", "-o", "out", code=3).endswith(" Give --base.\n")
+    write_model(place / "unlike", {"other": next(iter(random_family()["base"].values()))})
+    refused = polyak(place, "plan", "m0", "unlike", code=4)
+    assert "\n  In a recipe file: `heads: REGEX` keeps" in refused
+    refused = polyak(place, "plan", "m0", "m1", "-m", "fisher", code=3)
+    assert "`polyak measure fisher`. In a recipe file: Name the file at each model: `statistics:" in refused
+
+
+def test_a_model_may_be_called_as_the_base_is_called_in_recipes(place, polyak):
+    merge = ["merge", "base", "m0", "-m", "task_arithmetic", "--weight", "0.5,1", "-o", "out"]
+    (place / "same.yaml").write_text(
+        "base: m1\nmethod: task_arithmetic\nmodels: [{path: base, name: b, weight: 0.5}, {path: m0, weight: 1}]\n"
+    )
+    assert digest(polyak, place, *merge, "-b", "m1") == digest(polyak, place, "merge", "same.yaml", "out")
+
+
 def test_a_recipe_is_read_from_standard_input(place, polyak, monkeypatch):
     expected = digest(polyak, place, "merge", "recipe.yaml", "out")
     monkeypatch.setattr(sys, "stdin", io.StringIO(recipe_text()))
@@ -86,6 +103,9 @@ def test_plan_takes_models_too(place, polyak):
         (["merge", "out"], "Give a RECIPE and OUT"),
         (["merge", "recipe.yaml", "out", "--method", "ties"], "stand in the recipe"),
         (["merge", "m0", "m1", "out", "--weight", "1"], "2 models have 1 weights"),
+        (["merge", "m0", "m1", "out", "--weight", "1,1", "--method", "slerp"], "'slerp' has no weights"),
+        (["merge", "m0", "m1", "./m0", "out"], "m0 is given twice"),
+        (["merge", "m0", "m1", "out", "--seed", str(2**64)], "is not in the range"),
         (["merge", "m0", "m1", "out", "--set", "density"], "not NAME=VALUE"),
         (["merge", "m0", "m1", "out", "--set", "=1"], "not NAME=VALUE"),
         (["merge", "m0", "m1", "out", "--set", "zero-sum=drop", "--set", "zero_sum=drop"], "zero_sum is given twice"),

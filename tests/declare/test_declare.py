@@ -175,3 +175,20 @@ def test_a_name_is_declared_once(registry: Registry[int]):
     registry.load_all()
     with pytest.raises(DeclarationError, match=r"here and shapes_of_test.square both declare the shape 'square'"):
         registry.add("square", 2, "here")
+
+
+def test_a_function_is_declared_by_its_signature_and_needs_a_docstring(registry: Registry[object]):
+    def wavy(*, height: float = 0.5) -> None:
+        """A wave."""
+
+    settings = registry.declare("wavy", wavy, lambda owner: settings_of(owner, wavy))
+    assert registry.resolve("wavy") is settings
+    with pytest.raises(DeclarationError, match=r"shape 'plain' has no docstring"):
+        registry.declare("plain", lambda: None, lambda owner: owner)
+    with pytest.raises(DeclarationError, match=r"shape 'bent': annotate the setting 'angle'"):
+
+        def bent(*, angle: list[int]) -> None:
+            """An angle."""
+
+        registry.declare("bent", bent, lambda owner: settings_of(owner, bent))
+    assert set(registry) == {"wavy"}

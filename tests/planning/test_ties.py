@@ -125,3 +125,29 @@ def test_a_bias_of_attention_is_no_mask(tmp_path: Path):
     write_model(tmp_path / "b", weight)
     with pytest.raises(polyak.errors.Mismatch, match=r"'h\.0\.attn\.bias' is not in b"):
         polyak.plan({"method": "linear", "models": [str(tmp_path / model) for model in "ab"]})
+
+
+def test_of_stored_heads_as_much_is_compared_as_shows_that_one_differs(tmp_path: Path, monkeypatch):
+    from polyak.planning.output import ties
+
+    compared = list[tuple[str, int]]()
+    are_equal = ties._are_equal
+
+    def counted(checkpoint, first, second, start, stop):
+        compared.append((Path(checkpoint.label).name, start))
+        return are_equal(checkpoint, first, second, start, stop)
+
+    monkeypatch.setattr(ties, "_are_equal", counted)
+    monkeypatch.setattr(ties, "_COMPARED", 16)
+    config = {"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"], "vocab_size": 16}
+    table = np.arange(64, dtype=np.float32).reshape(16, 4)
+    late = table + (np.arange(64).reshape(16, 4) == 17)
+    for name, head in (("tied", table), ("late", late), ("also_tied", table)):
+        write_model(tmp_path / name, {"model.embed_tokens.weight": table, "lm_head.weight": head}, config)
+    plan = polyak.plan({"method": "linear", "models": [str(tmp_path / name) for name in ("tied", "late")]})
+    assert any("lm_head.weight' differs from the embedding" in note for note in plan.notes)
+    assert compared == [("tied", 0), ("late", 0), ("tied", 16), ("late", 16)]
+    compared.clear()
+    plan = polyak.plan({"method": "linear", "models": [str(tmp_path / name) for name in ("tied", "also_tied")]})
+    assert not any("differs" in note for note in plan.notes)
+    assert len(compared) == 2 * 64 // 16

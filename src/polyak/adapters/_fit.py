@@ -48,8 +48,8 @@ def fitted(
 
 
 _REMEDY = (
-    "  `adapter: {absent: zero}` takes modules that an adapter lacks as unchanged by it (--absent zero); `skip: REGEX` "
-    "leaves tensors out."
+    "  `adapter: {absent: zero}` takes modules that an adapter lacks as unchanged by it (--absent zero); in a recipe "
+    "file, `skip: REGEX` leaves tensors out."
 )
 _BAKING = (
     "  If these are names of the same modules in two versions of a library: put each adapter into its base (`polyak "

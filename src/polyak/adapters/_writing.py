@@ -40,7 +40,9 @@ class Spool:
         with np.errstate(over="ignore"):
             data: Any = np.ascontiguousarray(values).astype(self.dtype.numpy)
         if not np.isfinite(data.astype(np.float64)).all():
-            raise NotFinite(f"the merged {name!r} holds numbers that {self.dtype} cannot hold. Write a wider `dtype:`.")
+            raise NotFinite(
+                f"the merged {name!r} holds numbers that {self.dtype} cannot hold. Write a wider `dtype:`, or --dtype."
+            )
         spec = TensorSpec(name, self.dtype, data.shape)
         with self._lock, writing(self._draft.out):
             self._places[name] = spec, self._end

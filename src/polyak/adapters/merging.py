@@ -137,7 +137,8 @@ class _Merge:
             raise RecipeError(
                 f"{step.out.name!r} is kept whole by the adapters (modules_to_save or bias), so only an average of it "
                 f"means something, and {step.method and step.method.name!r} gives none. Add a rule that averages it, "
-                f"`- {{match: {re.escape(step.out.name)!r}, method: linear}}`, or leave it out by `skip:`."
+                f"`- {{match: {re.escape(step.out.name)!r}, method: linear}}`, or leave it out by `skip:`, in "
+                "a recipe file."
             )
 
     def run(self, out: Path, force: bool, began: float) -> Report:
@@ -256,7 +257,7 @@ def _check_ranks(step: Step, terms: Sequence[Term]) -> None:
     if len(ranks) != 1:
         raise Mismatch(
             f"{step.out.name!r} has factors of the ranks {sorted(ranks)}, which cannot be averaged by themselves. "
-            "Merge the products: `space: product`."
+            "Merge the products: `space: product`, or --space product."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..errors import CheckpointError, UnsupportedFormat
+from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Checkpoint
 from ._foreign import Foreign
@@ -15,17 +15,13 @@ _FUSE = (
     "put each into its base with diffusers, pipe.load_lora_weights(FILE); pipe.fuse_lora(); "
     "pipe.unload_lora_weights(); pipe.save_pretrained(FOLDER), then merge these folders"
 )
-_PEFT_REMEDY = (
-    "name its base as `path:` and the folder of the adapter as `lora:`, or merge adapters with one another by "
-    "`polyak lora merge`"
-)
 _PEFT = Foreign(
     "PEFT",
     re.compile(
         r"\.(?:lora_(?:embedding_)?[AB]|lora_magnitude_vector|ia3_l|trainable_tokens_delta|vera_lambda_[bd])(?:\.|$)"
         r"|^base_model\.model\..*\.(?:hada_|lokr_|oft_|boft_)"
     ),
-    _PEFT_REMEDY,
+    "merge adapters with one another by `polyak lora merge`",
 )
 _MLX = Foreign(
     "MLX",
@@ -62,7 +58,7 @@ _DIALECTS = (
         re.compile(r"adapter\.(?:linear_in|linear_out)\.|\.lora_\w+_adapter\."),
         "merge it into its base with NeMo's merge_lora, export the model to Hugging Face, and merge these",
     ),
-    _PEFT,  # the last, since others have tensors of its names beside their own
+    _PEFT,  # the last, since others have tensors of its names next to their own
 )
 
 
@@ -84,7 +80,8 @@ def refuse_factors(opened: Checkpoint) -> Checkpoint:
     dialect, name = found
     raise UnsupportedFormat(
         f"{opened.label} holds LoRA factors in the form of {dialect.name} ({name!r}), not the weights of a model: the "
-        f"mean of factors is not the mean of their products. Instead, {dialect.remedy}."
+        f"mean of factors is not the mean of their products. Instead, {dialect.remedy}.",
+        remedies=[Remedy.LORA] if dialect is _PEFT else [],
     )
 
 

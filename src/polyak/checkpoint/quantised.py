@@ -28,8 +28,11 @@ _LOAD = "AutoModelForCausalLM.from_pretrained(folder"
 _ORIGINAL = "merge the models from which it was made, and quantise the result"
 
 
+_START = r"(?:^|\.)"  # of one of the parts of a name
+
+
 def _maker(name: str, names: str, method: str, remedy: str) -> _Maker:
-    return _Maker(name, re.compile(rf"(?:^|\.){names}$"), remedy, re.compile(method, re.IGNORECASE))
+    return _Maker(name, re.compile(rf"{_START}{names}$"), remedy, re.compile(method, re.IGNORECASE))
 
 
 _MAKERS = (
@@ -52,6 +55,8 @@ _MAKERS = (
     _maker("GPTQ", r"(?:g_idx)", "gptq", _ORIGINAL),
     _maker("AWQ or GPTQ", r"(?:qweight|qzeros)", "awq|auto-?round|intel", _ORIGINAL),
 )  # fmt: skip
+# One search tells that a name is none of them, as most are.
+_ANY = re.compile(rf"{_START}(?:{'|'.join(maker.names.pattern.removeprefix(_START) for maker in _MAKERS)})")
 _MLX = _maker("MLX", "biases", "mlx", "python -m mlx_lm convert --hf-path FOLDER --mlx-path NEW --dequantize")
 _AQLM_OR_VPTQ = _maker("AQLM or VPTQ", r"(?:codebooks|centroids)", "aqlm|vptq", _ORIGINAL)
 _UNKNOWN = _maker("an unknown quantiser", "(?!)", "(?!)", _ORIGINAL)
@@ -94,7 +99,8 @@ def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> _
     weight = specs.get(f"{stem}.weight")
     if leaf in ("weight", "scales", "biases") and f"{stem}.scales" in specs and weight and weight.dtype.name == "U32":
         return _MLX
-    maker = next((maker for maker in _MAKERS if maker.names.search(name)), None)
+    candidates = _MAKERS if _ANY.search(name) else ()
+    maker = next((maker for maker in candidates if maker.names.search(name)), None)
     if maker is not None and maker.name in ("GPTQ", "AWQ or GPTQ"):
         return next(m for m in _MAKERS if m.name == ("GPTQ" if f"{stem}.g_idx" in specs else "AWQ or GPTQ"))
     if leaf in _CODES and f"{stem}.{_CODES[leaf]}" in specs:

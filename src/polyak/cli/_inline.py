@@ -105,23 +105,45 @@ def read_recipe(source: str) -> Recipe:
 
 
 def _of_models(sources: Sequence[str], inline: Inline) -> Recipe:
+    from dataclasses import replace
+
     from .. import recipe as recipes
 
-    weights = [weight for text in inline.weights for weight in text.split(",")]
-    if weights and len(weights) != len(sources):
-        raise typer.BadParameter(f"{len(sources)} models have {len(weights)} weights.", param_hint="--weight")
     sources = [source if "://" in source else str(Path(source)) for source in sources]
-    names = [Path(source).name for source in sources]
-    names = [n if n and names.count(n) == 1 else source for n, source in zip(names, sources, strict=True)]
-    each = zip(names, sources, weights or [None] * len(sources), strict=True)
+    if twice := [source for source in dict.fromkeys(sources) if sources.count(source) > 1]:
+        raise typer.BadParameter(f"{twice[0]} is given twice. Give each model once, and its share by --weight.")
+    method = inline.method or "linear"
+    weights = _weights(sources, inline, method)
+    each = zip(_names(sources, inline), sources, weights or [None] * len(sources), strict=True)
     models = [{"name": n, "path": s} | ({} if w is None else {"weight": value_of(w)}) for n, s, w in each]
-    data: dict[str, Any] = {"models": models, "method": inline.method or "linear"}
+    data: dict[str, Any] = {"models": models, "method": method}
     data |= {"base": inline.base} if inline.base else {}
     if inline.settings:
         data["settings"] = settings_of(inline.settings)
         if weights and "weight" in data["settings"]:
             raise typer.BadParameter("weights are given by --weight too.", param_hint="--set")
-    return recipes.read(data, Path())
+    return replace(recipes.read(data, Path()), door="models")
+
+
+def _weights(sources: Sequence[str], inline: Inline, method: str) -> Sequence[str]:
+    from ..methods import resolve
+
+    weights = [weight for text in inline.weights for weight in text.split(",")]
+    if weights and not ((setting := resolve(method).settings.get("weight")) and setting.per_model):
+        raise typer.BadParameter(f"method {method!r} has no weights.", param_hint="--weight")
+    if weights and len(weights) != len(sources):
+        raise typer.BadParameter(f"{len(sources)} models have {len(weights)} weights.", param_hint="--weight")
+    return weights
+
+
+def _names(sources: Sequence[str], inline: Inline) -> Sequence[str]:
+    """The last part of each path, or the whole path where another model or the base has the name."""
+    from ..recipe import BASE
+
+    names = [Path(source).name for source in sources]
+    taken = ["", *names, *([BASE] if inline.base else [])]
+    whole = [f"./{source}" if source == BASE else source for source in sources]
+    return [name if taken.count(name) == 1 else path for name, path in zip(names, whole, strict=True)]
 
 
 def settings_of(texts: Sequence[str]) -> Mapping[str, Any]:

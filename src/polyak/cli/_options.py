@@ -13,6 +13,9 @@ Memory: TypeAlias = Annotated[str, typer.Option(help="Memory limit, such as 400M
 Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result, progress and errors as JSON.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
+Seed: TypeAlias = Annotated[
+    int | None, typer.Option(help="Seed of random methods, overriding the recipe's.", min=0, max=2**64 - 1)
+]
 
 # Of tasks and their examples.
 Tasks: TypeAlias = Annotated[list[str], typer.Option(help="Task: a YAML file, or module:function.", show_default=False)]

@@ -48,7 +48,7 @@ def merge(
     space: Annotated[str, typer.Option(help="Merge the product of the factors, or the factors.")] = "",
     base: Annotated[str, typer.Option(help="Name of the base model that the result is for.")] = "",
     dtype: DType = "",
-    seed: Annotated[int | None, typer.Option(help="Seed of random methods.", min=0)] = None,
+    seed: _options.Seed = None,
     workers: _options.Workers = 0,
     memory: _options.Memory = "",
     force: _options.Force = False,

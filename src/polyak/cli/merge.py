@@ -31,7 +31,7 @@ def merge(
     workers: _options.Workers = 0,
     memory: _options.Memory = "",
     shard_size: Annotated[str, typer.Option(help="Maximum shard size.")] = "5GB",
-    seed: Annotated[int | None, typer.Option(help="Seed of random methods, overriding the recipe's.", min=0)] = None,
+    seed: _options.Seed = None,
     digest: Annotated[str, typer.Option(help="Digest algorithm: xxh3-128 or sha256.")] = "xxh3-128",
     device: Annotated[str, typer.Option(help=_DEVICE)] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished merge of the same recipe.")] = False,

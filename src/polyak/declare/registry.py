@@ -6,9 +6,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DeclarationError, PolyakError
+from .signature import check_docstring
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -52,6 +53,21 @@ class Registry(dict[str, T]):
             raise DeclarationError(f"{module} and {self._modules[name]} both declare the {self.noun} {name!r}.")
         self[name], self._modules[name] = declared, module
         return declared
+
+    def declare(self, name: str, fn: Callable[..., Any], read: Callable[[str], T]) -> T:
+        """Register the declaration of a function.
+
+        Args:
+            name: Its name.
+            fn: The function.
+            read: Reads the declaration from its signature; takes the owner's name in messages, such as "learner 'x'".
+
+        Raises:
+            DeclarationError: the name is taken, there is no docstring, or the signature cannot be read.
+        """
+        owner = f"{self.noun} {name!r}"
+        check_docstring(owner, fn)
+        return self.add(name, read(owner), fn.__module__)
 
     def resolve(self, name: str) -> T:
         """Look a declaration up by name, in which dashes and underscores are the same.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..declare import Registry, Setting, bind, check_docstring, settings_of, summary_of
+from ..declare import Registry, Setting, bind, settings_of, summary_of
 from ..errors import RecipeError, TaskError, suggestion
 from ..recipe import Recipe
 
@@ -140,10 +140,7 @@ class learner:  # noqa: N801
     source: str
 
     def __call__(self, fn: Callable[..., Learned]) -> Callable[..., Learned]:
-        owner = f"learner {self.name!r}"
-        check_docstring(owner, fn)
-        declared = Learner(self.name, fn, self.source, settings_of(owner, fn))
-        registry.add(self.name, declared, fn.__module__)
+        registry.declare(self.name, fn, lambda owner: Learner(self.name, fn, self.source, settings_of(owner, fn)))
         return fn
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args, get_type_hints
 
-from ..declare import annotation_mark, check_docstring, settings_of
+from ..declare import annotation_mark, settings_of
 from ..errors import DeclarationError
 from ._method import Method, Workspace, registry
 from ._passes import Array
@@ -48,8 +48,30 @@ class method:  # noqa: N801
     workspace: Workspace | None = None
 
     def __call__(self, fn: Callable[..., Array]) -> Method:
-        check_docstring(repr(self.name), fn)
+        return registry.declare(self.name, fn, lambda owner: self._method(owner, fn))
+
+    def _method(self, owner: str, fn: Callable[..., Array]) -> Method:
         hints = get_type_hints(fn, include_extras=True)
+        inputs = self._inputs(owner, fn, hints)
+        returns = annotation_mark(hints.get("return"))
+        if returns not in (Role.MERGED, Role.DELTA):
+            raise DeclarationError(f"{owner}: annotate the result as Merged or Delta.")
+        return Method(
+            self.name,
+            fn,
+            self.source,
+            self.models,
+            frozenset(self.laws),
+            inputs,
+            cast("Role", returns),
+            settings_of(owner, fn),
+            optional_base=self.optional_base,
+            workspace=self.workspace,
+        )
+
+    def _inputs(
+        self, owner: str, fn: Callable[..., Array], hints: Mapping[str, Any]
+    ) -> dict[str, Role | FirstPass | Stat]:
         inputs: dict[str, Role | FirstPass | Stat] = {}
         for p in inspect.signature(fn).parameters.values():
             if p.kind is p.KEYWORD_ONLY:
@@ -58,32 +80,16 @@ class method:  # noqa: N801
                 inputs[p.name] = _read_input(mark, hints[p.name])
             else:
                 raise DeclarationError(
-                    f"{self.name!r}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Uniform, FirstPass or Stat."
+                    f"{owner}: annotate {p.name!r} as Tensors, Deltas, Base, Name, Uniform, FirstPass or Stat."
                 )
-        self._check_statistics(inputs)
-        returns = annotation_mark(hints.get("return"))
-        if returns not in (Role.MERGED, Role.DELTA):
-            raise DeclarationError(f"{self.name!r}: annotate the result as Merged or Delta.")
-        laws, space = frozenset(self.laws), cast("Role", returns)
-        declared = Method(
-            self.name,
-            fn,
-            self.source,
-            self.models,
-            laws,
-            inputs,
-            space,
-            settings_of(repr(self.name), fn),
-            optional_base=self.optional_base,
-            workspace=self.workspace,
-        )
-        return registry.add(self.name, declared, fn.__module__)
+        self._check_statistics(owner, inputs)
+        return inputs
 
-    def _check_statistics(self, inputs: Mapping[str, object]) -> None:
+    def _check_statistics(self, owner: str, inputs: Mapping[str, object]) -> None:
         """A slice of a tensor has no Gram of its own."""
         grams = [name for name, kind in inputs.items() if isinstance(kind, Stat) and kind.shape == "gram"]
         if grams and Law.ELEMENTWISE in self.laws:
-            raise DeclarationError(f"{self.name!r} takes a Gram, {grams[0]!r}, so it cannot be elementwise.")
+            raise DeclarationError(f"{owner} takes a Gram, {grams[0]!r}, so it cannot be elementwise.")
 
 
 def _read_input(mark: Role | FirstPass | Stat, hint: Any) -> Role | FirstPass | Stat:

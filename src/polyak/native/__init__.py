@@ -9,6 +9,7 @@ from ._kernel import saying_when_compiling as saying_when_compiling
 from ._library import level as level
 from ._library import supported_levels as supported_levels
 from ._library import symbol_of as symbol_of
+from ._library import usable_levels as usable_levels
 from ._signature import F32 as F32
 from ._signature import F64 as F64
 from ._signature import I64 as I64

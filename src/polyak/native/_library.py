@@ -119,7 +119,12 @@ def level() -> str:
 
 @cache
 def _best() -> str:
-    return next((level for level in supported_levels() if library_path(level).is_file()), NONE)
+    return next(iter(usable_levels()), NONE)
+
+
+def usable_levels() -> tuple[str, ...]:
+    """The levels that the processor supports and for which the installation has a library, from the highest down."""
+    return tuple(level for level in supported_levels() if library_path(level).is_file())
 
 
 def _forced(level: str) -> str:

@@ -80,7 +80,7 @@ def _plan(
     builders = [_Builder(part, i, vocabulary.kept) for i, part in enumerate(divided.parts)]
     steps = [step for builder in builders for step in builder.build(statistics or {})]
     if all(step.file for step in steps):
-        raise Mismatch("there is nothing to merge: no tensor is left after `skip:` and `heads:`.")
+        raise Mismatch("there is nothing to merge: no model has a tensor that is neither skipped nor a head.")
     opened = opened_models.in_order()
     side, notes = Sidecars(), list[str]()
     if not tensors_only:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from .. import checkpoint as checkpoints
 from ..checkpoint import DTYPES, Checkpoint, TensorSpec, fingerprint
-from ..errors import Mismatch, RecipeError, suggestion
+from ..errors import Mismatch, RecipeError, Remedy, suggestion
 from ..methods import Method, Stat
 from ..recipe import Recipe
 from ._plan import nested_merge
@@ -117,8 +117,8 @@ class Measured:
             command = f"polyak measure {kind.replace('_', '-')}"
             raise RecipeError(
                 f"method {method!r} needs the statistic {kind!r} of every model; {', '.join(lacking)} "
-                f"{'has' if len(lacking) == 1 else 'have'} none. Measure it with `{command}` and give "
-                f"the model `statistics: {{{kind}: PATH}}`."
+                f"{'has' if len(lacking) == 1 else 'have'} none. Measure it with `{command}`.",
+                remedies=[Remedy.STATISTICS],
             )
 
     def _check(self, kind: str, model: Opened, statistic: Checkpoint) -> None:

@@ -4,6 +4,7 @@ from .patterns import Pattern as Pattern
 from .patterns import compiled as compiled
 from .patterns import problem_with_pattern as problem_with_pattern
 from .patterns import search as search
+from .scalars import resolve_scalar as resolve_scalar
 from .strict import LARGEST_INTEGER as LARGEST_INTEGER
 from .strict import Place as Place
 from .strict import Read as Read
@@ -25,5 +26,4 @@ from .yaml import parse_documents as parse_documents
 from .yaml import parse_yaml as parse_yaml
 from .yaml import read_documents as read_documents
 from .yaml import read_file as read_file
-from .yaml import resolve_scalar as resolve_scalar
 from .yaml_writing import write_yaml as write_yaml

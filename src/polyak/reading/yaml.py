@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -17,6 +16,7 @@ import yaml
 
 from ..errors import RecipeError
 from ..storage import is_deeper, regular_file
+from .scalars import read_integer, resolve_scalar
 
 LARGEST_FILE = 10_000_000  # bytes
 DEEPEST = 100  # nesting depth of mappings and lists
@@ -35,13 +35,6 @@ _KINDS: dict[str, Any] = {
     f"{_TAG}null": type(None),
 }
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 
 
 def read_file(path: Path, *, piped: bool = False) -> Data:
@@ -129,33 +122,18 @@ def parse_json(text: str, where: str) -> Data:
         return entries
 
     try:
-        data = json.loads(text, object_pairs_hook=once)
+        data = json.loads(text, object_pairs_hook=once, parse_int=read_integer)
     except json.JSONDecodeError as error:
         raise RecipeError(f"{where}, line {error.lineno}, column {error.colno}: {error.msg}.") from None
     except RecursionError:
         raise RecipeError(f"{where} is {_TOO_DEEP}.") from None
     except RecipeError:
         raise
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # too many digits
         raise RecipeError(f"{where}: {error}.") from None
     if is_deeper(data, DEEPEST):
         raise RecipeError(f"{where} is {_TOO_DEEP}.")
     return data
-
-
-def resolve_scalar(text: str) -> str | int | float | bool | None:
-    """Resolve unquoted text by the core schema of YAML 1.2.
-
-    Raises:
-        ValueError: it is an integer with thousands of digits.
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
-    if _FLOAT.fullmatch(text):
-        return float(text.replace(".", "") if text[-1].isalpha() else text)
-    return text
 
 
 class _Document:
@@ -274,7 +252,7 @@ def _scalar(event: Any) -> str | int | float | bool | None:
         raise _refused(event)
     try:
         value = resolve_scalar(event.value)
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # too many digits
         raise _error(event, str(error)) from None
     if is_plain:
         return value

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from .yaml import resolve_scalar
+from .scalars import resolve_scalar
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _TAG = "tag:yaml.org,2002:"
@@ -29,7 +29,7 @@ def _write_text(writer: Any, text: str) -> Any:
 def _is_text(unquoted: str) -> bool:
     try:
         return resolve_scalar(unquoted) == unquoted
-    except ValueError:  # thousands of digits
+    except ValueError:  # an integer of too many digits
         return False
 
 

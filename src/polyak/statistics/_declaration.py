@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..declare import Registry, Setting, bind, check_docstring, settings_of, summary_of
+from ..declare import Registry, Setting, bind, settings_of, summary_of
 from ..errors import DeclarationError, RecipeError, suggestion
 from ._data import Data
 from ._statistic import Statistic
@@ -79,9 +79,7 @@ def statistic(name: str, *, source: str) -> Callable[[Start], Start]:
     """
 
     def register(fn: Start) -> Start:
-        owner = f"statistic {name!r}"
-        check_docstring(owner, fn)
-        registry.add(name, StatisticKind(name, fn, source, settings_of(owner, fn)), fn.__module__)
+        registry.declare(name, fn, lambda owner: StatisticKind(name, fn, source, settings_of(owner, fn)))
         return fn
 
     return register

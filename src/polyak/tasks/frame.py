@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..declare import Key, Registry, check_docstring, keys_of, summary_of
+from ..declare import Key, Registry, keys_of, summary_of
 from ..errors import TaskError, suggestion
 from ..modules import Build, from_factory
 from ..reading import Place
@@ -132,9 +132,7 @@ def task_kind(name: str) -> Callable[[Make], Make]:
     """
 
     def register(fn: Make) -> Make:
-        owner = f"task kind {name!r}"
-        check_docstring(owner, fn)
-        registry.add(name, TaskKind(name, fn, keys_of(owner, fn)), fn.__module__)
+        registry.declare(name, fn, lambda owner: TaskKind(name, fn, keys_of(owner, fn)))
         return fn
 
     return register

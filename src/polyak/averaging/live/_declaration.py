@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec
 
-from ...declare import Registry, Setting, bind, check_docstring, settings_of, summary_of
+from ...declare import Registry, Setting, bind, settings_of, summary_of
 from ...errors import RecipeError, SettingError, suggestion
 
 P = ParamSpec("P")
@@ -163,16 +163,17 @@ class average:  # noqa: N801
     source: str
 
     def __call__(self, fn: Callable[P, Schedule]) -> Callable[P, Average]:
-        owner = f"average {self.name!r}"
-        check_docstring(owner, fn)
-        kind = AverageKind(self.name, fn, self.source, settings_of(owner, fn, positional=True))
-        registry.add(self.name, kind, fn.__module__)
+        kind = registry.declare(
+            self.name,
+            fn,
+            lambda owner: AverageKind(self.name, fn, self.source, settings_of(owner, fn, positional=True)),
+        )
         signature = inspect.signature(fn)
 
         def declared(*args: P.args, **kwargs: P.kwargs) -> Average:
             by_position = dict(zip(signature.parameters, args, strict=False))
             if len(args) > len(by_position) or by_position.keys() & kwargs.keys():
-                raise SettingError(f"{owner} takes each setting once: {signature}.")
+                raise SettingError(f"average {self.name!r} takes each setting once: {signature}.")
             return kind.bind(by_position | kwargs)
 
         declared.__name__, declared.__qualname__, declared.__doc__ = fn.__name__, fn.__qualname__, fn.__doc__

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ...declare import Registry, check_docstring, summary_of
+from ...declare import Registry, summary_of
 from ...errors import UnsupportedFormat
 from ._change import AdaptedModule as AdaptedModule
 from ._change import Change as Change
@@ -67,8 +67,7 @@ def adapter_kind(
     """
 
     def register(fn: Changes) -> Changes:
-        check_docstring(f"the kind of adapter {name!r}", fn)
-        registry.add(name, AdapterKind(fn, frozenset(roles), peft_types, applies), fn.__module__)
+        registry.declare(name, fn, lambda owner: AdapterKind(fn, frozenset(roles), peft_types, applies))
         return fn
 
     return register

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from ...declare import Registry, check_docstring, summary_of
+from ...declare import Registry, summary_of
 from ...errors import CheckpointError, DeclarationError, UnsupportedFormat
 from .._api import Checkpoint
 
@@ -64,11 +64,10 @@ def checkpoint_format(*suffixes: str, in_folders: tuple[str, ...] = ()) -> Calla
 
     def register(fn: Opener) -> Opener:
         declared = Format(suffixes, fn, in_folders)
-        check_docstring(f"the checkpoint format of {', '.join(suffixes)}", fn)
         for suffix in suffixes:
             if not suffix.startswith(".") or suffix in FOREIGN:
                 raise DeclarationError(f"{fn.__module__}: a suffix must begin with a dot and be free; got {suffix!r}.")
-            registry.add(suffix, declared, fn.__module__)
+            registry.declare(suffix, fn, lambda _: declared)
         return fn
 
     return register

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import NotFinite
+from ...errors import NotFinite, Remedy
 from ...kernels.fused_pipeline import FINITE, Through, room_for, through
 from ...kernels.one_sweep import Sweep, sweep
 from ...methods import Role
@@ -78,7 +78,7 @@ def merge_from(
     room = buffers.floats("room", room_for(len(rows)))
     status = run(rows, data, room, offset, start, len(step.reads), *_spaces(prepared), kernel.args)
     if status < 0 and status != FINITE:
-        raise NotFinite(not_storable(step, prepared.method.name))
+        raise not_storable(step, prepared.method.name)
     return status
 
 
@@ -99,9 +99,9 @@ def _spaces(prepared: PreparedStep) -> tuple[bool, bool]:
     return relative, based and prepared.method.returns is Role.DELTA
 
 
-def not_storable(step: Step, method: str) -> str:
-    """The message for a result that its dtype cannot hold."""
-    return (
-        f"the merge of {step.out.name!r} by {method!r} holds numbers that {step.out.dtype} "
-        "cannot hold. Write a wider `dtype:`, or look at weights and scale."
+def not_storable(step: Step, method: str) -> NotFinite:
+    """The error for a result that its dtype cannot hold."""
+    return NotFinite(
+        f"the merge of {step.out.name!r} by {method!r} holds numbers that {step.out.dtype} cannot hold.",
+        remedies=[Remedy.WIDER],
     )

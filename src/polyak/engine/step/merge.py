@@ -109,7 +109,7 @@ def _merged(
             yield begin, data[:used]
             begin, used = start, 0
         if not encode(merged, out.dtype, data[used : used + nbytes]):
-            raise NotFinite(not_storable(prepared.step, prepared.method.name))
+            raise not_storable(prepared.step, prepared.method.name)
         used += nbytes
     if used:
         yield begin, data[:used]

@@ -70,22 +70,29 @@ def _differ(step: Step, other: Step, divided: Parts) -> bool:
     is_random = step.method is not None and Role.UNIFORM in step.method.inputs.values()
     if step.part != other.part or is_random or step.method is not other.method or step.settings != other.settings:
         return True
-    names = step.out.name, other.out.name
-    return any(not _are_equal(model, *names) for model in divided.parts[step.part].whole)
+    pairs: list[tuple[Checkpoint, TensorSpec, TensorSpec]] = []
+    for model in divided.parts[step.part].whole:
+        first, second = model.find(step.out.name), model.find(other.out.name)
+        if first is None or second is None or first.name == second.name:
+            continue
+        if nested_merge(model.checkpoint) is not None or (first.dtype, first.shape) != (second.dtype, second.shape):
+            return True
+        pairs.append((model.checkpoint, first, second))
+    return _contents_differ(pairs)
 
 
-def _are_equal(model: Opened, name: str, other: str) -> bool:
-    one, two = model.find(name), model.find(other)
-    if one is None or two is None or one.name == two.name:
-        return True
-    if nested_merge(model.checkpoint) is not None or (one.dtype, one.shape) != (two.dtype, two.shape):
-        return False
-    for start in range(0, one.numel, _COMPARED):
-        stop = min(start + _COMPARED, one.numel)
-        first, second = (_bytes(model.checkpoint, each, start, stop) for each in (one, two))
-        if not np.array_equal(first, second):
-            return False
-    return True
+def _contents_differ(pairs: Sequence[tuple[Checkpoint, TensorSpec, TensorSpec]]) -> bool:
+    """Compare the two tensors of each pair; the beginnings of all pairs come first, since most tensors differ there."""
+    for start in range(0, max((first.numel for _, first, _ in pairs), default=0), _COMPARED):
+        for checkpoint, first, second in pairs:
+            stop = min(start + _COMPARED, first.numel)
+            if start < stop and not _are_equal(checkpoint, first, second, start, stop):
+                return True
+    return False
+
+
+def _are_equal(checkpoint: Checkpoint, first: TensorSpec, second: TensorSpec, start: int, stop: int) -> bool:
+    return np.array_equal(*(_bytes(checkpoint, spec, start, stop) for spec in (first, second)))
 
 
 def _bytes(checkpoint: Checkpoint, spec: TensorSpec, start: int, stop: int) -> Any:

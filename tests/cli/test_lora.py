@@ -55,7 +55,7 @@ def test_extract_tells_what_is_lost_and_left_out_and_bake_takes_it_back(place, p
         (["merge", "ties.yaml", "out", "--energy", "1.5"], 3, "adapter.energy must be above 0"),
         (["merge", "ties.yaml", "out", "--absent", "maybe"], 3, "refuse, zero"),
         (["merge", "a", "--method", "tis", "out"], 3, "Did you mean 'ties'"),
-        (["merge", "a", "a", "out"], 3, "both called 'a'"),
+        (["merge", "a", "a", "out"], 2, "a is given twice"),
         (["merge", "base", "out"], 4, "no adapter_config.json"),
         (["merge", "a", "chat-adapter", "out"], 4, "is not in"),
         (["merge", "a", "base"], 5, "--force"),

@@ -65,7 +65,7 @@ def test_one_dtype_for_copied_tensors_too(tmp_path):
     "unslothai/unsloth#2355",
     what="The shards of a merged model were uploaded without their index, and nothing can be loaded.",
     versions="files only",
-    result="Refused, or all shards that their names count are read: the mean has every tensor of the whole model.",
+    result="All shards that their names count are read without an index: the mean has every tensor of the whole model.",
 )
 def test_shards_without_their_index(tmp_path):
     a, b = llama(0), write(tmp_path / "b", llama(1))
@@ -118,7 +118,7 @@ def test_a_stray_file_next_to_the_shards(tmp_path):
     sharded(tmp_path, a)
     write(tmp_path / "stray", llama(7))
     shutil.copy(tmp_path / "stray" / "model.safetensors", tmp_path / "a")
-    refused(tmp_path, OWN, "model.safetensors", INDEX, kind=errors.CheckpointError)
+    refused(tmp_path, OWN, "holds two models: model.safetensors", INDEX, "Remove one", kind=errors.CheckpointError)
     (tmp_path / "a" / "model.safetensors").unlink()
     assert_same(merged(tmp_path, OWN), mean(a, b))
 
@@ -127,15 +127,15 @@ def test_a_stray_file_next_to_the_shards(tmp_path):
     "huggingface/diffusers#14769",
     what="A model was saved again as .bin, the older safetensors file stayed, and loading silently gives the old weights.",
     versions="torch 2.13.0",
-    result="Refused, or read as its library reads it; the newer file is merged when it is named.",
+    result="The folder is read as the library reads it, safetensors first; the newer file is merged when it is named.",
 )
 def test_an_old_file_next_to_a_new_one(tmp_path):
     torch = pytest.importorskip("torch")
-    write(tmp_path / "a", llama(7))
+    old = write(tmp_path / "a", llama(7))
     a, b = llama(0), write(tmp_path / "b", llama(1))
     torch.save({name: torch.from_numpy(values) for name, values in a.items()}, tmp_path / "a" / "pytorch_model.bin")
-    found = merged(tmp_path, OWN.replace("./a", "{path: ./a/pytorch_model.bin, name: a}"))
-    assert_same(found, mean(a, b))
+    assert_same(merged(tmp_path, OWN, "old"), mean(old, b))
+    assert_same(merged(tmp_path, OWN.replace("./a", "./a/pytorch_model.bin")), mean(a, b))
 
 
 @reported(

@@ -108,10 +108,11 @@ def test_an_index_of_another_sharding(tmp_path):
 
 @reported(
     "Blaizzy/mlx-vlm#1464",
-    what="A quantised model.safetensors lies next to the shards of the full model, and a loader took tensors from both.",
+    what="A quantised model.safetensors lies next to the shards of the full model, and a loader took tensors from "
+    "both.",
     versions="files only",
-    result="The files are not mixed: the folder is refused with both names, and without the stray file the shards are "
-    "merged.",
+    result="The files are not mixed: the folder is refused with both names, and without the stray file the shards "
+    "are merged.",
 )
 def test_a_stray_file_next_to_the_shards(tmp_path):
     a, b = llama(0), write(tmp_path / "b", llama(1))
@@ -125,7 +126,8 @@ def test_a_stray_file_next_to_the_shards(tmp_path):
 
 @reported(
     "huggingface/diffusers#14769",
-    what="A model was saved again as .bin, the older safetensors file stayed, and loading silently gives the old weights.",
+    what="A model was saved again as .bin, the older safetensors file stayed, and loading silently gives the old "
+    "weights.",
     versions="torch 2.13.0",
     result="The folder is read as the library reads it, safetensors first; the newer file is merged when it is named.",
 )
@@ -173,7 +175,8 @@ def test_models_of_two_widths(tmp_path):
     "AUTOMATIC1111/stable-diffusion-webui#3484",
     what="An inpainting model, whose first convolution has nine channels, cannot be merged with an ordinary one.",
     versions="files only",
-    result="Refused with both shapes and `skip:`; with it, the convolution is the inpainting model's and all else is merged.",
+    result="Refused with both shapes and `skip:`; with it, the convolution is the inpainting model's and all else is "
+    "merged.",
 )
 def test_an_inpainting_model(tmp_path):
     rng = np.random.default_rng(0)

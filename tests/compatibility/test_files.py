@@ -14,7 +14,6 @@ from .reported import reported
 from .small_models import assert_same, llama, merged, write, write_tokenizer
 
 OWN = "method: linear\nmodels: [./a, ./b]\n"
-ST_VERSIONS = "sentence-transformers 6.2.0, transformers 5.24.0"
 WORDS = ["[UNK]", "[PAD]", "one", "two", "three"]
 
 
@@ -40,11 +39,11 @@ def embedding(folder: Path) -> np.ndarray:
 
 @reported(
     "FlagOpen/FlagEmbedding#311",
-    what="A merged embedding model lost modules.json and 1_Pooling, so the library averaged tokens where the model takes "
-    "the first.",
-    versions=ST_VERSIONS,
-    result="Pooling and normalisation are kept: the merged folder's embeddings are those of the mean weights with the "
-    "first token.",
+    what="A merged embedding model lost modules.json and 1_Pooling, so the library averaged tokens where the model "
+    "takes the first.",
+    versions="sentence-transformers 6.2.0, transformers 5.24.0",
+    result="Pooling and normalisation are kept: the merged folder's embeddings are those of the mean weights with "
+    "the first token.",
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_the_pooling_of_an_embedding_model(tmp_path):
@@ -69,7 +68,7 @@ def test_the_pooling_of_an_embedding_model(tmp_path):
     "huggingface/sentence-transformers#3776",
     what="One of two models has an older pooling config with fewer keys, and its empty 2_Normalize folder was never "
     "uploaded.",
-    versions=ST_VERSIONS,
+    versions="sentence-transformers 6.2.0, transformers 5.24.0",
     result="Merged in either order, and the result is loaded with pooling and normalisation.",
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -98,13 +97,15 @@ def test_generation_settings(tmp_path):
     for seed, name in enumerate("ab"):
         write(tmp_path / name, llama(seed))
     (tmp_path / "b" / "generation_config.json").write_text(settings)
-    merged(tmp_path, "merge_method: task_arithmetic\nbase_model: ./b\nmodels: [{model: ./a, parameters: {weight: 1}}]\n")
+    merged(
+        tmp_path, "merge_method: task_arithmetic\nbase_model: ./b\nmodels: [{model: ./a, parameters: {weight: 1}}]\n"
+    )
     assert (tmp_path / "out" / "generation_config.json").read_text() == settings
 
 
 @reported(
     "arcee-ai/mergekit#105",
-    what="A merged Qwen cannot be loaded: its Python files and qwen.tiktoken are missing.",
+    what="A merged Qwen cannot be loaded: files of its own code are missing.",
     versions="files only",
     result="Code, vocabulary and all other files of the first model are copied; only its weights and its card are not.",
 )
@@ -154,7 +155,9 @@ def test_a_named_chat_template(tmp_path):
     tf = library()
     for seed, name in enumerate("ab"):
         write(tmp_path / name, llama(seed, rows=5), vocab_size=5)
-        write_tokenizer(tmp_path / name, WORDS, unk_token="[UNK]", bos_token="[PAD]", chat_template="old {{ messages }}")
+        write_tokenizer(
+            tmp_path / name, WORDS, unk_token="[UNK]", bos_token="[PAD]", chat_template="old {{ messages }}"
+        )
     merged(tmp_path, f"{LINEAR}chat_template: llama3\n")
     tokenizer = tf.AutoTokenizer.from_pretrained(tmp_path / "out")
     messages = [{"role": "user", "content": " Hello "}, {"role": "assistant", "content": "Hi"}]
@@ -169,8 +172,8 @@ def test_a_named_chat_template(tmp_path):
     "arcee-ai/mergekit#272",
     what="Whisper models cannot be merged: unsupported architecture WhisperForConditionalGeneration.",
     versions="transformers 5.24.0, torch 2.13.0",
-    result="Encoder, decoder and the tied projection are merged, the files of its tokenizer are copied, and the library "
-    "loads the mean.",
+    result="Encoder, decoder and the tied projection are merged, the files of its tokenizer are copied, and the "
+    "library loads the mean.",
 )
 def test_whisper(tmp_path):
     tf = library()
@@ -181,7 +184,8 @@ def test_whisper(tmp_path):
         decoder_start_token_id=3, suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     a, b = (
-        save(tmp_path / name, lambda: tf.WhisperForConditionalGeneration(config), seed) for seed, name in enumerate("ab")
+        save(tmp_path / name, lambda: tf.WhisperForConditionalGeneration(config), seed)
+        for seed, name in enumerate("ab")
     )
     for name in ("normalizer.json", "preprocessor_config.json"):
         (tmp_path / "a" / name).write_text("{}")

@@ -38,20 +38,22 @@ def test_a_file_of_several_merges(tmp_path, models):
 
 
 @reported(
-    "arcee-ai/mergekit#446",
-    what="The second merge of a chain looked for a model by the name of the first merge, which was not the name written.",
+    "arcee-ai/mergekit#398",
+    what="Stacking ranges of Mistral Large with `dtype: bfloat` fails at a k_norm that only related models have.",
     versions="files only",
-    result="The merge that is then left over is named in the refusal; with the right name the chain is merged.",
+    result="The dtype is refused with the possible ones; then all tensors that the model has are stacked, and no "
+    "others are expected.",
 )
-def test_a_chain_with_a_misspelt_name(tmp_path, models):
-    text = (
-        "name: first\nmerge_method: linear\nparameters: {weight: 1}\nmodels: [{model: ./a}, {model: ./b}]\n---\n"
-        "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: frist}, {model: ./c}]\n"
-    )
-    refused(tmp_path, text, "document 1", "the merge 'first', to which the result does not refer")
-    a, b, c = (models[name] for name in "abc")
-    found = merged(tmp_path, text.replace("frist", "first"))
-    assert_same(found, {name: ((a[name] + b[name]) / 2 + c[name]) / 2 for name in a})
+def test_a_misspelt_dtype_and_a_norm_of_other_models(tmp_path, models):
+    slices = "[{sources: [{model: ./a, layer_range: [0, 2]}]}, {sources: [{model: ./a, layer_range: [1, 2]}]}]"
+    text = f"dtype: bfloat\nmerge_method: passthrough\nslices: {slices}\n"
+    refused(tmp_path, text, "dtype must be one of", "bfloat16")
+    found = merged(tmp_path, text.replace("bfloat", "bfloat16"))
+    sources = {name.replace(".2.", ".1."): name for name in found}
+    assert sources.keys() == models["a"].keys()
+    for source, name in sources.items():
+        np.testing.assert_array_equal(found[name], models["a"][source].astype(found[name].dtype), err_msg=name)
+    assert len(found) == len(models["a"]) + 3
 
 
 @reported(
@@ -61,7 +63,7 @@ def test_a_chain_with_a_misspelt_name(tmp_path, models):
     result="No: with or without that entry, the same bytes are written.",
 )
 def test_a_base_among_the_models(tmp_path, models):
-    rest = "- {model: ./b, parameters: {weight: 0.5, density: 0.5}}\n- {model: ./c, parameters: {weight: 0.5, density: 0.5}}\n"
+    rest = "".join(f"- {{model: ./{name}, parameters: {{weight: 0.5, density: 0.5}}}}\n" for name in "bc")
     head = "merge_method: ties\nbase_model: ./a\nparameters: {normalize: false, int8_mask: true}\nmodels:\n"
     merged(tmp_path, f"{head}- model: ./a\n  # no parameters necessary for base model\n{rest}", "listed")
     merged(tmp_path, head + rest, "unlisted")

@@ -153,7 +153,9 @@ def test_a_parameter_outside_of_parameters(tmp_path, models):
     "gives the weighted mean.",
 )
 def test_weights_next_to_the_model_and_ranges_to_minus_one(tmp_path, models):
-    a, b = (f"- {{model: ./{name}, layer_range: [0, -1], weight: {weight}}}" for name, weight in (("a", 0.3), ("b", 0.2)))
+    a, b = (
+        f"- {{model: ./{name}, layer_range: [0, -1], weight: {weight}}}" for name, weight in (("a", 0.3), ("b", 0.2))
+    )
     text = f"merge_method: linear\nslices:\n- sources:\n  {a}\n  {b}\n"
     refused(tmp_path, text, "slices[0].sources[0].layer_range[1] must be an integer, at least 0")
     text = text.replace("-1]", "4]")
@@ -185,8 +187,8 @@ def test_slerp_of_one_kind_of_matrix(tmp_path, models):
 
 @reported(
     "arcee-ai/mergekit#308",
-    what="Everything but the output head was to be merged; the answer was a filter that gives the second model's head "
-    "no weight.",
+    what="Everything but the output head was to be merged; the answer was a filter that gives the second model's "
+    "head no weight.",
     versions="files only",
     result="The head is the first model's, bit by bit, and all other tensors are means.",
 )

@@ -13,13 +13,11 @@ from .library_models import BERT, LINEAR, LM, VISION, library, loaded, mean, sav
 from .reported import reported
 from .small_models import assert_same, llama, merged, refused, tensors_of, write
 
-VERSIONS = "transformers 5.24.0, torch 2.13.0"
-
 
 @reported(
     "arcee-ai/mergekit#284",
     what="Embedding models that are bare BertModels do not merge: bert.encoder... required but not present.",
-    versions=VERSIONS,
+    versions="transformers 5.24.0, torch 2.13.0",
     result="Tensors are matched by the names that the models have, with pooler and all; the library loads the mean.",
 )
 def test_bare_bert_models(tmp_path):
@@ -31,11 +29,11 @@ def test_bare_bert_models(tmp_path):
 
 @reported(
     "arcee-ai/mergekit#286",
-    what="Of three BERT embedding models one was saved with a masked-language-model head, so its names begin with bert. "
-    "and it has no pooler.",
-    versions=VERSIONS,
-    result="Refused, with the prefix that makes 21 of 26 names meet; with it, and pooler and head skipped in polyak's own "
-    "form, the encoders are averaged.",
+    what="Merging three BERT embedding models fails at tensors that one lacks; here one has a masked-language-model "
+    "head, so its names begin with bert. and it has no pooler.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="Refused, with the prefix that makes 21 of 26 names meet; with it, and pooler and head skipped in "
+    "polyak's own form, the encoders are averaged.",
 )
 def test_a_bare_and_a_headed_bert(tmp_path):
     tf = library()
@@ -55,9 +53,9 @@ def test_a_bare_and_a_headed_bert(tmp_path):
 @reported(
     "arcee-ai/mergekit#653",
     what="TIES of a Qwen3ForCausalLM and a Qwen3Model, whose names lack `model.`, ends in a KeyError.",
-    versions=VERSIONS,
-    result="The prefix is found by the library's own rules, and the result has the first model's names: the mean of the "
-    "decoders, loaded as a Qwen3ForCausalLM.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="The prefix is found by the library's own rules, and the result has the first model's names: the mean of "
+    "the decoders, loaded as a Qwen3ForCausalLM.",
 )
 def test_a_qwen_3_without_its_prefix(tmp_path):
     tf = library()
@@ -73,7 +71,7 @@ def test_a_qwen_3_without_its_prefix(tmp_path):
 @reported(
     "arcee-ai/mergekit#569",
     what="v_proj was missing in the list of Qwen3's tensors, so merged models had random value projections.",
-    versions=VERSIONS,
+    versions="transformers 5.24.0, torch 2.13.0",
     result="There is no list of architectures: all stored tensors are merged, and the library misses none.",
 )
 def test_every_tensor_of_qwen_3(tmp_path):
@@ -88,11 +86,11 @@ def test_every_tensor_of_qwen_3(tmp_path):
 
 @reported(
     "arcee-ai/mergekit#210",
-    what="TIES and DARE of Mixtral models gave models without any output: gates and norms were not in the list of "
-    "tensors.",
-    versions=VERSIONS,
-    result="Experts, gates and norms are merged: each tensor has the value of TIES' formula for one task vector, and the "
-    "library loads all of them.",
+    what="TIES and DARE of Mixtral models gave models without any output: the list of Mixtral's tensors lacked some "
+    "of them.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="Experts, gates and norms are merged: each tensor has the value of TIES' formula for one task vector, and "
+    "the library loads all of them.",
 )
 def test_every_tensor_of_mixtral(tmp_path):
     tf = library()
@@ -107,8 +105,9 @@ def test_every_tensor_of_mixtral(tmp_path):
 @reported(
     "arcee-ai/mergekit#450",
     what="A Qwen2-VL and a text model of the same decoder: no common parameters were found.",
-    versions=VERSIONS,
-    result="Merged by `modules:`: the decoder is the mean of both, the vision tower is copied, and the library loads it.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="Merged by `modules:`: the decoder is the mean of both, the vision tower is copied, and the library loads "
+    "it.",
 )
 def test_a_vision_language_model_and_a_text_model(tmp_path):
     tf = library()
@@ -137,7 +136,7 @@ def test_a_vision_language_model_and_a_text_model(tmp_path):
     "ml-explore/mlx-lm#1525",
     what="Mistral 3 checkpoints of transformers 5 begin with model.language_model where older ones begin with "
     "language_model.model.",
-    versions=VERSIONS,
+    versions="transformers 5.24.0, torch 2.13.0",
     result="Both layouts of one architecture meet in a merge, and the library loads the mean.",
 )
 def test_two_layouts_of_mistral_3(tmp_path):
@@ -146,11 +145,10 @@ def test_two_layouts_of_mistral_3(tmp_path):
 
     text = {"model_type": "mistral", **LM, "head_dim": 8}
     vision = {"model_type": "pixtral", **VISION, "head_dim": 8}
-    config = tf.Mistral3Config(
-        text_config=text, vision_config=vision, image_token_index=63, tie_word_embeddings=False
-    )
+    config = tf.Mistral3Config(text_config=text, vision_config=vision, image_token_index=63, tie_word_embeddings=False)
     a, b = (
-        save(tmp_path / name, lambda: tf.Mistral3ForConditionalGeneration(config), seed) for seed, name in enumerate("ab")
+        save(tmp_path / name, lambda: tf.Mistral3ForConditionalGeneration(config), seed)
+        for seed, name in enumerate("ab")
     )
     assert tensors_of(tmp_path / "a").keys() != a.keys()
     save_file(b, tmp_path / "b" / "model.safetensors", metadata={"format": "pt"})  # by the names at run time
@@ -162,7 +160,7 @@ def test_two_layouts_of_mistral_3(tmp_path):
     "huggingface/transformers#11809",
     what="bert-base-uncased stores LayerNorm.gamma and LayerNorm.beta, its fine-tunes LayerNorm.weight and "
     "LayerNorm.bias.",
-    versions=VERSIONS,
+    versions="transformers 5.24.0, torch 2.13.0",
     result="The old names meet the new ones, and the library loads the mean.",
 )
 @pytest.mark.parametrize("old", ["a", "b"])
@@ -201,11 +199,11 @@ def test_scales_that_are_called_gamma(tmp_path):
 
 @reported(
     "mlabonne/llm-course#49",
-    what="Fine-tunes of Phi-2 by its former remote code and by transformers do not merge: model.final_layernorm.weight "
-    "required but not present.",
+    what="Fine-tunes of Phi-2 by its former remote code and by transformers do not merge: "
+    "model.final_layernorm.weight required but not present.",
     versions="files only",
-    result="Refused with the names that only one of them has, since the former code also stores query, key and value as "
-    "one matrix.",
+    result="Refused with the names that only one of them has, since the former code also stores query, key and value "
+    "as one matrix.",
 )
 def test_two_codes_of_one_architecture(tmp_path):
     write(tmp_path / "a", llama(0, 1) | {"model.final_layernorm.weight": np.ones(4, np.float32)}, model_type="phi")
@@ -228,10 +226,11 @@ def checkpoint(path: Path, tensors: dict[str, np.ndarray], prefix: str, **more: 
 
 @reported(
     "karpathy/nanoGPT#325",
-    what="A checkpoint of a compiled model has _orig_mod. before every name, next to the optimizer's state in one file.",
+    what="A checkpoint of a compiled model has _orig_mod. before every name, next to the optimizer's state in one "
+    "file.",
     versions="torch 2.13.0",
-    result="The weights are found below `model`, the prefix does not separate them from an ordinary state dict, and the "
-    "optimizer's state is left out.",
+    result="The weights are found below `model`, the prefix does not separate them from an ordinary state dict, and "
+    "the optimizer's state is left out.",
 )
 def test_a_checkpoint_of_a_compiled_model(tmp_path):
     pytest.importorskip("torch")

@@ -43,7 +43,7 @@ def test_gptq_and_gguf(tmp_path):
 
 @reported(
     "modelscope/ms-swift#780",
-    what="A fine-tune of an AWQ model cannot be merged, and the tool does not say so until the end.",
+    what="A fine-tune of an AWQ model cannot be merged.",
     versions="files only",
     result="Refused at planning time as quantised by AWQ, by the config and by the tensors alone.",
 )
@@ -56,7 +56,7 @@ def test_awq(tmp_path, config):
 
 @reported(
     "haotian-liu/LLaVA#1266",
-    what="4-bit codes of bitsandbytes were read as weights: the state dict lacks its quant_state.",
+    what="Merging into a base that was loaded in 4 bits fails: the state dict lacks the quant_state of bitsandbytes.",
     versions="files only",
     result="Refused by name, with the call of transformers that dequantises the model.",
 )
@@ -70,8 +70,8 @@ def test_codes_of_bitsandbytes(tmp_path):
     "unslothai/unsloth-zoo#803",
     what="FP8 weights with block scales must be multiplied by them before anything is merged.",
     versions="files only",
-    result="Refused as block fp8 by the scales next to the weights, with the config that dequantises them; float8 weights "
-    "without scales are numbers and are averaged.",
+    result="Refused as block fp8 by the scales next to the weights, with the config that dequantises them; float8 "
+    "weights without scales are numbers and are averaged.",
 )
 def test_float8_with_and_without_scales(tmp_path):
     weight = (np.arange(16).reshape(4, 4) / 8).astype(ml_dtypes.float8_e4m3fn)
@@ -84,10 +84,10 @@ def test_float8_with_and_without_scales(tmp_path):
 
 @reported(
     "artidoro/qlora#28",
-    what="Only the optimizer's file of a checkpoint is large, and people try to merge it.",
+    what="A run left an adapter of 400 bytes, and an optimizer's file of a gigabyte that is no model either.",
     versions="torch 2.13.0",
-    result="The state dict of an optimizer is refused by name, alone or next to counters, with the remedy to name the model's "
-    "file.",
+    result="The state dict of an optimizer is refused by name, alone or next to counters, with the remedy to name "
+    "the model's file.",
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_the_state_of_an_optimizer(tmp_path, nested):
@@ -139,7 +139,8 @@ def test_copies_in_one_model(tmp_path):
 
 @reported(
     "ogkalu2/Merge-Stable-Diffusion-models-without-distortion#31",
-    what="Some checkpoints have their weights below `state_dict` and others at the top, and a merge expects the former.",
+    what="Some checkpoints have their weights below `state_dict` and others at the top, and a merge expects the "
+    "former.",
     versions="torch 2.13.0",
     result="Both are found, whatever lies next to them.",
 )

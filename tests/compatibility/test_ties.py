@@ -1,4 +1,4 @@
-"""Public reports of heads that are tied to the embedding: by default, by a nested config, by storage, or in one model."""
+"""Public reports of heads that are tied: by default, by a nested config, by storage, or in one of the models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from .reported import reported
 from .small_models import assert_same, config_of, merged, refused, tensors_of
 
 HEAD = "lm_head.weight"
-VERSIONS = "transformers 5.24.0, torch 2.13.0"
 
 
 def gemma3(transformers):
@@ -28,15 +27,17 @@ def gemma3(transformers):
 @reported(
     "arcee-ai/mergekit#464",
     what="Fine-tunes of Llama 3.2 3B that store a head of their own do not merge with those whose head is tied.",
-    versions=VERSIONS,
-    result="The tied model's embedding stands in for its head: head and embedding are means, the config unties them, and "
-    "the library loads both.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="The tied model's embedding stands in for its head: head and embedding are means, the config unties them, "
+    "and the library loads both.",
 )
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_a_tied_and_a_separate_head(tmp_path, order):
     tf = library()
     a, b = (
-        save(tmp_path / name, lambda tied=tied: tf.LlamaForCausalLM(tf.LlamaConfig(**LM, tie_word_embeddings=tied)), seed)
+        save(
+            tmp_path / name, lambda tied=tied: tf.LlamaForCausalLM(tf.LlamaConfig(**LM, tie_word_embeddings=tied)), seed
+        )
         for seed, (name, tied) in enumerate(zip(order, (True, False), strict=True))
     )
     merged(tmp_path, LINEAR)
@@ -46,11 +47,29 @@ def test_a_tied_and_a_separate_head(tmp_path, order):
 
 
 @reported(
+    "arcee-ai/mergekit#424",
+    what="Stacking layers of Llama 3.2 fails: lm_head.weight required but not present, since these models are tied.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="The embedding is enough: three layers and no head are written, and the library ties what it loads.",
+)
+def test_stacked_layers_of_a_tied_llama(tmp_path):
+    tf = library()
+    config = tf.LlamaConfig(**LM, tie_word_embeddings=True)
+    a = save(tmp_path / "a", lambda: tf.LlamaForCausalLM(config), 0)
+    slices = "[{sources: [{model: ./a, layer_range: [0, 2]}]}, {sources: [{model: ./a, layer_range: [1, 2]}]}]"
+    assert HEAD not in merged(tmp_path, f"merge_method: passthrough\nslices: {slices}\n")
+    top = {name.replace(".1.", ".2."): values for name, values in a.items() if name.startswith("model.layers.1.")}
+    found = loaded(tmp_path / "out", tf.LlamaForCausalLM)
+    assert_same(found, a | top)
+    np.testing.assert_array_equal(found[HEAD], found["model.embed_tokens.weight"])
+
+
+@reported(
     "arcee-ai/mergekit#385",
     what="A merge of two Gemma 2 9B models gained a billion parameters: a head that Gemma ties was written.",
-    versions=VERSIONS,
-    result="As many tensors are written as each model stores, the head is the merged embedding, and the library loads "
-    "the mean.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="As many tensors are written as each model stores, the head is the merged embedding, and the library "
+    "loads the mean.",
 )
 def test_gemma_2_keeps_its_size(tmp_path):
     tf = library()
@@ -66,9 +85,9 @@ def test_gemma_2_keeps_its_size(tmp_path):
     "arcee-ai/mergekit#632",
     what="A SLERP of the text decoders of two Gemma 3, with tower and projector of one, came out as 28.8B parameters "
     "instead of 27B.",
-    versions=VERSIONS,
-    result="The same recipe gives as many tensors as each model has; tower and projector are copied bit by bit, and the "
-    "decoder's matrices are spherical means.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="The same recipe gives as many tensors as each model has; tower and projector are copied bit by bit, and "
+    "the decoder's matrices are spherical means.",
 )
 def test_modules_of_gemma_3(tmp_path):
     tf = library()
@@ -95,9 +114,9 @@ def test_modules_of_gemma_3(tmp_path):
 @reported(
     "arcee-ai/mergekit#537",
     what="Stacking layers of Gemma 3 12B ends in an AttributeError, since the projector has no number of layers.",
-    versions=VERSIONS,
-    result="Refused because two stacks of layers are meant, with the remedy `modules:`; with it, three layers are stacked "
-    "and the library loads them.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="Refused because two stacks of layers are meant, with the remedy `modules:`; with it, three layers are "
+    "stacked and the library loads them.",
 )
 def test_stacked_layers_of_gemma_3(tmp_path):
     tf = library()
@@ -119,9 +138,9 @@ def test_stacked_layers_of_gemma_3(tmp_path):
 
 @reported(
     "huggingface/transformers#43429",
-    what="Ministral 3 is tied by its text config alone and stores no head; a loader that reads the outer config gave it "
-    "random numbers.",
-    versions=VERSIONS,
+    what="Ministral 3 is tied by its text config alone and stores no head; a loader that reads the outer config gave "
+    "it random numbers.",
+    versions="transformers 5.24.0, torch 2.13.0",
     result="No head is written, and the loaded head is the merged embedding.",
 )
 def test_a_tie_in_the_text_config(tmp_path):
@@ -130,7 +149,8 @@ def test_a_tie_in_the_text_config(tmp_path):
     vision = {"model_type": "pixtral", **VISION, "head_dim": 8}
     config = tf.Mistral3Config(text_config=text, vision_config=vision, image_token_index=63, tie_word_embeddings=True)
     a, b = (
-        save(tmp_path / name, lambda: tf.Mistral3ForConditionalGeneration(config), seed) for seed, name in enumerate("ab")
+        save(tmp_path / name, lambda: tf.Mistral3ForConditionalGeneration(config), seed)
+        for seed, name in enumerate("ab")
     )
     for name in "ab":
         path = tmp_path / name / "config.json"
@@ -145,9 +165,9 @@ def test_a_tie_in_the_text_config(tmp_path):
 @reported(
     "safetensors/safetensors#98",
     what="A fine-tuned GPT-2 cannot be saved as safetensors: head and embedding share memory in pytorch_model.bin.",
-    versions=VERSIONS,
-    result="The shared storage is read once; merged with a model that stores no head, the result stores none, and the "
-    "library loads the mean.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="The shared storage is read once; merged with a model that stores no head, the result stores none, and "
+    "the library loads the mean.",
 )
 def test_a_head_by_shared_storage(tmp_path):
     tf = library()
@@ -164,10 +184,11 @@ def test_a_head_by_shared_storage(tmp_path):
 
 @reported(
     "ml-explore/mlx-lm#1298",
-    what="Granite 4.1 8B declares its head tied and stores it nevertheless; a loader refuses the parameter it does not "
-    "know.",
-    versions=VERSIONS,
-    result="Head and embedding are the same mean, so the config may call them tied as before, and the library loads them.",
+    what="Granite 4.1 8B declares its head tied and stores it nevertheless; a loader refuses the parameter it does "
+    "not know.",
+    versions="transformers 5.24.0, torch 2.13.0",
+    result="Head and embedding are the same mean, so the config may call them tied as before, and the library loads "
+    "them.",
 )
 def test_a_tied_head_that_is_stored(tmp_path: Path):
     tf = library()

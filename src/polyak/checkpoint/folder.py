@@ -86,6 +86,11 @@ def _open_model(folder: Path) -> Checkpoint:
     for name in LIBRARY_FILES:
         if name in names:
             return formats.registry.resolve(Path(name).suffix).open(inside(folder, name))
+    return _open_unlisted(folder, names)
+
+
+def _open_unlisted(folder: Path, names: list[str]) -> Checkpoint:
+    """A model in shards without an index, or in one safetensors file of any name."""
     _refuse_other_formats(folder, names)
     for stem, suffix in _PREFERRED:
         if shards := _shards(folder, names, stem, suffix):

@@ -103,8 +103,7 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
     if missing:
         remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
     if remedies.keys() & {Remedy.VOCABULARY, Remedy.SIZES}:
-        # A head's bias has one number per token, and a norm behind the layers is as wide as they are.
-        remedies.pop(Remedy.CLASSES, None)
+        remedies.pop(Remedy.CLASSES, None)  # a head's bias is as long as the vocabulary, a norm as wide as a layer
     if missing or differing:
         more = "".join(_proposals(everyone) if missing else [])
         raise Mismatch(_report(missing, differing) + more, remedies=remedies)

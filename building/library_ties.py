@@ -10,6 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ OUT = Path(__file__).parent.parent / "src/polyak/checkpoint/library_ties.json"
 _CLASS = re.compile(r"^class (?P<name>\w+)\b.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 _TIED = re.compile(r"^    _tied_weights_keys\b[^=\n]*= (?P<value>\{.*?\}|None)$", re.MULTILINE | re.DOTALL)
 _TYPE = re.compile(r'^    model_type\b[^=\n]*= "(?P<value>[^"]+)"', re.MULTILINE)
+_MAPPED = re.compile(r'"(?P<type>[^"]+)"[:,] "(?P<config>\w+Config)"')
 _DEFAULT = re.compile(r"\btie_word_embeddings(?:: [\w| ]+)? = (?P<value>True|False)\b")
 
 
 def library_ties() -> dict[str, Any]:
-    """The table: defaults of `tie_word_embeddings` by model type, and tied weights by class, equal ones listed once."""
+    """The library's version, its defaults of `tie_word_embeddings` by model type, and its tied weights by class."""
     spec = find_spec("transformers")
     assert spec is not None, "transformers is not installed"
     assert spec.submodule_search_locations
@@ -31,13 +33,25 @@ def library_ties() -> dict[str, Any]:
     distinct = {json.dumps(pairs, sort_keys=True): pairs for pairs in by_class.values()}
     numbers = {key: i for i, key in enumerate(distinct)}
     classes = {name: numbers[json.dumps(pairs, sort_keys=True)] for name, pairs in sorted(by_class.items())}
-    return {"tied_by_default": dict(sorted(_defaults(models))), "pairs": list(distinct.values()), "classes": classes}
+    return {
+        "version": version("transformers"),
+        "tied_by_default": dict(sorted(_defaults(models).items())),
+        "pairs": list(distinct.values()),
+        "classes": classes,
+    }
 
 
-def _defaults(models: Path) -> Iterator[tuple[str, bool]]:
+def _defaults(models: Path) -> dict[str, bool]:
+    """Defaults by the model type that a config class names, and by those that the library maps to the class."""
+    by_type, by_class = dict[str, bool](), dict[str, bool]()
     for text in _classes(models, "configuration_*.py"):
-        if (kind := _TYPE.search(text)) and (default := _DEFAULT.search(text)):
-            yield kind["value"], default["value"] == "True"
+        if default := _DEFAULT.search(text):
+            by_class[_name(text)] = default["value"] == "True"
+            if kind := _TYPE.search(text):
+                by_type[kind["value"]] = default["value"] == "True"
+    auto = "\n".join(path.read_text() for path in sorted((models / "auto").glob("*.py")))
+    mapped = {m["type"]: by_class[m["config"]] for m in _MAPPED.finditer(auto) if m["config"] in by_class}
+    return mapped | by_type
 
 
 def _by_class(models: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -47,7 +61,11 @@ def _by_class(models: Path) -> Iterator[tuple[str, dict[str, str]]]:
             pairs: dict[str, str] = ast.literal_eval(found["value"]) or {}
             plain = {alias: holder for alias, holder in pairs.items() if re.fullmatch(r"[\w.]+\.(weight|bias)", alias)}
             if plain:
-                yield text.split("(")[0].removeprefix("class ").strip(": \n"), plain
+                yield _name(text), plain
+
+
+def _name(text: str) -> str:
+    return text.split("(", maxsplit=1)[0].removeprefix("class ").strip(": \n")
 
 
 def _classes(models: Path, pattern: str) -> Iterator[str]:

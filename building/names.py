@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from polyak.checkpoint.naming.library import read_classes, read_rules, small
+from polyak.checkpoint.naming.library import read_bases, read_classes, read_rules, small
 from polyak.checkpoint.naming.structure import Facts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,11 +21,9 @@ SNAPSHOT = ROOT / "src/polyak/checkpoint/naming/snapshot.json"
 def main() -> None:
     """Write the snapshot."""
     import transformers
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     transformers.utils.logging.set_verbosity_error()
-    bases = {kind: name if isinstance(name, str) else name[0] for kind, name in sorted(MODEL_MAPPING_NAMES.items())}
-    facts = Facts(transformers.__version__, read_rules(), bases=bases)
+    facts = Facts(transformers.__version__, read_rules(), bases=read_bases())
     failed = [name for name in dict.fromkeys(_classes()) if not added(name, facts)]
     write(facts, SNAPSHOT)
     print(

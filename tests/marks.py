@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 TESTS = f"{Path(__file__).parent}{os.sep}"
+EXAMPLES = Path(__file__).parent / "examples"
 MARKS = {
     "torch": {"torch", "transformers", "optuna", "peft"},
     "process": {"subprocess", "multiprocessing", "ProcessPoolExecutor"},
@@ -30,12 +31,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
+    items.sort(key=_may_be_stolen)
     for item in items:
         fixtures = [fixture.func for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found]
         words = _words(frozenset(inspect.unwrap(function) for function in (item.obj, *fixtures)))
         for mark, causes in MARKS.items():
             if words & causes:
                 item.add_marker(getattr(pytest.mark, mark))
+
+
+def _may_be_stolen(item: Any) -> bool:
+    """False for tests that share minutes of training: they come first, since workers steal from the end."""
+    return EXAMPLES not in item.path.parents
 
 
 @cache  # the cases of one test have the same functions

@@ -231,6 +231,79 @@ def test_adapters_of_different_modules_are_refused_or_taken_as_zero(pair):
     assert relative_error(deltas(pair / "out-task_arithmetic"), wanted(pair, (1, 1))) < ROUNDING
 
 
+# Names of two versions of a library
+
+
+def moved(beginning, names=SHAPES):
+    return {name.replace("model.", beginning, 1): shape for name, shape in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("model.", "model.language_model."),
+        ("language_model.model.", "model.language_model."),
+        ("", "model."),
+        ("_orig_mod.model.", "model."),
+    ],
+)
+def test_modules_that_differ_in_the_modules_around_them_meet_under_the_names_of_the_first(tmp_path, first, second):
+    head = {"lm_head": (5, 8)}  # which both call alike
+    for name, seed, beginning in [("a", 0, first), ("b", 1, second), ("as_a", 1, first)]:
+        score = {f"base_model.model.{beginning}score.weight": np.full((2, 8), seed, np.float32)}
+        shapes = moved(beginning) | head
+        write_adapter(tmp_path / name, seed, shapes=shapes, tensors=score, modules_to_save=["score"])
+    notes = []
+    for models, out in ((("a", "as_a"), "wanted"), (("a", "b"), "out")):
+        each = [{"path": m, "name": "b" if m == "as_a" else m} for m in models]
+        merge = recipe.read({"models": each, "method": "linear"}, tmp_path)
+        adapters.merge(merge, tmp_path / out, progress=lambda event: notes.append(getattr(event, "text", "")))
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "wanted" / file).read_bytes()
+    (note,) = filter(None, notes)
+    assert note.startswith("note: b: its modules are renamed as in a (")
+
+
+@pytest.mark.parametrize("more", ["a", "b"])
+def test_modules_that_one_of_two_versions_lacks_are_zero_in_it(tmp_path, more):
+    fewer = {n: s for n, s in SHAPES.items() if "v_proj" not in n}
+    write_adapter(tmp_path / "a", 1, shapes=SHAPES if more == "a" else fewer)
+    write_adapter(tmp_path / "b", 2, shapes=moved("model.language_model.", SHAPES if more == "b" else fewer))
+    if more == "b":
+        refused(tmp_path, Mismatch, "'model.layers.0.v_proj' is not in a")
+    merge(tmp_path, adapter={"absent": "zero"})
+    b = {n.replace("language_model.", ""): delta for n, delta in deltas(tmp_path / "b").items()}
+    each = [deltas(tmp_path / "a"), b]
+    both = {name: sum(of[name] for of in each if name in of) for name in SHAPES}
+    assert relative_error(deltas(tmp_path / "out"), both) < ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shapes"),
+    [
+        ("text_model.encoder.", "vision_model.encoder.", SHAPES),
+        ("encoder.", "decoder.", SHAPES),
+        ("model.", "model.language_model.", SHAPES | {"model.layers.0.v_proj": (6, 9)}),
+    ],
+)
+def test_modules_that_may_be_others_are_not_renamed(tmp_path, first, second, shapes):
+    write_adapter(tmp_path / "a", 1, shapes=moved(first))
+    write_adapter(tmp_path / "b", 2, shapes=moved(second, shapes))
+    refused(tmp_path, Mismatch, "is not in b", "polyak lora bake BASE ADAPTER OUT")
+    merge(tmp_path, adapter={"absent": "zero"})
+    assert set(deltas(tmp_path / "out")) == {*moved(first), *moved(second)}
+
+
+def test_no_renaming_makes_two_modules_of_an_adapter_one(tmp_path):
+    write_adapter(tmp_path / "a", 1, shapes={f"model.layers.{i}.q_proj": (6, 8) for i in range(2)})
+    names = "layers.0.q_proj", "layers.1.q_proj", "model.layers.1.q_proj"
+    write_adapter(tmp_path / "b", 2, shapes=dict.fromkeys(names, (6, 8)))
+    refused(tmp_path, Mismatch, "'layers.0.q_proj' is not in a")
+
+
+# What does not fit
+
+
 def test_modules_of_different_shapes_are_refused(pair):
     write_adapter(pair / "b", 2, shapes=SHAPES | {"model.layers.0.v_proj": (6, 9)})
     refused(pair, Mismatch, "v_proj", "[6, 8] in a", "[6, 9] in b")

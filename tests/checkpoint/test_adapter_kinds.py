@@ -227,6 +227,42 @@ def small_base() -> checkpoint.Checkpoint:
     return checkpoint.open({"layer.weight": np.random.default_rng(1).standard_normal((7, 12)).astype(np.float32)})
 
 
+@pytest.mark.parametrize(
+    ("parameter", "parts"),
+    [
+        ("gate_up_proj", ("gate_proj", "up_proj")),
+        ("gate_up_proj", ("w1", "w3")),
+        ("gate_up_proj", ("fc1", "fc3")),
+        ("down_proj", ("w2",)),
+        ("up_proj", ("up_proj",)),
+    ],
+)
+def test_experts_that_a_base_without_a_config_stores_by_themselves(
+    parameter: str, parts: tuple[str, ...], tmp_path: Path
+):
+    experts, rows, columns, rank = 3, 4, 6, 2
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((experts * rank, columns)).astype(np.float32)
+    b = rng.standard_normal((len(parts) * rows, rank * experts)).astype(np.float32)
+    at = "model.layers.0.mlp.experts"
+    base = {
+        f"{at}.{e}.{part}.weight": rng.standard_normal((rows, columns)).astype(np.float32)
+        for e in range(experts)
+        for part in parts
+    }
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 4, "target_parameters": [f"mlp.experts.{parameter}"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    factors = {f"base_model.model.{at}.lora_{role}.weight": values for role, values in (("A", a), ("B", b))}
+    save_file(factors, tmp_path / "adapter_model.safetensors")
+    view = with_lora(checkpoint.open(base), tmp_path)
+    for e in range(experts):
+        change = 2 * b.reshape(-1, rank, experts)[:, :, e] @ a.reshape(experts, rank, columns)[e]
+        for part, rows_of_part in zip(parts, np.split(change, len(parts)), strict=True):
+            name = f"{at}.{e}.{part}.weight"
+            np.testing.assert_allclose(view.read(name), base[name] + rows_of_part, atol=1e-5)
+
+
 def test_every_kind_is_tried():
     registry.load_all()
     for kind in registry:

@@ -254,6 +254,11 @@ def test_tensors_that_other_methods_merge_are_the_merges_and_heads_come_along(tm
         assert found.read("embed_tokens.weight").tobytes() == merge.read("embed_tokens.weight").tobytes()
         assert not (floats(found, "layers.0.w") == floats(merge, "layers.0.w")).all()
     assert verify(tmp_path / "out").differing == ()
+    heads = tmp_path / "out" / "heads" / "m2.safetensors"
+    heads.rename(tmp_path / "elsewhere.safetensors")
+    heads.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(errors.CheckpointError, match="link out of the folder"):
+        task(tmp_path, "m2")
 
 
 def test_masks_false_writes_none_and_merges_in_memory_and_nested_ones_write_none(merged: Path, tmp_path: Path):

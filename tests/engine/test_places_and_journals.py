@@ -125,7 +125,7 @@ def killed(tmp_path_factory) -> tuple[Path, Path, dict[str, str]]:
     recipe = family / "recipe.yaml"
     recipe.write_text(recipe_text())
     finish(recipe, family, "quiet")
-    process = start("merge", recipe, family / "out", pause=0.05)
+    process = start("merge", recipe, family / "out", pieces=10)
     wait_for_journal(family, 6)
     kill(process)
     (family / ".out.polyak").rename(family / "saved")
@@ -158,7 +158,7 @@ def test_work_after_a_torn_entry_is_kept(killed, small_pieces):
     journal = family / ".out.polyak" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-9])
     before = journal.read_bytes().count(b"\n")
-    process = start("merge", recipe, family / "out", "--resume", pause=0.05)
+    process = start("merge", recipe, family / "out", "--resume", pieces=6)
     wait_for_journal(family, before + 3)
     kill(process)
     report = run(polyak.plan(recipe), family / "out", resume=True)

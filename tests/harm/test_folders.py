@@ -45,6 +45,27 @@ def test_a_link_out_of_a_models_folder_is_refused(family: Path, recipe: Path, se
     assert not (family / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        ("base/model.safetensors", "base/model.safetensors"),
+        ("base/model.safetensors", "base/named.safetensors"),
+        ("adapter/adapter_config.json", "adapter/adapter_config.json"),
+        ("adapter/adapter_model.safetensors", "adapter/adapter_model.safetensors"),
+        ("adapter/adapter_model.safetensors", "adapter/named.safetensors"),
+    ],
+)
+def test_files_of_tensors_that_lie_elsewhere_are_refused(
+    family: Path, name: str, link: str, tmp_path_factory: pytest.TempPathFactory
+):
+    write_adapter(family / "adapter", 0)
+    elsewhere = tmp_path_factory.mktemp("home") / "file"
+    (family / name).rename(elsewhere)
+    (family / link).symlink_to(elsewhere)
+    with pytest.raises(CheckpointError, match="is a link out of the folder"):
+        checkpoint.with_lora(checkpoint.open(family / "base"), family / "adapter")
+
+
 def test_a_link_within_the_folder_is_followed(family: Path, recipe: Path):
     (family / "base" / "template").write_text("hello {{ x }}")
     (family / "base" / "chat_template.jinja").symlink_to("template")

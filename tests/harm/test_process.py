@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -64,13 +65,26 @@ def test_a_user_without_a_home_merges(models: Path, tmp_path: Path, command: str
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["merge recipe.yaml OUT", "methods", "merge --help", "plan recipe.yaml", "lora --help"]
-)
-def test_python_without_docstrings_and_assertions_runs_it(models: Path, tmp_path: Path, command: str):
-    text = f"{PYTHON} -OO -m polyak {command.replace('OUT', f'{tmp_path}/out')}"
-    done = subprocess.run(["bash", "-c", text], cwd=models, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+EACH = """
+import sys
+from polyak.cli import main
+for command in sys.argv[1:]:
+    sys.argv = ["polyak", *command.split("|")]
+    try:
+        main()
+    except SystemExit as ended:
+        print(f"{sys.argv[1]} ended with {ended.code or 0}")
+"""
+
+
+def test_python_without_docstrings_and_assertions_runs_it(models: Path, tmp_path: Path):
+    """In one process, since Python compiles all modules again under this option."""
+    commands = [f"merge|recipe.yaml|{tmp_path}/out", "methods", "plan|recipe.yaml", "merge|--help", "lora|--help"]
+    command = [sys.executable, "-OO", "-c", EACH, *commands]
+    done = subprocess.run(command, cwd=models, capture_output=True, text=True, timeout=300, check=False)
+    assert re.findall(r"(?m)^(\w+) ended with (\d+)$", done.stdout) == [
+        (text.partition("|")[0], "0") for text in commands
+    ], done.stderr
 
 
 def test_too_little_memory_is_one_line(models: Path, tmp_path: Path):

@@ -14,21 +14,21 @@ Both = Callable[..., tuple[Path, Path]]
 
 
 @pytest.fixture(scope="session")
-def families(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def families(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A family of a shape, stored in a dtype."""
     import torch
 
-    from .families import write_family
+    from .families import LAYERS, write_family
 
-    written: dict[tuple[str, str], Path] = {}
+    written: dict[tuple[object, ...], Path] = {}
 
-    def family(shape: str, dtype: str = "float32") -> Path:
-        if (shape, dtype) not in written:
+    def family(shape: str, dtype: str = "float32", layers: int = LAYERS) -> Path:
+        if (key := (shape, dtype, layers)) not in written:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 folder = tmp_path_factory.mktemp(f"{shape}-{dtype}")
-                written[shape, dtype] = write_family(folder, shape, getattr(torch, dtype))
-        return written[shape, dtype]
+                written[key] = write_family(folder, shape, getattr(torch, dtype), layers=layers)
+        return written[key]
 
     return family
 

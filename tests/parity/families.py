@@ -9,16 +9,16 @@ from typing import Any
 import torch
 import transformers
 
-HIDDEN, LAYERS, VOCABULARY = 32, 4, 96
+HIDDEN, LAYERS, VOCABULARY = 32, 4, 96  # four layers tell apart what differs from layer to layer
 STEPS = {"expert-1": 1e-3, "expert-2": 3e-3, "expert-3": 1e-2}  # standard deviation of what each expert learned
 MODEL_MAX_LENGTH = {"base": 100, "expert-1": 101, "expert-2": 102, "expert-3": 103, "stranger": 104}
 
 
-def llama(**changes: Any) -> transformers.PreTrainedConfig:
+def llama(layers: int = LAYERS, **changes: Any) -> transformers.PreTrainedConfig:
     return transformers.LlamaConfig(
         hidden_size=HIDDEN,
         intermediate_size=48,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=VOCABULARY,
@@ -26,21 +26,21 @@ def llama(**changes: Any) -> transformers.PreTrainedConfig:
     )
 
 
-def bert(**changes: Any) -> transformers.PreTrainedConfig:
+def bert(layers: int = LAYERS, **changes: Any) -> transformers.PreTrainedConfig:
     # Forty classes: in a bias of two, `breadcrumbs` and `model_stock` differ on purpose.
     return transformers.BertConfig(
         **{"num_labels": 40, **changes},
         hidden_size=HIDDEN,
         intermediate_size=48,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         vocab_size=VOCABULARY,
         max_position_embeddings=64,
     )
 
 
-def gpt2(**changes: Any) -> transformers.PreTrainedConfig:
-    shape = {"n_embd": HIDDEN, "n_layer": LAYERS, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 64}
+def gpt2(layers: int = LAYERS, **changes: Any) -> transformers.PreTrainedConfig:
+    shape = {"n_embd": HIDDEN, "n_layer": layers, "n_head": 4, "vocab_size": VOCABULARY, "n_positions": 64}
     return transformers.GPT2Config(**shape, bos_token_id=1, eos_token_id=1, **changes)
 
 

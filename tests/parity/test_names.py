@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polyak import adapters
+from polyak.checkpoint.naming.structure import Facts
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -103,3 +104,32 @@ def test_the_snapshot_has_the_structure_of_the_installed_library(name: str) -> N
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and "out_proj" not in path:
             kind = "linear" if isinstance(module, torch.nn.Linear) else "embedding"
             assert kinds.get(starred(f"{path}.weight"), "linear") == kind
+
+
+@pytest.mark.parametrize("name", ["llama", "llava", "qwen2_moe"])
+def test_a_newer_library_is_asked_itself(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    from polyak import checkpoint
+    from polyak.checkpoint.naming import facts
+
+    if transformers.__version__ != facts.snapshot().version:
+        pytest.skip(f"the snapshot is of transformers {facts.snapshot().version}")
+    model_of(name).save_pretrained(tmp_path)
+    base = checkpoint.open(tmp_path)
+    shipped = checkpoint.run_time_of(base)
+    facts._installed.cache_clear()
+    monkeypatch.setattr(facts, "snapshot", lambda: Facts(version="0.1"))  # so that no fact of it can help
+    asked = checkpoint.run_time_of(base)
+    facts._installed.cache_clear()
+    assert shipped is not None
+    assert asked is not None
+    assert (asked.rules, asked.kinds, asked.names) == (shipped.rules, shipped.kinds, shipped.names)
+    assert asked.blocks == shipped.blocks
+
+
+def test_the_first_of_several_classes_without_a_head_is_the_one_of_a_model_type() -> None:
+    from polyak.checkpoint.naming.library import read_bases
+
+    assert read_bases()["funnel"] == "FunnelModel"  # the library names FunnelBaseModel besides
+    assert all(type(name) is str for name in read_bases().values())

@@ -100,3 +100,17 @@ def test_names_of_two_versions_of_a_library_meet(tmp_path: Path) -> None:
         f"vit.layers.0.attention.{({v: k for k, v in shapes.items()})[step.out.name.split('.')[-2]]}.weight"
         for step in planned.steps
     ]
+
+
+def test_a_newer_library_that_cannot_be_asked_leaves_the_shipped_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    from polyak.checkpoint.naming import facts
+
+    asked: list[str] = []
+    monkeypatch.setattr(facts, "_installed", asked.append)  # answers None, as without torch
+    for version, reads in (("0.1", False), (facts.snapshot().version, False), ("1000.0.dev0", True)):
+        monkeypatch.setattr(metadata, "version", lambda name, version=version: version)
+        asked.clear()
+        assert facts.facts_for({"model_type": "llama"}) is facts.snapshot()
+        assert bool(asked) == reads

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import polyak
-from polyak.checkpoint import MemoryCheckpoint, holder_of, left_out, ties_embeddings, with_ties
+from polyak.checkpoint import MemoryCheckpoint, holder_of, left_out, ties, ties_embeddings, with_ties
 
 from ..engine.conftest import write_model
 
@@ -35,6 +39,31 @@ def memory(*names: str) -> MemoryCheckpoint:
 def test_a_config_ties_by_itself_by_its_text_config_or_by_default(config, tied):
     assert ties_embeddings(config) is tied
     assert not ties_embeddings(with_ties(config, tied=False))
+
+
+@pytest.mark.parametrize(("installed", "tied"), [("0.1", False), ("1000.0.dev1", True), (None, False)])
+def test_only_a_library_newer_than_the_table_is_asked_for_a_type_that_it_lacks(installed, tied, monkeypatch):
+    def version(name: str) -> str:
+        if installed is None:
+            raise metadata.PackageNotFoundError(name)
+        return installed
+
+    library = SimpleNamespace(CONFIG_MAPPING={"new type": SimpleNamespace(tie_word_embeddings=True)})
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "transformers", library)
+    ties._default.cache_clear()
+    assert ties_embeddings({"model_type": "new type"}) is tied
+    assert not ties_embeddings({"model_type": "llama"})
+    ties._default.cache_clear()
+
+
+def test_a_merge_of_a_type_that_no_library_knows_imports_no_torch(tmp_path: Path):
+    for name in ("a", "b"):
+        write_model(tmp_path / name, {"model.embed_tokens.weight": np.ones((8, 4), np.float32)})
+    (tmp_path / "recipe.yaml").write_text("models: [a, b]\nmethod: linear\n")
+    code = "import sys, polyak; polyak.merge('recipe.yaml', 'out'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize(

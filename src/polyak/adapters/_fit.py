@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -41,7 +41,9 @@ def fitted(
         problems += _lacking(modules, "module")
     if problems:
         more = [f"  ... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise Mismatch("\n".join(["the adapters do not fit together.", *problems[:_SHOWN], *more, _REMEDY]))
+        raise Mismatch(
+            "\n".join(["the adapters do not fit together.", *problems[:_SHOWN], *more, *_remedies(modules.values())])
+        )
     return shapes
 
 
@@ -49,6 +51,15 @@ _REMEDY = (
     "  `adapter: {absent: zero}` takes modules that an adapter lacks as unchanged by it (--absent zero); `skip: REGEX` "
     "leaves tensors out."
 )
+_BAKING = (
+    "  If these are names of the same modules in two versions of a library: put each adapter into its base (`polyak "
+    "lora bake BASE ADAPTER OUT`), and merge the models (`polyak merge`, with `base:`)."
+)
+
+
+def _remedies(modules: Iterable[Mapping[str, object]]) -> list[str]:
+    first, *others = modules
+    return [_REMEDY, _BAKING] if any(first.keys().isdisjoint(other) for other in others) else [_REMEDY]
 
 
 def _check_bases(adapters: Sequence[Adapter]) -> None:

@@ -24,7 +24,6 @@ from ..checkpoint import (
     open_factors,
     read_adapter_settings,
     read_floats,
-    read_json,
     sort_adapter_names,
 )
 from ..errors import CheckpointError, NotFinite, UnsupportedFormat
@@ -82,7 +81,7 @@ class Adapter:
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, adapter_folder(folder)
         self.settings = read_adapter_settings(folder)
-        self.config = read_json(self.settings.path)
+        self.config = self.settings.config
         self.tensors = open_factors(folder)
         names = sort_adapter_names([*self.tensors.specs, *self.tensors.ties], self.settings.path)
         self.modules = {
@@ -96,6 +95,11 @@ class Adapter:
         """The name of the base, as the configuration gives it."""
         name = self.config.get("base_model_name_or_path")
         return name if isinstance(name, str) and name else None
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give modules and whole tensors other names: present name to new name; the rest stays."""
+        self.modules = {names.get(name, name): module for name, module in self.modules.items()}
+        self.whole = {names.get(name, name): spec for name, spec in self.whole.items()}
 
     def factors(self, module: str) -> tuple[Floats, Floats]:
         """B (out, r) and A (r, in), unscaled.

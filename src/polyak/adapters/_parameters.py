@@ -83,8 +83,7 @@ class Parameters:
 
     def targets(self, names: Sequence[str]) -> list[str]:
         """`target_parameters` among some names, in the order in which PEFT wraps them."""
-        order = {name: i for i, name in enumerate(self._run_time.kinds)} if self._run_time else {}
-        return sorted(names, key=lambda name: order.get(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), 0))
+        return self._run_time.in_module_order(names) if self._run_time else list(names)
 
 
 def wrapper(name: str, targets: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ..recipe import Factorisation, Recipe
 from ..storage import ALGORITHMS, cpu_count, drafted, model_digest
 from ._configuration import merged_configuration
 from ._fit import fitted
+from ._meeting import meet
 from ._memory import workers_within
 from ._opened import Adapter, Module, Products, Zeros, as_matrix
 from ._report import ModuleReport, Report, card, provenance
@@ -74,20 +75,14 @@ def merge(
         return merge.run(Path(os.path.abspath(out)), force, began)
 
 
-@dataclass(frozen=True)
-class _Weighted:
-    """A module or whole tensor that is a weighted sum."""
-
-    step: Step
-    coefficients: Sequence[float]
-
-
 class _Merge:
     def __init__(self, recipe: Recipe, workers: int, memory: int | None, progress: Reporter) -> None:
         self._recipe, self._progress = recipe, progress
         self._factorisation = recipe.adapter or Factorisation()
         self._limit = Limit(self._factorisation.rank, self._factorisation.energy)
         self._adapters = {adapter.name: adapter for adapter in _opened(recipe)}
+        for note in meet(list(self._adapters.values())):
+            progress.say(f"note: {note}")
         self._plan = self._planned()
         self._steps = [step for step in self._plan.steps if step.kind == "merge"]
         self._modules = {

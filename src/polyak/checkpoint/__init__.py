@@ -20,9 +20,11 @@ from .carried import Carried as Carried
 from .carried import carried as carried
 from .carried import left_out_note as left_out_note
 from .contents import inside as inside
+from .contents import optional_json as optional_json
 from .contents import parse_json as parse_json
 from .contents import read_json as read_json
 from .dialects import adapter_folder as adapter_folder
+from .dialects import open_factors as open_factors
 from .dialects import refuse_factors as refuse_factors
 from .fingerprint import fingerprint as fingerprint
 from .formats import checkpoint_format as checkpoint_format
@@ -31,7 +33,6 @@ from .hub import locate as locate
 from .layers import Stack as Stack
 from .layers import layer_of as layer_of
 from .layers import stacks as stacks
-from .lora import open_factors as open_factors
 from .lora import with_lora as with_lora
 from .masked import HEADS_FOLDER as HEADS_FOLDER
 from .masked import MASKS_FOLDER as MASKS_FOLDER

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 from ..errors import CheckpointError
 from ._api import Checkpoint, TensorSpec
+from ._finder import Finder
 from ._peft import AdapterSettings, empty_message
 
 # Tensors with one row per token, by the ends of their names: a resized vocabulary gives them other rows.
@@ -15,14 +15,6 @@ _PER_TOKEN = re.compile(
     r"(?:^|\.)(?:embed_tokens|tok_embeddings|word_embeddings|wte|shared|embed_in|embed_out|lm_head|decoder)\.weight$"
     r"|(?:^|\.)(?:lm_head|decoder|predictions)\.bias$"
 )
-
-
-class Finder(Protocol):
-    """Finds the base's names of an adapter's."""
-
-    def find(self, name: str) -> str: ...
-
-    def lacks(self, name: str) -> bool: ...
 
 
 def replacements(

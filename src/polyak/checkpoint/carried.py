@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from . import formats
-from .contents import copyable, folder_inside
+from .contents import copyable, folder_inside, listed
 from .pipeline import has_weights
 
 _IGNORE = re.IGNORECASE
@@ -89,7 +89,7 @@ class _Walk:
         """
         if place.count("/") >= _DEEPEST:
             raise CheckpointError(f"{self._folder / place}: folders are nested more than {_DEEPEST} deep. {_MOVE}")
-        for path in _sorted(self._folder / place):
+        for path in listed(self._folder / place):
             name = f"{place}/{path.name}" if place else path.name
             if path.is_dir():
                 self._sort_folder(path, name)
@@ -148,13 +148,6 @@ def _reason_by_name(name: str) -> str | None:
     if name.endswith(formats.suffixes(foreign=True)) or _OTHER_WEIGHTS.search(name):
         return WEIGHTS
     return None
-
-
-def _sorted(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def left_out_note(donor: str, left_out: Mapping[str, Collection[str]]) -> Iterator[str]:

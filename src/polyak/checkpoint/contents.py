@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,18 @@ MAX_CONTAINERS = 4_000_000  # lists and objects, of which each takes up to 200 b
 DEEPEST = 100  # nesting depth of lists and objects
 
 Pairs = list[tuple[str, Any]]
+
+
+def listed(folder: Path) -> list[Path]:
+    """The paths in a folder, by name.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def read_json(path: Path, pairs: Callable[[Pairs], Any] | None = None) -> dict[str, Any]:
@@ -31,6 +43,15 @@ def read_json(path: Path, pairs: Callable[[Pairs], Any] | None = None) -> dict[s
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} must hold a JSON object.")
     return cast("dict[str, Any]", data)
+
+
+def optional_json(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a folder; empty if there is no such file.
+
+    Raises:
+        CheckpointError: it points out of the folder, or as for `read_json`.
+    """
+    return read_json(inside(folder, name)) if (folder / name).exists() else {}
 
 
 def read_json_value(path: Path, pairs: Callable[[Pairs], Any] | None = None) -> object:
@@ -54,14 +75,23 @@ def parse_json(raw: bytes, pairs: Callable[[Pairs], Any] | None = None) -> Any:
         ValueError: it is not JSON, or has too many or too deeply nested values, or a lone surrogate.
         RecursionError: it is nested deeper than the interpreter allows.
     """
-    if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:
-        raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")
+    refuse_many_containers(raw)
     data = json.loads(raw, object_pairs_hook=pairs)
     if is_deeper(data, DEEPEST):
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
     if b"\\u" in raw:
         _refuse_surrogates(data)
     return data
+
+
+def refuse_many_containers(raw: bytes) -> None:
+    """Refuse JSON whose lists and objects would fill memory, before it is parsed.
+
+    Raises:
+        ValueError: it has too many.
+    """
+    if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:
+        raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")
 
 
 def _refuse_surrogates(data: Any) -> None:
@@ -85,7 +115,7 @@ def unique(pairs: Pairs) -> dict[str, Any]:
     return entries
 
 
-def first_repeated(names: Any) -> str:
+def first_repeated(names: Iterable[str]) -> str:
     """The first of some names, not all different, that came before."""
     seen: set[str] = set()
     return next(name for name in names if name in seen or seen.add(name))

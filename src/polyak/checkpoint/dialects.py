@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, UnsupportedFormat
 from . import formats
 from ._api import Checkpoint
-from .contents import inside, read_json
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """The form in which a library stores factors.
-
-    Attributes:
-        name: The library.
-        names: Pattern for the names of its tensors.
-        remedy: Turns them into a model that can be merged, or an adapter that can be read.
-    """
-
-    name: str
-    names: re.Pattern[str]
-    remedy: str
-
+from ._foreign import Foreign
+from .contents import inside, optional_json
 
 _FUSE = (
     "put each into its base with diffusers, pipe.load_lora_weights(FILE); pipe.fuse_lora(); "
@@ -36,7 +19,7 @@ _PEFT_REMEDY = (
     "name its base as `path:` and the folder of the adapter as `lora:`, or merge adapters with one another by "
     "`polyak lora merge`"
 )
-_PEFT = Dialect(
+_PEFT = Foreign(
     "PEFT",
     re.compile(
         r"\.(?:lora_(?:embedding_)?[AB]|lora_magnitude_vector|ia3_l|trainable_tokens_delta|vera_lambda_[bd])(?:\.|$)"
@@ -44,12 +27,17 @@ _PEFT = Dialect(
     ),
     _PEFT_REMEDY,
 )
+_MLX = Foreign(
+    "MLX",
+    re.compile(r"\.lora_[ab]$"),
+    "python -m mlx_lm fuse --model BASE --adapter-path ADAPTER --save-path FOLDER, then merge these folders",
+)
 _DIALECTS = (
-    Dialect(
+    Foreign(
         "LyCORIS", re.compile(r"^(?:lora|lycoris)_.*\.(?:hada_|lokr_|oft_|on_input|diff(?:_b)?$|a1\.|b1\.)"), _FUSE
     ),
-    Dialect("kohya", re.compile(r"^lora_.*\.(?:lora_down\.|lora_up\.|alpha$|dora_scale$)"), _FUSE),
-    Dialect(
+    Foreign("kohya", re.compile(r"^lora_.*\.(?:lora_down\.|lora_up\.|alpha$|dora_scale$)"), _FUSE),
+    Foreign(
         "diffusers",
         re.compile(
             r"^(?:unet|transformer(?:_\d)?|text_encoder(?:_\d)?|controlnet|prior)\..*\.lora(?:_|\.)"
@@ -58,35 +46,25 @@ _DIALECTS = (
         ),
         _FUSE,
     ),
-    Dialect(
-        "MLX",
-        re.compile(r"\.lora_[ab]$"),
-        "python -m mlx_lm fuse --model BASE --adapter-path ADAPTER --save-path FOLDER, then merge these folders",
-    ),
-    Dialect(
+    _MLX,
+    Foreign(
         "torchtune",
         re.compile(r"\.lora_[ab]\.weight$"),
         "let torchtune's checkpointer write the merged model (its default, besides the adapter), and merge these",
     ),
-    Dialect(
+    Foreign(
         "NeMo",
         re.compile(r"adapter\.(?:linear_in|linear_out)\.|\.lora_\w+_adapter\."),
         "merge it into its base with NeMo's merge_lora, export the model to Hugging Face, and merge these",
     ),
-    _PEFT,
+    _PEFT,  # the last, since others have tensors of its names beside their own
 )
 
 
-def dialect_of(names: Iterable[str]) -> tuple[Dialect, str] | None:
+def dialect_of(opened: Checkpoint) -> tuple[Foreign, str] | None:
     """The form of some low-rank factors, and the name that shows it; None if there are none."""
-    first: tuple[Dialect, str] | None = None
-    for name in names:
-        for dialect in _DIALECTS:
-            if dialect.names.search(name):
-                if dialect is not _PEFT:
-                    return dialect, name
-                first = first or (dialect, name)
-    return first
+    names = [*opened.specs, *opened.ties]
+    return next(((dialect, name) for dialect in _DIALECTS if (name := dialect.evidence(names))), None)
 
 
 def refuse_factors(opened: Checkpoint) -> Checkpoint:
@@ -95,7 +73,7 @@ def refuse_factors(opened: Checkpoint) -> Checkpoint:
     Raises:
         UnsupportedFormat: it does.
     """
-    found = dialect_of([*opened.specs, *opened.ties])
+    found = dialect_of(opened)
     if found is None:
         return opened
     dialect, name = found
@@ -117,25 +95,40 @@ def adapter_folder(path: Path) -> Path:
         raise CheckpointError(f"{path} is a file: name the folder that PEFT's save_pretrained wrote.")
     if not path.is_dir():
         raise CheckpointError(f"{path} is no adapter folder: it does not exist.")
-    if not (path / "adapter_model.safetensors").exists() and not (path / "adapter_model.bin").exists():
+    if _factors_file(path) is None:
         for file in sorted(path.glob("*.safetensors")):
             _refuse_dialect(inside(path, file.name), path)
-    config = path / "adapter_config.json"
-    if config.is_file() and "fine_tune_type" in read_json(inside(path, config.name)):
-        raise _refusal(path, next(dialect for dialect in _DIALECTS if dialect.name == "MLX"), config.name)
+    if "fine_tune_type" in optional_json(path, config := "adapter_config.json"):
+        raise _refusal(path, _MLX, config)
     return path
+
+
+def open_factors(folder: Path) -> Checkpoint:
+    """Open the tensors of a PEFT adapter.
+
+    Raises:
+        CheckpointError: there are none, or their file is damaged.
+    """
+    if (name := _factors_file(folder)) is None:
+        raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.")
+    return formats.open_file(inside(folder, name))
+
+
+def _factors_file(folder: Path) -> str | None:
+    names = [f"adapter_model{suffix}" for suffix in formats.suffixes_in_folders()]
+    return next((name for name in names if (folder / name).exists()), None)
 
 
 def _refuse_dialect(file: Path, named: Path) -> None:
     if file.suffix not in formats.suffixes():
         return
     with formats.open_file(file) as opened:
-        found = dialect_of([*opened.specs, *opened.ties])
+        found = dialect_of(opened)
     if found is not None and found[0] is not _PEFT:
         raise _refusal(named, *found)
 
 
-def _refusal(path: Path, dialect: Dialect, evidence: str) -> UnsupportedFormat:
+def _refusal(path: Path, dialect: Foreign, evidence: str) -> UnsupportedFormat:
     return UnsupportedFormat(
         f"{path} is an adapter in the form of {dialect.name} ({evidence!r}); polyak reads those of PEFT. Instead, "
         f"{dialect.remedy}."

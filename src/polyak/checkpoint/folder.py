@@ -10,10 +10,9 @@ from typing import cast
 from ..errors import CheckpointError, Remedy, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
-from .contents import inside, read_json, unique
+from .contents import inside, listed, optional_json, read_json, unique
 from .pipeline import INDEX, LIBRARY_FILES, OWN_STEM, Pipeline, models_in, modules_in, open_pipeline
 from .quantised import refuse_quantised, refuse_quantised_config
-from .safetensors import SafetensorsFile
 from .training_folders import refuse_training_checkpoint
 
 # Files that transformers loads come first, then those of diffusers.
@@ -85,7 +84,7 @@ def _open_model(folder: Path) -> Checkpoint:
         return open_pipeline(folder, open_folder)
     for name in LIBRARY_FILES:
         if name in names:
-            return formats.registry.resolve(Path(name).suffix).open(inside(folder, name))
+            return formats.open_file(inside(folder, name))
     return _open_unlisted(folder, names)
 
 
@@ -97,7 +96,7 @@ def _open_unlisted(folder: Path, names: list[str]) -> Checkpoint:
             return _open_without_index(folder, shards, formats.registry.resolve(suffix).open)
     singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:
-        return SafetensorsFile(inside(folder, singles[0]))
+        return formats.open_file(inside(folder, singles[0]))
     raise CheckpointError(
         f"{folder} holds no model: expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or "
         f"pytorch_model.bin.index.json; found {', '.join(names[:12]) or 'nothing'}.{_parts_of(folder)}"
@@ -106,20 +105,14 @@ def _open_unlisted(folder: Path, names: list[str]) -> Checkpoint:
 
 def _parts_of(folder: Path) -> str:
     """Remedy for a folder whose subfolders hold models."""
-    try:
-        names = ", ".join(path.name for path in models_in(folder))
-    except OSError:
-        return ""
+    names = ", ".join(path.name for path in models_in(folder))
     return (
         f" There are models in {names}: name one of them, or put the pipeline's {INDEX} next to them." if names else ""
     )
 
 
 def _names_in(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
+    return [path.name for path in listed(folder)]
 
 
 def _refuse_other_formats(folder: Path, names: list[str]) -> None:
@@ -140,8 +133,7 @@ def _refuse_other_formats(folder: Path, names: list[str]) -> None:
 
 
 def _refuse_quantised_config(folder: Path) -> None:
-    config = read_json(inside(folder, "config.json")) if (folder / "config.json").is_file() else {}
-    refuse_quantised_config(folder, config)
+    refuse_quantised_config(folder, optional_json(folder, "config.json"))
 
 
 def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoint:

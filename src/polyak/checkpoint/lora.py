@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..errors import CheckpointError, SettingError
-from . import formats
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec
 from ._finder import Finder, NotInBase
 from ._floats import Floats, read_floats
-from .contents import inside
-from .dialects import adapter_folder
+from .dialects import adapter_folder, open_factors
 from .naming import RunTime, run_time_of
 from .ties import config_of, left_out
 from .views import picked, subset
@@ -90,18 +88,6 @@ def _at_run_time(run_time: RunTime, apply: Callable[[Checkpoint, RunTime | None]
         raise problem or NotInBase(run_time.base.label) from None
 
 
-def open_factors(folder: Path) -> Checkpoint:
-    """Open the tensors of an adapter.
-
-    Raises:
-        CheckpointError: there are none, or their file is damaged.
-    """
-    for suffix in formats.suffixes_in_folders():
-        if (folder / (name := f"adapter_model{suffix}")).exists():
-            return formats.registry.resolve(suffix).open(inside(folder, name))
-    raise CheckpointError(f"{folder} has neither adapter_model.safetensors nor adapter_model.bin.")
-
-
 class _LoraView(Checkpoint):
     def __init__(
         self,
@@ -120,9 +106,6 @@ class _LoraView(Checkpoint):
         finder = run_time.finder(self.label) if run_time else Finder([*base.specs, *base.ties], self.label)
         self._fit(settings, scale, finder)
         self.held_nbytes = base.held_nbytes + sum(change.nbytes for change in self._changes.values())
-        self.ties = {
-            alias: holder for alias, holder in base.ties.items() if not self._unties(alias) and not self._unties(holder)
-        }
         names_of_all = dict.fromkeys([*base.specs, *base.ties, *self._replaced])
         self.specs = {name: self._spec_of(name) for name in names_of_all if name not in self.ties}
 
@@ -137,14 +120,13 @@ class _LoraView(Checkpoint):
         self._replaced = _unique(pairs, self.label)
         fitting = Fitting(self._tensors, settings, scale, in_base, finder.find, self._original, self._read)
         by_name = _unique(changes(fitting, names.modules), self.label)
-        ties = self._base.ties
-        self._changes = {
-            ties.get(name, name) if change.keeps_ties else name: change for name, change in by_name.items()
+        own = {*self._replaced, *(name for name, change in by_name.items() if not change.keeps_ties)}
+        self.ties = {
+            alias: holder
+            for alias, holder in self._base.ties.items()
+            if own.isdisjoint((alias, holder)) and not {alias, holder} <= by_name.keys()
         }
-
-    def _unties(self, name: str) -> bool:
-        change = self._changes.get(name)
-        return name in self._replaced or (change is not None and not change.keeps_ties)
+        self._changes = _unique(((self.ties.get(name, name), change) for name, change in by_name.items()), self.label)
 
     def _spec_of(self, name: str) -> TensorSpec:
         spec = self._source(name)[1]

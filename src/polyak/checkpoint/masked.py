@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ._api import DTYPES, Bytes, Checkpoint, TensorSpec
+from .contents import inside
 from .lora import read_floats
 from .safetensors import SafetensorsFile
 
@@ -44,8 +45,9 @@ def with_masks(unified: Checkpoint, base: Checkpoint, masks: str | Path) -> Chec
         CheckpointError: this is not a file of masks, or it does not fit the two models.
     """
     file = _masks_file(Path(masks))
-    head = file.path.parent.parent / HEADS_FOLDER / file.path.name
-    return _Masked(unified, base, file, SafetensorsFile(head) if head.is_file() else None)
+    folder, name = file.path.parent.parent, f"{HEADS_FOLDER}/{file.path.name}"
+    head = SafetensorsFile(inside(folder, name)) if (folder / name).exists() else None
+    return _Masked(unified, base, file, head)
 
 
 def is_masks(file: Checkpoint) -> bool:

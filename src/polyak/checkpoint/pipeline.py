@@ -11,7 +11,7 @@ from typing import Any, cast
 from ..errors import CheckpointError, UnsupportedFormat
 from . import formats
 from ._api import Bytes, Checkpoint
-from .contents import folder_inside, inside, read_json_value
+from .contents import folder_inside, inside, listed, read_json_value
 
 INDEX = "model_index.json"
 OWN_STEM = "diffusion_pytorch_model"  # beginning of the names of weight files of models of diffusers
@@ -90,17 +90,14 @@ def open_pipeline(folder: Path, opener: Callable[[Path], Checkpoint]) -> Pipelin
 
 def models_in(folder: Path) -> list[Path]:
     """The folders of a pipeline that hold weights."""
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = [path for path in listed(folder) if path.is_dir() and not path.name.startswith(".")]
     return [path for path in folders if has_weights(path)]
 
 
 def has_weights(folder: Path) -> bool:
     """Test for a file with the suffix of a checkpoint, in the folder itself."""
     weights = formats.suffixes(foreign=True)
-    try:
-        return any(file.name.endswith(weights) for file in folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
+    return any(file.name.endswith(weights) for file in listed(folder))
 
 
 def components_in(folder: Path) -> list[str]:

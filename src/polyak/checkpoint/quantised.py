@@ -10,31 +10,26 @@ from typing import Any, cast
 
 from ..errors import UnsupportedFormat
 from ._api import Checkpoint, TensorSpec
+from ._foreign import Foreign
 
 
 @dataclass(frozen=True)
-class Maker:
+class _Maker(Foreign):
     """A quantiser.
 
     Attributes:
-        name: Its name.
-        names: Pattern for the names of tensors that only this quantiser writes; the first that matches counts.
         method: Pattern for `quant_method` in config.json.
-        remedy: Converts its models into plain weights.
     """
 
-    name: str
-    names: re.Pattern[str]
     method: re.Pattern[str]
-    remedy: str
 
 
 _LOAD = "AutoModelForCausalLM.from_pretrained(folder"
 _ORIGINAL = "merge the models from which it was made, and quantise the result"
 
 
-def _maker(name: str, names: str, method: str, remedy: str) -> Maker:
-    return Maker(name, re.compile(rf"(?:^|\.){names}$"), re.compile(method, re.IGNORECASE), remedy)
+def _maker(name: str, names: str, method: str, remedy: str) -> _Maker:
+    return _Maker(name, re.compile(rf"(?:^|\.){names}$"), remedy, re.compile(method, re.IGNORECASE))
 
 
 _MAKERS = (
@@ -59,6 +54,7 @@ _MAKERS = (
 )  # fmt: skip
 _MLX = _maker("MLX", "biases", "mlx", "python -m mlx_lm convert --hf-path FOLDER --mlx-path NEW --dequantize")
 _AQLM_OR_VPTQ = _maker("AQLM or VPTQ", r"(?:codebooks|centroids)", "aqlm|vptq", _ORIGINAL)
+_UNKNOWN = _maker("an unknown quantiser", "(?!)", "(?!)", _ORIGINAL)
 _CODES = {"codebooks": "codes", "centroids": "indices"}
 _CONFIGS_BESIDE = ("quantize_config.json", "quant_config.json", "hf_quant_config.json", "qwix_config.json")
 
@@ -85,13 +81,15 @@ def refuse_quantised_config(folder: Path, config: Mapping[str, Any]) -> None:
         settings = cast("dict[str, Any]", config[key]) if isinstance(config[key], dict) else {}
         method = settings.get("quant_method", "unknown")
         mlx = _MLX if "quant_method" not in settings and {"group_size", "bits"} <= settings.keys() else None
-        maker = mlx or next((maker for maker in (*_MAKERS, _AQLM_OR_VPTQ) if maker.method.search(str(method))), None)
+        maker = mlx or next(
+            (maker for maker in (*_MAKERS, _AQLM_OR_VPTQ) if maker.method.search(str(method))), _UNKNOWN
+        )
         raise _refusal(str(folder), maker, f"config.json has a {key}, method {method!r:.40}")
     if beside := next((name for name in _CONFIGS_BESIDE if (folder / name).is_file()), None):
-        raise _refusal(str(folder), None, f"{beside} is next to its weights")
+        raise _refusal(str(folder), _UNKNOWN, f"{beside} is next to its weights")
 
 
-def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> Maker | None:
+def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> _Maker | None:
     stem, _, leaf = name.rpartition(".")
     weight = specs.get(f"{stem}.weight")
     if leaf in ("weight", "scales", "biases") and f"{stem}.scales" in specs and weight and weight.dtype.name == "U32":
@@ -104,16 +102,15 @@ def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> M
     if maker is not None or leaf != "weight" or not _is_code(spec):
         return maker
     scaled = any(f"{stem}.{other}" in specs for other in ("scale", "scales", "weight_scales", "weight.scale"))
-    return Maker("an unknown quantiser", _MLX.names, _MLX.method, _ORIGINAL) if scaled else None
+    return _UNKNOWN if scaled else None
 
 
 def _is_code(spec: TensorSpec | None) -> bool:
     return spec is not None and not spec.dtype.floating and len(spec.shape) >= 2
 
 
-def _refusal(label: str, maker: Maker | None, evidence: str) -> UnsupportedFormat:
-    name, remedy = (maker.name, maker.remedy) if maker is not None else ("an unknown quantiser", _ORIGINAL)
+def _refusal(label: str, maker: _Maker, evidence: str) -> UnsupportedFormat:
     return UnsupportedFormat(
-        f"{label} is a quantised model, by {name}: {evidence}. Its codes cannot be averaged: dequantise it first "
-        f"({remedy})."
+        f"{label} is a quantised model, by {maker.name}: {evidence}. Its codes cannot be averaged: dequantise it first "
+        f"({maker.remedy})."
     )

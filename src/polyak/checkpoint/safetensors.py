@@ -18,7 +18,7 @@ from ..errors import CheckpointError, UnsupportedFormat
 from ..storage import regular_file
 from ._api import DTYPES, Bytes, Checkpoint, Stamp, TensorSpec, check_name
 from ._file import RangeFile
-from .contents import MAX_CONTAINERS, first_repeated
+from .contents import first_repeated, refuse_many_containers
 
 MAX_HEADER_NBYTES = 100_000_000  # the limit of the format's reference implementation
 MAX_DIMENSIONS = 64  # the limit of NumPy and PyTorch
@@ -125,8 +125,7 @@ def _checked_metadata(metadata: Any, path: Path) -> dict[str, str]:
 
 def _parse_json(header: bytes, path: Path) -> dict[str, Any]:
     try:
-        if header.count(b"[") + header.count(b"{") > MAX_CONTAINERS:
-            raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")
+        refuse_many_containers(header)
         text = header.decode()
         entries = json.loads(text)
         if not text.startswith("{"):

@@ -1,7 +1,7 @@
 """Tied tensors, decided in one place: by shared storage, by the config with the library's defaults, and by names.
 
 `library_ties.json` lists what transformers ties by class, and its defaults of `tie_word_embeddings` by model type;
-`python -m building.library_ties` writes it. Model types that it lacks are asked of an installed transformers.
+`python -m building.library_ties` writes it. Model types that it lacks are asked of a newer transformers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 from ._api import Checkpoint
-from .contents import inside, read_json
+from ._newer import is_newer
+from .contents import optional_json
 
 HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|decoder)\.weight$")
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "wte", "embed_in", "shared")  # modules of token embeddings
@@ -35,10 +35,7 @@ def config_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
-    folder = checkpoint.folder
-    if folder is None or not (folder / "config.json").exists():
-        return {}
-    return read_json(inside(folder, "config.json"))
+    return {} if checkpoint.folder is None else optional_json(checkpoint.folder, "config.json")
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
@@ -184,7 +181,7 @@ def _table() -> Any:
 def _default(model_type: str) -> bool | None:
     """The default of `tie_word_embeddings` of a model type, or None if it has none."""
     table: Mapping[str, bool] = _table()["tied_by_default"]
-    if model_type in table or find_spec("transformers") is None:
+    if model_type in table or not is_newer("transformers", _table()["version"]):
         return table.get(model_type)
     try:
         configs: Any = import_module("transformers").CONFIG_MAPPING

@@ -8,33 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UnsupportedFormat
+from ._foreign import Foreign
 
 
 @dataclass(frozen=True)
-class Framework:
-    """A framework whose checkpoints differ from Hugging Face folders.
+class _Training(Foreign):
+    """The checkpoint of a training framework, named with an article; {folder} in `remedy` is its path.
 
     Attributes:
-        noun: Its checkpoint, with an article.
-        names: Pattern for a file or folder that only it writes.
-        remedy: Command that converts the checkpoint; {folder} is its path.
         beside_models: True if such files also lie next to a model.
     """
 
-    noun: str
-    names: re.Pattern[str]
-    remedy: str
     beside_models: bool = False
 
 
 _FRAMEWORKS = (
-    Framework(
+    _Training(
         "a checkpoint of verl",
         re.compile(r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$|^fsdp_config\.json$|^actor$"),
         "python -m verl.model_merger merge --backend fsdp --local_dir {folder} --target_dir NEW_FOLDER "
         "(--local_dir is the folder `actor` of a step)",
     ),
-    Framework(
+    _Training(
         "a Megatron checkpoint",
         re.compile(
             r"^latest_checkpointed_iteration\.txt$|^iter_\d+$|^mp_rank_\d+(?:_\d+)?$|^model_optim_rng\.pt$|^common\.pt$"
@@ -42,29 +37,29 @@ _FRAMEWORKS = (
         "AutoBridge of Megatron Bridge (bridge.export_ckpt), or tools/checkpoint/convert.py of Megatron-LM, writes a "
         "Hugging Face folder from {folder}",
     ),
-    Framework(
+    _Training(
         "a NeMo checkpoint",
         re.compile(r"\.nemo$|^model_weights$"),
         "nemo.collections.llm.export_ckpt(path={folder!r}, target='hf', output_path=...) of NeMo",
     ),
-    Framework(
+    _Training(
         "a DeepSpeed checkpoint",
         re.compile(
             r"^zero_to_fp32\.py$|^global_step\d+$|^(?:bf16_)?zero_pp_rank_.*\.pt$|^mp_rank_\d+_model_states\.pt$"
         ),
         "python -m deepspeed.utils.zero_to_fp32 {folder} NEW_FOLDER (name the folder that holds `latest`)",
     ),
-    Framework(
+    _Training(
         "an FSDP checkpoint of accelerate",
         re.compile(r"^pytorch_model_fsdp_\d+$"),
         "accelerate merge-weights {folder}/pytorch_model_fsdp_0 NEW_FOLDER",
     ),
-    Framework(
+    _Training(
         "a distributed checkpoint",
         re.compile(r"^\.metadata$|\.distcp$"),
         "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin",
     ),
-    Framework(
+    _Training(
         "the state of an optimizer",
         re.compile(
             r"^(?:optimizer|master_weights)(?:_\d+)?(?:-\d+-of-\d+)?\.(?:pt|bin|safetensors)$|^(?:scheduler|scaler|training_args|rng_state)\S*\.(?:pt|pth|bin)$"
@@ -72,7 +67,7 @@ _FRAMEWORKS = (
         "name the folder of the model that was saved with it",
         beside_models=True,
     ),
-    Framework(
+    _Training(
         "a copy of averaged (EMA) weights",
         re.compile(r"^(?:unet_ema|transformer_ema|ema|ema_model|model_ema|ema_weights)(?:\.\w+)?$"),
         "name the file or folder inside that holds it, if you want to merge these and not the model",
@@ -92,8 +87,8 @@ def refuse_training_checkpoint(folder: Path, names: Iterable[str]) -> None:
     for framework in _FRAMEWORKS:
         if framework.beside_models and any(not framework.names.search(name) for name in weights):
             continue
-        if found := next((name for name in present if framework.names.search(name)), None):
+        if found := framework.evidence(present):
             raise UnsupportedFormat(
-                f"{folder} holds {framework.noun} ({found}), and no model that polyak can read. Instead: "
+                f"{folder} holds {framework.name} ({found}), and no model that polyak can read. Instead: "
                 f"{framework.remedy.format(folder=str(folder))}."
             )

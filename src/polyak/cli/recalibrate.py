@@ -35,18 +35,17 @@ def recalibrate(
     from .. import checkpoint
     from ..statistics import recalibrated_together, write_with
 
-    counts, measured = Counter[str](), list[tuple[dict[str, Any], int]]()
-    for text in task:
-        name, tensors, count = _measured(model, text, module, split, examples, batch_size, seed, device)
+    measured = [_measured(model, text, module, split, examples, batch_size, seed, device) for text in task]
+    counts = Counter[str]()
+    for name, _, count in measured:
         counts[name] += count
-        measured.append((tensors, count))
-    tensors, total = recalibrated_together(measured), counts.total()
+    tensors, total = recalibrated_together([(tensors, count) for _, tensors, count in measured]), counts.total()
     on = ", ".join(f"{count} of {name}" for name, count in counts.items())
     note = f"BatchNorm statistics, over {total} examples ({on}; {split}, shuffled with seed {seed})"
     write_with(checkpoint.open(model), tensors, out, note=note, force=force)
     if as_json:
-        data = {"out": str(out), "tensors": sorted(tensors), "examples": total, "tasks": counts, "seed": seed}
-        print(json.dumps(data))
+        about = {"examples": total, "tasks": counts, "seed": seed}
+        print(json.dumps({"out": str(out), "tensors": sorted(tensors), **about}))
     elif not quiet:
         print(f"{out}: {len(tensors)} tensors recomputed on {total} examples ({on}), shuffled with seed {seed}")
 

@@ -73,7 +73,7 @@ def _reading(path: Path) -> Generator[None]:
 
 
 def _check_version(path: Path) -> None:
-    """Check that the database names its version, which Optuna would write anew.
+    """Check that the database names its version, which Optuna would add if it were missing.
 
     Raises:
         ValueError: it does not.

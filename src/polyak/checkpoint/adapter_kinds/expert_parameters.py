@@ -13,11 +13,10 @@ from ...errors import CheckpointError
 from .._api import TensorSpec
 from .._floats import Floats
 from ..layers import layer_of
+from ..naming import expert_weights
 from . import adapter_kind
 from ._change import AdaptedModule, Change, Once
 
-# Parameters that transformers joins while it loads a model, and the weights of one expert that it joins.
-_JOINED = {"gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")), "down_proj": (("down_proj",), ("w2",))}
 _ROLES = ("lora_A", "lora_B")
 _EXPERT = re.compile(r"experts\.(?P<expert>\d+)\.(?P<part>\w+)\.weight$")
 
@@ -182,7 +181,7 @@ def _joined(module: AdaptedModule, name: str, experts: _Experts) -> _Parameter |
     prefix, _, leaf = name.rpartition(".")
     own = layer_of(f"{prefix}.")
     weights = next((weights for layer, weights in experts.items() if _is_same_layer(own, layer)), {})
-    for parts in _JOINED.get(leaf, ()):
+    for parts in expert_weights().get(leaf, ()):
         count = sum(part == parts[0] for _, part in weights)
         names = [weights[e, part] for e in range(count) for part in parts if (e, part) in weights]
         specs = [module.fitting.original(stored) for stored in names]

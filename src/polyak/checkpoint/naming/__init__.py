@@ -5,11 +5,9 @@ transformers stores other names than its modules have, and PEFT names modules as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .._api import Checkpoint
-from ..contents import inside, read_json
+from ..ties import config_of
+from .experts import expert_weights as expert_weights
 from .facts import facts_for
 from .run_time import RunTime as RunTime
 from .run_time import run_time
@@ -24,9 +22,7 @@ def run_time_of(model: Checkpoint) -> RunTime | None:
     Raises:
         CheckpointError: its config.json cannot be read.
     """
-    if model.folder is None or not (model.folder / "config.json").is_file():
-        return None
-    config: Mapping[str, Any] = read_json(inside(model.folder, "config.json"))
+    config = config_of(model)
     if not isinstance(config.get("model_type"), str):
         return None
     facts = facts_for(config)

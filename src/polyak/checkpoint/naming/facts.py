@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from importlib import metadata, resources
 from typing import Any
 
+from .._newer import is_newer
 from .structure import Config, Facts
 
 SNAPSHOT = "snapshot.json"
@@ -26,22 +26,21 @@ def facts_for(config: Config) -> Facts:
     Reading them imports torch and transformers, which takes seconds; the snapshot holds the same facts of its version.
     """
     shipped = snapshot()
-    try:
-        installed = metadata.version("transformers")
-    except metadata.PackageNotFoundError:
+    if not is_newer("transformers", shipped.version):
         return shipped
-    return _installed(config) or shipped if _numbers(installed) > _numbers(shipped.version) else shipped
+    return _installed(json.dumps(dict(config))) or shipped
 
 
-def _installed(config: Config) -> Facts | None:
+@lru_cache(maxsize=8)  # every model of a merge has the same config, and every adapter asks for its base's
+def _installed(config_json: str) -> Facts | None:
     """Facts of the installed library about one model; None if it cannot tell, such as without torch."""
-    from .library import read_classes, read_rules
+    from .library import read_bases, read_classes, read_rules
 
+    config: Config = json.loads(config_json)
     try:
         from transformers import AutoConfig
-        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-        facts = Facts(metadata.version("transformers"), read_rules(), bases=dict(MODEL_MAPPING_NAMES))
+        facts = Facts(metadata.version("transformers"), read_rules(), bases=read_bases())
         settings = {key: value for key, value in config.items() if key not in ("model_type", "auto_map")}
         typed: Any = AutoConfig.for_model(config["model_type"], **settings)
         names = config.get("architectures") or [facts.bases[config["model_type"]]]
@@ -49,7 +48,3 @@ def _installed(config: Config) -> Facts | None:
     except Exception:
         return None
     return facts
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from .structure import Facts
+from .structure import Facts, starred
 
 _LAYERS = re.compile(r"(?:(?:num|n|encoder|decoder|hidden|text|vision|transformer)_)*(?:layers?|blocks?)|depth")
 _SETTINGS = ("dim", "dim0", "dim1", "check_dims")
@@ -22,6 +22,13 @@ def read_rules() -> dict[str, list[dict[str, Any]]]:
     mapping: Any = import_module("transformers.conversion_mapping")
     table: dict[str, Any] = mapping._build_checkpoint_conversion_mapping()
     return {key: [_rule(transform) for transform in transforms] for key, transforms in sorted(table.items())}
+
+
+def read_bases() -> dict[str, str]:
+    """The library's class without a head, by model type; the first one of several."""
+    module: Any = import_module("transformers.models.auto.modeling_auto")
+    names: dict[str, Any] = module.MODEL_MAPPING_NAMES
+    return {kind: name if isinstance(name, str) else name[0] for kind, name in sorted(names.items())}
 
 
 def _rule(transform: Any) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def _add(model: Any, facts: Facts) -> None:
     )
     nested = dict(_nested(model))
     for path, part in nested.items():
-        entry["parts"].setdefault(_starred(path), [type(part).__name__, part.config.model_type, _key(model, part)])
+        entry["parts"].setdefault(starred(path), [type(part).__name__, part.config.model_type, _key(model, part)])
         _add(part, facts)
     for path, module in model.named_modules():
         if not any(path == part or path.startswith(f"{part}.") for part in nested):
@@ -99,7 +106,7 @@ def _kinds(path: str, module: Any) -> Iterator[tuple[str, str]]:
         elif kind == "parameter" and name == "weight" and re.search("router|gate", type(module).__name__.lower()):
             kind = "router"
         if kind != "linear" and parameter.ndim >= 2:
-            yield _starred(f"{path}.{name}" if path else name), kind
+            yield starred(f"{path}.{name}" if path else name), kind
 
 
 def _kind(module: Any, name: str) -> str:
@@ -112,10 +119,6 @@ def _kind(module: Any, name: str) -> str:
     if type(module).__name__ == "Conv1D":
         return "conv1d"
     return next((kind for base, kind in kinds.items() if isinstance(module, base)), "parameter")
-
-
-def _starred(path: str) -> str:
-    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
 
 
 def small(config: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -66,6 +66,11 @@ class RunTime:
         """
         return "rearranged" if name in self.unsupported else self.kinds.get(starred(name), "linear")
 
+    def in_module_order(self, names: Iterable[str]) -> list[str]:
+        """Parameters of `kinds` in the order of the model's modules; the others come first."""
+        order = {name: i for i, name in enumerate(self.kinds)}
+        return sorted(names, key=lambda name: order.get(starred(name), 0))
+
     def like(self, model: Checkpoint) -> RunTime:
         """Another model of the same architecture under the names that its parameters have at run time."""
         return run_time(model, self.rules, self.kinds, self.model_type)
@@ -107,7 +112,6 @@ def run_time(base: Checkpoint, rules: Sequence[Rule], kinds: Mapping[str, str], 
             stored.names |= {tensor: tensor for tensor in left}
     order = _in_order(base, stored.names, blocks)
     view = _Rearranged(base, order, stored.names, blocks)
-
     return RunTime(base, view, rules, kinds, model_type, unsupported, stored.names, blocks)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 from ...errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
 from .._api import Stamp
-from ..contents import inside, read_json
+from ..contents import inside, optional_json, read_json
 
 Json: TypeAlias = dict[str, Any]
 TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -81,9 +81,7 @@ def read_tokenizer(folder: Path | None, label: str) -> Tokenizer:
 
 
 def _read_settings(folder: Path) -> Json:
-    if not (folder / TOKENIZER_SETTINGS).is_file():
-        return {}
-    settings = read_json(inside(folder, TOKENIZER_SETTINGS))
+    settings = optional_json(folder, TOKENIZER_SETTINGS)
     if not isinstance(settings.get("added_tokens_decoder", {}), dict):
         raise CheckpointError(f"{folder / TOKENIZER_SETTINGS}: added_tokens_decoder must be an object.")
     return settings

@@ -21,9 +21,8 @@ from ...checkpoint import (
     carried,
     component_of,
     components_in,
-    inside,
     left_out_note,
-    read_json,
+    optional_json,
     stem_of,
 )
 from ...errors import Mismatch
@@ -138,7 +137,7 @@ def files_of(donor: Opened, specs: Sequence[TensorSpec]) -> Sidecars:
     written, stems = dict[str, Any](), dict[str, str]()
     for component in components:
         path = f"{component}/config.json"
-        config = read_json(inside(folder, path)) if (folder / path).exists() else {}
+        config = optional_json(folder, path)
         stems[component] = stem_of(config)
         written |= {path: _follow_in_part(config, own[component])} if config else {}
     stem = _own_stem(donor.checkpoint, folder)

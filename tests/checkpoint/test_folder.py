@@ -191,6 +191,11 @@ def test_shards_without_an_index_hold_every_tensor_once(tmp_path: Path):
     assert_refused(tmp_path, "neither an index nor all of them")
 
 
+def test_a_shard_of_very_many_is_refused_at_once(tmp_path: Path):
+    write_file(tmp_path / "model-00001-of-99999999999999.safetensors", "a")
+    assert_refused(tmp_path, "neither an index nor all of them")
+
+
 def test_a_file_next_to_shards_and_their_index_is_refused(sharded: Path):
     write_file(sharded / "model.safetensors", "a")
     assert_refused(sharded, "holds two models: model.safetensors, and", "name the file model.safetensors")

@@ -76,7 +76,7 @@ def _open_model(folder: Path) -> Checkpoint:
         name, index = f"{stem}{suffix}", f"{stem}{suffix}.index.json"
         if name in names:
             if index in names:
-                _refuse_second_model(folder, name, index)
+                _refuse_second_model(folder, name, index, names)
             return opener(inside(folder, name))
         if index in names:
             return _open_sharded(inside(folder, index), opener)
@@ -153,9 +153,9 @@ def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoi
     return Sharded(folder, shards)
 
 
-def _refuse_second_model(folder: Path, name: str, index: str) -> None:
-    others = sorted({shard for shard in _read_weight_map(inside(folder, index)).values() if shard != name})
-    if present := [shard for shard in others if (folder / shard).exists()]:
+def _refuse_second_model(folder: Path, name: str, index: str, names: Sequence[str]) -> None:
+    shards = {shard for shard in _read_weight_map(inside(folder, index)).values() if shard != name}
+    if present := [other for other in names if other in shards]:
         raise CheckpointError(
             f"{folder} holds two models: {name}, and {present[0]} with others in {index}. Remove one of them, or name "
             f"the file {name} as the model."
@@ -166,8 +166,8 @@ def _shards(folder: Path, names: Sequence[str], stem: str, suffix: str) -> list[
     """Names of a model's shards, without an index; empty if there are none."""
     pattern = re.compile(rf"{stem}-(\d+)-of-(\d+){re.escape(suffix)}")
     numbers = {name: (int(match[1]), int(match[2])) for name in names if (match := pattern.fullmatch(name))}
-    counts = {count for _, count in numbers.values()}
-    if numbers and (len(counts) > 1 or {number for number, _ in numbers.values()} != set(range(1, max(counts) + 1))):
+    complete = [(number, len(numbers)) for number in range(1, len(numbers) + 1)]
+    if sorted(numbers.values()) != complete:
         raise CheckpointError(
             f"{folder} has {stem}{suffix} in shards, but neither an index nor all of them; found "
             f"{', '.join(list(numbers)[:12])}. Copy the rest and {stem}{suffix}.index.json from where the model is."

@@ -91,6 +91,7 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
         Remedy.BUFFERS: "Give a --base, whose values are taken.",
         Remedy.FINITE: "Leave that model out.",
         Remedy.LORA: "Bake it into its base first: polyak lora bake.",
+        Remedy.SIZES: _SIZES,
     },
     "extract": {
         Remedy.CLASSES: "Heads that only the fine-tune has are kept whole; layers must have the same shapes.",

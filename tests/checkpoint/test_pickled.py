@@ -139,7 +139,7 @@ def test_the_state_of_an_optimizer_is_no_model(tmp_path: Path, nested: bool):
     module(torch.ones(3)).sum().backward()
     optimizer.step()
     state = optimizer.state_dict()
-    path = save({"optimizer": state, "epoch": 1} if nested else state, tmp_path / "optimizer.pt", zipped=True)
+    path = save({"optimizer": state, "epoch": 1} if nested else state, tmp_path / "saved.pt", zipped=True)
     with pytest.raises(UnsupportedFormat, match=r"holds the state of an optimizer and no model\. Name the file"):
         checkpoint.open(path)
 

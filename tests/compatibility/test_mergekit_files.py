@@ -72,6 +72,7 @@ def test_a_base_among_the_models(tmp_path, models):
     assert not np.array_equal(tensors_of(tmp_path / "listed")["lm_head.weight"], models["a"]["lm_head.weight"])
 
 
+@pytest.mark.slow
 @reported(
     "arcee-ai/mergekit#604",
     what="`dtype: float16` was ignored by arcee_fusion: whatever is set, the result is float32.",

@@ -13,14 +13,15 @@ class Foreign:
 
     Attributes:
         name: The tool, or what it writes.
-        names: Pattern for the names of tensors or files that only it writes.
+        names: Pattern for the names of tensors or files that only it writes; compiled when it is first used.
         remedy: Turns them into a model that can be merged, or an adapter that can be read.
     """
 
     name: str
-    names: re.Pattern[str]
+    names: str
     remedy: str
 
     def evidence(self, names: Iterable[str]) -> str | None:
         """The first name that shows this form; None if none does."""
-        return next((name for name in names if self.names.search(name)), None)
+        search = re.compile(self.names).search
+        return next((name for name in names if search(name)), None)

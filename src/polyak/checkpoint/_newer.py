@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import metadata
 
 
 def is_newer(library: str, version: str) -> bool:
@@ -11,6 +10,8 @@ def is_newer(library: str, version: str) -> bool:
 
     To ask this imports nothing, whereas to import transformers takes seconds.
     """
+    from importlib import metadata  # takes longer to import than some merges
+
     try:
         return _numbers(metadata.version(library)) > _numbers(version)
     except metadata.PackageNotFoundError:

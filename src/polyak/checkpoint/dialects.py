@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ..errors import CheckpointError, Remedy, UnsupportedFormat
@@ -17,7 +16,7 @@ _FUSE = (
 )
 _PEFT = Foreign(
     "PEFT",
-    re.compile(
+    (
         r"\.(?:lora_(?:embedding_)?[AB]|lora_magnitude_vector|ia3_l|trainable_tokens_delta|vera_lambda_[bd])(?:\.|$)"
         r"|^base_model\.model\..*\.(?:hada_|lokr_|oft_|boft_)"
     ),
@@ -25,22 +24,20 @@ _PEFT = Foreign(
 )
 _MLX = Foreign(
     "MLX",
-    re.compile(r"\.lora_[ab]$"),
+    r"\.lora_[ab]$",
     "python -m mlx_lm fuse --model BASE --adapter-path ADAPTER --save-path FOLDER, then merge these folders",
 )
 _DIALECTS = (
-    Foreign(
-        "LyCORIS", re.compile(r"^(?:lora|lycoris)_.*\.(?:hada_|lokr_|oft_|on_input|diff(?:_b)?$|a1\.|b1\.)"), _FUSE
-    ),
-    Foreign("kohya", re.compile(r"^lora_.*\.(?:lora_down\.|lora_up\.|alpha$|dora_scale$)"), _FUSE),
+    Foreign("LyCORIS", r"^(?:lora|lycoris)_.*\.(?:hada_|lokr_|oft_|on_input|diff(?:_b)?$|a1\.|b1\.)", _FUSE),
+    Foreign("kohya", r"^lora_.*\.(?:lora_down\.|lora_up\.|alpha$|dora_scale$)", _FUSE),
     Foreign(
         "litgpt",
-        re.compile(r"\.lora_[AB]$"),
+        r"\.lora_[AB]$",
         "litgpt merge_lora FOLDER and litgpt convert_from_litgpt FOLDER NEW_FOLDER, then merge these folders",
     ),
     Foreign(
         "diffusers",
-        re.compile(
+        (
             r"^(?:unet|transformer(?:_\d)?|text_encoder(?:_\d)?|controlnet|prior)\..*\.lora(?:_|\.)"
             r"|\.lora_linear_layer\.(?:up|down)\.|\.processor\..*_lora\.(?:up|down)\.|^diffusion_model\..*lora_"
             r"|\.lora_(?:down|up)\."
@@ -50,12 +47,12 @@ _DIALECTS = (
     _MLX,
     Foreign(
         "torchtune",
-        re.compile(r"\.lora_[ab]\.weight$"),
+        r"\.lora_[ab]\.weight$",
         "let torchtune's checkpointer write the merged model (its default, besides the adapter), and merge these",
     ),
     Foreign(
         "NeMo",
-        re.compile(r"adapter\.(?:linear_in|linear_out)\.|\.lora_\w+_adapter\."),
+        r"adapter\.(?:linear_in|linear_out)\.|\.lora_\w+_adapter\.",
         "merge it into its base with NeMo's merge_lora, export the model to Hugging Face, and merge these",
     ),
     _PEFT,  # the last, since others have tensors of its names next to their own

@@ -21,60 +21,54 @@ class _Training(Foreign):
     """
 
     beside_models: bool = False
-    parts: re.Pattern[str] | None = None
+    parts: str = ""
 
 
 _FRAMEWORKS = (
     _Training(
         "a checkpoint of verl",
-        re.compile(r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$|^fsdp_config\.json$|^actor$"),
+        r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$|^fsdp_config\.json$|^actor$",
         "python -m verl.model_merger merge --backend fsdp --local_dir {folder} --target_dir NEW_FOLDER "
         "(--local_dir is the folder `actor` of a step)",
-        parts=re.compile(r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$"),
+        parts=r"^(?:model|optim|extra_state)_world_size_\d+_rank_\d+\.pt$",
     ),
     _Training(
         "a Megatron checkpoint",
-        re.compile(
-            r"^latest_checkpointed_iteration\.txt$|^iter_\d+$|^mp_rank_\d+(?:_\d+)?$|^model_optim_rng\.pt$|^common\.pt$"
-        ),
+        r"^latest_checkpointed_iteration\.txt$|^iter_\d+$|^mp_rank_\d+(?:_\d+)?$|^model_optim_rng\.pt$|^common\.pt$",
         "AutoBridge of Megatron Bridge (bridge.export_ckpt), or tools/checkpoint/convert.py of Megatron-LM, writes a "
         "Hugging Face folder from {folder}",
     ),
     _Training(
         "a NeMo checkpoint",
-        re.compile(r"\.nemo$|^model_weights$"),
+        r"\.nemo$|^model_weights$",
         "nemo.collections.llm.export_ckpt(path={folder!r}, target='hf', output_path=...) of NeMo",
     ),
     _Training(
         "a DeepSpeed checkpoint",
-        re.compile(
-            r"^zero_to_fp32\.py$|^global_step\d+$|^(?:bf16_)?zero_pp_rank_.*\.pt$|^mp_rank_\d+_model_states\.pt$"
-        ),
+        r"^zero_to_fp32\.py$|^global_step\d+$|^(?:bf16_)?zero_pp_rank_.*\.pt$|^mp_rank_\d+_model_states\.pt$",
         "python -m deepspeed.utils.zero_to_fp32 {folder} NEW_FOLDER (name the folder that holds `latest`)",
-        parts=re.compile(r"^(?:bf16_)?zero_pp_rank_.*\.pt$"),
+        parts=r"^(?:bf16_)?zero_pp_rank_.*\.pt$",
     ),
     _Training(
         "an FSDP checkpoint of accelerate",
-        re.compile(r"^pytorch_model_fsdp_\d+$"),
+        r"^pytorch_model_fsdp_\d+$",
         "accelerate merge-weights {folder}/pytorch_model_fsdp_0 NEW_FOLDER",
     ),
     _Training(
         "a distributed checkpoint",
-        re.compile(r"^\.metadata$|\.distcp$"),
+        r"^\.metadata$|\.distcp$",
         "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} pytorch_model.bin",
     ),
     _Training(
         "the state of an optimizer",
-        re.compile(
-            r"^(?:optimizer|master_weights)(?:_\d+)?(?:-\d+-of-\d+)?\.(?:pt|bin|safetensors)$|^(?:scheduler|scaler|training_args|rng_state)\S*\.(?:pt|pth|bin)$"
-        ),
+        r"^(?:optimizer|master_weights)(?:_\d+)?(?:-\d+-of-\d+)?\.(?:pt|bin|safetensors)$|^(?:scheduler|scaler|training_args|rng_state)\S*\.(?:pt|pth|bin)$",
         "name the folder of the model that was saved with it",
         beside_models=True,
-        parts=re.compile(r"^optimizer(?:_\d+)?\.(?:pt|bin|safetensors)$"),
+        parts=r"^optimizer(?:_\d+)?\.(?:pt|bin|safetensors)$",
     ),
     _Training(
         "a copy of averaged (EMA) weights",
-        re.compile(r"^(?:unet_ema|transformer_ema|ema|ema_model|model_ema|ema_weights)(?:\.\w+)?$"),
+        r"^(?:unet_ema|transformer_ema|ema|ema_model|model_ema|ema_weights)(?:\.\w+)?$",
         "name the file or folder inside that holds it, if you want to merge these and not the model",
         beside_models=True,
     ),
@@ -90,7 +84,7 @@ def refuse_training_checkpoint(folder: Path, names: Iterable[str]) -> None:
     present = list(names)
     weights = [name for name in present if name.endswith(".safetensors")]
     for framework in _FRAMEWORKS:
-        if framework.beside_models and any(not framework.names.search(name) for name in weights):
+        if framework.beside_models and any(framework.evidence([name]) is None for name in weights):
             continue
         if found := framework.evidence(present):
             raise UnsupportedFormat(
@@ -106,7 +100,7 @@ def refuse_part(file: Path) -> None:
         UnsupportedFormat: it is of a known framework, by its name.
     """
     for framework in _FRAMEWORKS:
-        if framework.parts and framework.parts.search(file.name):
+        if framework.parts and re.search(framework.parts, file.name):
             raise UnsupportedFormat(
                 f"{file} is a part of {framework.name}, not a model. Instead: "
                 f"{framework.remedy.format(folder=str(file.parent))}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from importlib import metadata, resources
+from pathlib import Path
 from typing import Any
 
 from .._newer import is_newer
@@ -16,7 +16,7 @@ SNAPSHOT = "snapshot.json"
 @lru_cache(maxsize=1)
 def snapshot() -> Facts:
     """The facts that polyak ships, of the version of transformers that `Facts.version` names."""
-    data: dict[str, Any] = json.loads((resources.files("polyak.checkpoint.naming") / SNAPSHOT).read_bytes())
+    data: dict[str, Any] = json.loads(Path(__file__).with_name(SNAPSHOT).read_bytes())
     return Facts(**data)
 
 
@@ -38,9 +38,9 @@ def _installed(config_json: str) -> Facts | None:
 
     config: Config = json.loads(config_json)
     try:
-        from transformers import AutoConfig
+        from transformers import AutoConfig, __version__
 
-        facts = Facts(metadata.version("transformers"), read_rules(), bases=read_bases())
+        facts = Facts(__version__, read_rules(), bases=read_bases())
         settings = {key: value for key, value in config.items() if key not in ("model_type", "auto_map")}
         typed: Any = AutoConfig.for_model(config["model_type"], **settings)
         names = config.get("architectures") or [facts.bases[config["model_type"]]]

@@ -186,6 +186,7 @@ def test_heads_and_longer_embeddings_of_a_fine_tune_are_kept_whole(tmp_path):
     assert config["target_modules"] == ["q_proj"]
 
 
+@pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 def test_peft_puts_a_head_that_the_base_lacks_onto_the_base(tmp_path):
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")

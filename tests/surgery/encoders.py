@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,10 @@ def assert_mean(merged: Mapping[str, Any], a: Mapping[str, Any], b: Mapping[str,
         mean = (a[name].double() + 3 * b[name].double()) / 4
         expected = mean.to(tensor.dtype) if tensor.is_floating_point() else a[name]
         torch.testing.assert_close(tensor, expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def averaged(a: Any, b: Any) -> Any:
+    """A copy of module `a` with RECIPE's mean, for comparing outputs."""
+    model, other = copy.deepcopy(a), b.state_dict()
+    model.load_state_dict({name: (own.double() + 3 * other[name].double()) / 4 for name, own in a.state_dict().items()})
+    return model

@@ -7,8 +7,9 @@ BIN     = $(VENV)/bin
 TORCH  ?= torch==2.13.0
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 LOCKED  = $(INSTALL) --no-deps --no-build-isolation --require-hashes -r
-# One more than there are CPUs, since tests wait for disks and for processes of their own.
-WORKERS ?= $(shell "$(PYTHON)" -c 'import os; print((os.cpu_count() or 1) + 1)')
+# One more than there are CPUs, since tests wait for disks and for processes of their own; quick tests wait for nothing.
+CPUS   := $(shell "$(PYTHON)" -c 'import os; print(os.cpu_count() or 1)')
+WORKERS ?= $(shell expr $(CPUS) + 1)
 PYTEST  = $(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal
 export HF_HUB_OFFLINE = 1
 # Tests start many Pythons, and the environments come without bytecode: each start would compile all of torch again.
@@ -70,7 +71,7 @@ test: $(VENV)/.torch ## create the environment and run every test, parity includ
 	$(MAKE) -j2 lint docs
 
 test-quick: $(VENV)/.dev ## run the tests that need neither torch nor a process of their own
-	$(PYTEST) -m "not torch and not process and not slow"
+	$(PYTEST) -n $(CPUS) -m "not torch and not process and not slow"
 
 # ARGUMENTS narrows these, such as ARGUMENTS='-n 0 tests/recipe'.
 test-oldest: ## run every test but parity on the lowest versions that pyproject.toml allows

@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     for item in items:
         fixtures = [fixture.func for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found]
         words = _words(frozenset(inspect.unwrap(function) for function in (item.obj, *fixtures)))
+        if EXAMPLES in item.path.parents:
+            item.add_marker(pytest.mark.slow)  # they train models
         for mark, causes in MARKS.items():
             if words & causes:
                 item.add_marker(getattr(pytest.mark, mark))

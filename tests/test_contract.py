@@ -14,6 +14,7 @@ from polyak.testing._kernels import has_kernel
 methods.load_all()
 
 
+@pytest.mark.slow
 @testing.parametrize_with_checks(registry.values())
 def test_a_method_does_what_it_claims(check: Callable[[], None]):
     check()

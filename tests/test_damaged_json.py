@@ -101,6 +101,7 @@ FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @settings(max_examples=int(os.environ.get("EXAMPLES", "40")), deadline=None)
 @given(data=st.data())

@@ -20,7 +20,7 @@ from polyak.remedies import _WORDS
 SOURCE = Path(polyak.__file__).parent
 KEY, OPTION = re.compile(r"`(?:- )?\{?([a-z_]+): ?[^`]*`"), re.compile(r"(?<![\w-])(--[a-z][a-z-]+)")
 # Keys of mergekit's files that a remedy may name.
-MERGEKIT = {"base_model", "dtype", "tokenizer", "modules", "filter", "models", "chat_template"}
+MERGEKIT = {"base_model", "dtype", "tokenizer", "modules", "filter", "models", "chat_template", "parameters"}
 # Keys that only polyak's recipes have, in messages of the rooms that merge mergekit's recipes too: each is read by
 # someone who wrote this key, or another of polyak's own.
 OWN = {

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 EXCEPTIONS = Path(__file__).with_name("too_long.txt")
 LONGEST_FUNCTION, LONGEST_MODULE = 25, 300
@@ -20,6 +22,7 @@ def test_functions_and_modules_are_short():
     )
 
 
+@pytest.mark.slow
 def test_exceptions_are_removed_once_they_are_mended():
     now = too_long()
     mended = {name: lines for name, lines in exceptions().items() if now[name] < lines}

@@ -29,6 +29,7 @@ from polyak.methods import (
 )
 from polyak.methods._passes import Cut, Sum, Top
 
+pytestmark = pytest.mark.slow  # each check runs all of its cases
 ALL = frozenset(Law)
 BROKEN: list[tuple[str, dict[str, Any], Callable[..., Any], Callable[..., None] | None]] = []
 

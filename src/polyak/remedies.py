@@ -20,6 +20,7 @@ class Remedy(Enum):
     VOCABULARY = auto()
     HEADS = auto()
     CLASSES = auto()
+    SIZES = auto()
     SKIP = auto()
     SKIP_INTEGERS = auto()
     PREFIX = auto()
@@ -39,11 +40,13 @@ class Remedy(Enum):
     WIDER = auto()
 
 
+_SIZES = "Layers of different sizes do not merge: use models of one architecture and size."
 _NATIVE = "A recipe in polyak's own form can do more; see docs/coming-from-mergekit.md."
 _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
     "recipe": {
         Remedy.VOCABULARY: "Different vocabularies are brought together by `vocabulary: union`.",
         Remedy.CLASSES: "Heads of different classes are kept with their models by `heads: REGEX`.",
+        Remedy.SIZES: _SIZES,
         Remedy.HEADS: "`heads: REGEX` keeps task heads with their model.",
         Remedy.SKIP: "`skip: REGEX` keeps the base's tensor or leaves it out.",
         Remedy.SKIP_INTEGERS: "Integers do not merge with floats: `skip: REGEX` keeps the base's tensor.",
@@ -67,6 +70,7 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
     "mergekit": {
         Remedy.VOCABULARY: "Different vocabularies are brought together by `tokenizer: {source: union}`.",
         Remedy.CLASSES: f"Models of different tasks are merged without their heads. {_NATIVE}",
+        Remedy.SIZES: _SIZES,
         Remedy.HEADS: f"Merge models of one architecture. {_NATIVE}",
         Remedy.SKIP_INTEGERS: "Integers do not merge with floats.",
         Remedy.NAME: "Remove one of them.",
@@ -87,9 +91,11 @@ _WORDS: Mapping[Door, Mapping[Remedy, str]] = {
         Remedy.BUFFERS: "Give a --base, whose values are taken.",
         Remedy.FINITE: "Leave that model out.",
         Remedy.LORA: "Bake it into its base first: polyak lora bake.",
+        Remedy.SIZES: _SIZES,
     },
     "extract": {
         Remedy.CLASSES: "Heads that only the fine-tune has are kept whole; layers must have the same shapes.",
+        Remedy.SIZES: _SIZES,
         Remedy.HEADS: "Compare a fine-tune with the model that it was trained from.",
         Remedy.LORA: "Name the full model, or bake the adapter first: polyak lora bake.",
         Remedy.FINITE: "Repair or train that model again.",

@@ -121,6 +121,7 @@ SPECTRA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spectrum", SPECTRA)
 @pytest.mark.parametrize("shape", [(300, 400), (400, 300)])
 def test_certified_approximations_lose_what_an_svd_in_float64_loses(spectrum: str, shape: tuple[int, int]):

@@ -174,6 +174,40 @@ def test_a_folder_of_several_files_without_an_index_is_refused(tmp_path: Path):
     assert_refused(tmp_path, "one.safetensors, two.safetensors")
 
 
+@pytest.mark.parametrize("stem", ["model", "diffusion_pytorch_model"])
+def test_all_shards_of_a_model_need_no_index(tmp_path: Path, stem: str):
+    for i, name in enumerate("abc", 1):
+        write_file(tmp_path / f"{stem}-0000{i}-of-00003.safetensors", name)
+    assert list(checkpoint.open(tmp_path).specs) == ["a", "b", "c"]
+    (tmp_path / f"{stem}-00002-of-00003.safetensors").unlink()
+    assert_refused(tmp_path, "neither an index nor all of them", f"Copy the rest and {stem}.safetensors.index.json")
+
+
+def test_shards_without_an_index_hold_every_tensor_once(tmp_path: Path):
+    write_file(tmp_path / "model-00001-of-00002.safetensors", "a")
+    write_file(tmp_path / "model-00002-of-00002.safetensors", "a")
+    assert_refused(tmp_path, "'a' is in model-00001-of-00002.safetensors and in model-00002-of-00002.safetensors")
+    write_file(tmp_path / "model-00003-of-00003.safetensors", "b")
+    assert_refused(tmp_path, "neither an index nor all of them")
+
+
+def test_a_shard_of_very_many_is_refused_at_once(tmp_path: Path):
+    write_file(tmp_path / "model-00001-of-99999999999999.safetensors", "a")
+    assert_refused(tmp_path, "neither an index nor all of them")
+
+
+def test_a_file_next_to_shards_and_their_index_is_refused(sharded: Path):
+    write_file(sharded / "model.safetensors", "a")
+    assert_refused(sharded, "holds two models: model.safetensors, and", "name the file model.safetensors")
+    assert list(checkpoint.open(sharded / "model.safetensors").specs) == ["a"]
+
+
+def test_an_index_of_the_file_next_to_it_is_no_second_model(tmp_path: Path):
+    write_file(tmp_path / "model.safetensors", "a")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
+    assert list(checkpoint.open(tmp_path).specs) == ["a"]
+
+
 def test_an_adapter_given_as_a_model_is_refused_with_a_remedy(tmp_path: Path):
     write_file(tmp_path / "adapter_model.safetensors", "a")
     (tmp_path / "adapter_config.json").write_text("{}")

@@ -131,6 +131,19 @@ def test_what_lies_beside_the_weights_is_ignored(tmp_path: Path, zipped: bool):
     assert_same(checkpoint.open(path, key="state_dict"), module.state_dict())
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_state_of_an_optimizer_is_no_model(tmp_path: Path, nested: bool):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(3, 4, bias=False)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    path = save({"optimizer": state, "epoch": 1} if nested else state, tmp_path / "saved.pt", zipped=True)
+    with pytest.raises(UnsupportedFormat, match=r"holds the state of an optimizer and no model\. Name the file"):
+        checkpoint.open(path)
+
+
 def test_a_key_is_a_dotted_path_whose_parts_may_have_dots(tmp_path: Path):
     torch = pytest.importorskip("torch")
     saved = {"model": {"ema": {"w": torch.ones(1)}, "raw.x": {"w": torch.zeros(1)}}, "w": torch.full((1,), 2.0)}

@@ -267,6 +267,7 @@ metadatas = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(specs, metadatas)
 def test_what_is_laid_out_is_parsed_again(specs: list[TensorSpec], metadata: dict[str, str]):
@@ -278,6 +279,7 @@ def test_what_is_laid_out_is_parsed_again(specs: list[TensorSpec], metadata: dic
     assert all(offsets[s.name] % s.dtype.itemsize == 0 for s in specs)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(specs.filter(len), st.data())
 def test_a_damaged_header_is_refused_or_consistent(specs: list[TensorSpec], data: st.DataObject):

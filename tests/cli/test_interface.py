@@ -97,6 +97,7 @@ def test_plan_takes_models_too(place, polyak):
     assert "slerp(" in polyak(place, "plan", "m0", "m1", "--method", "slerp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -97,6 +97,7 @@ def test_what_writes_the_pages_is_free_of_banned_phrasings(path: Path):
     assert problems(texts) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_sources_are_free_of_banned_phrasings(room: Path):
     paths = sorted(room.rglob("*.py")) if room.is_dir() else [room]

@@ -135,6 +135,7 @@ def _refused(say: Say, patch: pytest.MonkeyPatch, number: int) -> str:
         return say("merge", TIES, out="elsewhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(path.stem for path in PAGES.glob("*.md")))
 def test_a_page_begins_with_the_messages_that_the_program_prints(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

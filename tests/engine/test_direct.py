@@ -83,6 +83,7 @@ WAYS += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", ["float32", "bfloat16"])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
 def test_merges_of_stored_numbers_have_the_bits_of_any_merge(dtype, out):

@@ -28,6 +28,7 @@ def test_a_nested_merge_without_a_prefix_is_its_result_without_it(tmp_path):
             assert np.array_equal(nested.read(name), written.read(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("method", "settings", "passes"), [("linear", {}, 1), ("ties", {"density": 0.3}, 2)])
 def test_a_nested_merge_of_whole_matrices_is_computed_once_a_pass(

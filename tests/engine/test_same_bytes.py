@@ -88,6 +88,7 @@ def small_pieces(monkeypatch):
         monkeypatch.setattr(tuning, name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))
 )
@@ -98,6 +99,7 @@ def test_workers_and_tiles_do_not_change_a_byte(method, settings, small_pieces):
         assert_same(first, run_in_memory(planned(method, settings, family), workers=workers, tile=tile))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))
 )
@@ -141,6 +143,7 @@ def test_whole_model_ties_is_ties_of_the_concatenation(topk, small_pieces):
     assert np.array_equal(np.concatenate([t.ravel() for t in got.values()]).view(np.uint16), wanted.view(np.uint16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.1, 0.6, 0.999])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_whole_model_pcb_is_pcb_of_the_concatenation(ratio, dtype, small_pieces):

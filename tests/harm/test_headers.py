@@ -35,6 +35,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_pickle_cannot_allocate_more_than_its_budget(tmp_path: Path, program: bytes, monkeypatch):
     monkeypatch.setattr(unpickler, "MAX_HELD_NBYTES", 1 << 26)  # a twenty-fourth, to be quick
@@ -113,6 +114,7 @@ def test_a_lone_surrogate_is_refused_when_it_is_read(tmp_path: Path):
     assert checkpoint.read_json(tmp_path / "config.json") == {"a": "\N{GRINNING FACE}"}
 
 
+@pytest.mark.slow
 def test_metadata_of_53_million_characters_is_refused(tmp_path: Path):
     with at_most(4), pytest.raises(CheckpointError, match=r"__metadata__ has more than 16,000,000 characters"):
         checkpoint.open(header(tmp_path / "a.safetensors", {"__metadata__": {"a": "x" * 53_000_000}, "w": entry()}, 4))

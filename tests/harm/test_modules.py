@@ -21,6 +21,7 @@ def _modules(folder: Path, *names: str) -> None:
     (folder / "modules.json").write_text(json.dumps([{"path": name} for name in names]))
 
 
+@pytest.mark.slow
 def test_modules_that_links_multiply_are_refused(tmp_path: Path):
     for i in range(20):
         _modules(tmp_path / str(i), "a", "b")

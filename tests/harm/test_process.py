@@ -168,6 +168,7 @@ def test_a_disk_that_fills_inside_the_journal_is_one_line_and_resumes(family: Pa
     assert tree_digest(family / "out") == tree_digest(family / "other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [b"[]", b"{}", b"not json", b'{"step":-1,"piece":0,"out":"","reads":[]}',
     b'{"step":0,"piece":99,"out":"","reads":[]}',

@@ -41,6 +41,7 @@ def settle(search: ThresholdSearch, row: np.ndarray) -> None:
     raise AssertionError(f"no end after {_ROUNDS} sweeps")
 
 
+@pytest.mark.slow
 @quick
 @given(numbers=bits, data=st.data())
 def test_the_threshold_search_ends_with_the_pattern_that_sorting_finds(numbers: np.ndarray, data: st.DataObject):
@@ -59,6 +60,7 @@ def test_the_threshold_search_ends_with_the_pattern_that_sorting_finds(numbers: 
     assert np.isnan(search.value) if wanted > INFINITY else np.float32(search.value).view(np.uint32) == wanted
 
 
+@pytest.mark.slow
 @quick
 @given(numbers=bits, data=st.data())
 def test_row_thresholds_are_those_of_sorting(numbers: np.ndarray, data: st.DataObject):
@@ -70,6 +72,7 @@ def test_row_thresholds_are_those_of_sorting(numbers: np.ndarray, data: st.DataO
     assert value[0, 0].view(np.uint32).tolist() == wanted
 
 
+@pytest.mark.slow
 @quick
 @given(parts=st.lists(bits, min_size=1, max_size=3), data=st.data())
 def test_places_in_sorted_tables_are_those_of_sorting(parts: list[np.ndarray], data: st.DataObject):

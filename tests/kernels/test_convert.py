@@ -38,6 +38,7 @@ def finite_values(name: str) -> np.ndarray:
     return np.unique(values[np.isfinite(values)]).astype(np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_pattern_widens_exactly(name: str):
     patterns = every_pattern(name)

@@ -17,6 +17,7 @@ def dare(deltas: Any, method: str = "dare_linear", **settings: Any) -> np.ndarra
     return resolve(method)(stack, np.zeros_like(stack[0]), **settings)
 
 
+@pytest.mark.slow
 def test_the_mean_over_seeds_is_the_delta():
     delta = np.array([1.0, -2.0, 0.5, 3.0])
     drawn = np.stack([dare([delta], density=0.25, seed=seed) for seed in range(4000)])

@@ -84,6 +84,7 @@ def merged(method: Method, family: str, kind: str = "singular", **settings: Any)
     return base, out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", registry.values(), ids=registry)
 def test_a_merge_of_little_is_finite_or_refused_by_name(method: Method, family: str):
@@ -109,6 +110,7 @@ def words_of(method: Method) -> Iterator[dict[str, Any]]:
         yield from ({name: value} for value in values if value != setting.default)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in registry.values() if not m.statistics], ids=lambda m: m.name)
 def test_no_word_or_switch_makes_numbers_out_of_nothing(method: Method):
     for settings in words_of(method):

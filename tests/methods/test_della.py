@@ -47,6 +47,7 @@ def test_a_row_of_one_entry_is_kept_with_the_density():
     np.testing.assert_allclose(probabilities([[[1], [5]]], density=0.5, epsilon=0.2), [[0.5], [0.5]], atol=0.011)
 
 
+@pytest.mark.slow
 def test_the_mean_over_seeds_is_the_delta():
     delta = np.array([0.5, -3.0, 1.0, 2.0])
     drawn = np.stack([della([delta], density=0.4, epsilon=0.3, seed=seed) for seed in range(4000)])

@@ -69,6 +69,7 @@ def test_tensors_of_zeros_stay_zeros(method: Method):
     assert all(not tensor.any() for tensor in found.values())
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("models", [1, 2, 30])
 def test_any_number_of_models_is_merged_or_refused_by_name(method: Method, models: int):
@@ -81,6 +82,7 @@ def test_any_number_of_models_is_merged_or_refused_by_name(method: Method, model
             merged(method, experts, base)
 
 
+@pytest.mark.slow
 @EVERY
 def test_models_of_a_thousandth_and_of_a_thousand_times_the_size(method: Method):
     low, high = method.models
@@ -90,6 +92,7 @@ def test_models_of_a_thousandth_and_of_a_thousand_times_the_size(method: Method)
         assert_finite(merged(method, scaled[:-1], scaled[-1] or None))
 
 
+@pytest.mark.slow
 @EVERY
 def test_settings_out_of_range_are_refused_before_anything_is_merged(method: Method):
     low, high = method.models

@@ -101,6 +101,7 @@ def test_nearswap_goes_no_further_than_its_step():
     np.testing.assert_allclose(merge("nearswap", [[0.05, -0.3, 0.2, -0.01]], t=0.1), [0.05, -0.1, 0.1, -0.01])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trim", [0, 0.1, 0.2, 0.34, 0.45])
 @pytest.mark.parametrize("k", [1, 3, 5, 10])
 def test_a_trimmed_mean_is_scipys(k: int, trim: float):

@@ -192,6 +192,7 @@ def test_a_numba_that_cannot_be_imported_is_told(loops, monkeypatch: pytest.Monk
         loops.grown(np.zeros(3, np.float32))
 
 
+@pytest.mark.slow
 def test_arrays_of_any_layout_are_taken(loops):
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)
     unaligned = np.frombuffer(b"\0" + whole.tobytes(), np.uint8)[1:].view(np.float32).reshape(4, 6)
@@ -238,6 +239,7 @@ def test_arguments_that_are_no_numbers_are_refused(loops):
         loops.grown("row")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0, 1, 15])
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 100])
 def test_what_is_streamed_arrives_where_it_should_and_nowhere_else(loops, n: int, shift: int):

@@ -249,6 +249,26 @@ def test_passthrough_scales(assert_refused):
         ("merge_method: ties\nbase_model: o/a\nmodels: [{model: o/a}]", ["models", "got 0"]),
         ("merge_method: linear\nmodels: [{model: o/a}, {model: o/a}]", ["models[1] is listed twice"]),
         ("merge_method: linear\nmodels: [{model: o/a}]", ["models[0] has no 'weight'", "'linear'"]),
+        (
+            "merge_method: linear\nmodels: [{model: o/a, parameters: {weight: 1}}, "
+            "{model: o/a, parameters: {weight: 1}}]",
+            ["models[1] is listed twice"],
+        ),
+        (
+            "merge_method: linear\nslices: [{sources: [{model: o/a, layer_range: [0, 1], parameters: {weight: 1}}, "
+            "{model: o/a, layer_range: [1, 2], parameters: {weight: 1}}]}]",
+            ["slices[0].sources[1] takes other layers", "a slice of its own", "polyak's own form"],
+        ),
+        (f"merge_method: linear\n{A_B}normalize: true", ["normalize is a parameter", "below `parameters:`"]),
+        ("merge_method: linear\nmodels: [{model: o/a, weight: 1}]", ["models[0].weight is a parameter"]),
+        (
+            "merge_method: linear\nslices: [{sources: [{model: o/a, layer_range: [0, 1]}], weight: 1}]",
+            ["slices[0].weight is a parameter"],
+        ),
+        (
+            "merge_method: linear\nmodules: {decoder: {models: [{model: o/a}], weight: 1}}",
+            ["modules.decoder.weight is a parameter"],
+        ),
         ("merge_method: linear\nmodels: []", ["models must be a list of one or more"]),
         ("merge_method: linear", ["has no 'models'"]),
         (f"merge_method: linear\n{A_B}dtype: int64", ["dtype must be one of float16, bfloat16, float32, float64"]),
@@ -309,6 +329,18 @@ def test_the_source_of_the_tokenizer_is_a_model_or_all(source, found):
     assert loads(f"merge_method: ties\n{BASE_A_B}tokenizer: {{}}\nchat_template: auto").vocabulary == Vocabulary(
         "union"
     )
+
+
+@pytest.mark.parametrize(("method", "parameter"), [("slerp", "t: 0.5"), ("ties", "weight: 1")])
+def test_a_module_or_slice_of_the_base_alone_is_a_copy_of_it(method, parameter):
+    head = f"merge_method: {method}\nbase_model: o/base\nparameters: {{{parameter}}}\n"
+    only, both = "{models: [{model: o/base}]}", "{models: [{model: o/base}, {model: o/a}]}"
+    module, rest = loads(f"{head}modules: {{vision_tower: {only}, text_decoder: {both}}}").modules
+    assert (module.recipe.method, rest.recipe.method) == ("passthrough", method)
+    assert [model.source.path for model in module.recipe.models] == ["hf://o/base"]
+    layers = "[{model: o/base, layer_range: [1, 3]}]"
+    (only_slice,) = loads(f"{head}slices: [{{sources: {layers}}}]").slices
+    assert (only_slice.method, only_slice.models[0].source.layers) == ("passthrough", (1, 3))
 
 
 def test_tokens_may_have_their_own_sources():

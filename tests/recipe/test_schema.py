@@ -124,11 +124,13 @@ def validator():
     return jsonschema.Draft202012Validator(found)
 
 
+@pytest.mark.slow
 def test_what_the_reader_takes_the_schema_takes(validator):
     read(FULL)
     validator.validate(FULL)
 
 
+@pytest.mark.slow
 def test_the_parts_that_the_reader_takes_the_schema_takes(validator):
     read(PARTS)
     validator.validate(PARTS)

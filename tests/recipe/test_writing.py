@@ -93,6 +93,7 @@ def recipes(draw, depth=1):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(recipes())
 def test_a_recipe_survives_dump_and_load(data):
@@ -122,6 +123,7 @@ junk = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     junk, st.sampled_from([{}, {"method": "linear"}, {"method": "ties", "models": ["a"]}, {"merge_method": "linear"}])
@@ -207,6 +209,7 @@ def test_equal_values_in_other_forms_are_told_apart():
     assert loads(dump(recipe)) == recipe
 
 
+@pytest.mark.slow
 def test_a_recipe_of_a_thousand_rules_loads_at_once(tmp_path):
     rules = [
         {"match": rf"layers\.{i}\.(self_attn|mlp)\.", "models": {"a": {"weight": i / 7}, "b": {"weight": 1 - i / 7}}}

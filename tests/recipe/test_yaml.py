@@ -217,6 +217,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(plain)
 def test_what_is_written_reads_the_same(data):
     read = _yaml.parse_yaml(write_yaml(data))
@@ -235,6 +236,7 @@ def test_small_numbers_are_numbers_for_every_reader():
     assert "!!" not in written
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8")) | st.from_regex(scalars._FLOAT) | st.from_regex(scalars._INTEGER))
 def test_text_stays_text_for_every_reader(text):
     written = write_yaml([text])

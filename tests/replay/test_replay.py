@@ -31,6 +31,7 @@ def rooms(cases: list[Case]) -> dict[str, list[Case]]:
 QUICK = rooms([case for case in CASES if case.quick and case.portable])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", QUICK.values(), ids=QUICK.keys())
 def test_merges_write_the_committed_bytes(cases: list[Case], tmp_path: Path):
     failures: dict[str, Exception] = {}

@@ -104,6 +104,7 @@ def test_the_config_of_a_model_of_transformers_follows_its_dtype(place):
     assert json.loads(Path("out/text_encoder/config.json").read_text())["dtype"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_a_killed_merge_of_pipelines_goes_on(place, monkeypatch):
     from polyak.engine.output.shards import ShardWriter
 

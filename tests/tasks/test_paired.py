@@ -11,6 +11,7 @@ rng = np.random.default_rng(0)
 SCORES, WEIGHTS = rng.random((2, 400)), np.ones(400)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_difference_is_that_of_scipy():
     stats = pytest.importorskip("scipy.stats")
     draws = resampled_means(SCORES, WEIGHTS, resamples=20_000, seed=1)

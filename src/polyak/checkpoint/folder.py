@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -72,16 +73,27 @@ def _open_model(folder: Path) -> Checkpoint:
     names = _names_in(folder)
     for stem, suffix in _PREFERRED:
         opener = formats.registry.resolve(suffix).open
-        if (name := f"{stem}{suffix}") in names:
+        name, index = f"{stem}{suffix}", f"{stem}{suffix}.index.json"
+        if name in names:
+            if index in names:
+                _refuse_second_model(folder, name, index, names)
             return opener(inside(folder, name))
-        if (index := f"{name}.index.json") in names:
+        if index in names:
             return _open_sharded(inside(folder, index), opener)
     if INDEX in names:
         return open_pipeline(folder, open_folder)
     for name in LIBRARY_FILES:
         if name in names:
             return formats.open_file(inside(folder, name))
+    return _open_unlisted(folder, names)
+
+
+def _open_unlisted(folder: Path, names: list[str]) -> Checkpoint:
+    """A model in shards without an index, or in one safetensors file of any name."""
     _refuse_other_formats(folder, names)
+    for stem, suffix in _PREFERRED:
+        if shards := _shards(folder, names, stem, suffix):
+            return _open_without_index(folder, shards, formats.registry.resolve(suffix).open)
     singles = [name for name in names if name.endswith(".safetensors")]
     if len(singles) == 1:
         return formats.open_file(inside(folder, singles[0]))
@@ -138,6 +150,38 @@ def _open_sharded(index: Path, reader: Callable[[Path], Checkpoint]) -> Checkpoi
                     f"{folder / shard} holds {name!r}, which {index.name} places in {weight_map.get(name, 'no file')}. "
                     "Two merges may be mixed in this folder."
                 )
+    return Sharded(folder, shards)
+
+
+def _refuse_second_model(folder: Path, name: str, index: str, names: Sequence[str]) -> None:
+    shards = {shard for shard in _read_weight_map(inside(folder, index)).values() if shard != name}
+    if present := [other for other in names if other in shards]:
+        raise CheckpointError(
+            f"{folder} holds two models: {name}, and {present[0]} with others in {index}. Remove one of them, or name "
+            f"the file {name} as the model."
+        )
+
+
+def _shards(folder: Path, names: Sequence[str], stem: str, suffix: str) -> list[str]:
+    """Names of a model's shards, without an index; empty if there are none."""
+    pattern = re.compile(rf"{stem}-(\d+)-of-(\d+){re.escape(suffix)}")
+    numbers = {name: (int(match[1]), int(match[2])) for name in names if (match := pattern.fullmatch(name))}
+    complete = [(number, len(numbers)) for number in range(1, len(numbers) + 1)]
+    if sorted(numbers.values()) != complete:
+        raise CheckpointError(
+            f"{folder} has {stem}{suffix} in shards, but neither an index nor all of them; found "
+            f"{', '.join(list(numbers)[:12])}. Copy the rest and {stem}{suffix}.index.json from where the model is."
+        )
+    return list(numbers)
+
+
+def _open_without_index(folder: Path, names: Sequence[str], reader: Callable[[Path], Checkpoint]) -> Checkpoint:
+    shards = {name: reader(inside(folder, name)) for name in names}
+    holders = dict[str, str]()
+    for shard, opened in shards.items():
+        for name in [*opened.specs, *opened.ties]:
+            if (other := holders.setdefault(name, shard)) != shard:
+                raise CheckpointError(f"{folder}: {name!r} is in {other} and in {shard}, and there is no index.")
     return Sharded(folder, shards)
 
 

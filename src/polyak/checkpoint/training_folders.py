@@ -66,7 +66,7 @@ _FRAMEWORKS = (
     _Training(
         "the state of an optimizer",
         re.compile(
-            r"^optimizer(?:_\d+)?\.(?:pt|bin|safetensors)$|^(?:scheduler|scaler|training_args|rng_state)\S*\.(?:pt|pth|bin)$"
+            r"^(?:optimizer|master_weights)(?:_\d+)?(?:-\d+-of-\d+)?\.(?:pt|bin|safetensors)$|^(?:scheduler|scaler|training_args|rng_state)\S*\.(?:pt|pth|bin)$"
         ),
         "name the folder of the model that was saved with it",
         beside_models=True,

@@ -103,8 +103,8 @@ def check(models: list[Opened], base: Opened | None, names: list[str]) -> None:
         remedies[Remedy.CLASSES] = None
     if missing:
         remedies |= dict.fromkeys([Remedy.HEADS, Remedy.SKIP, Remedy.PREFIX])
-    if Remedy.VOCABULARY in remedies:
-        remedies.pop(Remedy.CLASSES, None)  # a head's bias has one number per token
+    if remedies.keys() & {Remedy.VOCABULARY, Remedy.SIZES}:
+        remedies.pop(Remedy.CLASSES, None)  # a head's bias is as long as the vocabulary, a norm as wide as a layer
     if missing or differing:
         more = "".join(_proposals(everyone) if missing else [])
         raise Mismatch(_report(missing, differing) + more, remedies=remedies)
@@ -125,8 +125,9 @@ def _remedies(first: TensorSpec, other: TensorSpec) -> dict[Remedy, None]:
     """Remedies for two tensors that differ: few rows are classes, many are tokens."""
     if first.dtype.floating != other.dtype.floating:
         return {Remedy.SKIP_INTEGERS: None}
-    is_inside = layer_of(first.name) is not None or NO_TOKENS.search(first.name) is not None
-    if first.shape[1:] != other.shape[1:] or not first.shape or is_inside:
+    if layer_of(first.name) is not None:
+        return {Remedy.SIZES: None, Remedy.SKIP: None}
+    if first.shape[1:] != other.shape[1:] or not first.shape or NO_TOKENS.search(first.name) is not None:
         return {Remedy.SKIP: None}
     is_table = _EMBEDDING.search(first.name) or HEAD.search(first.name)
     return {Remedy.VOCABULARY if is_table else Remedy.CLASSES: None}

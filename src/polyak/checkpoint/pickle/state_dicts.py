@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ...errors import CheckpointError, Remedy, suggestion
+from ...errors import CheckpointError, Remedy, UnsupportedFormat, suggestion
 from .stand_ins import StridedTensor, Unreadable
 
 _DEEPEST = 8
@@ -24,6 +24,7 @@ def find_state_dict(saved: Any, key: str | None, where: str) -> dict[str, Tensor
 
     Raises:
         CheckpointError: no mapping holds tensors, or several do.
+        UnsupportedFormat: it is the state of an optimizer.
     """
     if not isinstance(saved, dict):
         kind = "a tensor" if isinstance(saved, Tensor) else f"a {type(saved).__name__}"
@@ -40,6 +41,10 @@ def find_state_dict(saved: Any, key: str | None, where: str) -> dict[str, Tensor
 
 def _only_holder(outermost: _Mapping, where: str) -> _Mapping:
     holders = _holders(outermost)
+    if not holders and any(_is_optimizer(value) for value in (outermost, *outermost.values())):
+        raise UnsupportedFormat(
+            f"{where} holds the state of an optimizer and no model. Name the file of the model that was saved with it."
+        )
     if not holders:
         raise CheckpointError(f"{where} holds no state dict: no mapping in it holds tensors.")
     if len(holders) > 1:
@@ -64,6 +69,8 @@ def _shown(path: _Path | None) -> str:
 
 def _holders(root: _Mapping) -> list[tuple[_Path | None, _Mapping]]:
     """The mappings that hold tensors directly: the outermost, and those of the shallowest level below it."""
+    if _is_optimizer(root):
+        return []
     outermost: list[tuple[_Path | None, _Mapping]] = [(None, root)] if _tensors_in(root) else []
     level: list[tuple[_Path | None, _Mapping]] = [(None, root)]
     seen = {id(root)}
@@ -73,12 +80,19 @@ def _holders(root: _Mapping) -> list[tuple[_Path | None, _Mapping]]:
             for key, value in mapping.items():
                 if isinstance(value, dict) and id(cast(object, value)) not in seen:
                     seen.add(id(cast(object, value)))
+                    if _is_optimizer(cast(object, value)):
+                        continue
                     below.append(((path, key), cast(_Mapping, value)))
         holders = [(path, mapping) for path, mapping in below if _tensors_in(mapping)]
         if holders or outermost:
             return outermost + holders
         level = below
     return []
+
+
+def _is_optimizer(value: object) -> bool:
+    """Test for the state dict of an optimizer, whose moments are no weights."""
+    return isinstance(value, dict) and {"state", "param_groups"} <= value.keys()
 
 
 def _tensors_in(mapping: _Mapping) -> dict[Any, Tensor]:

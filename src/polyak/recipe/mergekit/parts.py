@@ -87,12 +87,15 @@ class PartReader:
     def recipe(self, inputs: Inputs) -> Recipe:
         """The recipe that computes the same result as mergekit."""
         if isinstance(inputs, Mapping):
-            parts = [(_matching(name), self.recipe(inner)) for name, inner in sorted(inputs.items(), key=_rank)]
+            parts = [
+                (_matching(name), self._part(inner) if isinstance(inner, Group) else self.recipe(inner))
+                for name, inner in sorted(inputs.items(), key=_rank)
+            ]
             return Recipe(self._method.name, modules=tuple(Module(match, recipe) for match, recipe in parts))
         if isinstance(inputs, Group):
             return self._merge(inputs)
         _refuse_dropped_sources(inputs)
-        return Recipe(self._method.name, slices=tuple(self._merge(inner) for inner in inputs))
+        return Recipe(self._method.name, slices=tuple(self._part(inner) for inner in inputs))
 
     def _models_or_slices(self, table: Table, base: Reference | None, everyone: PartsByName) -> Group | Slices:
         if "slices" not in table:
@@ -110,7 +113,7 @@ class PartReader:
             table = Table(without_nulls(module), place / name)
             own = table.take("parameters", self._parameters.read, NONE)
             modules[name] = self._models_or_slices(table, base, joined(own, everyone))
-            table.finish()
+            self._finish(table)
         if not modules:
             raise place.expected("a mapping of one or more modules", value)
         return modules
@@ -122,7 +125,7 @@ class PartReader:
         own = table.take("parameters", self._parameters.read, NONE)
         base = table.take("base_model", lambda inner, where: read_reference(inner, where, self._scope), base)
         entries = table.take("sources", each(lambda inner, where: self._read_entry(inner, where, sliced=True)))
-        table.finish()
+        self._finish(table)
         return Group(entries, base, joined(own, everyone), place, sliced=True)
 
     def _read_entry(self, value: object, place: Place, *, sliced: bool = False) -> Entry:
@@ -130,8 +133,21 @@ class PartReader:
         reference = table.take("model", lambda inner, where: read_reference(inner, where, self._scope))
         own = table.take("parameters", lambda inner, where: self._parameters.read(inner, where, of_model=True), NONE)
         layers = table.take("layer_range", source_layers) if sliced else None
-        table.finish()
+        self._finish(table)
         return Entry(reference, own, place / "parameters" if own else place, layers)
+
+    def _finish(self, table: Table) -> None:
+        self._parameters.refuse_outside(table)
+        table.finish()
+
+    def _part(self, group: Group) -> Recipe:
+        """A slice or module; if there is nothing to merge its only model with, a copy of it, as in mergekit."""
+        only, kind = group.entries[0].reference, self._translation.base
+        is_base = group.base is not None and only.source == group.base.source and kind != "model"
+        if len(group.entries) > 1 or not (is_base or (group.sliced and kind == "first")):
+            return self._merge(group)
+        model = Model(self.called[only.written], replace(only.source, layers=group.entries[0].layers))
+        return Recipe("passthrough", models=(model,), folder=self._scope.folder)
 
     def _merge(self, group: Group) -> Recipe:
         entries = self._arranged(group)
@@ -156,9 +172,7 @@ class PartReader:
         """The models that polyak's method takes, in its order."""
         listed, base, kind = group.entries, group.base, self._translation.base
         sources = [entry.reference.source for entry in listed]
-        for i, source in enumerate(sources):
-            if source in sources[:i]:
-                raise listed[i].place.error("is listed twice", "Remove one of them.")
+        _refuse_repeated(group)
         if base is None and kind not in ("model", "optional"):
             raise group.place.error(f"has no 'base_model', which mergekit's {self._method.name!r} needs")
         if group.sliced and base and base.source not in sources and kind not in ("model", "optional"):
@@ -195,6 +209,20 @@ def _base_source(group: Group) -> Source:
     assert group.base
     layers = next((e.layers for e in group.entries if e.reference.source == group.base.source), None)
     return replace(group.base.source, layers=layers)
+
+
+def _refuse_repeated(group: Group) -> None:
+    sources = [entry.reference.source for entry in group.entries]
+    for i, source in enumerate(sources):
+        if source not in sources[:i]:
+            continue
+        place = (group.place / ("sources" if group.sliced else "models"))[i]
+        if group.entries[i].layers == group.entries[sources.index(source)].layers:
+            raise place.error("is listed twice", "Remove one of them.")
+        raise place.error(
+            "takes other layers of a model that is listed already, and mergekit would use those of the last alone",
+            "To stack them, give each a slice of its own; to merge them, write the recipe in polyak's own form.",
+        )
 
 
 def _refuse_dropped_sources(slices: Slices) -> None:

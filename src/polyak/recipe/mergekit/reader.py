@@ -48,6 +48,7 @@ def read(data: object, place: Place, scope: Scope) -> Recipe:
     dtype, out_dtype = (table.take(key, _read_dtype, None) for key in ("dtype", "out_dtype"))
     tokens = VocabularyReader(scope, base, mentioned, reader.called)
     vocabulary, template = tokens.vocabulary(table), table.take("chat_template", text, None)
+    parameters.refuse_outside(table)
     table.finish()
     recipe = replace(reader.recipe(inputs), base=base.source if base else None, dtype=out_dtype or dtype)
     return with_shared(

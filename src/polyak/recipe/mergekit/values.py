@@ -52,6 +52,18 @@ class Parameters:
             parameters[name] = self._parts(written, place / name, parameter)
         return parameters
 
+    def refuse_outside(self, table: Table) -> None:
+        """Refuse parameters that were written next to `parameters:` instead of below it.
+
+        Raises:
+            RecipeError: one of the keys that are left is a parameter of the method.
+        """
+        for name in table.left():
+            if name in self._known:
+                raise (table.place / name).error(
+                    f"is a parameter of mergekit's {self._method.name!r}", "Write it below `parameters:`."
+                )
+
     def of_model(self, own: PartsByName, everyone: PartsByName, place: Place) -> dict[str, Value]:
         """Settings from a model's own parameters, which fall back to the global ones and the default."""
         settings: dict[str, Value] = {}

@@ -184,3 +184,26 @@ def test_heads_and_longer_embeddings_of_a_fine_tune_are_kept_whole(tmp_path):
     config = json.loads((tmp_path / "out/adapter_config.json").read_text())
     assert config["modules_to_save"] == ["model.embed_tokens", "score"]
     assert config["target_modules"] == ["q_proj"]
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
+def test_peft_puts_a_head_that_the_base_lacks_onto_the_base(tmp_path):
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(**sizes, vocab_size=12, num_labels=3, pad_token_id=0)
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    tuned = transformers.LlamaForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3).eval()
+    for name, parameter in tuned.named_parameters():
+        parameter.data += torch.randn_like(parameter) / 8 if "_proj" in name else 0
+    tuned.save_pretrained(tmp_path / "tuned")
+    extract(tmp_path, rank=16)
+    assert configuration(tmp_path / "out")["modules_to_save"] == ["score"]
+    torch.manual_seed(1)  # a head that differs from the fine-tune's until the adapter is there
+    base = transformers.LlamaForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3).eval()
+    tokens = torch.tensor([[1, 2, 3, 4]])
+    expected, before = tuned(tokens).logits, base(tokens).logits
+    assert not torch.allclose(before, expected, atol=1e-2)
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    torch.testing.assert_close(loaded(tokens).logits, expected, rtol=1e-4, atol=1e-5)

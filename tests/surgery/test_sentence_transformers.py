@@ -8,35 +8,24 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 library = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
 
 import polyak  # noqa: E402
 from polyak.engine import run  # noqa: E402
 from polyak.recipe import loads  # noqa: E402
 
-SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(16))]
-
-
-def write_body(folder: Path, seed: int) -> str:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    torch.manual_seed(seed)
-    config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=32, **SIZES)
-    transformers.BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(folder)
-    return str(folder)
+from .encoders import write_encoder  # noqa: E402
 
 
 def modules_of(kind: str, folder: Path, seed: int) -> list[Any]:
     from sentence_transformers.models import Dense, LayerNorm, Normalize, Pooling, Router, Transformer
 
     def encoder(name: str, more: int = 0) -> list[Any]:
-        return [Transformer(write_body(folder / name, seed + more), max_seq_length=16), Pooling(16, pooling_mode="cls")]
+        return [
+            Transformer(write_encoder(folder / name, seed + more), max_seq_length=16),
+            Pooling(16, pooling_mode="cls"),
+        ]
 
     if kind == "router":
         return [Router.for_query_document(encoder("query"), encoder("document", 7)), Normalize()]

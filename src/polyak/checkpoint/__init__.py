@@ -48,9 +48,9 @@ from .opening import open as open
 from .pipeline import INDEX as INDEX
 from .pipeline import LIBRARY_FILES as LIBRARY_FILES
 from .pipeline import MODULES as MODULES
-from .pipeline import OWN_STEM as OWN_STEM
 from .pipeline import component_of as component_of
 from .pipeline import components_in as components_in
+from .pipeline import library_of as library_of
 from .pipeline import stem_of as stem_of
 from .safetensors import SafetensorsFile as SafetensorsFile
 from .safetensors import layout as layout

@@ -27,9 +27,16 @@ _ROUTERS = ("router_config.json", "config.json")
 _MOST_MODULES, _DEEPEST_MODULE = 1000, 10  # links may name one folder by very many paths
 
 
+def library_of(config: Mapping[str, Any]) -> str:
+    """The library that reads a model with this config: diffusers, timm, otherwise transformers."""
+    if "_diffusers_version" in config:
+        return "diffusers"
+    return "timm" if "architecture" in config and "model_type" not in config else "transformers"
+
+
 def stem_of(config: Mapping[str, Any]) -> str:
     """Beginning of the names of weight files, by the library that reads a model with this config."""
-    return OWN_STEM if "_diffusers_version" in config else "model"
+    return OWN_STEM if library_of(config) == "diffusers" else "model"
 
 
 class Pipeline(Checkpoint):

@@ -7,13 +7,14 @@ from typing import Any
 
 from ... import recipe as recipes
 from ..._version import __version__
-from ...checkpoint import INDEX, MODULES, Checkpoint
+from ...checkpoint import INDEX, MODULES, Checkpoint, library_of
 from ...planning import BASE, Plan, Sidecars
 from ...recipe import plain_source
 from ...storage import model_digest
 from ..step.device import Device
 
 PROVENANCE = "polyak.json"
+_OPEN_CLIP = "open_clip_model"  # beginning of the names of its weight files
 
 
 def provenance(
@@ -99,9 +100,13 @@ def card(plan: Plan, methods: Sequence[str]) -> str:
 
 
 def _library(side: Sidecars) -> str:
-    """The library that loads the result, by the index among its files."""
-    libraries = {INDEX: "diffusers", MODULES: "sentence-transformers", "open_clip_config.json": "open_clip"}
-    return next((library for file, library in libraries.items() if file in side.files), "transformers")
+    """The library that loads the result: by the index among its files, otherwise by its config."""
+    for file, library in {INDEX: "diffusers", MODULES: "sentence-transformers"}.items():
+        if file in side.files:
+            return library
+    if "open_clip_config.json" in side.files and (side.config is None or side.stems.get("") == _OPEN_CLIP):
+        return "open_clip"  # beside a config and weights of transformers, its own weights are left out
+    return library_of(side.config or {})
 
 
 def _of_masks(plan: Plan) -> list[str]:

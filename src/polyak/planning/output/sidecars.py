@@ -12,7 +12,6 @@ from ...checkpoint import (
     DTYPE_NAMES,
     EMBEDDINGS,
     LIBRARY_FILES,
-    OWN_STEM,
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS,
     Carried,
@@ -22,6 +21,7 @@ from ...checkpoint import (
     component_of,
     components_in,
     left_out_note,
+    library_of,
     optional_json,
     stem_of,
 )
@@ -195,7 +195,8 @@ def _carried(donor: Checkpoint, models: Sequence[str]) -> Carried:
 def follow(config: Mapping[str, Any], specs: list[TensorSpec]) -> dict[str, Any]:
     """The config with dtype and vocabulary size updated for the tensors."""
     followed = dict(config)
-    if (dtype := _dtype_name(specs)) and stem_of(config) != OWN_STEM:  # to diffusers it is an unknown setting
+    # To diffusers and timm a dtype is an unknown setting.
+    if library_of(config) == "transformers" and (dtype := _dtype_name(specs)):
         followed["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype
     rows = {spec.shape[0] for spec in specs if spec.name.endswith(_TABLES) and len(spec.shape) == 2}
     if "vocab_size" in config and len(rows) == 1:

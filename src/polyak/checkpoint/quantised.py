@@ -18,10 +18,10 @@ class _Maker(Foreign):
     """A quantiser.
 
     Attributes:
-        method: Pattern for `quant_method` in config.json.
+        method: Pattern for `quant_method` in config.json, in any case.
     """
 
-    method: re.Pattern[str]
+    method: str
 
 
 _LOAD = "AutoModelForCausalLM.from_pretrained(folder"
@@ -32,7 +32,7 @@ _START = r"(?:^|\.)"  # of one of the parts of a name
 
 
 def _maker(name: str, names: str, method: str, remedy: str) -> _Maker:
-    return _Maker(name, re.compile(rf"{_START}{names}$"), remedy, re.compile(method, re.IGNORECASE))
+    return _Maker(name, rf"{_START}{names}$", remedy, method)
 
 
 _MAKERS = (
@@ -56,7 +56,7 @@ _MAKERS = (
     _maker("AWQ or GPTQ", r"(?:qweight|qzeros)", "awq|auto-?round|intel", _ORIGINAL),
 )  # fmt: skip
 # One search tells that a name is none of them, as most are.
-_ANY = re.compile(rf"{_START}(?:{'|'.join(maker.names.pattern.removeprefix(_START) for maker in _MAKERS)})")
+_ANY = re.compile(rf"{_START}(?:{'|'.join(maker.names.removeprefix(_START) for maker in _MAKERS)})")
 _MLX = _maker("MLX", "biases", "mlx", "python -m mlx_lm convert --hf-path FOLDER --mlx-path NEW --dequantize")
 _AQLM_OR_VPTQ = _maker("AQLM or VPTQ", r"(?:codebooks|centroids)", "aqlm|vptq", _ORIGINAL)
 _UNKNOWN = _maker("an unknown quantiser", "(?!)", "(?!)", _ORIGINAL)
@@ -87,7 +87,8 @@ def refuse_quantised_config(folder: Path, config: Mapping[str, Any]) -> None:
         method = settings.get("quant_method", "unknown")
         mlx = _MLX if "quant_method" not in settings and {"group_size", "bits"} <= settings.keys() else None
         maker = mlx or next(
-            (maker for maker in (*_MAKERS, _AQLM_OR_VPTQ) if maker.method.search(str(method))), _UNKNOWN
+            (maker for maker in (*_MAKERS, _AQLM_OR_VPTQ) if re.search(maker.method, str(method), re.IGNORECASE)),
+            _UNKNOWN,
         )
         raise _refusal(str(folder), maker, f"config.json has a {key}, method {method!r:.40}")
     if beside := next((name for name in _CONFIGS_BESIDE if (folder / name).is_file()), None):
@@ -100,7 +101,7 @@ def _maker_of(name: str, spec: TensorSpec, specs: Mapping[str, TensorSpec]) -> _
     if leaf in ("weight", "scales", "biases") and f"{stem}.scales" in specs and weight and weight.dtype.name == "U32":
         return _MLX
     candidates = _MAKERS if _ANY.search(name) else ()
-    maker = next((maker for maker in candidates if maker.names.search(name)), None)
+    maker = next((maker for maker in candidates if maker.evidence([name])), None)
     if maker is not None and maker.name in ("GPTQ", "AWQ or GPTQ"):
         return next(m for m in _MAKERS if m.name == ("GPTQ" if f"{stem}.g_idx" in specs else "AWQ or GPTQ"))
     if leaf in _CODES and f"{stem}.{_CODES[leaf]}" in specs:

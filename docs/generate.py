@@ -187,6 +187,18 @@ def adapters_benchmark() -> str:
     return f"{said}\n\n{table(head, rows)}\n\n{found['ratio']}"
 
 
+def extraction_benchmark() -> str:
+    """The CPU time of extracting an adapter."""
+    found = json.loads((RESULTS.parent / "extract.json").read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name}: {value}" for name, value in found["machine"].items())
+    about = (
+        f"`lora extract` of {found['what']} (the linear layers of SmolLM2-135M), with updates of full rank, by one "
+        f"worker: `python benchmarks/extract_speed.py` on one machine ({machine})."
+    )
+    rows = [[row["decomposition"], _seconds(row["cpu_seconds"]), f"{row['error']:.10f}"] for row in found["rows"]]
+    return f"{about}\n\n{table(['decomposition', 'CPU time', 'relative error'], rows)}"
+
+
 def spectral_benchmark() -> str:
     """The table of merges of whole matrices, or how to produce it."""
     if not SPECTRAL.exists():
@@ -261,7 +273,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/adding-a-format.md": {"formats": formats_table},
     "docs/averaging-while-training.md": {"averages": averages_table},
     "docs/averaging.md": {"averages of adapters": suite_adapters},
-    "docs/adapters.md": {"adapters": adapters_benchmark},
+    "docs/adapters.md": {"adapters": adapters_benchmark, "extraction": extraction_benchmark},
     "docs/choosing-a-method.md": {
         "methods": methods_table,
         "methods compared": methods_compared,

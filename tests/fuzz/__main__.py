@@ -51,16 +51,17 @@ def check(name: str, target: Target, data: bytes, folder: Path) -> bool:
 
 
 def campaign(seconds: float, seed: int, only: list[str], folder: Path) -> None:
-    chance = random.Random(seed)
     targets = {name: target for name, target in made(folder).items() if not only or name in only}
     runs, accepted = dict.fromkeys(targets, 0), dict.fromkeys(targets, 0)
     for name, target in targets.items():
         if not any(check(name, target, data, folder) for data in target.seeds):
             sys.exit(f"{name}: none of the examples is valid")
+    # Of its own for each kind: a longer campaign of the same seed has the inputs of a shorter one, and more.
+    chances = {name: random.Random(f"{seed} {name}") for name in targets}
     end, spent = time.monotonic() + seconds, dict.fromkeys(targets, 0.0)
     while time.monotonic() < end:
         name = min(spent, key=lambda each: spent[each])  # equal time for each kind, so that quick ones run more often
-        target, began = targets[name], time.monotonic()
+        target, chance, began = targets[name], chances[name], time.monotonic()
         by_structure = target.is_json and chance.random() < 0.7
         data = mutated_json(chance.choice(target.seeds), chance) if by_structure else mutated(target.seeds, chance)
         try:

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def made(folder: Path) -> dict[str, Target]:
         write_speaker(folder / f"speaker{i}", words, i, added=tuple(w for w in words if w == "<b>"))
     for i in range(2):
         write_adapter(folder / f"adapter{i}", i)
-    return _of_files(folder) | _of_json(folder)
+    return _of_files(folder) | _of_json(folder) | _of_studies(folder)
 
 
 def _of_files(folder: Path) -> dict[str, Target]:
@@ -187,3 +188,27 @@ def _of_json(folder: Path) -> dict[str, Target]:
     }
     files = {name: Target(file, [(folder / file).read_bytes()], read, True) for name, (file, read) in readers.items()}
     return files | {"recipe": Target("fuzzed.json", _recipes(), _plan, True)}
+
+
+def _of_studies(folder: Path) -> dict[str, Target]:
+    """The study of a search with three candidates; none where Optuna, which writes studies, is not installed."""
+    if find_spec("optuna") is None:
+        return {}
+    from optuna.distributions import FloatDistribution
+    from optuna.trial import create_trial
+
+    from polyak.search import studies
+
+    about, space = {"recipe": "ties"}, {"density": FloatDistribution(0, 1)}
+    opened = studies.open_study(folder / "study.db", about, ["maximize"], space)
+    for density in (0.25, 0.5, 1.0):
+        record = {studies.NAME: {"objectives": [density], "metrics": {"accuracy": density}}}
+        opened.add_trial(
+            create_trial(value=density, params={"density": density}, distributions=space, user_attrs=record)
+        )
+    studies.close(opened)
+
+    def read(path: Path) -> None:
+        studies.close(studies.open_study(path, about, ["maximize"], space))
+
+    return {"study": Target("study.db", [(folder / "study.db").read_bytes()], read)}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from polyak import adapters
+from polyak import adapters, recipe
 from polyak.checkpoint.naming.structure import Facts
+from polyak.errors import UnsupportedFormat
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -18,6 +19,10 @@ peft = pytest.importorskip("peft")
 from .architectures import ARCHITECTURES, model_of  # noqa: E402
 
 # PEFT cannot find the linear layers of Wav2Vec2, and refuses one of Mamba's.
+FUSED = {
+    "mixtral",
+    "qwen3_moe",
+}  # whose experts PEFT adapts as one parameter: an update per expert, in one pair of factors
 TARGETS = {"mamba": ["in_proj", "x_proj"], "wav2vec2": ["q_proj", "v_proj", "intermediate_dense"]}
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 
@@ -66,6 +71,31 @@ def test_an_extracted_adapter_is_loaded_by_peft(name: str, tmp_path: Path) -> No
     factors = [key for key in loaded.state_dict() if ".lora_A." in key]
     assert len(factors) == len(report.modules)
     assert _distance(tmp_path / "baked", loaded.merge_and_unload()) < 1e-6
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_merge_of_adapters_is_loaded_by_peft(name: str, tmp_path: Path) -> None:
+    base = model_of(name)
+    base.save_pretrained(tmp_path / "base")
+    expected = {key: value.double() for key, value in base.state_dict().items()}
+    weights = {"first": 0.75, "second": -0.25}
+    for adapter, weight in weights.items():
+        config = peft.LoraConfig(r=4, target_modules=TARGETS.get(name, "all-linear"), init_lora_weights=False)
+        tuned = peft.get_peft_model(type(base).from_pretrained(tmp_path / "base"), config)
+        tuned.save_pretrained(tmp_path / adapter)
+        for key, value in tuned.merge_and_unload().state_dict().items():
+            expected[key] = expected[key] + weight * (value.double() - base.state_dict()[key].double())
+    models = [{"path": adapter, "weight": weight} for adapter, weight in weights.items()]
+    data = {"models": models, "method": "linear", "settings": {"normalize": False}, "adapter": {"rank": 8}}
+    if name in FUSED:
+        with pytest.raises(UnsupportedFormat, match=r"target_parameters.*Bake each adapter"):
+            adapters.merge(recipe.read(data, tmp_path), tmp_path / "merged")
+        return
+    adapters.merge(recipe.read(data, tmp_path), tmp_path / "merged")
+    loaded = peft.PeftModel.from_pretrained(type(base).from_pretrained(tmp_path / "base"), tmp_path / "merged")
+    merged = loaded.merge_and_unload().state_dict()
+    assert merged.keys() == expected.keys()
+    assert max(float((merged[key].double() - expected[key]).abs().max()) for key in merged) < 1e-6
 
 
 def test_the_table_of_architectures_is_documented() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -149,6 +150,16 @@ def test_one_flipped_bit_of_an_input_or_the_result_is_noticed_afterwards(recipe,
     assert len(found.differing) == 1 and "was changed" in found.differing[0]
     assert "unchanged" not in found.inputs["m1"]
     assert found.inputs["m0"] == "unchanged"
+
+
+@pytest.mark.parametrize("path", ["a" * 2000, "a\0b", "nowhere"])
+def test_an_input_whose_recorded_path_is_none_is_not_found(recipe, family, path):
+    run(polyak.plan(recipe), family / "out")
+    provenance = json.loads((family / "out" / "polyak.json").read_text())
+    provenance["models"]["m1"]["path"] = path
+    (family / "out" / "polyak.json").write_text(json.dumps(provenance))
+    assert verify(family / "out", inputs=True).inputs == {"base": "unchanged", "m0": "unchanged", "m1": "not found",
+                                                          "m2": "unchanged"}  # fmt: skip
 
 
 def test_work_after_a_torn_entry_is_kept(killed, small_pieces):

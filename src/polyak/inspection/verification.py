@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def _check_input(model: object, algorithm: str, device: str) -> str:
         case _:
             return "not described"
     source = cast("dict[str, Any]", model).get("source")
-    if source is None and not Path(path).exists():
+    if source is None and not os.path.exists(path):  # noqa: PTH110  Path.exists raises where a name is too long
         return "not found"
     try:
         with one_thread(), _opened(Path(path)) if source is None else _reread(source, device) as opened:

@@ -87,6 +87,14 @@ def close(values: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5) -> 
     return bool(np.abs(values - expected).max() <= tolerance * np.abs(expected).max())
 
 
+def baked_logits(folder: Path) -> np.ndarray:
+    """The logits of the base with the adapter, baked by polyak and loaded by transformers."""
+    from transformers import AutoModelForCausalLM
+
+    baked(folder)
+    return logits(AutoModelForCausalLM.from_pretrained(folder / "baked"))
+
+
 def changed(folder: Path, **settings: Any) -> None:
     """Change settings of an adapter's configuration; None removes one."""
     path = folder / "adapter_config.json"

@@ -48,6 +48,30 @@ class Tokens:
         settings = {"padding": True, "truncation": True, "max_length": self.length, "return_tensors": "pt"}
         return self.tokenizer([list(words) for words in texts], is_split_into_words=True, **settings)
 
+    def encode_windows(self, questions: Sequence[str], contexts: Sequence[str], overlap: int) -> tuple[Any, list[int]]:
+        """As `encode`, with contexts cut into windows that fit, and the pair that each window belongs to.
+
+        `offset_mapping` has the characters of each token; `sequence_ids(i)` is 1 at the tokens of the context.
+
+        Raises:
+            TaskError: the tokenizer does not track characters, or a question leaves no room for a context.
+        """
+        if not self.tokenizer.is_fast:
+            raise TaskError(f"the tokenizer in {self.folder} does not track characters; answers need a tokenizer.json.")
+        for question, ids in zip(
+            questions, self.tokenizer(list(questions), [""] * len(questions))["input_ids"], strict=True
+        ):
+            if len(ids) + overlap >= self.length:
+                raise TaskError(
+                    f"the question {question!r:.60} has {len(ids)} tokens: with an overlap of {overlap} it leaves no "
+                    f"room for its context within {self.length}. Raise `length`, or lower `overlap`."
+                )
+        encoded = self.tokenizer(
+            list(questions), list(contexts), padding=True, truncation="only_second", max_length=self.length,
+            stride=overlap, return_overflowing_tokens=True, return_offsets_mapping=True, return_tensors="pt",
+        )  # fmt: skip
+        return encoded, encoded.pop("overflow_to_sample_mapping").tolist()
+
     def numbers(self, text: str, *, begins: bool = True) -> list[int]:
         """The token ids of one text, not truncated; with the tokenizer's leading special tokens if `begins`."""
         tokens = list(self.tokenizer(text, add_special_tokens=begins)["input_ids"])

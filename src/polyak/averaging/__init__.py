@@ -7,6 +7,14 @@ from .decay import Curve as Curve
 from .decay import curve_weights as curve_weights
 from .decay import implied_decay as implied_decay
 from .decay import weights_of_decay as weights_of_decay
+from .mixtures import Mixture as Mixture
+from .mixtures import best_on_source as best_on_source
+from .mixtures import best_on_target as best_on_target
+from .mixtures import checkpoint_average as checkpoint_average
+from .mixtures import decay_average as decay_average
+from .mixtures import last_checkpoint as last_checkpoint
+from .mixtures import recipe_of as recipe_of
+from .mixtures import run_average as run_average
 from .opening import Opener as Opener
 from .power_function import Profile as Profile
 from .power_function import Synthesis as Synthesis

@@ -45,17 +45,36 @@ def averaged(
         SettingError: the weighting does not fit the metrics.
         Mismatch: some checkpoints are adapters and others are not.
     """
-    adapters = [(checkpoint.path / ADAPTER).is_file() for checkpoint in run]
-    if any(adapters) and not all(adapters):
-        adapter, whole = run[adapters.index(True)].name, run[adapters.index(False)].name
-        raise Mismatch(f"{adapter} is an adapter and {whole} is not. Average adapters or whole models, not both.")
+    provenance = _provenance(run, weighting)
     weights = weights_of(run, weighting)
-    sources = [Source(str(checkpoint.path.resolve()), None, (), key, strip_prefix) for checkpoint in run]
+    return combined(run, weights, provenance, space=space, rank=rank, key=key, strip_prefix=strip_prefix)
+
+
+def combined(
+    checkpoints: Sequence[RunCheckpoint],
+    weights: Sequence[float],
+    provenance: Mapping[str, Any],
+    *,
+    space: Space = "product",
+    rank: int | None = None,
+    key: str | None = None,
+    strip_prefix: str | None = None,
+) -> Recipe:
+    """The recipe of a weighted average of checkpoints with different names; other arguments as for `averaged`.
+
+    Raises:
+        Mismatch: some checkpoints are adapters and others are not.
+    """
+    adapters = [(checkpoint.path / ADAPTER).is_file() for checkpoint in checkpoints]
+    if any(adapters) and not all(adapters):
+        adapter, whole = checkpoints[adapters.index(True)].name, checkpoints[adapters.index(False)].name
+        raise Mismatch(f"{adapter} is an adapter and {whole} is not. Average adapters or whole models, not both.")
+    sources = [Source(str(checkpoint.path.resolve()), None, (), key, strip_prefix) for checkpoint in checkpoints]
     models = tuple(
         Model(checkpoint.name, source, _frozen({"weight": weight}))
-        for checkpoint, source, weight in zip(run, sources, weights, strict=True)
+        for checkpoint, source, weight in zip(checkpoints, sources, weights, strict=True)
     )
-    recipe = Recipe("linear", models, provenance=_frozen(_provenance(run, weighting)), folder=Path())
+    recipe = Recipe("linear", models, provenance=_frozen(provenance), folder=Path())
     if any(adapters):
         return replace(recipe, adapter=Factorisation(rank=rank, space=space))
     return replace(recipe, buffers="last")  # counters, as at the end of the run

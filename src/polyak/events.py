@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -59,16 +59,59 @@ class TrialFinished:
 
 
 @dataclass(frozen=True)
+class UnitStarted:
+    """A unit of a run begins, or begins again after its process died.
+
+    Attributes:
+        name: Its name, such as `phase-1-copy-2`.
+        total: Amount of work, counted in the unit of the run; part of the total of `Started`.
+    """
+
+    name: str
+    total: int
+
+
+@dataclass(frozen=True)
+class UnitAdvanced:
+    """More work is done in a unit of a run; it counts towards the whole, too."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class UnitFinished:
+    """A unit of a run has ended.
+
+    Attributes:
+        name: Its name.
+        state: `done`, or `failed`: the run continues without it.
+        seconds: Its wall time.
+        metrics: Numbers of its result, by name.
+        error: Why it failed, or empty.
+    """
+
+    name: str
+    state: str
+    seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The activity has ended, completed or not."""
 
     activity: str
 
 
-Event: TypeAlias = Started | Advanced | Notice | TrialFinished | Finished
+Event: TypeAlias = Started | Advanced | Notice | TrialFinished | UnitStarted | UnitAdvanced | UnitFinished | Finished
 Watcher: TypeAlias = Callable[[Event], None]  # called from any thread
 
-_NAMES = {Started: "started", Advanced: "advanced", Notice: "notice", TrialFinished: "trial", Finished: "finished"}
+_NAMES = {
+    Started: "started", Advanced: "advanced", Notice: "notice", TrialFinished: "trial", UnitStarted: "unit_started",
+    UnitAdvanced: "unit_advanced", UnitFinished: "unit_finished", Finished: "finished",
+}  # fmt: skip
 
 
 def as_data(event: Event) -> dict[str, Any]:
@@ -78,6 +121,16 @@ def as_data(event: Event) -> dict[str, Any]:
 
 def ignore(event: Event) -> None:
     """The watcher that shows nothing."""
+
+
+def tee(*watchers: Watcher) -> Watcher:
+    """A watcher that passes each event to several."""
+
+    def pass_on(event: Event) -> None:
+        for watcher in watchers:
+            watcher(event)
+
+    return pass_on
 
 
 class Reporter:

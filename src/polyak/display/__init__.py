@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .html import fields as fields
 from .html import table as table
+from .progress import JsonLines as JsonLines
 from .progress import watcher_for as watcher_for
 from .text import columns as columns
 from .text import human_size as human_size

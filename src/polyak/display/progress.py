@@ -9,7 +9,20 @@ import time
 from contextlib import suppress
 from typing import Any, TextIO
 
-from ..events import Advanced, Event, Finished, Notice, Started, TrialFinished, Watcher, as_data, ignore
+from ..events import (
+    Advanced,
+    Event,
+    Finished,
+    Notice,
+    Started,
+    TrialFinished,
+    UnitAdvanced,
+    UnitFinished,
+    UnitStarted,
+    Watcher,
+    as_data,
+    ignore,
+)
 from .text import human_size, printable
 
 PATIENCE = 2.0  # seconds of work that need no bar
@@ -49,6 +62,7 @@ class _Counted:
         self._lock = threading.RLock()
         self._started = Started("", 0, "")
         self._done, self._began = 0, time.monotonic()
+        self._units: dict[str, tuple[int, int]] = {}  # of those that run: work done, and in all
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -63,8 +77,23 @@ class _Counted:
                     self.print(text)
                 case TrialFinished():
                     self.print(_of_trial(event))
+                case UnitStarted() | UnitAdvanced() | UnitFinished():
+                    self._on_unit(event)
                 case Finished():
                     self.on_finish()
+
+    def _on_unit(self, event: UnitStarted | UnitAdvanced | UnitFinished) -> None:
+        done, total = self._units.pop(event.name, (0, 0))
+        if isinstance(event, UnitFinished):
+            self.print(_of_unit(event))
+            self._done += total - done  # of a unit that failed, or had nothing to count
+        elif isinstance(event, UnitStarted):
+            self._units[event.name] = (0, event.total)
+            self._done -= done
+        else:
+            self._units[event.name] = (done + event.count, total)
+            self._done += event.count
+        self.on_advance()
 
     def on_start(self) -> None: ...
     def on_advance(self) -> None: ...
@@ -93,7 +122,8 @@ class _Counted:
             f"{self._done:,} of {total:,} {unit}" if unit != "bytes" else f"{self.share:.0%} of {human_size(total)}"
         )
         pace = f"{human_size(rate)}/s" if unit == "bytes" else f"{rate:.3g}/s"
-        return f"{self._started.activity}: {amount}, {pace}{left}"
+        units = ", ".join(f"{name} {done}/{total}" for name, (done, total) in self._units.items() if total)
+        return f"{self._started.activity}: {amount}, {pace}{left}{f' ({units})' if units else ''}"
 
 
 def _amount(count: int, unit: str) -> str:
@@ -107,6 +137,11 @@ def _time(seconds: float) -> str:
 def _of_trial(trial: TrialFinished) -> str:
     scores = ", ".join(f"{value:.4f}" for value in trial.objectives) or trial.error
     return f"{trial.number:>5}{f' ({trial.baseline})' if trial.baseline else ''} {trial.state} {scores}"
+
+
+def _of_unit(unit: UnitFinished) -> str:
+    words = unit.error or ", ".join(f"{name} {value:.4g}" for name, value in unit.metrics.items())
+    return f"{unit.name}: {unit.state} in {_time(unit.seconds)}{f', {words}' if words else ''}"
 
 
 class TerminalBar(_Counted):
@@ -172,28 +207,38 @@ class Lines(_Counted):
 
 
 class JsonLines:
-    """One JSON object per line for each event; what advances is summed up over a second."""
+    """One JSON object per line for each event; what advances is summed up over a second.
 
-    def __init__(self, stream: TextIO, every: float = JSON_EVERY) -> None:
-        self._stream, self._every = stream, every
+    Args of the constructor:
+        stream: Output stream.
+        every: Seconds over which what advances is summed up.
+        dated: Add the time of each event, in seconds since 1970.
+    """
+
+    def __init__(self, stream: TextIO, every: float = JSON_EVERY, *, dated: bool = False) -> None:
+        self._stream, self._every, self._dated = stream, every, dated
         self._lock = threading.Lock()
-        self._pending, self._last = 0, time.monotonic()
+        self._pending: dict[str, int] = {}  # by unit; under the empty name, what no unit of a run advances
+        self._last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if isinstance(event, Advanced):
-                self._pending += event.count
+            if isinstance(event, Advanced | UnitAdvanced):
+                name = event.name if isinstance(event, UnitAdvanced) else ""
+                self._pending[name] = self._pending.get(name, 0) + event.count
                 if time.monotonic() - self._last < self._every:
                     return
+            for name, count in self._pending.items():
+                self._write(UnitAdvanced(name, count) if name else Advanced(count))
             if self._pending:
-                self._write(Advanced(self._pending))
-                self._pending, self._last = 0, time.monotonic()
-            if not isinstance(event, Advanced):
+                self._pending, self._last = {}, time.monotonic()
+            if not isinstance(event, Advanced | UnitAdvanced):
                 self._write(event)
 
     def _write(self, event: Event) -> None:
-        with suppress(OSError):
-            print(json.dumps(as_data(event)), file=self._stream, flush=True)
+        data = {**({"time": round(time.time(), 3)} if self._dated else {}), **as_data(event)}
+        with suppress(OSError, ValueError):  # of a stream that is full, gone or closed: the work goes on
+            print(json.dumps(data), file=self._stream, flush=True)
 
 
 class NotebookBar(_Counted):

@@ -21,6 +21,8 @@ from .files import write_text as write_text
 from .files import write_whole as write_whole
 from .files import writing as writing
 from .handles import Handle as Handle
+from .journal import Journal as Journal
+from .journal import read_journal as read_journal
 from .json_text import as_json as as_json
 from .json_text import is_deeper as is_deeper
 from .locks import Lock as Lock

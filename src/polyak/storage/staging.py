@@ -9,23 +9,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
-from zlib import crc32
+from typing import Any
 
 from ..errors import CannotResume, OutputBusy, OutputError, OutputExists
-from .files import exchange, sync_data, sync_folder, writing
+from .files import exchange, sync_folder, writing
+from .journal import Journal, read_journal
 from .locks import Lock
 from .own import check_own, claim, remove_own
-from .regular import read_regular
-
-_LARGEST = 1 << 30  # bytes of a journal
-_LINE = b'["%08x",%s]\n'  # CRC-32 and entry
 
 
 class Draft:
@@ -36,7 +31,7 @@ class Draft:
         self.home = out.parent / f".{out.name}.polyak"
         self.model = self.home / "model"
         self._lock: Lock | None = None
-        self._journal = -1
+        self._journal: Journal | None = None
 
     def open(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
         """Lock the draft and prepare it.
@@ -72,8 +67,7 @@ class Draft:
 
     def _begin(self, key: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         self.model.mkdir(exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._journal = os.open(self.home / "journal.jsonl", flags, 0o644)
+        self._journal = Journal(self.home / "journal.jsonl")
         if not entries:
             self.note([{"key": key}])
         return entries
@@ -96,7 +90,7 @@ class Draft:
 
     def _continue(self, key: str, *, resume: bool, force: bool) -> list[dict[str, Any]]:
         journal = self.home / "journal.jsonl"
-        entries, nbytes = _read_journal(journal)
+        entries, nbytes = read_journal(journal)
         same = bool(entries) and entries[0].get("key") == key
         if resume and same:
             os.truncate(journal, nbytes)  # the next entry must not be appended to half an entry
@@ -117,11 +111,8 @@ class Draft:
 
     def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Append entries to the journal, durably: the work that they record must be on disk already."""
-        lines = (json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
-        view = memoryview(b"".join(_LINE % (crc32(line), line) for line in lines))
-        while view:  # a full disk takes a part and refuses the rest: half an entry is ignored when the journal is read
-            view = view[os.write(self._journal, view) :]
-        sync_data(self._journal)
+        assert self._journal is not None
+        self._journal.note(entries)
 
     def publish(self) -> None:
         """Move the result to `out` in one step; an older result is removed afterwards.
@@ -155,9 +146,9 @@ class Draft:
 
     def close(self) -> None:
         """Unlock the draft and keep it, so that the merge can be resumed."""
-        if self._journal >= 0:
-            os.close(self._journal)
-            self._journal = -1
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -205,25 +196,3 @@ def _refuse_other_folders(out: Path) -> None:
     models = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "polyak.json")
     if any(out.iterdir()) and not any(list(out.glob(pattern)) for pattern in models):
         raise OutputExists(f"{out} is a folder without a model; --force does not replace it. Choose another folder.")
-
-
-def _read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The valid entries of a journal up to the first invalid one, and their number of bytes.
-
-    A killed process may leave half an entry; a bad disk may change any.
-    """
-    entries: list[dict[str, Any]] = []
-    nbytes = 0
-    for line in read_regular(path, _LARGEST).splitlines(keepends=True) if path.exists() else []:
-        entry = line[12:-2]
-        if line != _LINE % (crc32(entry), entry):
-            break
-        try:
-            value = json.loads(entry)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(value, dict):
-            break
-        entries.append(cast("dict[str, Any]", value))
-        nbytes += len(line)
-    return entries, nbytes

@@ -209,7 +209,7 @@ def test_states_that_cannot_be_synthesised_are_refused(tmp_path):
 
 
 def test_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
-    from polyak.averaging.live import _tensor_file
+    from polyak.modules import tensor_file
     from polyak.errors import OutputError
 
     averager = live.Averager(network(), live.ema())
@@ -221,7 +221,7 @@ def test_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
     def full(file):
         raise OSError(28, "No space left on device", str(Path(path)))
 
-    monkeypatch.setattr(_tensor_file, "sync_file", full)
+    monkeypatch.setattr(tensor_file, "sync_file", full)
     averager.step()
     with pytest.raises(OutputError, match="is full"):
         averager.save_state(path)

@@ -10,9 +10,9 @@ from ..._version import __version__
 from ...checkpoint import MemoryCheckpoint
 from ...engine import PROVENANCE
 from ...inspection import tensor_digests
+from ...modules import write_tensors
 from ...storage import as_json, drafted, model_digest, write_text, writing
 from ._sharded import rank, whole
-from ._tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

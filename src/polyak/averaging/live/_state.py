@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ...checkpoint import SafetensorsFile
 from ...errors import CannotResume, CheckpointError
+from ...modules import read_tensor, write_tensors
 from ._kept import COUNTERS, Kept
 from ._sharded import rank
-from ._tensor_file import read_tensor, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

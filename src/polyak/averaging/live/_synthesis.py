@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...checkpoint import SafetensorsFile
 from ...errors import Mismatch, SettingError
+from ...modules import read_tensor
 from ..power_function import Profile, Synthesis, exponent_of, synthesise
 from ._arithmetic import combined
 from ._state import read_facts
-from ._tensor_file import read_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...checkpoint import DTYPES, SafetensorsFile, TensorSpec, layout
-from ...storage import sync_file, sync_folder, writing
+from ..checkpoint import DTYPES, SafetensorsFile, TensorSpec, layout
+from ..storage import sync_file, sync_folder, writing
 
 if TYPE_CHECKING:
     import torch

@@ -83,7 +83,7 @@ def test_events_tell_of_every_unit(tmp_path):
 
 def test_a_folder_with_a_run_is_refused_without_resume(tmp_path):
     run(STAGES, tmp_path / "out", about=ABOUT)
-    with pytest.raises(OutputExists, match="holds a run. Continue it with --resume"):
+    with pytest.raises(OutputExists, match=r"holds a run. Continue it with --resume"):
         run(STAGES, tmp_path / "out", about=ABOUT)
 
 
@@ -143,7 +143,7 @@ def test_a_unit_that_fails_is_left_out_by_name(tmp_path):
 
 def test_a_stage_of_which_nothing_is_left_ends_the_run(tmp_path):
     stages = [Stage([Unit("a", work.diverge, "nan"), Unit("b", work.diverge, "inf")], may_fail=True)]
-    with pytest.raises(UnitFailed, match="every one of a, b failed. a: the loss is nan"):
+    with pytest.raises(UnitFailed, match=r"every one of a, b failed. a: the loss is nan"):
         run(stages, tmp_path / "out", about=ABOUT)
 
 
@@ -168,7 +168,8 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
     marker = tmp_path / "marker"
     code = (
         "import sys; from tests.runs.test_runs import *\n"
-        f"stages = [STAGES[0], Stage([Unit('c', work.die_until_marked, {str(marker)!r})]), Stage([Unit('d', work.add, 7)])]\n"
+        f"third = Stage([Unit('c', work.die_until_marked, {str(marker)!r})])\n"
+        "stages = [STAGES[0], third, Stage([Unit('d', work.add, 7)])]\n"
         "run(stages, sys.argv[1], about=ABOUT, resume='resume' in sys.argv)"
     )
 
@@ -248,14 +249,14 @@ def test_a_run_folder_that_vanishes_is_one_line(tmp_path):
         if isinstance(event, events.UnitStarted) and event.name == "b":
             shutil.rmtree(tmp_path / "out")
 
-    with pytest.raises(OutputError, match="b: .*cannot be written: No such file or directory"):
+    with pytest.raises(OutputError, match=r"b: .*cannot be written: No such file or directory"):
         run(STAGES, tmp_path / "out", about=ABOUT, watcher=vanish)
 
 
 def test_names_of_units_are_checked():
-    with pytest.raises(DeclarationError, match="'a' is the name of two units"):
+    with pytest.raises(DeclarationError, match=r"'a' is the name of two units"):
         run([Stage([Unit("a", work.add)]), Stage([Unit("a", work.add)])], "out", about=ABOUT)
-    with pytest.raises(DeclarationError, match="'../a' is not fit for the folder"):
+    with pytest.raises(DeclarationError, match=r"'../a' is not fit for the folder"):
         run([Stage([Unit("../a", work.add)])], "out", about=ABOUT)
 
 

@@ -75,6 +75,11 @@ class Table:
     def peek(self, key: str) -> object:
         return self._left.get(key)
 
+    def rest(self) -> dict[str, Any]:
+        """Take everything that has not been taken, unread."""
+        rest, self._left = self._left, {}
+        return rest
+
     def left(self) -> list[str]:
         """List the keys that have not been taken."""
         return list(self._left)

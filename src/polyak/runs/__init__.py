@@ -24,6 +24,7 @@ from ._executor import Call as Call
 from ._executor import Executor as Executor
 from ._executor import Outcome as Outcome
 from ._executor import UnitFailed as UnitFailed
+from ._folder import UNITS as UNITS
 from ._folder import RunFolder as RunFolder
 from ._folder import results_in as results_in
 from ._local import LocalProcesses as LocalProcesses

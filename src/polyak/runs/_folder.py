@@ -98,7 +98,8 @@ class RunFolder:
         for key in ("recipe", "settings", "inputs"):
             if difference := _difference(known.get(key), new[key], key):
                 raise CannotResume(
-                    f"the run in {self.out} is another one: {difference}. Resume it unchanged, or choose another folder."
+                    f"the run in {self.out} is another one: {difference}. Resume it as it was, or choose another "
+                    "folder."
                 )
         if difference := _difference(known.get("versions"), new["versions"], "versions"):
             self.notes.append(f"{difference}; the last bits of results may differ from those of one undisturbed run")

@@ -32,6 +32,7 @@ from .evaluating import score_interval as score_interval
 from .evaluating import summary as summary
 from .examples import Body as Body
 from .examples import ExampleTask as ExampleTask
+from .examples import digest_of_model as digest_of_model
 from .frame import Frame as Frame
 from .frame import TaskKind as TaskKind
 from .frame import registry as registry

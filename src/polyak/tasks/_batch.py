@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Likelihood: TypeAlias = Literal["classification", "tokens", "language_model", "regression"]
 
-SPLITS = ("calibration", "validation", "test")  # for learning, model selection, and reporting
+SPLITS = ("train", "calibration", "validation", "test")  # for training, learning, model selection, and reporting
 IGNORED = -100  # a target that does not count
 
 

@@ -1,7 +1,8 @@
 """Tasks: examples, the outputs of a module for them, and one score per example.
 
-Statistics, learning and evaluation run models through this interface only. The splits of a task share no example:
-coefficients are learned on `calibration`, chosen on `validation`, and reported on `test`.
+Training, statistics, learning and evaluation run models through this interface only. The splits of a task share no
+example: weights are trained on `train`, coefficients learned on `calibration`, both chosen on `validation`, and
+reported on `test`.
 
     live = task.live(checkpoint)                        # a module, its parameters named like the checkpoint's tensors
     for batch in task.batches("calibration", limit=256):
@@ -56,7 +57,8 @@ class Scorer(ABC):
     higher_is_better: bool = True
     splits: tuple[str, ...] = SPLITS
     split_help: str = (
-        "Calibration, validation and test examples are kept apart: give each its own data, or fractions of one file."
+        "Training, calibration, validation and test examples are kept apart: give each its own data, or fractions of "
+        "one file."
     )
     notes: tuple[str, ...] = ()
 
@@ -143,6 +145,17 @@ class Task(Scorer):
         Raises:
             TaskError: there is no such split, or it is empty.
         """
+
+    def batch(self, split: str, examples: Sequence[int]) -> Batch:
+        """Some examples of a split, by their positions, as one batch: for loops that draw examples in their own order.
+
+        Raises:
+            TaskError: there is no such split, or the task only gives `batches`.
+        """
+        raise TaskError(
+            f"task {self.name!r} cannot be trained on: {type(self).__name__} has no method `batch`, which returns "
+            "examples by their positions."
+        )
 
     @abstractmethod
     def outputs(self, module: nn.Module, batch: Batch) -> Tensor:

@@ -93,6 +93,10 @@ class ExampleTask(Task):
             part = chosen[start : start + batch_size]
             yield self.collate(self.data[split].take(part), tuple(part))
 
+    def batch(self, split: str, examples: Sequence[int]) -> Batch:
+        self.check_split(split)
+        return self.collate(self.data[split].take(examples), tuple(examples))
+
     def digest(self, split: str) -> str:
         import xxhash
 

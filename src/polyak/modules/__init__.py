@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .heads import with_new_head as with_new_head
 from .live import LiveModel as LiveModel
 from .live import entries as entries
 from .pooling import pool as pool

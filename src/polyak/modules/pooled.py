@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -22,13 +22,21 @@ class Pooled(nn.Module):
         self, encoder: nn.Module, layer: Mapping[str, Tensor], name: str, how: str, classes: int | None
     ) -> None:
         super().__init__()
+        self.encoder, self.how, self._name = encoder, how, name
+        if not layer and classes is not None:
+            self.layer = nn.Linear(int(cast("Any", encoder).config.hidden_size), classes)  # new, to be trained
+            return
         weight = layer.get(f"{name}.weight")
         if weight is None or weight.ndim != 2 or len(weight) != (classes or len(weight)):
             got = "is missing" if weight is None else f"is {tuple(weight.shape)}"
             raise TaskError(f"the head '{name}.weight' {got}; the task needs ({classes or 'classes'}, hidden size).")
-        self.encoder, self.how = encoder, how
         self.layer = nn.Linear(weight.shape[1], len(weight), bias=f"{name}.bias" in layer)
         self.layer.load_state_dict({key.removeprefix(f"{name}."): tensor for key, tensor in layer.items()})
+
+    def tensor_name(self, entry: str) -> str:
+        """The name in checkpoints of one of the module's own entries."""
+        part, _, rest = entry.partition(".")
+        return rest if part == "encoder" else f"{self._name}.{rest}"
 
     def forward(self, attention_mask: Tensor, **inputs: Any) -> Tensor:
         hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state

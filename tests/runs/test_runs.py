@@ -128,7 +128,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
 
 
 def test_a_unit_that_fails_is_left_out_by_name(tmp_path):
-    stages = [Stage([Unit("a", work.add, 1), Unit("b", work.diverge, "nan")], may_fail=True), STAGES[1]]
+    stages = [Stage([Unit("a", work.add, 1), Unit("b", work.diverge, "nan")], needs=1), STAGES[1]]
     log: list[events.Event] = []
     told: list[Any] = []
     report = lambda done, failed: told.append(dict(failed)) or ""  # noqa: E731
@@ -142,21 +142,21 @@ def test_a_unit_that_fails_is_left_out_by_name(tmp_path):
 
 
 def test_a_stage_of_which_nothing_is_left_ends_the_run(tmp_path):
-    stages = [Stage([Unit("a", work.diverge, "nan"), Unit("b", work.diverge, "inf")], may_fail=True)]
-    with pytest.raises(UnitFailed, match=r"every one of a, b failed. a: the loss is nan"):
+    stages = [Stage([Unit("a", work.diverge, "nan"), Unit("b", work.diverge, "inf")], needs=1)]
+    with pytest.raises(UnitFailed, match=r"too few units are left: a failed \(the loss is nan"):
         run(stages, tmp_path / "out", about=ABOUT)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_unexpected_error_names_the_unit_and_its_traceback_is_in_the_log(tmp_path, workers):
-    stages = [Stage([Unit("a", work.break_down)], may_fail=True)]
+    stages = [Stage([Unit("a", work.break_down)], needs=1)]
     with LocalProcesses(workers) as executor, pytest.raises(PolyakError, match=r"^a: something is zero \(ZeroDiv"):
         run(stages, tmp_path / "out", about=ABOUT, executor=executor)
     assert "break_down" in (tmp_path / "out/log.jsonl").read_text()
 
 
 def test_a_unit_whose_process_dies_is_done_once_more_and_then_left_out(tmp_path):
-    stages = [Stage([Unit("a", work.die, 0), Unit("b", work.die, 1)], may_fail=True)]
+    stages = [Stage([Unit("a", work.die, 0), Unit("b", work.die, 1)], needs=1)]
     with LocalProcesses(2) as executor:
         results = run(stages, tmp_path / "out", about=ABOUT, executor=executor)
     assert totals(results) == {"a": 1}

@@ -54,6 +54,8 @@ from .pipeline import library_of as library_of
 from .pipeline import stem_of as stem_of
 from .safetensors import SafetensorsFile as SafetensorsFile
 from .safetensors import layout as layout
+from .sparse import SparseFile as SparseFile
+from .sparse import write_sparse as write_sparse
 from .ties import EMBEDDING as EMBEDDING
 from .ties import EMBEDDINGS as EMBEDDINGS
 from .ties import HEAD as HEAD

@@ -90,8 +90,8 @@ class _Running:
         for outcome in self._executor.map(calls, self._watch) if calls else ():
             self._settle(units[outcome.name], outcome, stage)
         failed = [unit.name for unit in stage.units if unit.name in self._folder.failed]
-        if stage.units and len(failed) == len(stage.units):
-            raise UnitFailed(f"every one of {', '.join(failed)} failed. {failed[0]}: {self._folder.failed[failed[0]]}")
+        if failed and len(stage.units) - len(failed) < (stage.needs or 0):
+            raise UnitFailed(f"too few units are left: {failed[0]} failed ({self._folder.failed[failed[0]]})")
         self._folder.remove(stage.removes)
 
     def _call(self, unit: Unit, earlier: Collection[str]) -> Call:
@@ -112,7 +112,7 @@ class _Running:
             return
         self._watch(UnitFinished(unit.name, "failed", outcome.seconds, error=str(error)))
         self._log.write(outcome.detail and f"{json.dumps({'traceback': outcome.detail})}\n")
-        if not (stage.may_fail and isinstance(error, UnitFailed)):
+        if stage.needs is None or not isinstance(error, UnitFailed):
             raise _named(unit.name, error)
         self._folder.fail(unit.name, str(error))
 

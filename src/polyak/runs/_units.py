@@ -49,12 +49,12 @@ class Stage:
 
     Attributes:
         units: The units.
-        may_fail: Continue without the units that failed, as long as one is left.
+        needs: Continue without units that failed, as long as this many are done; None needs all of them.
         removes: Units of this and earlier stages whose folders are removed once the stage is done.
     """
 
     units: Sequence[Unit]
-    may_fail: bool = False
+    needs: int | None = None
     removes: Sequence[str] = ()
 
 

@@ -30,7 +30,7 @@ A unit is a function of a module, `work(desk, task)`: it writes into `desk.folde
         return {"metrics": scores(setup, desk.folder / "model")}
 
 A unit that uses `fit` has `continues=setup.continues`: killed, it continues from its last checkpoint. `UnitFailed` says
-that a copy is lost; in a stage with `may_fail` the run continues without it.
+that a copy is lost; in a stage with `needs=1` the run continues without it as long as one copy is left.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ class TrainingPlan:
         stages: The stages of the run.
         page: Makes the HTML report from the results of units, and from the errors of those that failed.
         result: The unit whose folder `model` is the result.
-        headline: The entry of that unit's result, a mapping from names to numbers, that is shown at the end.
+        scored: The unit whose `metrics`, a mapping from names to numbers, are shown at the end (default: `result`).
         notes: Messages for the user before anything starts.
     """
 
     stages: Sequence[Stage]
     page: Page
     result: str
-    headline: str = "metrics"
+    scored: str = ""
     notes: tuple[str, ...] = ()
 
 

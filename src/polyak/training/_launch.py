@@ -57,7 +57,7 @@ def launch(
             plan.stages, out, about=about(prepared), resume=resume, executor=executor, watcher=_watcher(progress),
             report=plan.page,
         )  # fmt: skip
-    metrics = results[plan.result].get(plan.headline, {})
+    metrics = results.get(plan.scored or plan.result, {}).get("metrics", {})
     return Trained(out, out / UNITS / plan.result / MODEL, metrics, results)
 
 

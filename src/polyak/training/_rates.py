@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-Rate: TypeAlias = Callable[[int], float]
+Rate: TypeAlias = Callable[[float], float]  # of a step, which may lie between two
 
 
 def constant(steps: int) -> Rate:
@@ -30,5 +30,5 @@ def stepped(steps: int) -> Rate:
 
 
 def warmed(rate: Rate, warmup: int) -> Rate:
-    """The rate, multiplied by (step + 1) / (warmup + 1) over the first `warmup` steps."""
-    return lambda step: rate(step) * min(1.0, (step + 1) / (warmup + 1))
+    """(step + 1) / (warmup + 1) of rate(0) over the first `warmup` steps, and then rate(step - warmup)."""
+    return lambda step: rate(0) * (step + 1) / (warmup + 1) if step < warmup else rate(step - warmup)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Checkpoint
 from ..errors import TaskError
@@ -34,7 +34,9 @@ def with_new_head(
     """
     import torch
 
-    state = {name: torch.from_numpy(checkpoint.read(name).copy()) for name in checkpoint.specs if not search(heads, name)}
+    state = {
+        name: torch.from_numpy(checkpoint.read(name).copy()) for name in checkpoint.specs if not search(heads, name)
+    }
     body = {_contents(tensor) for tensor in state.values()}
     state |= {alias: state[name] for alias, name in checkpoint.ties.items() if name in state}
     with torch.random.fork_rng(devices=[]):
@@ -49,7 +51,7 @@ def with_new_head(
         )
     if lacking := [n for n, t in tensors.items() if n not in head and t.numel() and _contents(t) not in body]:
         raise TaskError(
-            f"{checkpoint.label} lacks {len(lacking)} tensors of the module, and they do not match the heads {heads!r}: "
+            f"{checkpoint.label} lacks {len(lacking)} tensors of the module that are not among the heads {heads!r}: "
             f"{listed(lacking)}. Extend the pattern if they belong to the head."
         )
     return module, tensors, head
@@ -69,5 +71,5 @@ def _outermost(tensors: Mapping[str, Tensor]) -> set[str]:
 def _contents(tensor: Tensor) -> str:
     import xxhash
 
-    wide = tensor.float() if tensor.is_floating_point() else tensor
-    return f"{tuple(tensor.shape)} {xxhash.xxh3_128_hexdigest(wide.contiguous().reshape(-1).numpy())}"
+    wide: Any = (tensor.float() if tensor.is_floating_point() else tensor).contiguous().reshape(-1).numpy()
+    return f"{tuple(tensor.shape)} {xxhash.xxh3_128_hexdigest(wide)}"

@@ -1,0 +1,1 @@
+"""The training recipes of polyak, one file each."""

@@ -1,0 +1,1 @@
+"""Parts of the recipe `cross_lingual`: languages, runs, strategies, few-shot training, the report."""

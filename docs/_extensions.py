@@ -1,4 +1,4 @@
-"""The generated tables of learners, statistics, averages, kinds of task and formats: from their declarations."""
+"""The generated tables of extensions (learners, statistics, averages ...): from their declarations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from _methods import NONE, table
 
-from polyak import learn, statistics, tasks
+from polyak import learn, statistics, tasks, training
 from polyak.averaging import live
 from polyak.checkpoint import formats
 from polyak.declare import REQUIRED, Registry, Setting, argument_help
@@ -42,6 +42,29 @@ def averages_table() -> str:
         [f"`{name}`", one.summary, _settings(one.settings), one.source] for name, one in built_in(live.registry).items()
     )
     return table(["average", "what it is", "settings", "source"], rows)
+
+
+def training_table() -> str:
+    """The training recipes, with their sources."""
+    rows = ([f"`{name}`", one.summary, one.source] for name, one in built_in(training.registry).items())
+    return table(["recipe", "what it does", "source"], rows)
+
+
+def keys_of_training() -> str:
+    """The keys of each training recipe, common ones first."""
+    parts: list[str] = []
+    for name, one in built_in(training.registry).items():
+        rows = ([f"`{key}`", text, _default(default)] for key, (text, default) in one.described_keys.items())
+        parts += [f"Keys of `{name}`:", table(["key", "meaning", "default"], rows)]
+    return "\n\n".join(parts)
+
+
+def _default(value: Any) -> str:
+    if value is REQUIRED:
+        return "required"
+    if value is None or value in ("", ()):
+        return NONE
+    return f"`{', '.join(map(str, value))}`" if isinstance(value, tuple) else f"`{value}`"
 
 
 def _settings(settings: Mapping[str, Setting]) -> str:

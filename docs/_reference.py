@@ -24,7 +24,7 @@ from polyak.methods import Method
 PUBLIC = (
     "polyak", "polyak.methods", "polyak.testing", "polyak.checkpoint", "polyak.recipe", "polyak.engine", "polyak.tasks",
     "polyak.statistics", "polyak.learn", "polyak.search", "polyak.averaging", "polyak.averaging.live",
-    "polyak.adapters", "polyak.errors",
+    "polyak.adapters", "polyak.training", "polyak.runs", "polyak.errors",
 )  # fmt: skip
 
 

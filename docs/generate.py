@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from _extensions import averages_table, formats_table, keys_of_kinds, kinds_table, learners_table, statistics_table
+from _extensions import (
+    averages_table,
+    formats_table,
+    keys_of_kinds,
+    keys_of_training,
+    kinds_table,
+    learners_table,
+    statistics_table,
+    training_table,
+)
 from _gallery import gallery
 from _methods import (
     MERGEKIT,
@@ -297,6 +306,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "exit codes": exit_codes,
     },
     "docs/searching.md": {"search benchmark": search_benchmark},
+    "docs/sparse-soups.md": {"training recipes": training_table, "keys of training recipes": keys_of_training},
     "docs/statistics.md": {"statistics": statistics_table, "accuracy of Fisher information": fisher_accuracy},
     "docs/task-files.md": {"kinds of task": kinds_table, "keys of kinds": keys_of_kinds},
     "docs/what-merging-is-worth.md": {"suite of texts": suite_of_texts},

@@ -1,6 +1,6 @@
 """Training recipes: published ways to train models whose weights are then averaged, as runs of units.
 
-To add a recipe, add one file to this folder, or name a module in the entry-point group `polyak.training`:
+To add a recipe, add one file to `recipes/`, or name a module in the entry-point group `polyak.training`:
 
     @training_recipe("two_seeds", source="...", defaults={"epochs": 1.0})
     def two_seeds(setup: Setup, *, copies: Annotated[int, positive] = 2) -> TrainingPlan:
@@ -30,7 +30,8 @@ A unit is a function of a module, `work(desk, task)`: it writes into `desk.folde
         return {"metrics": scores(setup, desk.folder / "model")}
 
 A unit that uses `fit` has `continues=setup.continues`: killed, it continues from its last checkpoint. `UnitFailed` says
-that a copy is lost; in a stage with `needs=1` the run continues without it as long as one copy is left.
+that a copy is lost; in a stage with `needs=1` the run continues without it as long as one is left. See
+docs/adding-a-training-recipe.md.
 """
 
 from __future__ import annotations

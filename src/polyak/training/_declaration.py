@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from ..declare import Key, Registry, argument_help, keys_of, read_keys, summary_of
 from ..errors import DeclarationError, RecipeError, suggestion
@@ -124,7 +124,12 @@ def _with_defaults(keys: Mapping[str, Key], defaults: Mapping[str, Any]) -> dict
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    """The keys as a file may have them: what is None or empty text is left out, as it is by default."""
+    return {
+        name: list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value not in (None, "")
+    }
 
 
 def _unknown(name: str, names: Iterable[str]) -> RecipeError:
@@ -132,7 +137,7 @@ def _unknown(name: str, names: Iterable[str]) -> RecipeError:
 
 
 registry: Registry[TrainingRecipe] = Registry(
-    "training recipe", package=f"{__package__}", group="polyak.training", unknown=_unknown
+    "training recipe", package=f"{__package__}.recipes", group="polyak.training", unknown=_unknown
 )
 
 

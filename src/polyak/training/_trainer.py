@@ -131,11 +131,12 @@ class _Collator:
 class _Completed(TrainerCallback):
     """Marks checkpoints that were written to the end: the last callback that is called.
 
-    Metrics are logged whenever a checkpoint is written: the Trainer forgets the losses since the last log.
+    Metrics are logged at the end, and whenever a checkpoint is written: the Trainer forgets the losses since the last
+    log when it resumes.
     """
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        control.should_log = control.should_log or control.should_save
+        control.should_log = control.should_log or control.should_save or state.global_step == state.max_steps
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

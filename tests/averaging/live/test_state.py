@@ -209,8 +209,8 @@ def test_states_that_cannot_be_synthesised_are_refused(tmp_path):
 
 
 def test_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
-    from polyak.modules import tensor_file
     from polyak.errors import OutputError
+    from polyak.modules import tensor_file
 
     averager = live.Averager(network(), live.ema())
     averager.step()

@@ -8,21 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..errors import RecipeError
-from ..reading import Place, is_list, pattern, positive, text
-from ..runs import Stage, Unit
-from ._declaration import TrainingPlan, training_recipe
-from ._models import live_model
-from ._setup import TRAIN, Setup
-from ._sparse.averages import average, average_of_runs, prune_again
-from ._sparse.layers import prunable
-from ._sparse.options import DENSE, MAIN, Branch, Keep, Options, Soup, Vary
-from ._sparse.page import page
-from ._sparse.schedules import Original, Retraining
-from ._sparse.selectors import check_selector
-from ._sparse.testing import test, test_ensemble
-from ._sparse.work import dense as train_dense
-from ._sparse.work import longer, prune, retrain
+from ...errors import RecipeError
+from ...reading import Place, is_list, pattern, positive, text
+from ...runs import Stage, Unit
+from .._declaration import TrainingPlan, training_recipe
+from .._models import live_model
+from .._setup import TRAIN, Setup
+from ..sparse.averages import average, average_of_runs, prune_again
+from ..sparse.layers import prunable
+from ..sparse.options import DENSE, MAIN, Branch, Keep, Options, Soup, Vary
+from ..sparse.page import page
+from ..sparse.schedules import Original, Retraining
+from ..sparse.selectors import check_selector
+from ..sparse.testing import test, test_ensemble
+from ..sparse.work import dense as train_dense
+from ..sparse.work import longer, prune, retrain
 
 AVERAGED, REPRUNED, LONGER, TESTED = "imp.average", "imp.average.pruned", "dense.longer", "test."
 _SOURCE = "Zimmer, Spiegel and Pokutta, 2024. Sparse Model Soups. ICLR. arXiv:2306.16788"

@@ -90,8 +90,8 @@ def _merge(desk: Desk, options: Options, units: Sequence[str]) -> None:
     """Write the average of the models of some units, with BatchNorm statistics measured again."""
     merged, out = desk.folder / "merged", model_in(desk.folder)
     merge_into(plan(_recipe(desk, units)), merged, workers=1)
-    paths = [f"../{unit}/{out.name}" for unit in units]
-    write_whole(desk.folder / RECIPE, write_yaml({"models": paths, "method": "linear"}))
+    models = [{"name": unit, "path": f"../{unit}/{out.name}"} for unit in units]
+    write_whole(desk.folder / RECIPE, write_yaml({"models": models, "method": "linear"}))
     with open_checkpoint(merged) as model:
         changed = _recalibrated(options, live_model(options.setup, model))
         if changed:

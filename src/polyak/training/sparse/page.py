@@ -13,7 +13,7 @@ from .options import DENSE, MAIN, Branch, Options
 
 _NAMES = {
     DENSE: "dense", "dense.longer": "dense, trained as long", "imp.average": "average of IMP runs",
-    "imp.average.pruned": "average of IMP runs, pruned again", "test.ensemble": "ensemble of the copies",
+    "imp.average.pruned": "average of IMP runs, pruned again", "ensemble": "ensemble of the copies",
 }  # fmt: skip
 
 
@@ -66,13 +66,13 @@ def _failures(failed: Mapping[str, str]) -> str:
 def _tested(options: Options, results: Results) -> dict[str, Mapping[str, Any]]:
     """The results on the test split, by the unit whose model was tested; those of single copies are apart."""
     tested = {name.removeprefix("test."): result for name, result in results.items() if name.startswith("test.")}
-    return {unit: result for unit, result in tested.items() if ".copy" not in unit}
+    return {unit: result for unit, result in tested.items() if ".copy" not in unit and result["metrics"]}
 
 
 def _copies(options: Options, results: Results) -> dict[str, Mapping[str, Any]]:
     branch = Branch(MAIN, tuple(range(1, options.copies + 1)))
     units = [branch.copy(options.phases, number) for number in branch.copies]
-    return {unit: results[f"test.{unit}"] for unit in units if f"test.{unit}" in results}
+    return {unit: results[f"test.{unit}"] for unit in units if unit in results}
 
 
 def summary(options: Options, results: Results) -> dict[str, Mapping[str, float]]:

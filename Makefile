@@ -16,7 +16,7 @@ export HF_HUB_OFFLINE = 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel test-levels suite-adapters suite-text parity replay fuzz \
+.PHONY: help setup test test-quick test-oldest test-newest lint fix lock docs demo demo-text wheel check-wheel test-levels suite-adapters suite-text suite-languages parity replay fuzz \
 	bench bench-spectral clean
 
 help: ## print this menu
@@ -142,6 +142,10 @@ suite-text: $(VENV)/.torch ## merge eight fine-tunes of a sentence encoder by ev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_text.suite
 	$(BIN)/python docs/generate.py
 
+suite-languages: $(VENV)/.torch ## cross-lingual transfer of multilingual-e5-small (hours; needs POLYAK_DATA and POLYAK_E5)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m examples.suite_languages.suite
+	$(BIN)/python docs/generate.py
+
 parity: $(VENV)/.torch ## compare with mergekit 0.1.5, FusionBench 0.2.33 and PEFT
 	$(PYTEST) tests/parity
 
@@ -161,4 +165,4 @@ bench: $(VENV)/.dev ## measure speed and memory against the machine's limits
 	$(BIN)/python benchmarks/merge_speed.py
 
 clean: ## remove environments and outputs
-	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest $(VENV)-levels demo-out demo-text-out suite-adapters-out suite-text-out docs-out docs/reference benchmarks/.work
+	rm -rf build dist $(VENV) $(VENV)-lock $(VENV)-oldest $(VENV)-newest $(VENV)-levels demo-out demo-text-out suite-adapters-out suite-text-out suite-languages-out docs-out docs/reference benchmarks/.work

@@ -102,7 +102,11 @@ def _default(value: object) -> str:
         return NONE
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{', '.join(f'{one:g}' for one in value)}`" if isinstance(value, tuple) else f"`{value}`"
+    return (
+        f"`{', '.join(f'{one:g}' if isinstance(one, int | float) else str(one) for one in value)}`"
+        if isinstance(value, tuple)
+        else f"`{value}`"
+    )
 
 
 def formats_table() -> str:

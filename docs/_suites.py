@@ -12,6 +12,7 @@ from _methods import NONE, ROOT, table
 
 SUITE_ADAPTERS = ROOT / "benchmarks" / "suite_adapters.json"
 SUITE_TEXT = ROOT / "benchmarks" / "suite_text.json"
+SUITE_LANGUAGES = ROOT / "benchmarks" / "suite_languages.json"
 LEARN_MEMORY = ROOT / "benchmarks" / "learn_memory.json"
 PROFILE = ROOT / "benchmarks" / "profile.json"
 
@@ -70,6 +71,28 @@ def suite_of_texts() -> str:
     claims = table(["claim", "points of mean accuracy, with 95 % interval", ""], effects)
     parts = [" ".join(suite.notes(found)), table(["", *found["tasks"], *suite.HEAD], rows), "## Claims", claims]
     return "\n\n".join(parts)
+
+
+def suite_of_languages() -> str:
+    """The verdicts on the claims of checkpoint averaging, or how to produce them."""
+    if not SUITE_LANGUAGES.exists():
+        return "No results are stored in this checkout. `make suite-languages` measures them and writes them here."
+    found = json.loads(SUITE_LANGUAGES.read_text(encoding="utf-8"))
+    plan, machine = found["plan"], ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    parts = [
+        f"`{found['command']}`: {plan['seeds']} seeds, learning rates {', '.join(map(str, plan['rates']))}, "
+        f"{plan['epochs']:g} epochs; 95 % Student intervals over seeds, paired. {machine}."
+    ]
+    for name, task in found["tasks"].items():
+        rows = [[one["claim"], _between(one), one["verdict"]] for one in task["claims"]]
+        languages = ", ".join(plan["sets"][name])
+        parts += [f"{name}, from English to {languages}:", table(["claim", "difference, in points", ""], rows)]
+    return "\n\n".join(parts)
+
+
+def _between(one: Mapping[str, Any]) -> str:
+    value, low, high = (100 * one[key] for key in ("value", "low", "high"))
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def memory_of_learning() -> str:

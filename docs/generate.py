@@ -35,7 +35,7 @@ from _methods import (
     table,
 )
 from _reports import reports_table
-from _suites import memory_of_learning, profile_of_merges, suite_adapters, suite_of_texts
+from _suites import memory_of_learning, profile_of_merges, suite_adapters, suite_of_languages, suite_of_texts
 
 from polyak import errors, methods, recipe
 
@@ -292,6 +292,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "speed of decompositions": spectral_benchmark,
     },
     "docs/compatibility.md": {"reports": reports_table},
+    "docs/cross-lingual-transfer.md": {"suite of languages": suite_of_languages},
     "docs/how-it-works.md": {"profile": profile_of_merges},
     "docs/learning.md": {"learners": learners_table, "memory of learning": memory_of_learning},
     "docs/layers-and-vocabularies.md": {"vocabulary benchmark": vocabulary_benchmark},

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..declare import Key, Registry, argument_help, keys_of, read_keys, summary_of
 from ..errors import DeclarationError, RecipeError, suggestion
 from ..reading import Place, Table, read_file
 from ..runs import Results, Stage
 from ._setup import Setup, as_data, common, placed
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
 
 Page = Callable[[Results, Mapping[str, str]], str]
 
@@ -27,6 +30,7 @@ class TrainingPlan:
         result: The unit whose folder `model` is the result.
         scored: The unit whose `metrics`, a mapping from names to numbers, are shown at the end (default: `result`).
         notes: Messages for the user before anything starts.
+        begins: Opens the model on which a step is timed (default: that of the recipe).
     """
 
     stages: Sequence[Stage]
@@ -34,6 +38,7 @@ class TrainingPlan:
     result: str
     scored: str = ""
     notes: tuple[str, ...] = ()
+    begins: Callable[[], Checkpoint] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..display import human_size
 from ..errors import PolyakError
@@ -14,6 +14,10 @@ from ._declaration import Prepared
 from ._models import live_model
 from ._setup import TRAIN, Setup
 
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+
+Begins: TypeAlias = "Callable[[], Checkpoint] | None"
 _PROBED = 3  # steps that are timed, after one that is not
 
 
@@ -81,7 +85,7 @@ def explain(prepared: Prepared, *, measure: bool = True) -> Explanation:
         measure: Time a few training steps in memory.
     """
     stages = prepared.plan.stages
-    seconds, unknown = _probed(prepared.setup) if measure else (None, "not measured")
+    seconds, unknown = _probed(prepared.setup, prepared.plan.begins) if measure else (None, "not measured")
     nbytes, peak = _disk(stages)
     return Explanation(
         prepared.recipe.name,
@@ -110,13 +114,13 @@ def _disk(stages: Sequence[Stage]) -> tuple[int, int]:
     return sum(kept.values()), peak
 
 
-def _probed(setup: Setup) -> tuple[float | None, str]:
+def _probed(setup: Setup, begins: Begins) -> tuple[float | None, str]:
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _time_of_a_step(setup), ""
+        return _time_of_a_step(setup, begins), ""
     except PolyakError as error:
         return None, str(error)
     except Exception as error:  # whatever a module raises
@@ -125,10 +129,10 @@ def _probed(setup: Setup) -> tuple[float | None, str]:
         torch.set_num_threads(threads)
 
 
-def _time_of_a_step(setup: Setup) -> float:
+def _time_of_a_step(setup: Setup, begins: Begins) -> float:
     """The fastest of a few steps, forward and backward; the optimiser is small beside them."""
     task, times = setup.task(), list[float]()
-    with setup.start() as source:
+    with (begins or setup.start)() as source:
         live = live_model(setup, source)
     examples = list(range(min(setup.how.batch_size, task.count(TRAIN))))
     live.module.train()

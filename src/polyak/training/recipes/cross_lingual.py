@@ -17,7 +17,7 @@ from ..transfer.judging import judge, together
 from ..transfer.languages import check_targets, read_targets, targets_of
 from ..transfer.options import FULL, START, TOGETHER, FewShot, Head, Keep, Options, Run, Schedule, Unseen, judged, tuned
 from ..transfer.page import page
-from ..transfer.running import begin, few_shot, new_head, train
+from ..transfer.running import begin, beginning, few_shot, new_head, train
 
 _SOURCE = "Schmidt, Vulic and Glavas, 2023. Free Lunch: Robust Cross-Lingual Transfer. arXiv:2305.16834"
 _HEADS = r"^(classifier|qa_outputs|score|head)\."
@@ -115,7 +115,9 @@ def cross_lingual(
     _, tensors, of_head = new_head(setup, heads, setup.seed)
     nbytes = sum(tensor.nbytes for tensor in tensors.values())
     told = (f"the head is {', '.join(sorted(of_head))}", *notes)
-    return TrainingPlan(_stages(options, nbytes), partial(page, options), TOGETHER, notes=told)
+    return TrainingPlan(
+        _stages(options, nbytes), partial(page, options), TOGETHER, notes=told, begins=partial(beginning, setup, heads)
+    )
 
 
 def _runs(setup: Setup, rates: Sequence[float], schedules: Sequence[Schedule], count: int) -> tuple[Run, ...]:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ...averaging import RunCheckpoint
-from ...checkpoint import Checkpoint
+from ...checkpoint import Checkpoint, MemoryCheckpoint
 from ...checkpoint import open as open_checkpoint
 from ...errors import TaskError
 from ...modules import with_new_head, write_tensors
@@ -47,6 +47,12 @@ def new_head(setup: Setup, heads: str, seed: int) -> tuple[nn.Module, dict[str, 
         )
     with setup.start() as source:
         return with_new_head(task.body.build, source, heads, seed=seed)
+
+
+def beginning(setup: Setup, heads: str) -> Checkpoint:
+    """The model from which all runs begin, in memory."""
+    _, tensors, _ = new_head(setup, heads, setup.seed)
+    return MemoryCheckpoint({name: tensor.numpy() for name, tensor in tensors.items()}, label="the model with its head")
 
 
 def begin(desk: Desk, options: Options) -> dict[str, Any]:

@@ -30,27 +30,33 @@ def trim(source: Path, texts: Sequence[Sequence[str]], out: Path) -> None:
     """
     if (out / "config.json").is_file():
         return
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-    used = {
-        i for ids in tokenizer([list(words) for words in texts], is_split_into_words=True)["input_ids"] for i in ids
-    }
+    encoded = tokenizer([list(words) for words in texts], is_split_into_words=True)["input_ids"]
     described = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    marks = {entry["id"] for entry in described["added_tokens"]}
-    kept = sorted(used | {described["model"]["unk_id"]} | {i for i in marks if i < len(described["model"]["vocab"])})
-    model: Any = AutoModel.from_pretrained(source, local_files_only=True)
-    table = model.get_input_embeddings()
-    table.weight.data = table.weight.data[kept].clone()
-    table.num_embeddings = model.config.vocab_size = len(kept)
+    marks = {entry["id"] for entry in described["added_tokens"] if entry["id"] < len(described["model"]["vocab"])}
+    kept = sorted({i for ids in encoded for i in ids} | {described["model"]["unk_id"]} | marks)
     draft = out.with_name(f".{out.name}")
     shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
+    draft.mkdir(parents=True)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, draft / name)
+    _write_weights(source, kept, draft)
     (draft / "tokenizer.json").write_text(json.dumps(_renumbered(described, kept)), encoding="utf-8")
     draft.rename(out)
+
+
+def _write_weights(source: Path, kept: Sequence[int], out: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(source / "model.safetensors")
+    (table,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
+    tensors[table] = tensors[table][list(kept)].clone()
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    (out / "config.json").write_text(json.dumps({**config, "vocab_size": len(kept)}), encoding="utf-8")
 
 
 def _renumbered(described: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _trained(plan: Plan, one: Set, folder: Path, out: Path, workers: int, keys: 
         "task": str(folder / f"{SOURCE}.json"), "targets": str(folder / "{language}.json"),
         "languages": list(one.languages), "model": str(folder.parents[1] / "encoder"), "runs": plan.seeds,
         "epochs": plan.epochs, "snapshots": plan.snapshots, "batch_size": plan.batch_size, "freeze": plan.freeze,
-        "heads": r"^classifier\.", "checkpoint_every": 20, "unseen_labels": "count", "keep": "result",
+        "heads": r"^(classifier|pooler)\.", "checkpoint_every": 20, "unseen_labels": "count", "keep": "result",
         "learning_rate": plan.rates[1:][len(plan.rates[1:]) // 2], **keys,
     }  # fmt: skip
     return training.train("cross_lingual", recipe, out, resume=True, workers=workers, progress=True)

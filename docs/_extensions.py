@@ -54,12 +54,12 @@ def keys_of_training() -> str:
     """The keys of each training recipe, common ones first."""
     parts: list[str] = []
     for name, one in built_in(training.registry).items():
-        rows = ([f"`{key}`", text, _default(default)] for key, (text, default) in one.described_keys.items())
+        rows = ([f"`{key}`", text, _own_default(default)] for key, (text, default) in one.described_keys.items())
         parts += [f"Keys of `{name}`:", table(["key", "meaning", "default"], rows)]
     return "\n\n".join(parts)
 
 
-def _default(value: Any) -> str:
+def _own_default(value: Any) -> str:
     if value is REQUIRED:
         return "required"
     if value is None or value in ("", ()):

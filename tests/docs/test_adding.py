@@ -27,6 +27,7 @@ EXTENSIONS = {
         "Average whose weights grow linearly",
     ),
     "format": (["inspect", "line.npz"], "layer.weight"),
+    "training-recipe": (["train", "list"], "seeds: Train copies of one model that differ in their seeds"),
 }
 
 

@@ -145,7 +145,7 @@ def _entries(model: Checkpoint, name: str) -> npt.NDArray[np.uint8]:
 
 
 def _present(entries: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    return entries.any(1)
+    return np.count_nonzero(entries, axis=1) > 0
 
 
 def _shapes(file: SafetensorsFile) -> dict[str, tuple[int, ...]]:

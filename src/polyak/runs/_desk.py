@@ -1,4 +1,4 @@
-"""What a unit works with: its own folder, the results of earlier units, and a way to report."""
+"""The surroundings of a unit: its own folder, the results of earlier units, and a way to report."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ METRICS = "metrics.jsonl"  # in the folder of a unit
 
 @dataclass(frozen=True)
 class Desk:
-    """What a unit works with.
+    """The surroundings of a unit: a folder to write into, results of earlier units, and a way to report.
 
     Attributes:
         name: The unit's name.
-        folder: Where it writes.
+        folder: The folder that it writes into.
         units: The folder that holds those of finished units.
         results: Results of earlier stages, by unit; units that failed are not among them.
         failed: Why units of earlier stages failed.

@@ -38,7 +38,7 @@ class Outcome:
 
     Attributes:
         name: The call's name.
-        value: What the function returned; None if it failed.
+        value: The result of the function; None if it failed.
         error: Why it failed; None if it did not.
         seconds: Wall time.
         detail: The traceback of an unexpected error, for the log.

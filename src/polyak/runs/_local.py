@@ -19,7 +19,7 @@ _POLITE = 5.0  # seconds for a process to end before it is killed
 
 
 class LocalProcesses(Executor):
-    """Processes of this machine, started anew; with one worker, this process itself.
+    """Fresh processes of this machine; with one worker, this process itself.
 
     A call whose process dies is made once more. Processes are kept until the executor is closed.
 

@@ -27,7 +27,7 @@ class Unit:
     Attributes:
         name: Its name, which is also that of its folder: letters, digits, `.`, `_` and `-`.
         work: Does it: takes a `Desk` and `task`, and returns a result of plain data. A function of a module.
-        task: What distinguishes it from other units; can be pickled.
+        task: The argument that distinguishes it from other units; can be pickled.
         steps: Amount of work, in the unit in which progress is counted.
         nbytes: About how many bytes it leaves on the disk.
         continues: An attempt continues from what a killed one has left in the unit's folder; otherwise that is removed.

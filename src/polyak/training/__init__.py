@@ -14,7 +14,8 @@ Args:
         units = [Unit(f"copy-{i + 1}", train_copy, (setup, i, steps), steps=steps) for i in range(copies)]
         return TrainingPlan([Stage(units), Stage([Unit("average", average, setup)])], page, result="average")
 
-The signature is the declaration: keyword-only parameters are the keys of the recipe's file, beside the common ones.
+The signature is the declaration: keyword-only parameters are the keys of the recipe's file, in
+addition to the common ones.
 The function reads tasks and headers, so that errors come early, and returns the stages of a run (see `polyak.runs`).
 From it derive `polyak train two-seeds recipe.yaml out`, `--explain`, and `polyak.training.two_seeds(out, task=...)`.
 

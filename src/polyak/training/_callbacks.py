@@ -66,7 +66,7 @@ class Snapshots(TrainerCallback):
     Args of the constructor:
         live: The module.
         source: The checkpoint that it was made from.
-        folder: Where the folders are.
+        folder: The parent of the folders.
         steps: The steps.
     """
 

@@ -22,7 +22,7 @@ Page = Callable[[Results, Mapping[str, str]], str]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a recipe will do.
+    """The work of a recipe, before it is done.
 
     Attributes:
         stages: The stages of the run.
@@ -49,7 +49,7 @@ class Prepared:
         recipe: The declaration.
         setup: The common keys.
         settings: All keys with their values, as plain data.
-        plan: What will be done.
+        plan: The stages of its run.
     """
 
     recipe: TrainingRecipe

@@ -1,4 +1,4 @@
-"""What a recipe will do and what it costs, before anything starts."""
+"""The units of a recipe and their cost, before anything starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Explanation:
         critical_steps: Steps one after another, where enough processes do the units of a stage at the same time.
         seconds_per_step: Time of a training step here, on one thread; None if it is not known.
         nbytes: Bytes on disk at the end, about.
-        peak_nbytes: The most bytes on disk at any time, about.
+        peak_nbytes: Maximum of bytes on disk during the run, about.
         unknown: Why the time is not known, or empty.
         notes: Messages for the user.
     """
@@ -130,7 +130,7 @@ def _probed(setup: Setup, begins: Begins) -> tuple[float | None, str]:
 
 
 def _time_of_a_step(setup: Setup, begins: Begins) -> float:
-    """The fastest of a few steps, forward and backward; the optimiser is small beside them."""
+    """The fastest of a few steps, forward and backward; the optimiser is small in comparison."""
     task, times = setup.task(), list[float]()
     with (begins or setup.start)() as source:
         live = live_model(setup, source)

@@ -51,11 +51,11 @@ def fit(desk: Desk, setup: Setup, live: LiveModel, source: Checkpoint, how: Fit)
     continues from a checkpoint. Random states of the caller are restored at the end.
 
     Args:
-        desk: Of the unit: its folder takes checkpoints and metrics, its watcher progress.
+        desk: That of the unit: its folder takes checkpoints and metrics, its watcher progress.
         setup: Task, optimiser, and how often something is kept.
         live: The module.
         source: The checkpoint that it was made from.
-        how: What is done with it.
+        how: Steps, seed, schedule, masks and callbacks.
 
     Returns:
         The mean loss over the last logged steps.

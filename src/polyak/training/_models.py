@@ -42,7 +42,7 @@ def write_live(live: LiveModel, source: Checkpoint, out: Path, *, note: str) -> 
         live: The module.
         source: The checkpoint that it was made from, whose other files, names and dtypes the folder has.
         out: The folder.
-        note: How the weights came about, for the provenance.
+        note: Origin of the weights, for the provenance.
     """
     write_with(source, live.read(), out, note=note, force=True)
 

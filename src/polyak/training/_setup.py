@@ -54,7 +54,7 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all recipes have in common; plain data, unless Python passes objects.
+    """The keys that all recipes have in common; plain data, unless Python passes objects.
 
     Attributes:
         task_source: A task file, `package.module:function`, a description as a mapping, or a task.

@@ -66,24 +66,13 @@ def _tasks(value: object, place: Place) -> tuple[str, ...]:
     defaults={"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4, "batch_size": 128, "epochs": 10.0},
 )
 def sparse_soup(
-    setup: Setup,
-    *,
-    sparsity: Annotated[float, _below_one] = 0.9,
-    phases: Annotated[int, positive] = 1,
-    copies: Annotated[int, positive] = 3,
-    selector: str = "global",
-    retrain_epochs: float | None = None,
-    retrain_schedule: Retraining = "llr",
-    schedule: Original = "linear",
-    vary: Vary = "seed",
-    values: Annotated[tuple[float, ...], _numbers] = (),
-    soup: Soup = "uniform",
-    dense: Annotated[str, pattern] = "",
-    recalibrate: Annotated[float, _share] = 0.2,
-    baselines: Annotated[Any, _baselines] = ("imp",),
-    shifted: Annotated[tuple[str, ...], _tasks] = (),
-    keep: Keep = "averages",
-) -> TrainingPlan:
+    setup: Setup, *, sparsity: Annotated[float, _below_one] = 0.9, phases: Annotated[int, positive] = 1,
+    copies: Annotated[int, positive] = 3, selector: str = "global", retrain_epochs: float | None = None,
+    retrain_schedule: Retraining = "llr", schedule: Original = "linear", vary: Vary = "seed",
+    values: Annotated[tuple[float, ...], _numbers] = (), soup: Soup = "uniform", dense: Annotated[str, pattern] = "",
+    recalibrate: Annotated[float, _share] = 0.2, baselines: Annotated[Any, _baselines] = ("imp",),
+    shifted: Annotated[tuple[str, ...], _tasks] = (), keep: Keep = "averages",
+) -> TrainingPlan:  # fmt: skip
     """Prune, retrain copies of the same pruned model, average them, and repeat; the average is as sparse as the copies.
 
     In phase k of K the model is pruned to the sparsity s_k = 1 - (1 - sparsity)^(k / K); the copies are retrained with
@@ -101,7 +90,7 @@ def sparse_soup(
         retrain_epochs: Epochs of retraining per phase (default: `epochs`).
         retrain_schedule: Learning rate of retraining: `ft`, `lrw`, `slr`, `clr`, `llr` or `allr`.
         schedule: Learning rate of the dense training: `constant`, `linear`, `cosine` or `step`.
-        vary: What differs between copies: `seed`, `weight_decay`, `length` (epochs) or `learning_rate`.
+        vary: The difference between copies: `seed`, `weight_decay`, `length` (epochs) or `learning_rate`.
         values: The values of what varies, one per copy; none for seeds.
         soup: `uniform`, or `greedy`: a copy is taken if the validation score does not get worse.
         dense: Regular expression for tensors that are not pruned, such as heads.

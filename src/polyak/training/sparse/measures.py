@@ -1,4 +1,4 @@
-"""Measures of classifiers beside accuracy: calibration, the worst class, ensembles, distances."""
+"""Measures of classifiers in addition to accuracy: calibration, the worst class, ensembles, distances."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def worst_class(probabilities: Numbers, labels: npt.NDArray[np.int64]) -> float:
 
 
 def distances(candidates: Sequence[Checkpoint], names: Sequence[str]) -> list[dict[str, float]]:
-    """Of each candidate, its Euclidean distance from their mean and its angle to the mean, in degrees.
+    """The Euclidean distance of each candidate from their mean, and its angle to the mean, in degrees.
 
     Args:
         candidates: The models.

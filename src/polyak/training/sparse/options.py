@@ -51,7 +51,7 @@ class Options:
         return ORIGINAL[self.schedule](self.original_steps)
 
     def copy(self, number: int, times: float = 1.0) -> Copy:
-        """How a copy is retrained.
+        """The retraining of a copy.
 
         Args:
             number: Its number, from 1.

@@ -1,4 +1,4 @@
-"""Which weights are pruned: masks of exact size, from magnitudes, and within those of the phase before."""
+"""The choice of weights to prune: masks of exact size, from magnitudes, and within those of the phase before."""
 
 from __future__ import annotations
 

@@ -67,8 +67,11 @@ lock: $(VENV)-lock/.ready ## pin the newest versions of all that the environment
 setup: $(VENV)/.dev ## create the environment for development
 
 test: $(VENV)/.torch ## create the environment and run every test, parity included
-	$(PYTEST)
-	$(MAKE) -j2 lint docs
+	@# The checks fill what the tests leave of the CPUs, where they wait and at their end.
+	@$(MAKE) --output-sync=target -j2 lint docs > $(VENV)/checks.txt 2>&1 & \
+	$(PYTEST); tests=$$?; \
+	wait $$!; checks=$$?; \
+	cat $(VENV)/checks.txt; exit $$((tests || checks))
 
 test-quick: $(VENV)/.dev ## run the tests that need neither torch nor a process of their own
 	$(PYTEST) -n $(CPUS) -m "not torch and not process and not slow"

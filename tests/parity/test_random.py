@@ -42,7 +42,7 @@ def assert_kept_by_chance(found: Tensors, whole: Tensors) -> None:
 @pytest.mark.parametrize("shape", ["llama", "bert", "gpt2"])
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della_linear", "della"])
 def test_as_many_entries_survive(families, run_both, method, shape):
-    family = families(shape)
+    family = families(shape, layers=1)
     whole = deltas(family / "expert-3", family / "base")
     for out in run_both(family, f"merge_method: {method}\n{ONE}"):
         assert_kept_by_chance(deltas(out, family / "base"), whole)
@@ -50,7 +50,7 @@ def test_as_many_entries_survive(families, run_both, method, shape):
 
 @pytest.mark.parametrize("method", ["dare_linear", "della_linear"])
 def test_survivors_are_multiplied_so_that_the_sum_of_magnitudes_is_as_before(families, run_both, method):
-    family = families("llama")
+    family = families("llama", layers=1)
     whole = deltas(family / "expert-3", family / "base")
     for out in run_both(family, f"merge_method: {method}\n{ONE}"):
         for name, found in deltas(out, family / "base").items():
@@ -61,7 +61,7 @@ def test_survivors_are_multiplied_so_that_the_sum_of_magnitudes_is_as_before(fam
 
 
 def test_without_rescaling_survivors_are_as_they_were(families, run_both):
-    family = families("llama")
+    family = families("llama", layers=1)
     expert, base = (tensors(family / name) for name in ("expert-3", "base"))
     for out in run_both(family, f"merge_method: dare_linear\nparameters: {{rescale: false}}\n{ONE}"):
         for name, found in tensors(out).items():
@@ -72,7 +72,7 @@ def test_without_rescaling_survivors_are_as_they_were(families, run_both):
 def test_the_same_seed_drops_the_same_and_another_drops_other_entries(families, run_both, tmp_path):
     from .both import with_polyak
 
-    family = families("llama")
+    family = families("llama", layers=1)
     _, first = run_both(family, f"merge_method: dare_linear\n{ONE}", seed=1)
     again = with_polyak(tmp_path / "recipe.yml", tmp_path / "again", seed=1)
     other = with_polyak(tmp_path / "recipe.yml", tmp_path / "other", seed=2)
@@ -84,7 +84,7 @@ def test_the_same_seed_drops_the_same_and_another_drops_other_entries(families, 
 @pytest.mark.parametrize("epsilon", [0.05, 0.25])
 def test_della_keeps_larger_entries_more_often_within_the_same_window(families, run_both, epsilon):
     """The share of survivors among the larger half of each row, over all matrices of one width."""
-    family = families("llama")
+    family = families("llama", layers=1)
     whole = deltas(family / "expert-3", family / "base")
     shares = []
     for out in run_both(family, f"merge_method: della\nparameters: {{epsilon: {epsilon}}}\n{ONE}"):
@@ -102,7 +102,7 @@ def test_della_keeps_larger_entries_more_often_within_the_same_window(families, 
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "della_linear", "della"])
 def test_moments_over_seeds_agree(families, run_both, method, parameters):
     """The mean of the merged deltas along what the experts learned, and their mean square, tensor by tensor."""
-    family = families("llama")
+    family = families("llama", layers=1)
     text = f"merge_method: {method}\nparameters: {parameters}\n{EXPERTS}\ndtype: float32\n"
     learned = [deltas(family / f"expert-{i}", family / "base") for i in (1, 2, 3)]
     theirs, ours = {}, {}

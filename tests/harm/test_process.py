@@ -78,8 +78,9 @@ for command in sys.argv[1:]:
 
 
 def test_python_without_docstrings_and_assertions_runs_it(models: Path, tmp_path: Path):
-    """In one process, since Python compiles all modules again under this option."""
-    commands = [f"merge|recipe.yaml|{tmp_path}/out", "methods", "plan|recipe.yaml", "merge|--help", "lora|--help"]
+    """In one process, since Python compiles all modules again under this option, and kernels: this merge needs one."""
+    merge = f"merge|m0|m1|-m|linear|-o|{tmp_path}/out"
+    commands = [merge, "methods", "plan|recipe.yaml", "merge|--help", "lora|--help"]
     command = [sys.executable, "-OO", "-c", EACH, *commands]
     done = subprocess.run(command, cwd=models, capture_output=True, text=True, timeout=300, check=False)
     assert re.findall(r"(?m)^(\w+) ended with (\d+)$", done.stdout) == [

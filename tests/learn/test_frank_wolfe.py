@@ -127,8 +127,11 @@ class Bowl:
     def least(self):
         """By projected gradient, which is another way."""
         x = np.full((1, len(self.corners)), 1 / len(self.corners))
+        length = 1 / np.linalg.norm(self.a, 2) ** 2
         for _ in range(20_000):
-            x = projected(x - self.gradient(x) / np.linalg.norm(self.a, 2) ** 2)
+            before, x = x, projected(x - length * self.gradient(x))
+            if np.abs(x - before).max() < 1e-15:
+                break
         return x
 
 

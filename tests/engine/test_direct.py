@@ -191,6 +191,7 @@ def small_pieces(monkeypatch):
 PASSING = [("model_stock", {}, 3), ("slerp", {"t": 0.3}, 2), ("ties", {"topk": "exact", "density": 0.3}, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(("method", "settings", "models"), PASSING, ids=["model_stock", "slerp", "ties"])
 def test_pieces_of_what_is_in_memory_are_passed_over_and_merged_where_they_lie(

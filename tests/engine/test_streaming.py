@@ -52,6 +52,7 @@ PAIRS = [("F64", "F64"), ("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("BF1
 CASES = [(m, "BF16", "BF16") for m in LOOPS] + [(methods.resolve("task_arithmetic"), *pair) for pair in PAIRS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "stored", "out"), CASES, ids=lambda v: v if isinstance(v, str) else v.name)
 def test_windows_give_the_bytes_of_tiles(method, stored, out, taken):
     family = random_family(models=method.models[1] or 3, dtype=DTYPES[stored].numpy, shapes=SHAPES)

@@ -18,7 +18,8 @@ from polyak.native import supported_levels
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-ONLY = r"^polyak\.kernels\.convert\.|_step=polyak\.kernels\.weighted_sums\.combine"  # a small part: all take minutes
+# The kernels of a linear merge per dtype: all take minutes.
+ONLY = r"_from_f32, \S+_cast, \S+weighted_sums\.combine|_from_(b?f16), \S+_to_\1, \S+weighted_sums\.combine"
 
 
 def test_a_wheel_installed_without_numba_merges_to_the_bytes_of_kernels_compiled_here(tmp_path: Path):

@@ -45,6 +45,15 @@ def _every_kernel_variant_is_declared():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_waits_for_the_disk():
+    """No test sees what a power cut would lose, and each merge would wait nine times for a disk. Processes do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "fdatasync"):
+            patch.setattr(os, name, os.fstat, raising=False)  # which refuses what is no open file, too
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _modules_of_users_are_forgotten(monkeypatch: pytest.MonkeyPatch):
     """Tests of commands run in one process; a user's module of one test must not be that of another."""

@@ -29,6 +29,7 @@ from ._signature import U32Rows as U32Rows
 from ._signature import U64Rows as U64Rows
 from ._signature import array_kind as array_kind
 from ._signature import declared_keys as declared_keys
+from ._source import at_address as at_address
 from ._source import in_rows as in_rows
 from ._source import inlined as inlined
 from ._source import scratch as scratch

@@ -23,7 +23,7 @@ from numba.np.numpy_support import from_dtype
 
 from ._load import target
 from ._signature import ALIGNED, C_CONTIGUOUS, Key
-from ._source import Source, in_rows, scratch, settle, stream
+from ._source import Source, at_address, in_rows, scratch, settle, stream
 from ._store import SYMBOL, Compiled
 
 # Words of a NumPy array object behind the header of every Python object: data, number of dimensions, shape, strides.
@@ -172,6 +172,18 @@ def _scratch(_: Any, n: Any, dtype: Any) -> Any:
 
 
 @intrinsic
+def _at_address(_: Any, address: Any, n: Any) -> Any:
+    array = types.Array(types.float32, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words = [context.cast(builder, arg, kind, types.intp) for arg, kind in zip(args, (address, n), strict=True)]
+        data = builder.inttoptr(words[0], ir.FloatType().as_pointer())
+        return _whole(context, builder, array, data, [words[1]], [_itemsize(context, array)])
+
+    return array(address, n), generate
+
+
+@intrinsic
 def _in_rows(_: Any, flat: Any, rows: Any, n: Any) -> Any:
     array = types.Array(flat.dtype, 2, "C")
 
@@ -229,7 +241,13 @@ def _settle(_: Any) -> Any:
 
 
 # In compiled code, on the right, what stands for the function on the left.
-_INTRINSICS: dict[Any, Any] = {scratch: _scratch, in_rows: _in_rows, stream: _stream, settle: _settle}
+_INTRINSICS: dict[Any, Any] = {
+    scratch: _scratch,
+    at_address: _at_address,
+    in_rows: _in_rows,
+    stream: _stream,
+    settle: _settle,
+}
 
 
 def _words(builder: Any, words: Any, n: int) -> list[Any]:

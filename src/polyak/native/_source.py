@@ -1,7 +1,8 @@
-"""Building blocks of kernels: functions that they may call, and four with a special meaning inside them."""
+"""Building blocks of kernels: functions that they may call, and five with a special meaning inside them."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import FunctionType
@@ -55,6 +56,11 @@ def stream(source: Any, out: Any, begin: int) -> None:
 
 def settle() -> None:
     """Wait until everything that was streamed is visible to all threads."""
+
+
+def at_address(address: Any, n: Any) -> Any:
+    """View the n float32 numbers at an address in memory, which the caller keeps alive."""
+    return np.ctypeslib.as_array((ctypes.c_float * int(n)).from_address(int(address)))
 
 
 def in_rows(flat: Any, rows: int, n: int) -> Any:

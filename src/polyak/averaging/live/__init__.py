@@ -7,6 +7,7 @@ add a schedule, add one file to this folder, or name a module in the entry-point
 from __future__ import annotations
 
 from ._averager import Averager as Averager
+from ._best import Best as Best
 from ._declaration import LIVE as LIVE
 from ._declaration import Average as Average
 from ._declaration import AverageKind as AverageKind

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Tensors: TypeAlias = "Sequence[Tensor]"
+
+
+def no_grad() -> AbstractContextManager[None]:
+    """`torch.no_grad()`, without importing torch before it is needed."""
+    import torch
+
+    return torch.no_grad()
 
 
 def fold(weights: Tensors, moves: Sequence[tuple[Tensors, float]]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import Mismatch
+from ._arithmetic import no_grad
 from ._averages import Averages
+from ._best import Best
 from ._declaration import Average
 from ._kept import Kept
 from ._loops import loop
-from ._options import check_averages, check_options
+from ._options import check_averages, check_options, check_timing
 from ._selection import Buffers, Selection, unwrapped
 from ._state import read_state, restore, state_of, write_state
 
@@ -35,6 +37,8 @@ class Averager:
         model: The model that trains. Tied parameters are averaged once; parameters that are not floating-point numbers
             are left alone.
         averages: Such as `live.ema(0.999)`; two of one kind need names, `live.ema(0.99).named("fast")`.
+        best: Such as `live.Best("ema", "eval_loss")`: the best value so far of an average, by a metric that `note`
+            gets. It is one more copy of the weights, read like an average: `best-ema`.
         device: Device of the copies (default: that of each parameter).
         dtype: Dtype of the copies (default: that of each parameter, but float32 for 16 bits and fewer).
         every: Count only every N-th step for all averages; their own `every` must be a multiple.
@@ -49,6 +53,11 @@ class Averager:
         not_finite: For weights with NaN or infinity: `raise` an error and leave the averages as they were; `skip` the
             update with a warning; `unchecked`: do not look, which saves reading the weights once more per update, and
             refuse only to read the average.
+        together: Number of updates that are folded into the averages at once, with the same result bit for bit; in the
+            meantime, `together - 1` more copies of the weights are kept. Worth it for several averages of float32
+            weights on a CPU; elsewhere it changes nothing.
+        threaded: Update on another thread, while the next forward and backward passes run. The next step of any torch
+            optimizer waits for it; before weights change otherwise, call `wait`.
 
     Raises:
         SettingError: no averages, two of one name, or options that contradict each other.
@@ -59,28 +68,31 @@ class Averager:
         self,
         model: nn.Module,
         *averages: Average,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        every: int = 1,
-        start: int = 0,
-        exclude: Sequence[str] = (),
-        trainable_only: bool = False,
-        buffers: Buffers = "copied",
-        batches: Batches | None = None,
+        best: Sequence[Best] = (),
+        device: str | torch.device | None = None, dtype: torch.dtype | None = None,
+        every: int = 1, start: int = 0,
+        exclude: Sequence[str] = (), trainable_only: bool = False,
+        buffers: Buffers = "copied", batches: Batches | None = None,
         not_finite: Literal["raise", "skip", "unchecked"] = "raise",
-    ) -> None:
-        check_averages(averages, every, start)
+        together: int = 1, threaded: bool = False,
+    ) -> None:  # fmt: skip
+        check_averages(averages, best, every, start)
         check_options(dtype, buffers, batches is not None, not_finite)
+        check_timing(averages, together, threaded=threaded)
         self.model, self._batches, self._swapped = unwrapped(model), batches, ""
+        self._own: list[Tensor] | None = None
         selection = Selection(self.model, exclude, trainable_only=trainable_only, buffers=buffers)
         kept = {average.name: Kept(average, device, dtype) for average in averages}
-        with _no_grad():
-            self.averages = Averages(selection, kept, every=every, start=start, not_finite=not_finite)
+        with no_grad():
+            self.averages = Averages(
+                selection, kept, best, every=every, start=start, not_finite=not_finite, together=together,
+                threaded=threaded,
+            )  # fmt: skip
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the averages."""
-        return tuple(self.averages.kept)
+        """The names of the averages, and of the best ones so far."""
+        return (*self.averages.kept, *self.averages.trackers)
 
     @property
     def steps(self) -> int:
@@ -103,11 +115,33 @@ class Averager:
             NotFinite: the weights hold NaN or infinity, unless they are to be skipped.
         """
         self.refuse_while_swapped("count a step")
-        with _no_grad():
+        with no_grad():
             self.averages.count_step(samples)
+
+    def wait(self) -> None:
+        """End an update that runs on another thread, before the weights change by other means than an optimizer.
+
+        Raises:
+            NotFinite: the weights held NaN or infinity, unless they are to be skipped.
+        """
+        with no_grad():
+            self.averages.wait()
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """Give metrics of an evaluation to those `best` averages that go by them; also while an average is swapped in.
+
+        A metric that is not finite is never the best, and of equal ones the earlier is.
+
+        Args:
+            metrics: Numbers by name; names that nothing goes by are ignored.
+
+        """
+        with no_grad():
+            self.averages.note(metrics, self._own or self.averages.selection.tensors())
 
     def updates(self, name: str) -> int:
         """Number of updates of an average so far."""
+        self.wait()
         return self.averages.named(name).updates
 
     def weights(self, name: str, **options: Any) -> dict[str, Tensor]:
@@ -121,7 +155,7 @@ class Averager:
             Mismatch: there was no update yet.
             NotFinite: the average holds NaN or infinity.
         """
-        with _no_grad():
+        with no_grad():
             kept, mix = self.averages.mix(name, options)
             lives = self.averages.selection.tensors()
             values = [kept.value(i, mix, live) for i, live in enumerate(lives)]
@@ -134,9 +168,8 @@ class Averager:
     def swapped(self, name: str, **options: Any) -> Generator[nn.Module]:
         """The model with the weights of an average for the length of a `with`.
 
-        Its own weights come back at the end, also after an exception.
-
-        Needs memory for one more copy of the averaged weights while it lasts.
+        Its own weights come back at the end, also after an exception. Needs memory for one more copy of the averaged
+        weights while it lasts.
 
         Args:
             name: The average.
@@ -147,22 +180,22 @@ class Averager:
             NotFinite: the average holds NaN or infinity; the model is as it was.
         """
         self.refuse_while_swapped("swap another average in")
-        with _no_grad():
+        with no_grad():
             kept, mix = self.averages.mix(name, options)
             lives = self.averages.selection.tensors()
             own = [live.clone() for live in lives]
             statistics = [] if self._batches is None else [(b, b.clone()) for b in self.model.buffers()]
-        self._swapped = name
+        self._swapped, self._own = name, own
         try:
-            with _no_grad():
+            with no_grad():
                 for i, live in enumerate(lives):
                     live.copy_(kept.value(i, mix, own[i]))
                 self.averages.refuse_not_finite(lives, f"the average {name!r}")
             self._remeasure()
             yield self.model
         finally:
-            self._swapped = ""
-            with _no_grad():
+            self._swapped, self._own = "", None
+            with no_grad():
                 for live, before in [*zip(lives, own, strict=True), *statistics]:
                     live.copy_(before)
 
@@ -244,19 +277,11 @@ class Averager:
         return loop("transformers", "transformers").AveragerCallback(self, resume_from)
 
     def for_lightning(self) -> Callback:
-        """A callback for Lightning's Trainer: counts steps; the state is saved in Lightning's checkpoints.
-
-        Raises:
-            SettingError: Lightning is not installed.
-        """
+        """A callback for Lightning's Trainer: counts steps; the state is saved in Lightning's checkpoints."""
         return loop("lightning", "lightning").AveragerCallback(self)
 
     def refuse_while_swapped(self, action: str) -> None:
-        """Refuse what would mix an average with the weights that train.
-
-        Raises:
-            Mismatch: an average is swapped in.
-        """
+        """Raise a Mismatch for what would mix an average with the weights that train."""
         if self._swapped:
             raise Mismatch(
                 f"cannot {action} while the average {self._swapped!r} is swapped in. Leave its `with` first."
@@ -267,9 +292,3 @@ class Averager:
             from ...statistics import recalibrate
 
             recalibrate(self.model, self._batches())
-
-
-def _no_grad() -> AbstractContextManager[None]:
-    import torch
-
-    return torch.no_grad()

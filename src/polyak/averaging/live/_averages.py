@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ...errors import NotFinite, SettingError, suggestion
-from ._arithmetic import Tensors, fold, not_finite
+from ._arithmetic import Tensors, not_finite
+from ._best import Best, Tracker
+from ._folding import Folding
 from ._kept import Kept
+from ._overlap import Overlap
 from ._selection import Selection
 from ._sharded import agreed
 
@@ -19,6 +23,7 @@ class Averages:
     Attributes:
         selection: The tensors that are averaged.
         kept: The averages by name.
+        trackers: The best values so far of some of them, by name.
         every: Only every N-th step counts.
         start: Step after which averaging begins.
         not_finite: Policy for weights with NaN or infinity.
@@ -27,11 +32,24 @@ class Averages:
     """
 
     def __init__(
-        self, selection: Selection, kept: Mapping[str, Kept], *, every: int, start: int, not_finite: str
+        self,
+        selection: Selection,
+        kept: Mapping[str, Kept],
+        best: Sequence[Best] = (),
+        *,
+        every: int,
+        start: int,
+        not_finite: str,
+        together: int = 1,
+        threaded: bool = False,
     ) -> None:
         self.selection, self.kept, self.every, self.start = selection, kept, every, start
+        self.trackers = {each.key: Tracker(each, self._kept(each.average)) for each in best}
         self.not_finite = not_finite
         self.steps = self.skipped = 0
+        self._folding = Folding(together, checks=not_finite != "unchecked", is_sharded=selection.is_sharded)
+        self._overlap = Overlap(self) if threaded else None
+        self._started: tuple[Sequence[Kept], int] = (), 0
         self._begin_those_at_the_start()
 
     @property
@@ -46,6 +64,7 @@ class Averages:
             Mismatch: the model has changed.
             NotFinite: the weights hold NaN or infinity, unless they are to be skipped.
         """
+        self.wait()
         self.steps += 1
         self._begin_those_at_the_start()
         for kept in self.kept.values():
@@ -56,25 +75,58 @@ class Averages:
             self._update(due)
         self._switch()
 
-    def named(self, name: str) -> Kept:
-        """One average.
+    def named(self, name: str) -> Kept | Tracker:
+        """One average, or the best value of one.
 
         Raises:
             SettingError: there is none of this name.
         """
-        if name not in self.kept:
-            raise SettingError(f"no average is called {name!r}. {suggestion(name, self.kept)}")
-        return self.kept[name]
+        every = {**self.kept, **self.trackers}
+        if name not in every:
+            raise SettingError(f"no average is called {name!r}. {suggestion(name, every)}")
+        return every[name]
 
-    def mix(self, name: str, options: Mapping[str, Any]) -> tuple[Kept, dict[int, float]]:
+    def mix(self, name: str, options: Mapping[str, Any]) -> tuple[Kept | Tracker, dict[int, float]]:
         """One average, and its value as a linear combination of its copies and the live weights.
 
         Raises:
             Mismatch: there was no update yet.
+            NotFinite: the update on the other thread met NaN or infinity.
             SettingError: no such average, or an option that it does not have.
         """
+        self.settle()
         kept = self.named(name)
         return kept, kept.coefficients(self.now, options)
+
+    def note(self, metrics: Mapping[str, float], weights: Tensors) -> None:
+        """Keep averages whose metric is the best so far."""
+        self.settle()
+        for tracker in self.trackers.values():
+            tracker.keep(metrics, self.now, weights)
+
+    def wait(self) -> None:
+        """End the update on the other thread.
+
+        Raises:
+            NotFinite: the weights held NaN or infinity, unless they are to be skipped.
+        """
+        if self._overlap is not None and self._overlap.is_running:
+            self._finish(self._overlap.result())
+
+    def settle(self) -> None:
+        """Bring all copies up to date.
+
+        Raises:
+            NotFinite: the update on the other thread met NaN or infinity.
+        """
+        self.wait()
+        self._folding.settle()
+
+    def forget(self) -> None:
+        """Drop updates that have begun: the copies are about to be replaced."""
+        if self._overlap is not None:
+            self._overlap.result()
+        self._folding.forget()
 
     def refuse_not_finite(self, tensors: Tensors, owner: str) -> None:
         """Refuse tensors with NaN or infinity.
@@ -84,6 +136,11 @@ class Averages:
         """
         if name := self._first_not_finite(tensors):
             raise NotFinite(f"{name!r} of {owner} holds NaN or infinity. Look for a step at which the loss diverged.")
+
+    def _kept(self, name: str) -> Kept:
+        if name not in self.kept:
+            raise SettingError(f"no average is called {name!r}. {suggestion(name, self.kept)}")
+        return self.kept[name]
 
     def _begin_those_at_the_start(self) -> None:
         starting = [
@@ -99,25 +156,36 @@ class Averages:
 
     def _update(self, due: Sequence[Kept]) -> None:
         weights = self.selection.tensors()
-        if self.not_finite != "unchecked" and (name := self._first_not_finite(weights)):
-            self._refuse_or_skip(name)
+        if weights[0].device.type != "cpu":
+            self._folding.settle()  # copies follow a model that moves
+        moves = {key: move for kept in due for key, move in kept.moves(self.now, weights).items()}
+        self._started = due, self.steps
+        if self._overlap is None:
+            self._finish(self._folding.add(weights, moves))
+        else:
+            self._overlap.start(partial(self._folding.add, weights, moves))
+
+    def _finish(self, bad: int | None) -> None:
+        due, step = self._started
+        if bad is not None:
+            self._refuse_or_skip(list(self.selection.shapes)[bad], step)
             return
-        fold(weights, [move for kept in due for move in kept.moves(self.now, weights)])
         for kept in due:
             kept.folded()
 
-    def _refuse_or_skip(self, name: str) -> None:
+    def _refuse_or_skip(self, name: str, step: int) -> None:
         if self.not_finite == "raise":
             raise NotFinite(
-                f"{name!r} holds NaN or infinity at step {self.steps}; the averages are as they were before it. Lower "
+                f"{name!r} holds NaN or infinity at step {step}; the averages are as they were before it. Lower "
                 "the learning rate or clip gradients, or leave such steps out with not_finite='skip'."
             )
         self.skipped += 1
-        warnings.warn(f"step {self.steps} is left out of the averages: {name!r} is not finite.", stacklevel=5)
+        warnings.warn(f"step {step} is left out of the averages: {name!r} is not finite.", stacklevel=5)
 
     def _switch(self) -> None:
         for kept in self.kept.values():
             if self.now > 0 and kept.updates and kept.average.schedule.switches(self.now):
+                self.settle()
                 mix = kept.coefficients(self.now, {})
                 for i, live in enumerate(self.selection.tensors()):
                     live.copy_(kept.value(i, mix, live))

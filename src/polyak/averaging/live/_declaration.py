@@ -35,7 +35,8 @@ def _first_copy(moment: Moment) -> Mapping[int, float]:
     return {0: 1.0}
 
 
-def _never(step: int) -> bool:
+def never(step: int) -> bool:
+    """False: the average does not replace the weights of the model."""
     return False
 
 
@@ -69,7 +70,7 @@ class Schedule:
     start: int = 0
     phase: int = 0
     initial: tuple[int, ...] = ()
-    switches: Callable[[int], bool] = _never
+    switches: Callable[[int], bool] = never
     facts: Callable[..., Mapping[str, Any]] = _nothing
 
     def is_due(self, step: int) -> bool:

@@ -40,15 +40,16 @@ class Kept:
             for copy, weight in zip(self._copy(slot, weights), weights, strict=True):
                 copy.copy_(weight)
 
-    def moves(self, step: int, weights: Tensors) -> list[tuple[Tensors, float]]:
-        """The copies that an update at this step changes, each with its amount.
+    def moves(self, step: int, weights: Tensors) -> dict[tuple[str, int], tuple[Tensors, float]]:
+        """The copies that an update at this step changes, each with its amount, by average and number of the copy.
 
         Raises:
             DeclarationError: the schedule names a copy that it does not have.
         """
         amounts = self.average.schedule.update(self.moment(step))
         self._refuse_unknown(amounts)
-        return [(self._copy(slot, weights), amount) for slot, amount in amounts.items() if amount]
+        name = self.average.name
+        return {(name, slot): (self._copy(slot, weights), amount) for slot, amount in amounts.items() if amount}
 
     def moment(self, step: int) -> Moment:
         """The counters, for the schedule."""
@@ -95,16 +96,20 @@ class Kept:
 
     def _copy(self, slot: int, weights: Tensors) -> list[Tensor]:
         """A copy, made on first use; it follows the model to another device unless it has one of its own."""
-        import torch
-
         if slot not in self.copies:
-            self.copies[slot] = [
-                torch.zeros_like(weight, dtype=self.dtype_of(weight), device=self._device, requires_grad=False)
-                for weight in weights
-            ]
+            self.copies[slot] = self.like(weights)
         if self._device is None:
             self.copies[slot] = [copy.to(w.device) for copy, w in zip(self.copies[slot], weights, strict=True)]
         return self.copies[slot]
+
+    def like(self, weights: Tensors) -> list[Tensor]:
+        """New tensors, zero, in the dtype and on the device in which the average is kept."""
+        import torch
+
+        return [
+            torch.zeros_like(weight, dtype=self.dtype_of(weight), device=self._device, requires_grad=False)
+            for weight in weights
+        ]
 
     def dtype_of(self, weight: Tensor) -> torch.dtype:
         """The dtype of a copy: 16-bit weights are averaged in float32, since small steps are lost in 16 bits."""

@@ -32,6 +32,13 @@ class AveragerCallback(Callback):
             per_process = (getattr(trainer.train_dataloader, "batch_size", None) or 1) * trainer.accumulate_grad_batches
             self.averager.step(per_process * trainer.world_size)
 
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        self.averager.wait()  # also for optimizers that are none of torch's
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.averager.note({name: float(value) for name, value in trainer.callback_metrics.items()})
+
     def state_dict(self) -> dict[str, Any]:
         return self.averager.state_dict()
 

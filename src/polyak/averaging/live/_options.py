@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from ...errors import SettingError
-from ._declaration import Average
+from ._best import Best
+from ._declaration import Average, never
 from ._selection import Buffers
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ POLICIES = ("raise", "skip", "unchecked")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
-def check_averages(averages: Sequence[Average], every: int, start: int) -> None:
+def check_averages(averages: Sequence[Average], best: Sequence[Best], every: int, start: int) -> None:
     """Refuse averages that an averager cannot hold together.
 
     Raises:
@@ -27,7 +28,10 @@ def check_averages(averages: Sequence[Average], every: int, start: int) -> None:
         raise SettingError("an averager needs an average, such as live.ema(0.999).")
     if every < 1 or start < 0:
         raise SettingError(f"`every` of an averager is at least 1 and `start` at least 0; got {every} and {start}.")
-    name, times = Counter(average.name for average in averages).most_common(1)[0]
+    names = [average.name for average in averages] + [each.key for each in best]
+    if slashed := next((name for name in names if "/" in name), None):
+        raise SettingError(f"an average needs a name without slashes; got {slashed!r}.")
+    name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise SettingError(f"{times} averages are called {name!r}. Name them: live.{name}(...).named('slow').")
     for average in averages:
@@ -37,6 +41,22 @@ def check_averages(averages: Sequence[Average], every: int, start: int) -> None:
                 f"the averager counts every {every} steps, and the average {average.name!r} needs others "
                 f"(every={schedule.every}, start={schedule.start}). Use multiples of {every}, or every=1 for the "
                 "averager."
+            )
+
+
+def check_timing(averages: Sequence[Average], together: int, *, threaded: bool) -> None:
+    """Refuse ways to update that do not fit the averages.
+
+    Raises:
+        SettingError: naming the option.
+    """
+    if together < 1:
+        raise SettingError(f"`together` of an averager is a number of updates, at least 1; got {together}.")
+    for average in averages:
+        if threaded and average.schedule.switches is not never:
+            raise SettingError(
+                f"the average {average.name!r} replaces the weights of the model, which cannot happen on another "
+                "thread while the model is in use. Leave out threaded=True."
             )
 
 

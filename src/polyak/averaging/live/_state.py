@@ -17,19 +17,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ._averages import Averages
+    from ._best import Tracker
 
 _KEY, _FORMAT = "polyak.averager", 1
+_OF_THE_BEST = ("score", "step", "updates")
 
 
 def state_of(averages: Averages) -> dict[str, Any]:
     """Everything but the weights of the model: plain data, and under `tensors` the copies themselves, not clones."""
+    averages.settle()
     tensors = {
         f"{name}/{slot}/{tensor}": copy
         for name, kept in averages.kept.items()
         for slot, copies in kept.copies.items()
         for tensor, copy in zip(averages.selection.shapes, copies, strict=True)
     }
-    return {**_header(averages), "tensors": tensors}
+    best = {
+        f"{key}/0/{tensor}": copy
+        for key, tracker in averages.trackers.items()
+        for tensor, copy in zip(averages.selection.shapes, tracker.tensors, strict=False)  # none before a metric
+    }
+    return {**_header(averages), "tensors": tensors | best}
 
 
 def restore(averages: Averages, state: Mapping[str, Any]) -> None:
@@ -41,11 +49,17 @@ def restore(averages: Averages, state: Mapping[str, Any]) -> None:
     _refuse_another(averages, state)
     weights = averages.selection.tensors()
     tensors: Mapping[str, Tensor] = state["tensors"]
-    restored = {name: _restored(averages, kept, state, tensors, weights) for name, kept in averages.kept.items()}
+    restored = {name: _restored(averages, name, kept, tensors, weights) for name, kept in averages.kept.items()}
+    best = {key: _restored(averages, key, each.kept, tensors, weights) for key, each in averages.trackers.items()}
+    averages.forget()
     for name, kept in averages.kept.items():
         kept.copies = restored[name]
         for counter in COUNTERS:
             setattr(kept, counter, state["averages"][name][counter])
+    for key, tracker in averages.trackers.items():
+        tracker.tensors = best[key].get(0, [])
+        for counter in _OF_THE_BEST:
+            setattr(tracker, counter, state["best"][key][counter])
     averages.steps, averages.skipped = state["steps"], state["skipped"]
 
 
@@ -102,6 +116,7 @@ def _header(averages: Averages) -> dict[str, Any]:
         "steps": averages.steps,
         "skipped": averages.skipped,
         "averages": {name: _facts(kept) for name, kept in averages.kept.items()},
+        "best": {key: _best(tracker) for key, tracker in averages.trackers.items()},
         "shapes": {name: list(shape) for name, shape in averages.selection.shapes.items()},
     }
 
@@ -109,6 +124,11 @@ def _header(averages: Averages) -> dict[str, Any]:
 def _facts(kept: Kept) -> dict[str, Any]:
     counters = {counter: getattr(kept, counter) for counter in COUNTERS}
     return {"kind": kept.average.kind, "settings": dict(kept.average.settings), **counters}
+
+
+def _best(tracker: Tracker) -> dict[str, Any]:
+    counters = {counter: getattr(tracker, counter) for counter in _OF_THE_BEST}
+    return {"average": tracker.best.average, "metric": tracker.best.metric, "is_higher": tracker.is_higher, **counters}
 
 
 def _read_header(file: SafetensorsFile) -> dict[str, Any]:
@@ -132,6 +152,10 @@ def _refuse_another(averages: Averages, state: Mapping[str, Any]) -> None:
     for name, facts in own["averages"].items():
         for key in ("kind", "settings"):
             _compare(f"the {key} of the average {name!r}", state["averages"][name][key], facts[key])
+    _compare("the names of the best averages", sorted(state["best"]), sorted(own["best"]))
+    for name, facts in own["best"].items():
+        for key in ("average", "metric", "is_higher"):
+            _compare(f"the {key} of {name!r}", state["best"][name][key], facts[key])
     _compare("the number of averaged tensors", len(state["shapes"]), len(own["shapes"]))
     for name, shape in own["shapes"].items():
         _compare(f"the shape of {name!r}", state["shapes"].get(name), shape)
@@ -146,9 +170,8 @@ def _compare(what: str, saved: Any, own: Any) -> None:
 
 
 def _restored(
-    averages: Averages, kept: Kept, state: Mapping[str, Any], tensors: Mapping[str, Tensor], weights: list[Tensor]
+    averages: Averages, name: str, kept: Kept, tensors: Mapping[str, Tensor], weights: list[Tensor]
 ) -> dict[int, list[Tensor]]:
-    name = kept.average.name
     prefix = f"{name}/"
     slots = sorted({int(key.removeprefix(prefix).split("/")[0]) for key in tensors if key.startswith(prefix)})
     copies = dict[int, Any]()

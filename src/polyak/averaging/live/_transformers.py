@@ -55,6 +55,14 @@ class AveragerCallback(TrainerCallback):
     ) -> None:
         self._stage(args, state, control)
 
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.averager.wait()  # also for optimizers that are none of torch's
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.averager.note(kwargs.get("metrics") or {})
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         staged, folder = self._staged(args, state.global_step), _folder(args, state.global_step)
         if path_of(self.averager.averages, staged).exists():

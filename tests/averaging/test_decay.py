@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from polyak.averaging import (
     Profile,
+    curve_of,
     curve_weights,
     exponent_of,
     exponential,
     implied_decay,
+    stepwise,
     synthesise,
     weights_of_decay,
     width_of,
@@ -50,8 +52,42 @@ def test_a_linear_decay_is_the_uniform_average(count):
 
 
 def test_an_exponential_average_is_a_convex_decay():
-    scales = implied_decay(exponential(12, 0.7))
-    assert (np.diff(scales, 2) <= 0).all()  # towards the end it falls faster and faster
+    scales = implied_decay(exponential(12, 0.7, normalised=False))
+    assert (np.diff(scales, 2) <= 0).all()
+    assert (np.diff(implied_decay(exponential(12, 0.7)), 2) <= 0).all()  # towards the end it falls faster and faster
+
+
+def test_a_curve_from_a_file_is_interpolated_between_its_rates(tmp_path):
+    rates = tmp_path / "rates.csv"
+    rates.write_text("2e-4,1e-4\n5e-5\n")
+    assert [curve_of(str(rates))(x) for x in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx([1, 0.75, 0.5, 0.375, 0.25])
+    np.testing.assert_allclose(curve_weights(4, str(rates)), [0.25, 0.25, 0.125, 0.375])
+
+
+@pytest.mark.parametrize("text", ["", "1", "1 2", "0 0", "1 nan", "1 -1", "one two", "inf 1", "\xff"])
+def test_files_that_hold_no_curve_are_refused(text, tmp_path):
+    rates = tmp_path / "rates.txt"
+    rates.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingError, match=r"rates.txt is not a decay curve"):
+        curve_of(str(rates))
+
+
+@pytest.mark.parametrize("width", [0.06, 0.2])
+@pytest.mark.parametrize("steps", [[10, 20, 30, 40], [7, 8, 33], [0, 5]])
+def test_checkpoints_stand_for_the_steps_since_the_one_before(steps, width):
+    synthesis, gamma = stepwise(steps, width), exponent_of(width)
+    times = (np.arange(200_000) + 0.5) / 200_000
+    wanted = (gamma + 1) * times**gamma
+    bins = np.searchsorted(np.array(steps) / steps[-1], times)
+    masses = np.bincount(bins, wanted, len(steps)) / len(times)
+    np.testing.assert_allclose(synthesis.coefficients, masses, atol=1e-4)
+    ours = (masses / np.maximum(np.bincount(bins, minlength=len(steps)) / len(times), 1e-12))[bins]
+    assert synthesis.correlation == pytest.approx(ours @ wanted / np.sqrt((ours @ ours) * (wanted @ wanted)), abs=1e-4)
+
+
+def test_a_post_hoc_average_needs_steps():
+    with pytest.raises(SettingError, match="steps above 0"):
+        stepwise([0], 0.1)
 
 
 def test_unknown_curves_are_refused():

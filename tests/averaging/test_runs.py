@@ -76,7 +76,11 @@ def test_steps_that_a_resumed_run_repeats_count_once_with_their_last_value(tmp_p
         (("--last", 2), 25),
         (("--last", 2, "--stride", 2), 20),
         (("--after", 0.5), 25),
-        (("--by", "ema", "--decay", 0.5), 0.25 * 10 + 0.25 * 20 + 0.5 * 30),
+        (("--by", "ema", "--decay", 0.5), (10 + 2 * 20 + 4 * 30) / 7),
+        (("--by", "ema-raw", "--decay", 0.5), 0.25 * 10 + 0.25 * 20 + 0.5 * 30),
+        (("--decay", "linear"), 20),
+        (("--decay", "1-sqrt"), 10 + 10 * (1 - (1 / 3) ** 0.5) + 10 * (1 - (2 / 3) ** 0.5)),
+        (("--by", "posthoc-ema", "--width", 0.288675), 20),
         (("--by", "step", "--penalty", 1), (20 * 10 + 30 * 20) / 30),
         (("--dev", "eval_accuracy"), 25),
         (("--by", "eval_accuracy", "--form", "rank", "--penalty", 1), 20),
@@ -87,6 +91,31 @@ def test_a_run_is_averaged_as_asked(tmp_path: Path, options: tuple[object, ...],
     polyak("average", run, tmp_path / "out", *options)
     merged = read(tmp_path / "out")
     np.testing.assert_allclose(merged["w"], np.full((2, 3), wanted), rtol=1e-6)
+
+
+def test_the_implied_decay_is_printed_and_plotted(tmp_path: Path):
+    run = write_trainer_run(tmp_path / "run")
+    said = polyak("average", run, "--decay", "linear", "--show-curve", "--html", tmp_path / "curve.html")
+    assert [line.split() for line in said.splitlines()[1:]] == [
+        ["checkpoint-10", "0.3333"],
+        ["checkpoint-20", "0.3333", "0.6667", "#" * 20],
+        ["checkpoint-30", "0.3333", "0.3333", "#" * 10],
+    ]
+    page = (tmp_path / "curve.html").read_text()
+    assert "<polyline" in page and "<td>checkpoint-20</td><td>20</td><td>0.3333</td><td>0.6667</td>" in page
+    (tmp_path / "rates.txt").write_text("1 0")
+    again = polyak("average", run, "--decay", tmp_path / "rates.txt", "--show-curve")
+    assert again == said
+
+
+def test_a_post_hoc_average_tells_its_correlation(tmp_path: Path):
+    run = write_trainer_run(tmp_path / "run")
+    words = ("--by", "posthoc-ema", "--width", 0.15, "--recipe", tmp_path / "r.yaml")
+    said = polyak("average", run, tmp_path / "out", *words)
+    correlation = averaging.stepwise([10, 20, 30], 0.15).correlation
+    assert 0.8 < correlation < 1
+    assert f"correlation of {correlation:.4f} with the profile of width 0.15" in said
+    assert f"correlation: {correlation}" in (tmp_path / "r.yaml").read_text()
 
 
 def test_the_recipe_rebuilds_the_same_bytes_and_says_how_its_weights_came_about(tmp_path: Path):
@@ -157,6 +186,12 @@ def test_any_run_can_be_listed_in_a_table(tmp_path: Path):
         (("--by", "los"), "Did you mean 'loss'"),
         (("--by", "loss", "--form", "shfit"), "Did you mean 'shift'"),
         (("--by", "ema", "--decay", 1), "decay"),
+        (("--decay", 0.9), "is the decay of --by ema"),
+        (("--decay", "liner"), "Did you mean 'linear'"),
+        (("--by", "loss", "--decay", "linear"), "give one of them"),
+        (("--by", "posthoc-ema"), "needs --width"),
+        (("--width", 0.1), "no other weighting has one"),
+        (("--by", "posthoc-ema", "--width", 0.5), "at most 0.288675"),
         (("--dev", "eval_accuracy", "--floor", 2), "floor"),
         (("--table", "none.csv"), "none.csv cannot be read"),
     ],

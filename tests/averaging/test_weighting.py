@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -66,9 +67,18 @@ def test_an_exponential_average_is_the_running_one():
     average, values = 0.0, [3.0, -1.0, 4.0, 10.0]
     for i, value in enumerate(values):
         average = value if i == 0 else 0.8 * average + 0.2 * value
-    assert np.dot(exponential(4, 0.8), values) == pytest.approx(average)
-    assert exponential(1, 0.8) == [1.0]
-    assert exponential(3, 0) == [0, 0, 1]
+    assert np.dot(exponential(4, 0.8, normalised=False), values) == pytest.approx(average)
+    for normalised in (True, False):
+        assert exponential(1, 0.8, normalised=normalised) == [pytest.approx(1.0)]
+        assert exponential(3, 0, normalised=normalised) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_exponential_weights_fall_by_the_decay_per_checkpoint_over_the_whole_window(count: int):
+    weights = exponential(count, 0.9)
+    assert sum(weights) == pytest.approx(1)
+    assert [later / earlier for earlier, later in pairwise(weights)] == pytest.approx([1 / 0.9] * (count - 1))
+    assert exponential(5, 0.9, normalised=False)[0] == pytest.approx(0.6561)
 
 
 @pytest.mark.parametrize(

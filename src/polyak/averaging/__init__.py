@@ -4,6 +4,7 @@ from . import live as live
 from .choosing import Choice as Choice
 from .choosing import chosen as chosen
 from .decay import Curve as Curve
+from .decay import curve_of as curve_of
 from .decay import curve_weights as curve_weights
 from .decay import implied_decay as implied_decay
 from .decay import weights_of_decay as weights_of_decay
@@ -19,6 +20,7 @@ from .opening import Opener as Opener
 from .power_function import Profile as Profile
 from .power_function import Synthesis as Synthesis
 from .power_function import exponent_of as exponent_of
+from .power_function import stepwise as stepwise
 from .power_function import synthesise as synthesise
 from .power_function import width_of as width_of
 from .recipes import averaged as averaged

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
 from ..errors import SettingError, suggestion
+from ..storage import read_regular
 
 Curve = Literal["linear", "1-sqrt", "cosine"]
 
@@ -27,20 +30,64 @@ _CURVES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 )
 
 
+_LARGEST = 1 << 20  # bytes of a file with a curve
+
+
 def curve_weights(count: int, curve: str) -> list[float]:
     """Weights of `count` checkpoints, oldest first, that amount to a decay along a curve.
 
     c_j = f(j / count) - f((j + 1) / count), with f(0) = 1 and f(1) = 0; they sum to 1.
 
+    Args:
+        count: Number of checkpoints.
+        curve: `linear`, `1-sqrt`, `cosine`, or a file as `curve_of` reads it.
+
     Raises:
         SettingError: unknown curve, or no checkpoints.
     """
-    if curve not in _CURVES:
-        raise SettingError(f"unknown decay curve {curve!r}. {suggestion(curve, get_args(Curve))}")
+    f = curve_of(curve)
     if count < 1:
         raise SettingError(f"a decay needs at least one checkpoint; got {count}.")
-    values = [1.0, *(_CURVES[curve](j / count) for j in range(1, count)), 0.0]
+    values = [1.0, *(f(j / count) for j in range(1, count)), 0.0]
     return [values[j] - values[j + 1] for j in range(count)]
+
+
+def curve_of(curve: str) -> Callable[[float], float]:
+    """A decay curve f on [0, 1], f(0) = 1, by its name or from a file.
+
+    A file holds the learning rate from the start of the decay to its end, at equal distances: two numbers or more that
+    never grow, separated by blanks, commas or line ends. They are divided by the first and interpolated linearly.
+
+    Raises:
+        SettingError: there is neither such a curve nor such a file, or the file holds something else.
+    """
+    if curve in _CURVES:
+        return _CURVES[curve]
+    path = Path(curve)
+    if not path.is_file():
+        raise SettingError(
+            f"unknown decay curve {curve!r}, and no file of this name. {suggestion(curve, get_args(Curve))}"
+        )
+    rates = _rates(path)
+
+    def interpolated(x: float) -> float:
+        at = min(int(x * (len(rates) - 1)), len(rates) - 2)
+        return rates[at] + (rates[at + 1] - rates[at]) * (x * (len(rates) - 1) - at)
+
+    return interpolated
+
+
+def _rates(path: Path) -> list[float]:
+    try:
+        rates = [float(word) for word in read_regular(path, _LARGEST).decode().replace(",", " ").split()]
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path} is not a decay curve, which is a list of learning rates: {error}.") from None
+    falls = all(0 <= later <= rate < math.inf for rate, later in pairwise(rates))
+    if len(rates) < 2 or not falls or not rates[0] > 0:
+        raise SettingError(
+            f"{path} is not a decay curve: it must hold two learning rates or more, the first above 0, that never grow."
+        )
+    return [rate / rates[0] for rate in rates]
 
 
 def implied_decay(weights: Sequence[float]) -> list[float]:

@@ -88,6 +88,29 @@ def synthesise(profiles: Sequence[Profile], width: float, end: float | None = No
     return Synthesis(tuple(map(float, solution)), float(solution @ against) / norm)
 
 
+def stepwise(steps: Sequence[int], width: float) -> Synthesis:
+    """The average of a width from checkpoints, each of which stands for the steps since the one before.
+
+    c_j = (t_j / T) ** (gamma + 1) - (t_(j-1) / T) ** (gamma + 1), t_0 = 0, T the last step. Of all profiles that are
+    constant between checkpoints this is the closest; the correlation is that of this profile.
+
+    Args:
+        steps: Steps of the checkpoints, increasing.
+        width: Relative to the last step.
+
+    Raises:
+        SettingError: no profile has this width, or there is no step above 0.
+    """
+    gamma = exponent_of(width)
+    if not steps or steps[0] < 0 or steps[-1] <= 0:
+        raise SettingError(f"a post-hoc average needs checkpoints at steps above 0; got {list(steps)}.")
+    ends = np.array([0, *steps], float) / steps[-1]
+    weights, lengths = np.diff(ends ** (gamma + 1)), np.diff(ends)
+    own = np.divide(weights**2, lengths, out=np.zeros_like(weights), where=lengths > 0).sum()
+    target = _inner(Profile(gamma, 1.0), Profile(gamma, 1.0))
+    return Synthesis(tuple(map(float, weights)), sqrt(float(own) / target))
+
+
 def _solve_with_sum_one(gram: np.ndarray, against: np.ndarray) -> np.ndarray:
     """Stationary point of the Lagrangian; the Gram matrix is scaled to the size of the constraint."""
     count, scale = len(gram), float(np.mean(np.diag(gram)))

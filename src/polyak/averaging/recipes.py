@@ -12,6 +12,8 @@ from typing import Any, Literal
 from ..errors import Mismatch
 from ..recipe import Factorisation, Model, Recipe, Source
 from .choosing import is_higher_better, metric_of
+from .decay import curve_weights
+from .power_function import stepwise
 from .runs import RunCheckpoint
 from .weighting import Weighting, by_metric, exponential
 
@@ -102,8 +104,12 @@ def weights_of(run: Sequence[RunCheckpoint], weighting: Weighting) -> list[float
     """The weight of each checkpoint; they sum to 1."""
     if weighting.by == "uniform":
         return [1 / len(run)] * len(run)
-    if weighting.by == "ema":
-        return exponential(len(run), weighting.decay)
+    if weighting.by in ("ema", "ema-raw"):
+        return exponential(len(run), weighting.decay, normalised=weighting.by == "ema")
+    if weighting.by == "decay":
+        return curve_weights(len(run), weighting.curve)
+    if weighting.by == "posthoc-ema":
+        return list(stepwise([checkpoint.step for checkpoint in run], weighting.width).coefficients)
     values = metric_of(run, weighting.by)
     higher = is_higher_better(weighting.by, weighting.higher_is_better)
     return by_metric(values, weighting.form, weighting.penalty, higher_is_better=higher)
@@ -115,8 +121,13 @@ def _provenance(run: Sequence[RunCheckpoint], weighting: Weighting) -> dict[str,
         "by": weighting.by,
         "steps": [checkpoint.step for checkpoint in run],
     }
-    if weighting.by == "ema":
+    if weighting.by in ("ema", "ema-raw"):
         return provenance | {"decay": weighting.decay}
+    if weighting.by == "decay":
+        return provenance | {"curve": weighting.curve}
+    if weighting.by == "posthoc-ema":
+        correlation = stepwise([checkpoint.step for checkpoint in run], weighting.width).correlation
+        return provenance | {"width": weighting.width, "correlation": correlation}
     if weighting.by == "uniform":
         return provenance
     values = metric_of(run, weighting.by)

@@ -54,8 +54,8 @@ def weightings(
     by_name, notes = {"average": Weighting()}, list[str]()
     if weighting.by == "uniform":
         return by_name, notes
-    if weighting.by == "ema":
-        return by_name | {f"average by ema, {weighting.decay:g}": weighting}, notes
+    if weighting.by in ("ema", "ema-raw"):
+        return by_name | {f"average by {weighting.by}, {weighting.decay:g}": weighting}, notes
     metric_of(run, weighting.by)
     is_higher_better(weighting.by, weighting.higher_is_better)
     for form in BY_METRIC if every_form else [weighting.form]:

@@ -20,11 +20,15 @@ class Weighting:
     """Weights of checkpoints.
 
     Attributes:
-        by: `uniform`, `ema` (decaying exponentially with age), or a metric: `step`, `loss`, `eval_accuracy` ...
+        by: `uniform`, `ema` (decaying exponentially with age), `ema-raw` (the same as a running average that starts at
+            the oldest checkpoint), `decay` (as a decay of the learning rate), `posthoc-ema` (a power of the step), or a
+            metric: `step`, `loss`, `eval_accuracy` ...
         form: Weighting function of the metric; one of `BY_METRIC`.
         penalty: Strength of the metric weighting; its meaning depends on the form.
-        decay: For `ema`: factor by which a checkpoint's weight decays per newer checkpoint.
+        decay: For `ema` and `ema-raw`: factor by which a checkpoint's weight decays per newer checkpoint.
         higher_is_better: Direction of the metric; None to take it from the name.
+        curve: For `decay`: `linear`, `1-sqrt`, `cosine`, or a file with learning rates.
+        width: For `posthoc-ema`: standard deviation of the profile relative to the length of the run.
     """
 
     by: str = "uniform"
@@ -32,19 +36,24 @@ class Weighting:
     penalty: float = 0.7
     decay: float = 0.9
     higher_is_better: bool | None = None
+    curve: str = ""
+    width: float = 0.0
 
 
-def exponential(count: int, decay: float) -> list[float]:
-    """Weights of an exponential moving average over `count` checkpoints, oldest first.
+def exponential(count: int, decay: float, *, normalised: bool = True) -> list[float]:
+    """Weights that fall exponentially with the age of `count` checkpoints, oldest first; they sum to 1.
 
-    The average starts at the oldest checkpoint and moves by 1 - decay towards each newer one, so
-    w_i = (1 - decay) decay^(n - 1 - i), and w_0 = decay^(n - 1).
+    Normalised over the window: w_i = (1 - decay) decay^(n - 1 - i) / (1 - decay^n), i = 0 ... n - 1.
+    Otherwise those of a running average that starts at the oldest checkpoint and moves by 1 - decay towards each newer
+    one: w_i = (1 - decay) decay^(n - 1 - i), but w_0 = decay^(n - 1), which for few checkpoints is the largest.
 
     Raises:
         SettingError: the decay is not in [0, 1).
     """
     if not 0 <= decay < 1:
         raise SettingError(f"the decay of an exponential average must be in [0, 1); got {decay!r}.")
+    if normalised:
+        return [(1 - decay) * decay ** (count - 1 - i) / (1 - decay**count) for i in range(count)]
     later = [(1 - decay) * decay ** (count - 1 - i) for i in range(1, count)]
     return [decay ** (count - 1), *later]
 

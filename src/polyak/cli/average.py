@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,13 @@ from . import _options
 from ._app import RUNS, app
 
 if TYPE_CHECKING:
+    from ..averaging import Weighting
     from ..recipe import Recipe
 
-_BY = "Weighting: uniform, ema, step, or a logged metric such as loss or eval_accuracy."
+_BY = "Weighting: uniform, ema, ema-raw, posthoc-ema, step, or a logged metric such as loss or eval_accuracy."
+_DECAY = "Weights as a decay of the learning rate: 1-sqrt, linear, cosine or a file; a number is the decay of ema."
+_WIDTH = "Width of posthoc-ema: standard deviation of the weights over steps, relative to the length of the run."
+_CURVE = "Print the decay of the learning rate that the weights amount to."
 _FORM = "Weighting function of the metric: shift, power, minmax, softmax or rank."
 
 
@@ -27,7 +32,12 @@ def average(
     dev: Annotated[str, typer.Option(help="Drop checkpoints that are far below the best by this metric.")] = "",
     floor: _options.Floor = 0.9,
     form: Annotated[str, typer.Option(help=_FORM)] = "shift",
-    penalty: _options.Penalty = 0.7, decay: _options.Decay = 0.9, higher_is_better: _options.Better = None,
+    penalty: _options.Penalty = 0.7,
+    decay: Annotated[str, typer.Option(help=_DECAY, show_default=False)] = "",
+    width: Annotated[float | None, typer.Option(help=_WIDTH, show_default=False)] = None,
+    higher_is_better: _options.Better = None,
+    show_curve: Annotated[bool, typer.Option("--show-curve", help=_CURVE)] = False,
+    html: _options.Html = None,
     table: _options.Table = None, space: _options.Space = "product", rank: _options.Rank = None,
     key: _options.Key = "", strip_prefix: _options.Prefix = "",
     recipe: Annotated[Path | None, typer.Option("--recipe", "-o", help="Write the recipe of the average here.")] = None,
@@ -38,22 +48,55 @@ def average(
     from .. import averaging
     from ..averaging import Choice, Weighting
 
-    if out is None and recipe is None:
+    if out is None and recipe is None and html is None and not show_curve:
         raise typer.BadParameter("Give OUT, the folder for the average, or --recipe FILE, or both.")
     choice = Choice(after, last, stride, dev or None, floor)
     kept, notes = averaging.chosen(averaging.read_run(run, table), choice, higher_is_better=higher_is_better)
-    weighting = Weighting(by, form_of(form), penalty, decay, higher_is_better)
+    weighting = weighting_of(by, decay, width, Weighting(by, form_of(form), penalty, 0.9, higher_is_better))
     averaged = averaging.averaged(
         kept, weighting, space=space_of(space), rank=rank, key=key or None, strip_prefix=strip_prefix or None
     )
     if not (quiet or as_json):
-        _show(averaged, notes)
+        _show(averaged, notes, with_curve=show_curve)
+    if html is not None:
+        _write_page(html, averaged, [checkpoint.step for checkpoint in kept])
     if recipe is not None:
         _write(recipe, averaged, force=force)
     if out is not None:
         _merge(averaged, out, workers=workers, force=force, as_json=as_json, quiet=quiet)
     elif as_json:
         print(_weights_as_json(averaged))
+
+
+def weighting_of(by: str, decay: str, width: float | None, other: Weighting) -> Weighting:
+    """The weighting that `--by`, `--decay` and `--width` ask for.
+
+    Raises:
+        SettingError: they contradict each other, or there is no such curve.
+    """
+    from ..averaging import curve_of
+    from ..errors import SettingError
+
+    if (by == "posthoc-ema") != (width is not None):
+        raise SettingError("--by posthoc-ema needs --width, such as 0.1, and no other weighting has one.")
+    if by == "posthoc-ema" and not decay:
+        return replace(other, width=width or 0.0)
+    number = _number(decay)
+    if number is not None and by not in ("ema", "ema-raw"):
+        raise SettingError(f"--decay {decay} is the decay of --by ema or ema-raw; a curve is linear, 1-sqrt or cosine.")
+    if not decay or number is not None:
+        return other if number is None else replace(other, decay=number)
+    if by != "uniform":
+        raise SettingError(f"--decay {decay} gives all weights, and so does --by {by}: give one of them.")
+    curve_of(decay)
+    return replace(other, by="decay", curve=decay)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def form_of(form: str) -> Any:
@@ -81,12 +124,41 @@ def space_of(space: str) -> Any:
     return space
 
 
-def _show(average: Recipe, notes: list[str]) -> None:
+_BAR = 30  # characters of a learning rate that has not decayed
+
+
+def _show(average: Recipe, notes: list[str], *, with_curve: bool) -> None:
+    from ..averaging import implied_decay
+
+    facts = average.provenance or {}
+    if "correlation" in facts:
+        said = (
+            f"the weights have a correlation of {facts['correlation']:.4f} with the profile of width {facts['width']:g}"
+        )
+        notes = [*notes, said]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    width = max(len(model.name) for model in average.models)
-    for model in average.models:
-        print(f"{model.name:{width}}  {model.settings['weight']:7.4f}")
+    names, weights = [model.name for model in average.models], _weights(average)
+    long = max(map(len, names))
+    rates = ["", *(f"  {rate:7.4f}  {'#' * round(_BAR * rate)}".rstrip() for rate in implied_decay(weights))]
+    if with_curve:
+        print(f"{'':{long}}   weight  learning rate since the one before")
+    for name, weight, rate in zip(names, weights, rates, strict=True):
+        print(f"{name:{long}}  {weight:7.4f}{rate if with_curve else ''}")
+
+
+def _weights(average: Recipe) -> list[float]:
+    return [model.settings["weight"] for model in average.models]
+
+
+def _write_page(path: Path, average: Recipe, steps: list[int]) -> None:
+    from ..averaging import implied_decay
+    from ..report import decay_page
+    from ..storage import write_whole
+
+    weights = _weights(average)
+    page = decay_page([model.name for model in average.models], steps, weights, implied_decay(weights))
+    write_whole(path, page)
 
 
 def _write(path: Path, average: Recipe, *, force: bool) -> None:

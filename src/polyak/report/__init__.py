@@ -1,7 +1,8 @@
-"""HTML reports of evaluations, comparisons and searches, each in one file that needs nothing else."""
+"""HTML reports of evaluations, comparisons, searches and averages, each in one file that needs nothing else."""
 
 from __future__ import annotations
 
+from .decay import decay_page as decay_page
 from .evaluation import comparison_page as comparison_page
 from .evaluation import evaluation_page as evaluation_page
 from .html import document as document

@@ -47,9 +47,9 @@ def ema_by_hand(history, decays):
     return average
 
 
-def test_ema_has_the_weights_of_the_offline_average():
+def test_ema_has_the_weights_of_the_offline_average_that_is_called_raw():
     averager, history = run(live.ema(0.8, every=3, start=2))
-    assert_close(averager.weights("ema"), weighted(history, of_updates(3, 2, exponential(7, 0.8))))
+    assert_close(averager.weights("ema"), weighted(history, of_updates(3, 2, exponential(7, 0.8, normalised=False))))
     assert averager.updates("ema") == 7
 
 
@@ -74,7 +74,7 @@ def test_ema_warms_up_by_training_steps_as_ema_pytorch_does():
 def test_ema_halves_the_weight_of_a_term_in_a_half_life(unit, elapsed):
     averager, history = run(live.ema(half_life=5.0, half_life_in=unit, every=2))
     decay = 2 ** (-elapsed / 5)
-    assert_close(averager.weights("ema"), weighted(history, of_updates(2, 0, exponential(11, decay))))
+    assert_close(averager.weights("ema"), weighted(history, of_updates(2, 0, exponential(11, decay, normalised=False))))
 
 
 def test_uniform_is_the_mean_of_every_nth_step_after_the_start():
@@ -104,6 +104,15 @@ def test_wsm_is_a_run_whose_last_updates_are_scaled_by_the_curve(curve):
         decayed = {name: decayed[name] + shape[curve](i / 6) * step[name] for name in decayed}
     assert_close(averager.weights("wsm"), decayed)
     assert_close(averager.weights("wsm"), weighted(latest, curve_weights(6, curve)))
+
+
+def test_wsm_takes_its_curve_from_a_file(tmp_path):
+    rates = tmp_path / "rates.txt"
+    rates.write_text("0.4 0.3 0.2, 0.1\n0.0")
+    averager, history = run(live.wsm(str(rates), window_length=5, every=2))
+    assert_close(averager.weights("wsm"), weighted(history[2::2][-5:], curve_weights(5, "linear")))
+    with pytest.raises(SettingError, match="no file of this name"):
+        live.wsm("nowhere.txt")
 
 
 def test_zscl_averages_the_start_and_every_nth_step_counted_from_the_first():
@@ -183,7 +192,7 @@ def test_every_schedule_is_in_the_test_of_profiles_and_exported_by_the_door():
 def test_an_averager_that_counts_every_nth_step_equals_the_thinned_sequence():
     averager, history = run(live.ema(0.8), every=4, start=3)
     thinned = history[7::4]
-    assert_close(averager.weights("ema"), weighted(thinned, exponential(len(thinned), 0.8)))
+    assert_close(averager.weights("ema"), weighted(thinned, exponential(len(thinned), 0.8, normalised=False)))
 
 
 @pytest.mark.parametrize(

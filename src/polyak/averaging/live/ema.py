@@ -44,7 +44,9 @@ def ema(
     Source: Polyak and Juditsky, 1992. The warm-up formulas are those of timm 1.0 (ModelEmaV3) and of ema-pytorch 0.8.
 
     Departures: timm and ema-pytorch copy the weights at their first update, and so does this, with or without warm-up.
-        ema-pytorch also copies them until its `update_after_step`: here there is no average before `start`.
+        ema-pytorch also copies them until its `update_after_step`: here there is no average before `start`; and with
+        N in `update_every` it updates at steps 1, N + 1, 2 N + 1 ..., not N, 2 N ... Half-lives count what has passed
+        since the last update.
     """
 
     def update(moment: Moment) -> Mapping[int, float]:

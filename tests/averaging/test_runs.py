@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,26 @@ def test_tables_that_do_not_list_a_run_are_refused(tmp_path: Path, table: str, s
     (tmp_path / "t.csv").write_text(table)
     with pytest.raises(CheckpointError, match=said):
         averaging.read_run(tmp_path, tmp_path / "t.csv")
+
+
+def test_a_checkpoint_that_vanishes_is_named_and_nothing_is_written(tmp_path: Path):
+    run = write_trainer_run(tmp_path / "run")
+    polyak("average", run, "--recipe", tmp_path / "r.yaml")
+    shutil.rmtree(run / "checkpoint-20")  # as a trainer does that keeps the latest
+    with pytest.raises(CheckpointError, match="checkpoint-20"):
+        polyak("merge", tmp_path / "r.yaml", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_of_fsdp_are_refused_with_a_command_that_converts_them(tmp_path: Path):
+    run = tmp_path / "run"
+    for step in (10, 20):
+        (run / f"checkpoint-{step}/pytorch_model_fsdp_0").mkdir(parents=True)
+        for name in (".metadata", "__0_0.distcp"):
+            (run / f"checkpoint-{step}/pytorch_model_fsdp_0" / name).write_bytes(b"not read")
+    with pytest.raises(CheckpointError, match=r"accelerate merge-weights .*checkpoint-10"):
+        polyak("average", run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_checkpoints_says_what_a_run_looks_like(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 _BY = "Weighting: uniform, ema, ema-raw, posthoc-ema, step, or a logged metric such as loss or eval_accuracy."
+_FORM = "Weighting function of the metric: shift, power, minmax, softmax or rank."
 _DECAY = "Weights as a decay of the learning rate: 1-sqrt, linear, cosine or a file; a number is the decay of ema."
 _WIDTH = "Width of posthoc-ema: standard deviation of the weights over steps, relative to the length of the run."
 _CURVE = "Print the decay of the learning rate that the weights amount to."
-_FORM = "Weighting function of the metric: shift, power, minmax, softmax or rank."
+_Decay: TypeAlias = Annotated[str, typer.Option(help=_DECAY, show_default=False)]
+_Width: TypeAlias = Annotated[float | None, typer.Option(help=_WIDTH, show_default=False)]
+_Curve: TypeAlias = Annotated[bool, typer.Option("--show-curve", help=_CURVE)]
 
 
 @app.command(rich_help_panel=RUNS)
@@ -32,12 +35,8 @@ def average(
     dev: Annotated[str, typer.Option(help="Drop checkpoints that are far below the best by this metric.")] = "",
     floor: _options.Floor = 0.9,
     form: Annotated[str, typer.Option(help=_FORM)] = "shift",
-    penalty: _options.Penalty = 0.7,
-    decay: Annotated[str, typer.Option(help=_DECAY, show_default=False)] = "",
-    width: Annotated[float | None, typer.Option(help=_WIDTH, show_default=False)] = None,
-    higher_is_better: _options.Better = None,
-    show_curve: Annotated[bool, typer.Option("--show-curve", help=_CURVE)] = False,
-    html: _options.Html = None,
+    penalty: _options.Penalty = 0.7, decay: _Decay = "", width: _Width = None, higher_is_better: _options.Better = None,
+    show_curve: _Curve = False, html: _options.Html = None,
     table: _options.Table = None, space: _options.Space = "product", rank: _options.Rank = None,
     key: _options.Key = "", strip_prefix: _options.Prefix = "",
     recipe: Annotated[Path | None, typer.Option("--recipe", "-o", help="Write the recipe of the average here.")] = None,
@@ -58,10 +57,7 @@ def average(
     )
     if not (quiet or as_json):
         _show(averaged, notes, with_curve=show_curve)
-    if html is not None:
-        _write_page(html, averaged, [checkpoint.step for checkpoint in kept])
-    if recipe is not None:
-        _write(recipe, averaged, force=force)
+    _write_files(averaged, [checkpoint.step for checkpoint in kept], html, recipe, force=force)
     if out is not None:
         _merge(averaged, out, workers=workers, force=force, as_json=as_json, quiet=quiet)
     elif as_json:
@@ -149,6 +145,13 @@ def _show(average: Recipe, notes: list[str], *, with_curve: bool) -> None:
 
 def _weights(average: Recipe) -> list[float]:
     return [model.settings["weight"] for model in average.models]
+
+
+def _write_files(average: Recipe, steps: list[int], html: Path | None, recipe: Path | None, *, force: bool) -> None:
+    if html is not None:
+        _write_page(html, average, steps)
+    if recipe is not None:
+        _write(recipe, average, force=force)
 
 
 def _write_page(path: Path, average: Recipe, steps: list[int]) -> None:

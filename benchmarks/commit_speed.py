@@ -40,13 +40,16 @@ def main() -> None:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = parser_for("commit_speed.py", __doc__, runs=5, shape=SHAPE)
     parser.add_argument("base", help="older commit, or a folder with its source")
+    parser.add_argument(
+        "--installed", type=Path, help="folder of the new code, such as an unpacked wheel (default: src)"
+    )
     parser.add_argument("--json", type=Path, help="file that the results are added to")
     return parsed(parser, arguments)
 
 
 def _measure(bench: Bench, options: argparse.Namespace) -> list[str]:
     """Names of the merges that are slower than allowed."""
-    old, new = _source(options.base, bench.work), ROOT / "src"
+    old, new = _source(options.base, bench.work), options.installed or ROOT / "src"
     matches = re.compile(options.only, re.IGNORECASE).search
     print(f"{'merge':44} CPU: old s   new s  ratio   wall: old s   new s  ratio", flush=True)
     rows: dict[str, dict[str, Any]] = {}

@@ -124,7 +124,7 @@ def api() -> str:
 
 def _public(module: Any) -> list[str]:
     """Names that a module defines, or imports under their own name for others (`import x as x`)."""
-    names = set[str]()
+    names = set[str](getattr(module, "__all__", ()))
     for node in ast.walk(ast.parse(Path(inspect.getfile(module)).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             names |= {alias.name for alias in node.names if alias.asname == alias.name}

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import pytest
 
 import polyak
 
+SOURCE = Path(polyak.__file__).parent
 
-def test_every_public_name_exists_and_is_listed_once():
-    assert sorted(polyak.__all__) == sorted([*polyak._HOMES, "__version__"])
-    for name in polyak.__all__:
-        assert getattr(polyak, name) is not None
+
+@pytest.mark.parametrize("stub", sorted(SOURCE.rglob("__init__.pyi")), ids=lambda stub: stub.parent.name)
+def test_every_name_of_a_door_that_opens_on_use_exists(stub: Path):
+    package = ".".join(["polyak", *stub.relative_to(SOURCE).parts[:-1]])
+    door = import_module(package)
+    names = [alias.asname for node in ast.parse(stub.read_text()).body for alias in cast("ast.ImportFrom", node).names]
+    assert sorted(door.__all__) == sorted(names)
+    for name in names:
+        assert getattr(door, name) is not sys.modules.get(f"{package}.{name}"), f"{name} is the file of that name"
 
 
 def loaded_by(statement: str) -> set[str]:

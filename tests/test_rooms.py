@@ -19,8 +19,9 @@ BY_FILE = {"kernels"}
 def private_files(room: str) -> frozenset[str]:
     """Files and folders of a room, without those whose name its door binds to something else."""
     files = {path.stem for path in (SOURCE / room).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    door = ast.parse((SOURCE / room / "__init__.py").read_text(encoding="utf-8"))
-    imports = [node for node in ast.walk(door) if isinstance(node, ast.ImportFrom)]
+    doors = [path for name in ("__init__.py", "__init__.pyi") if (path := SOURCE / room / name).exists()]
+    nodes = [node for door in doors for node in ast.walk(ast.parse(door.read_text(encoding="utf-8")))]
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     return frozenset(files - {alias.asname or alias.name for node in imports for alias in node.names})
 
 

@@ -12,6 +12,7 @@ from . import formats
 from .contents import copyable, folder_inside, listed
 from .pipeline import has_weights
 
+TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 _IGNORE = re.IGNORECASE
 # Weights, or a whole model, in formats that no checkpoint format opens.
 _OTHER_WEIGHTS = re.compile(

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ._api import DTYPES, Bytes, Checkpoint, TensorSpec
+from ._floats import read_floats
 from .contents import inside
-from .lora import read_floats
 from .safetensors import SafetensorsFile
 
 MASKS_KIND = "masks"  # value of `polyak` in the metadata of a file of masks

@@ -6,20 +6,6 @@ Four ways in: `run` merges into a folder, `run_in_memory` returns arrays, `strea
 
 from __future__ import annotations
 
-from .deltas import deltas as deltas
-from .in_memory import run_in_memory as run_in_memory
-from .into_folder import Report as Report
-from .into_folder import refuse_inputs as refuse_inputs
-from .into_folder import run as run
-from .nested import Readers as Readers
-from .nested import opened as opened
-from .output.provenance import PROVENANCE as PROVENANCE
-from .session.models import OpenModels as OpenModels
-from .session.session import Session as Session
-from .step.buffers import Buffers as Buffers
-from .step.device import device_of as device_of
-from .step.inputs import Loaded as Loaded
-from .step.inputs import load as load
-from .step.masks import without_masks as without_masks
-from .step.sink import Sink as Sink
-from .streaming import stream as stream
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,10 +17,9 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
 from . import lapack as _lapack
-from .arrays import Array
+from .arrays import SMALL_MATRIX, Array
 from .polar import inverse_root, polar_of_square
 
-SMALL_MATRIX = 128  # up to here everything is quick in float64
 _SEEN = 1e-2  # eigenvalues of a Gram matrix, relative to the largest, that float32 tells apart well enough
 _LEAST = 1e-5  # singular values, relative to the largest, that a float64 Gram matrix tells from zero
 _SAFE = 20  # powers of two between which the largest entry needs no scaling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from ..checkpoint import Checkpoint, renamed, run_time_of
+from ..checkpoint import Checkpoint, renamed
 from ..reading import Pattern, compiled
 from ..recipe import Recipe
 from .compatibility import Opened
@@ -56,6 +56,8 @@ def _at_run_time(
     model: Opened, reference: Opened, names: Collection[str], wanted: Collection[str]
 ) -> Iterator[Renaming]:
     """The names of two versions of transformers, which are the same once a model runs."""
+    from ..checkpoint import run_time_of
+
     own, other = run_time_of(model.checkpoint), run_time_of(reference.checkpoint)
     if own is None or other is None or own.blocks or other.blocks:
         return

@@ -11,8 +11,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ..errors import SettingError
-from ._automaton import Automaton
-from ._regular import parsed
 
 LONGEST = 20_000  # characters of a pattern
 
@@ -32,6 +30,9 @@ class Pattern:
     def __init__(self, text: str, longest: int = LONGEST) -> None:
         if len(text) > longest:
             raise ValueError(f"it has {len(text)} characters; at most {longest} are read")
+        from ._automaton import Automaton
+        from ._regular import parsed
+
         self.text = text
         self._automaton = Automaton(parsed(text))
 

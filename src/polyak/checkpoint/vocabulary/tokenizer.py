@@ -11,10 +11,10 @@ from typing import Any, TypeAlias, cast
 
 from ...errors import CheckpointError, Mismatch, Remedy, UnsupportedFormat
 from .._api import Stamp
+from ..carried import TOKENIZER_FILE, TOKENIZER_SETTINGS
 from ..contents import inside, optional_json, read_json
 
 Json: TypeAlias = dict[str, Any]
-TOKENIZER_FILE, TOKENIZER_SETTINGS = "tokenizer.json", "tokenizer_config.json"
 KINDS = ("BPE", "WordPiece", "WordLevel", "Unigram")
 UNLIKELY = 10.0  # log-probability of a placeholder, below that of the least likely piece
 

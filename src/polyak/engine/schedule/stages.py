@@ -8,7 +8,6 @@ from typing import Any
 from ...methods import Order, Request, Sum, Top, call, parameters
 from .. import tuning
 from ..first_passes.base import RunningPass
-from ..first_passes.dispatch import can_share, start_pass
 from ..step.buffers import Buffers
 from ..step.chunks import Chunk, bundles, chunks_of
 from ..step.prepared import PreparedStep
@@ -68,6 +67,8 @@ class Group:
         """Start the passes that can be answered together now; False if there are none left."""
         if not self._waves:
             return False
+        from ..first_passes.dispatch import start_pass
+
         for names in _sharing(self._members[0], self._waves.pop(0)):
             for members in self._by_scope(names[0]):
                 requests = [_needed(members[0], name) for name in names]
@@ -145,6 +146,8 @@ def _needed(prepared: PreparedStep, name: str) -> Request:
 
 def _sharing(prepared: PreparedStep, names: Sequence[str]) -> list[list[str]]:
     """Put passes together that can share their sweeps."""
+    from ..first_passes.dispatch import can_share
+
     shared: list[list[str]] = []
     for name in names:
         for others in shared:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...checkpoint import TOKENIZER_FILE, Stamp, Tokenizer, inside, read_tokenizer
+from ...checkpoint import TOKENIZER_FILE, Stamp, inside
 from ...errors import CheckpointError, Door, Mismatch, Remedy, worded
 from ..compatibility import Opened
 from ..steps import Step
 from .embedding_tables import tables_of
+
+if TYPE_CHECKING:
+    from ...checkpoint import Tokenizer
 
 _SHOWN = 3
 
@@ -36,6 +40,8 @@ def compare(models: Sequence[Opened], steps: Sequence[Step], door: Door = "recip
         if path is None or (stamp := Stamp.of_contents(path).header) in seen:
             continue
         seen.add(stamp)
+        from ...checkpoint import read_tokenizer
+
         try:
             tokenizer = read_tokenizer(model.checkpoint.folder, model.name)
         except CheckpointError as error:

@@ -1,0 +1,15 @@
+from ._version import __version__ as __version__
+from .api import load_recipe as load_recipe
+from .api import merge as merge
+from .api import merge_state_dicts as merge_state_dicts
+from .api import plan as plan
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import open as open
+from .checkpoint import renamed as renamed
+from .checkpoint import subset as subset
+from .checkpoint import with_lora as with_lora
+from .checkpoint import with_masks as with_masks
+from .engine import Report as Report
+from .errors import PolyakError as PolyakError
+from .planning import Plan as Plan
+from .recipe import Recipe as Recipe

@@ -24,6 +24,7 @@ from ..reading import compiled
 from ..recipe import Recipe, Source, sought, with_shared
 from ._plan import NestedMerge, Plan
 from .buffers import buffer_notes, partial_buffers
+from .classes import unlike
 from .compatibility import Opened, check
 from .names import meet
 from .open_models import Open, OpenedModels
@@ -121,9 +122,10 @@ def _refuse_adapters_and_searches(recipe: Recipe) -> None:
 def _notes(
     recipe: Recipe, opened: Sequence[Opened], steps: Sequence[Step], builders: Sequence[_Builder]
 ) -> Iterator[str]:
-    """Notes on tokens, on rules that drop settings, and on statistics."""
+    """Notes on tokens, on classes, on rules that drop settings, and on statistics."""
     if not recipe.vocabulary:
         yield from compare(opened, steps, recipe.door)
+    yield from unlike(opened, steps, recipe.door)
     for builder in builders:
         yield from (*builder.notes, *builder.measured.notes)
 

@@ -1,7 +1,7 @@
 """Cost of training recipes: the loop beside a plain Trainer, and copies on two workers beside one after another.
 
 The first part trains the same network for the same steps by `polyak.training.fit` and by transformers' Trainer alone,
-in turns, on one thread. The second runs `sparse_soup` with one worker and with two, starting processes included. Medians
+in turns, on one thread. The second runs `sparse_soup` with one worker and with two, with their start. Medians
 are printed and, with --results, stored. Run it on an idle machine: on a busy one, two workers have no second CPU.
 """
 

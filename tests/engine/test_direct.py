@@ -119,11 +119,11 @@ def test_where_equals_are_told_apart_or_the_dtype_changes_there_is_no_sweep(monk
 
 
 def test_thresholds_come_from_sorted_deltas_from_the_second_candidate_on(monkeypatch):
-    from polyak.engine.schedule import stages as groups
+    from polyak.engine.first_passes import dispatch
 
     swept = []
-    start_pass = groups.start_pass
-    monkeypatch.setattr(groups, "start_pass", lambda *arguments: swept.append(1) or start_pass(*arguments))
+    start_pass = dispatch.start_pass
+    monkeypatch.setattr(dispatch, "start_pass", lambda *arguments: swept.append(1) or start_pass(*arguments))
     opened = given(np.float32)
     counts = []
     session = session_into(Places())

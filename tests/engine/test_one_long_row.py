@@ -26,7 +26,7 @@ def test_one_long_row_is_merged_like_a_short_one(method, settings, shape, monkey
     wanted = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
     held: list[type] = []
     monkeypatch.setattr(tuning, "LONG_ROW", 100)
-    monkeypatch.setattr("polyak.engine.schedule.stages.start_pass", _noting(dispatch.start_pass, held))
+    monkeypatch.setattr("polyak.engine.first_passes.dispatch.start_pass", _noting(dispatch.start_pass, held))
     found = polyak.merge_state_dicts(models, method=method, base=base, **settings)["w"]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert {one.__name__ for one in held} <= {"TopkOfTensors", "GramOfTensors"}

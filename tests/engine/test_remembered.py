@@ -85,11 +85,11 @@ def test_a_threshold_over_the_model_that_moves_changes_every_tensor(given):
 
 
 def test_thresholds_are_not_looked_for_again_when_weights_change(given, monkeypatch):
-    from polyak.engine.schedule import stages as groups
+    from polyak.engine.first_passes import dispatch
 
     asked = []
-    start_pass = groups.start_pass
-    monkeypatch.setattr(groups, "start_pass", lambda *arguments: asked.append(1) or start_pass(*arguments))
+    start_pass = dispatch.start_pass
+    monkeypatch.setattr(dispatch, "start_pass", lambda *arguments: asked.append(1) or start_pass(*arguments))
     session = Session(Arrays())
     counts = []
     for settings in ({"density": 0.2}, {"density": 0.2, "weight": 0.5}, {"density": 0.3}, {"density": 0.2}):

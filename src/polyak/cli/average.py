@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
@@ -144,7 +144,7 @@ def _show(average: Recipe, notes: list[str], *, with_curve: bool) -> None:
 
 
 def _weights(average: Recipe) -> list[float]:
-    return [model.settings["weight"] for model in average.models]
+    return [cast("float", model.settings["weight"]) for model in average.models]
 
 
 def _write_files(average: Recipe, steps: list[int], html: Path | None, recipe: Path | None, *, force: bool) -> None:

@@ -271,9 +271,7 @@ class _Builder:
 
     def _kept(self, name: str) -> Step | None:
         """Copy a skipped tensor from the base; without a base it is left out."""
-        if self._base is None:
-            return None
-        return self._copied(self._base, name)
+        return None if self._base is None else self._copied(self._base, name)
 
     def _copied(self, model: Opened, name: str) -> Step | None:
         if model.find(name) is None or model.ties(name):

@@ -1,8 +1,8 @@
-"""Cost of training recipes: the loop beside a plain Trainer, and copies on two workers beside one after another.
+"""Cost of training recipes: the loop against a plain Trainer, and two workers against one.
 
 The first part trains the same network for the same steps by `polyak.training.fit` and by transformers' Trainer alone,
-in turns, on one thread. The second runs `sparse_soup` with one worker and with two, with their start. Medians
-are printed and, with --results, stored. Run it on an idle machine: on a busy one, two workers have no second CPU.
+in turns, on one thread. The second runs `sparse_soup` with one worker and with two, starting processes included.
+Medians are printed and, with --results, stored. Run it on an idle machine: on a busy one, two workers have no second CPU.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def overhead(folder: Path, runs: int, steps: int) -> dict[str, Any]:
                 by_trainer(setup.task(), live_model(setup, source).module, out, steps)
 
         reference_s, ours_s = medians(plain, ours, runs)
-    return row(f"{steps} steps beside a plain Trainer", ours_s, reference_s)
+    return row(f"{steps} steps against a plain Trainer", ours_s, reference_s)
 
 
 def by_trainer(task: Task, module: nn.Module, out: str, steps: int) -> None:

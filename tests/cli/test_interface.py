@@ -19,7 +19,15 @@ from ..engine.conftest import random_family, recipe_text, write_model
 SECTIONS = {
     "Merge models": {"bake", "merge", "plan"},
     "LoRA adapters": {"lora"},
-    "Evaluate, search and learn from data": {"compare", "evaluate", "learn", "measure", "recalibrate", "search"},
+    "Evaluate, search and learn from data": {
+        "compare",
+        "evaluate",
+        "learn",
+        "measure",
+        "recalibrate",
+        "search",
+        "train",
+    },
     "Checkpoints of a training run": {"average", "select"},
     "Inspect models, methods and recipes": {"diff", "inspect", "methods", "schema", "verify"},
 }

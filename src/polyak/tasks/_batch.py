@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Likelihood: TypeAlias = Literal["classification", "tokens", "language_model", "regression"]
 
-SPLITS = ("train", "calibration", "validation", "test")  # for training, learning, model selection, and reporting
+SCORED = ("calibration", "validation", "test")  # for learning, model selection, and reporting
+SPLITS = ("train", *SCORED)
 IGNORED = -100  # a target that does not count
 
 

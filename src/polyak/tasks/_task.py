@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import TaskError, suggestion
-from ._batch import SPLITS, Batch, Likelihood, Outcome, ScoreRequest
+from ._batch import SCORED, Batch, Likelihood, Outcome, ScoreRequest
 from .likelihood import negative_log_likelihood
 from .running import Part, Scoring, joined, on_device, scored
 
@@ -47,7 +47,7 @@ class Scorer(ABC):
         name: Its name in reports.
         metric: Name of the metric, such as `accuracy`.
         higher_is_better: True if a larger metric is better.
-        splits: Its splits, a subset of `SPLITS`; no two share an example.
+        splits: Its splits, a subset of `SPLITS`, by default without `train`; no two share an example.
         split_help: The remedy for a missing split, in error messages.
         notes: Messages for the user, such as the number of examples dropped because they are in two splits.
     """
@@ -55,7 +55,7 @@ class Scorer(ABC):
     name: str
     metric: str
     higher_is_better: bool = True
-    splits: tuple[str, ...] = SPLITS
+    splits: tuple[str, ...] = SCORED
     split_help: str = (
         "Training, calibration, validation and test examples are kept apart: give each its own data, or fractions of "
         "one file."

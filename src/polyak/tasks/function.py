@@ -9,7 +9,7 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..errors import PolyakError, TaskError
-from ._batch import SPLITS, Outcome, ScoreRequest
+from ._batch import SCORED, Outcome, ScoreRequest
 from ._task import Scorer
 
 
@@ -42,7 +42,7 @@ class FunctionScorer(Scorer):
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.function, self.metric = function, metric
         self._takes_split = "split" in signature_of(function, self.name).parameters
-        self.higher_is_better, self.splits = higher_is_better, SPLITS if self._takes_split else ("test",)
+        self.higher_is_better, self.splits = higher_is_better, SCORED if self._takes_split else ("test",)
 
     def score(self, checkpoint: Checkpoint, request: ScoreRequest) -> Outcome:
         self.check_split(request.split)

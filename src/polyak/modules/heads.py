@@ -34,9 +34,7 @@ def with_new_head(
     """
     import torch
 
-    state = {
-        name: torch.from_numpy(checkpoint.read(name).copy()) for name in checkpoint.specs if not search(heads, name)
-    }
+    state = _without(checkpoint, heads)
     body = {_contents(tensor) for tensor in state.values()}
     state |= {alias: state[name] for alias, name in checkpoint.ties.items() if name in state}
     with torch.random.fork_rng(devices=[]):
@@ -55,6 +53,13 @@ def with_new_head(
             f"{listed(lacking)}. Extend the pattern if they belong to the head."
         )
     return module, tensors, head
+
+
+def _without(checkpoint: Checkpoint, heads: str) -> dict[str, Tensor]:
+    import torch
+
+    kept = [name for name in checkpoint.specs if not search(heads, name)]
+    return {name: torch.from_numpy(checkpoint.read(name).copy()) for name in kept}
 
 
 def _tensor_name(module: nn.Module, name: str) -> str:

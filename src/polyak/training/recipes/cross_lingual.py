@@ -39,30 +39,15 @@ def _share(value: object, place: Place) -> float:
     defaults={"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.05, "batch_size": 32, "epochs": 10.0},
 )
 def cross_lingual(
-    setup: Setup,
-    *,
-    targets: Annotated[Any, _targets],
-    languages: tuple[str, ...] = (),
-    runs: Annotated[int, positive] = 5,
-    learning_rates: tuple[float, ...] = (),
-    schedules: tuple[Schedule, ...] = ("linear",),
-    warmup: Annotated[float, _share] = 0.1,
-    snapshots: Annotated[int, positive] = 1,
-    heads: Annotated[str, pattern] = _HEADS,
-    head: Head = "frozen",
-    freeze: Annotated[str, patterns] = "",
-    floor: Annotated[float, _share] = 0.9,
-    last: Annotated[int, positive] = 3,
-    decay: Annotated[float, _share] = 0.9,
-    penalty: float = 0.7,
-    curve: Curve = "1-sqrt",
-    few_shot: FewShot = "none",
-    shots: Annotated[int, positive] = 10,
-    few_shot_epochs: Annotated[int, positive] = 1,
-    vaccinate: bool = False,
-    unseen_labels: Unseen = "refuse",
-    keep: Keep = "all",
-) -> TrainingPlan:
+    setup: Setup, *, targets: Annotated[Any, _targets], languages: tuple[str, ...] = (),
+    runs: Annotated[int, positive] = 5, learning_rates: tuple[float, ...] = (),
+    schedules: tuple[Schedule, ...] = ("linear",), warmup: Annotated[float, _share] = 0.1,
+    snapshots: Annotated[int, positive] = 1, heads: Annotated[str, pattern] = _HEADS, head: Head = "frozen",
+    freeze: Annotated[str, patterns] = "", floor: Annotated[float, _share] = 0.9, last: Annotated[int, positive] = 3,
+    decay: Annotated[float, _share] = 0.9, penalty: float = 0.7, curve: Curve = "1-sqrt", few_shot: FewShot = "none",
+    shots: Annotated[int, positive] = 10, few_shot_epochs: Annotated[int, positive] = 1, vaccinate: bool = False,
+    unseen_labels: Unseen = "refuse", keep: Keep = "all",
+) -> TrainingPlan:  # fmt: skip
     """Fine-tune on a source language, and compare the ways to get one model for other languages from its checkpoints.
 
     A full run trains body and head. Further runs begin with the pretrained body and the head of the full run's last
@@ -111,13 +96,16 @@ def cross_lingual(
         decay, penalty, curve, few_shot, shots, float(few_shot_epochs), vaccinate, unseen_labels, keep,
         task.count(TRAIN),
     )  # fmt: skip
-    notes = check_targets(task, read_targets(options), options)
+    return _plan(options, check_targets(task, read_targets(options), options))
+
+
+def _plan(options: Options, notes: Sequence[str]) -> TrainingPlan:
+    setup, heads = options.setup, options.heads
     _, tensors, of_head = new_head(setup, heads, setup.seed)
-    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    stages = _stages(options, sum(tensor.nbytes for tensor in tensors.values()))
     told = (f"the head is {', '.join(sorted(of_head))}", *notes)
-    return TrainingPlan(
-        _stages(options, nbytes), partial(page, options), TOGETHER, notes=told, begins=partial(beginning, setup, heads)
-    )
+    begins = partial(beginning, setup, heads)
+    return TrainingPlan(stages, partial(page, options), TOGETHER, notes=told, begins=begins)
 
 
 def _runs(setup: Setup, rates: Sequence[float], schedules: Sequence[Schedule], count: int) -> tuple[Run, ...]:

@@ -110,7 +110,7 @@ def strategies(
     """
     good = Choice(dev=DEV, floor=options.floor)
     average = checkpoint_average(run, good, higher_is_better=higher_is_better)
-    kept, notes = len(average.members), list(average.notes)
+    notes = list(average.notes)
     mixtures = [
         last_checkpoint(run),
         best_on_source(run, DEV, higher_is_better=higher_is_better),
@@ -118,19 +118,22 @@ def strategies(
         checkpoint_average(run, name="CA of all"),
         decay_average(run, options.curve, good, higher_is_better=higher_is_better),
     ]
-    weighted = {
-        "EMA": (good, Weighting("ema", decay=options.decay)),
-        "LAWA": (replace(good, last=min(options.last, len(run))), Weighting()),
-        "MWA": (good, Weighting("loss", penalty=options.penalty, higher_is_better=False)),
-    }
-    for name, (choice, weighting) in weighted.items():
+    for name, (choice, weighting) in _weighted(options, good, len(run)).items():
         try:
             mixtures.append(checkpoint_average(run, choice, weighting, name=name, higher_is_better=higher_is_better))
         except SettingError as error:
             notes.append(f"no {name}: {error}")
-    if kept == 1:
+    if len(average.members) == 1:
         notes.append("one checkpoint is left to average: averages are that checkpoint")
     return mixtures, notes
+
+
+def _weighted(options: Options, good: Choice, count: int) -> dict[str, tuple[Choice, Weighting]]:
+    return {
+        "EMA": (good, Weighting("ema", decay=options.decay)),
+        "LAWA": (replace(good, last=min(options.last, count)), Weighting()),
+        "MWA": (good, Weighting("loss", penalty=options.penalty, higher_is_better=False)),
+    }
 
 
 def together(desk: Desk, given: tuple[Options, str]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from ..native import I64, F32Rows, I64Rows, at_address, inlined, kernel, settle, stream
 
 _TURN = 64  # entries of a copy before it is the turn of the next
-_BLOCK = 512  # entries that are checked before any of them moves
+_CHECKED = 128  # entries that are checked before any of them moves: few, so that weights and copies are read in turn
+_BLOCK = 1024  # entries of a block that is not checked
 _STREAMED = 8192  # entries that are checked before they are copied
 _EXPONENT = np.uint32(0x7F800000)
 _WORD = 4  # bytes
@@ -38,13 +39,14 @@ def fold(table: I64Rows, sizes: I64, amounts: F32Rows, start: int, stop: int, ch
         The number of the entry before which it stopped; `stop` if it went to the end.
     """
     steps, copies = amounts.shape
-    turn = _TURN if copies > 1 else _BLOCK
+    block = _CHECKED if checks else _BLOCK
+    turn = _TURN if copies > 1 else block
     before = 0
     for tensor in range(sizes.size):
         addresses = table[tensor]
         first, beyond = max(start - before, 0), min(stop - before, sizes[tensor])
-        for begin in range(first, beyond, _BLOCK):
-            end = min(begin + _BLOCK, beyond)
+        for begin in range(first, beyond, block):
+            end = min(begin + block, beyond)
             if checks and not _is_finite(at_address(addresses[steps - 1] + _WORD * begin, end - begin)):
                 return before + begin
             for at in range(begin, end, turn):

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import polyak
-from polyak import cli
+from polyak import cli, training
 from polyak import recipe as recipes
 from polyak.errors import Mismatch, PolyakError, Remedy, told_at, worded
 from polyak.remedies import _WORDS
@@ -44,8 +44,10 @@ def messages() -> Iterator[tuple[str, str]]:
 def options(command: Any) -> set[str]:
     """Options of a command and its subcommands."""
     own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    inner = getattr(command, "commands", {}).values()
-    return own.union(*(options(each) for each in inner))
+    if not hasattr(command, "list_commands"):
+        return own
+    context = command.make_context(command.name, [], resilient_parsing=True)
+    return own.union(*(options(command.get_command(context, name)) for name in command.list_commands(context)))
 
 
 def keys_of_recipes() -> set[str]:
@@ -74,7 +76,9 @@ def test_options_in_messages_are_options_of_commands():
 
 def test_keys_in_messages_are_keys_of_recipes_or_tasks():
     tasks = {key for path in (SOURCE / "tasks").rglob("*.py") for key in re.findall(r'"([a-z_]+)"', path.read_text())}
-    known = keys_of_recipes() | tasks | MERGEKIT | {"parameters"}
+    training.load_all()
+    trained = {key for recipe in training.registry.values() for key in recipe.described_keys}
+    known = keys_of_recipes() | tasks | trained | MERGEKIT | {"parameters"}
     named = {(path, key) for path, text in messages() for key in KEY.findall(text)}
     assert len(named) > 20
     assert {pair for pair in named if pair[1] not in known} == set()

@@ -85,7 +85,7 @@ def checkpoint_average(
 
     Args:
         run: The checkpoints, by step.
-        choice: Which are averaged (default: all).
+        choice: Those that are averaged (default: all).
         weighting: Their weights (default: equal; `Weighting("ema")`: EMA; by a metric: MWA; `Choice(last=k)`: LAWA).
         name: Name of the strategy.
         higher_is_better: Direction of the choice's metric.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import binding, ir
@@ -31,10 +31,7 @@ _DATA, _SHAPE, _STRIDES = 0, 2, 3
 _ALIGNMENT = 64
 _NAME = "polyak_entry"
 _RESULTS = {types.boolean: "?", types.int64: "q", types.float64: "d"}
-# Numba's decorators and classes have no types.
-_njit: Any = njit
-_Compiler: Any = Compiler
-_Library: Any = JITCodeLibrary
+_njit, _Compiler, _Library = (cast("Any", each) for each in (njit, Compiler, JITCodeLibrary))  # they have no types
 
 
 class _Unrun(_Compiler):
@@ -65,7 +62,7 @@ def _optimised(library: Any, description: Any, environment: Any) -> Any:
     return [].append
 
 
-# NRT: what allocates and counts references.
+# Without NRT, which allocates and counts references.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "pipeline_class": _Unrun}
 
 

@@ -28,7 +28,7 @@ class _Windows:
     """Contexts cut into overlapping windows of tokens.
 
     Attributes:
-        inputs: Of the module, (n, windows, positions).
+        inputs: Inputs of the module, (n, windows, positions).
         inside: True at tokens of the context, (n, windows, positions).
         offsets: First character of each token in the context, and one past its last, (n, windows, positions, 2).
     """

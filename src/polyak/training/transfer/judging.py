@@ -46,7 +46,7 @@ class Judge:
     """One live module that takes the weights of every model, and the tasks on which it is scored.
 
     Args of the constructor:
-        desk: Of the unit.
+        desk: The desk of the unit.
         options: The settings.
     """
 

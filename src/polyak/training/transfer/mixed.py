@@ -40,7 +40,7 @@ class Mixed(Task):
         self._oracle: dict[nn.Parameter, Tensor] = {}
 
     def watch(self, language: str) -> None:
-        """Measure the gradient of one language's loss beside that of all, from 0."""
+        """Measure the gradient of one language's loss separately from that of all, from 0."""
         self._watched, self._oracle = language, {}
 
     def watched(self, module: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:

@@ -60,13 +60,13 @@ class Options:
         floor: Share of the best score on the source below which a checkpoint is not averaged.
         last: Checkpoints in LAWA.
         decay: Decay of EMA per checkpoint.
-        penalty: Of MWA.
-        curve: Of WSM.
+        penalty: Penalty factor of MWA.
+        curve: Decay curve of WSM.
         few_shot: Training on a few examples of the targets.
         shots: Examples per target.
         few_shot_epochs: Epochs of it.
         vaccinate: With gradient vaccination.
-        unseen: What is done with labels that the source's training examples lack.
+        unseen: Treatment of labels that the source's training examples lack.
         keep: Weights that stay on disk.
         examples: Training examples of the source.
     """

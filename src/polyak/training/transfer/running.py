@@ -127,7 +127,7 @@ def _losses(file: Path, snapshots: list[int]) -> list[float]:
 
 
 def few_shot(desk: Desk, given: tuple[Options, Run, str, str]) -> dict[str, Any]:
-    """Go on from the last checkpoint of a unit with a few examples of the targets: of all at once, or of one."""
+    """Train the last checkpoint of a unit further with a few examples of the targets: of all at once, or of one."""
     from .mixed import Mixed, Shots
 
     options, run, before, language = given

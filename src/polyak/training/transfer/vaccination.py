@@ -47,7 +47,7 @@ class Vaccination(TrainerCallback):
 
     Args of the constructor:
         live: The module.
-        mixed: Its task, which measures the gradient of a language beside that of all.
+        mixed: Its task, which measures the gradient of one language in addition to that of all.
         seed: Seed of the draws; a resumed run continues them.
     """
 

@@ -2,7 +2,8 @@
 
 The first part trains the same network for the same steps by `polyak.training.fit` and by transformers' Trainer alone,
 in turns, on one thread. The second runs `sparse_soup` with one worker and with two, starting processes included.
-Medians are printed and, with --results, stored. Run it on an idle machine: on a busy one, two workers have no second CPU.
+Medians are printed and, with --results, stored. Run it on an idle machine: on a busy one, two workers have no second
+CPU.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def cross_lingual(
         decay: Decay of EMA per checkpoint.
         penalty: Penalty of MWA, by the mean training loss since the checkpoint before.
         curve: Decay curve of WSM: `linear`, `1-sqrt` or `cosine`.
-        few_shot: Train further on a few examples of the targets: `mixed` with the source in every step, the loss being the
-            mean over languages, or one language after another, `in_turn`.
+        few_shot: Train further on a few examples of the targets: `mixed` with the source in every step, with the
+            mean loss over languages, or one language after another, `in_turn`.
         shots: Training examples per target.
         few_shot_epochs: Epochs of that: over the source's examples if mixed, over a target's if in turn.
         vaccinate: Make each mixed step orthogonal to the gradient of a random target that it would harm.

@@ -66,7 +66,7 @@ def test_weak_checkpoints_are_left_out_of_an_average_by_name(tmp_path: Path):
     ("mixture", "wanted"),
     [
         (lambda run: averaging.checkpoint_average(run, Choice(last=2), name="LAWA"), [0, 0, 0.5, 0.5]),
-        (lambda run: averaging.checkpoint_average(run, None, Weighting("ema", decay=0.5)), [0.125, 0.125, 0.25, 0.5]),
+        (lambda run: averaging.checkpoint_average(run, None, Weighting("ema", decay=0.5)), np.array([1, 2, 4, 8]) / 15),
         (lambda run: averaging.checkpoint_average(run, None, Weighting("step", "power", 1.0)), [0.1, 0.2, 0.3, 0.4]),
         (lambda run: averaging.decay_average(run, "1-sqrt"), np.diff(np.sqrt([0, 1 / 4, 1 / 2, 3 / 4, 1]))),
         (lambda run: averaging.decay_average(run, "linear", Choice(last=2)), [0, 0, 0.5, 0.5]),

@@ -51,7 +51,7 @@ def test_suffixes_are_taken_once_and_foreign_ones_never(raw):
 
 def test_an_unknown_suffix_is_answered_with_the_known_ones(tmp_path):
     (tmp_path / "model.xyz").touch()
-    with pytest.raises(UnsupportedFormat, match=r"\.bin, \.ckpt, \.pt, \.pth or \.safetensors"):
+    with pytest.raises(UnsupportedFormat, match=r"\.bin, \.ckpt, \.pt, \.pth, \.safetensors or \.sparse"):
         checkpoint.open(tmp_path / "model.xyz")
 
 

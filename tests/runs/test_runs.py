@@ -208,6 +208,7 @@ def test_folders_that_a_stage_removes_stay_removed(tmp_path):
 def test_ctrl_c_ends_the_processes_and_the_run_continues(tmp_path):
     code = (
         "import sys; from tests.runs.test_runs import *\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells let background jobs ignore it
         "stages = [Stage([Unit('a', work.sleep, 60), Unit('b', work.sleep, 60)])]\n"
         "if __name__ == '__main__':\n"
         "    with LocalProcesses(2) as executor:\n"

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ...averaging import RunCheckpoint
-from ...checkpoint import Checkpoint, MemoryCheckpoint
+from ...checkpoint import Checkpoint, MemoryCheckpoint, suffixes
 from ...checkpoint import open as open_checkpoint
 from ...errors import TaskError
 from ...modules import with_new_head, write_tensors
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from ...modules import LiveModel
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".index.json")
 Given = tuple[Options, Run]
 
 
@@ -62,7 +61,7 @@ def begin(desk: Desk, options: Options) -> dict[str, Any]:
     write_tensors(out / "model.safetensors", tensors, {"format": "pt"})
     folder = options.setup.model
     for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-        if path.is_file() and not path.name.endswith(_WEIGHTS):
+        if path.is_file() and not path.name.endswith((*suffixes(), ".index.json")):
             shutil.copyfile(path, out / path.name)
     config: Any = getattr(module, "config", None)
     if config is not None:
